@@ -1,0 +1,1 @@
+"""Exact k-nearest-centre search for PyTorch, in bounded memory."""

@@ -1,0 +1,1 @@
+"""Machine-learning functions: nearest centres and log cosh."""
