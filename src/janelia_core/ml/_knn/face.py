@@ -1,0 +1,53 @@
+"""Checks at the face: every error names the argument, what was received and what is expected."""
+
+from __future__ import annotations
+
+import numbers
+
+import torch
+from torch import Tensor
+
+
+def checked_points(x: Tensor, ctrs: Tensor) -> None:
+    """Check that x (n_smps, d) and ctrs (n_ctrs, d) can be compared."""
+    for name, value, shape in (("x", x, "(n_smps, d)"), ("ctrs", ctrs, "(n_ctrs, d)")):
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
+        if value.dtype.is_complex or value.is_quantized:
+            raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
+        if value.layout != torch.strided:
+            raise TypeError(
+                f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()"
+            )
+        if value.ndim != 2:
+            raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
+        if value.device.type == "meta":
+            raise ValueError(f"{name} is on the meta device and holds no values to compare")
+    if x.shape[1] != ctrs.shape[1]:
+        raise ValueError(
+            f"x and ctrs must have the same number of columns d, got x {tuple(x.shape)} and ctrs {tuple(ctrs.shape)}"
+        )
+    if x.device != ctrs.device:
+        raise ValueError(f"x and ctrs must be on one device, got x on {x.device} and ctrs on {ctrs.device}")
+
+
+def checked_count(name: str, value: object, most: int | None = None, most_name: str = "") -> int:
+    """Return value as an int if it is an integer with 1 <= value (<= most)."""
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int, got {type(value).__name__}: {value!r}")
+    count = int(value)
+    if count < 1:
+        raise ValueError(f"{name} must be at least 1, got {count}")
+    if most is not None and count > most:
+        raise ValueError(f"{name} must be at most {most_name} = {most}, got {count}")
+    return count
+
+
+def checked_generator(generator: object, device: torch.device) -> None:
+    """Check that generator is None or a torch.Generator for the device."""
+    if generator is None:
+        return
+    if not isinstance(generator, torch.Generator):
+        raise TypeError(f"generator must be a torch.Generator or None, got {type(generator).__name__}")
+    if generator.device.type != device.type:
+        raise ValueError(f"generator must be on x's device {device}, got one on {generator.device}")

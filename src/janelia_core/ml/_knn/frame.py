@@ -1,0 +1,164 @@
+"""A look at the data: which rows are finite, how large values are, and whether float64 sums are exact."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.points import Points, as_float64, float64_device, is_wide
+
+_CHUNK = 1 << 18  # elements looked at a time: bounds the survey's own workspace to a few MiB
+_SAMPLE = 512  # centres sampled for the common point
+_HEADROOM = (
+    40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
+)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Coordinates u = v * 2^-exponent - shift in which screens work, and what the survey of the data found.
+
+    The shift changes no difference and the power of two no order; they serve only the screens' accuracy.
+
+    Attributes:
+        shift: (d,) float64, a robust middle of the centres, on a coarse grid so that lattices stay lattices.
+        exponent: typical |u| is near 1 and every finite |u| is at most 2^41.
+        verify_exponent: 0, or what keeps float64 squares of stored values from overflow and underflow.
+        exact: float64 evaluation of every squared distance is free of rounding.
+        in_float64: float64 holds all stored values and their squares: no wide integers, no extreme magnitudes.
+        x_finite: whether all rows are finite.
+    """
+
+    shift: Tensor
+    exponent: int
+    verify_exponent: int
+    exact: bool
+    in_float64: bool
+    x_finite: bool
+
+    def apply(self, values: Tensor) -> Tensor:
+        """Return u (r, d) float64 of stored values (r, d): relative rounding at most 2^-53 a coordinate.
+
+        64-bit integers are rounded before the shift as well, by at most 2^-53 |v| 2^-exponent a coordinate.
+        """
+        return scale(as_float64(values), -self.exponent).sub_(self.shift)
+
+
+def scale(values: Tensor, exponent: int) -> Tensor:
+    """Return values * 2^exponent as a new tensor, without an intermediate overflow or underflow."""
+    half = exponent // 2
+    return values.mul(2.0**half).mul_(2.0 ** (exponent - half))
+
+
+def survey(x: Points, ctrs: Points) -> Frame:
+    """Look at all stored values once, in bounded memory."""
+    x_largest, x_finite = _magnitude(x)
+    c_largest, _ = _magnitude(ctrs)
+    largest = max(x_largest, c_largest)
+    top = _ceil_log2(largest)
+    middle, spread = _middle(ctrs)
+    verify_exponent = 0 if -200 <= top <= 400 or largest == 0 else top
+    exponent = max(_ceil_log2(spread if spread > 0 else largest), top - _HEADROOM)
+    return Frame(
+        shift=scale(middle, -exponent),
+        exponent=exponent,
+        verify_exponent=verify_exponent,
+        exact=_is_exact(x, ctrs, largest, top),
+        in_float64=verify_exponent == 0 and (top <= 53 or not (is_wide(x.values) or is_wide(ctrs.values))),
+        x_finite=x_finite,
+    )
+
+
+def _ceil_log2(value: float) -> int:
+    """Return the least e with value < 2^e (0 for 0)."""
+    return math.frexp(value)[1]
+
+
+def _chunks(points: Points) -> list[tuple[int, int]]:
+    step = max(1, _CHUNK // max(1, points.d))
+    return [(start, min(start + step, len(points))) for start in range(0, len(points), step)]
+
+
+def _magnitude(points: Points) -> tuple[float, bool]:
+    """Return the largest finite |value| and whether all values are finite."""
+    largest, all_finite = 0.0, True
+    if points.d == 0:
+        return largest, all_finite
+    for start, stop in _chunks(points):
+        low, high = _extremes(points.block(start, stop))
+        if not (math.isfinite(low) and math.isfinite(high)):
+            all_finite = False
+            wide = as_float64(points.block(start, stop))
+            low, high = _extremes(torch.where(torch.isfinite(wide), wide, 0.0))
+        largest = max(largest, -low, high)
+    return largest, all_finite
+
+
+def _extremes(block: Tensor) -> tuple[float, float]:
+    """Return the least and the largest value; NaN if any value is."""
+    if block.dtype in (
+        torch.float64,
+        torch.float32,
+        torch.uint8,
+        torch.int8,
+        torch.int16,
+        torch.int32,
+        torch.int64,
+    ):
+        low, high = torch.aminmax(block)
+    else:  # narrow floats and unsigned integers: aminmax does not know them on every device
+        low, high = torch.aminmax(as_float64(block))
+    return float(low), float(high)
+
+
+def _middle(ctrs: Points) -> tuple[Tensor, float]:
+    """Return a common point (d,) float64 near the middle of the finite centres, and their typical distance from it.
+
+    Medians, so that a few wild centres move neither. The point is rounded to a quarter of the spread: lattice
+    data stays lattice data, and a cloud about the origin is not shifted at all.
+    """
+    stride = max(1, len(ctrs) // _SAMPLE)
+    sample = as_float64(ctrs.take(torch.arange(0, len(ctrs), stride, device=ctrs.device)[:_SAMPLE]))
+    sample = sample[torch.isfinite(sample).all(dim=1)]
+    if sample.numel() == 0:
+        return torch.zeros(ctrs.d, dtype=torch.float64, device=float64_device(ctrs.device)), 0.0
+    middle = sample.median(dim=0).values
+    offsets = (sample - middle).abs_().amax(dim=1)
+    spread = float(offsets.median()) or float(offsets.max())
+    quantum = math.ldexp(1.0, max(-1021, _ceil_log2(spread) - 2)) if spread > 0 else 0.0
+    if not ctrs.values.is_floating_point():
+        quantum = max(quantum, 1.0)
+    if quantum > 0 and math.isfinite(quantum):
+        middle = (middle / quantum).round_().mul_(quantum)
+    return torch.where(torch.isfinite(middle), middle, 0.0), spread if math.isfinite(spread) else 0.0
+
+
+def _is_exact(x: Points, ctrs: Points, largest: float, top: int) -> bool:
+    """Tell whether every value is a multiple of some 2^g with d (2 * largest / 2^g)^2 <= 2^53.
+
+    Then differences, squares and sums are integers in units of 2^g or 4^g that float64 holds: nothing rounds.
+    """
+    if largest == 0:
+        return True
+    if not -400 < top < 400:
+        return False
+    bits = (51 - (max(1, x.d) - 1).bit_length()) // 2  # d <= 2^(...): largest < 2^top = 2^g 2^bits
+    if not (x.values.is_floating_point() or ctrs.values.is_floating_point()):
+        return top <= bits
+    grid = top - bits
+    return all(_on_grid(points, grid) for points in (ctrs, x))
+
+
+def _on_grid(points: Points, grid: int) -> bool:
+    """Tell whether all finite values are multiples of 2^grid; stops at the first block that is not."""
+    if is_wide(points.values) or not points.values.is_floating_point():
+        return grid <= 0
+    factor = 2.0**-grid
+    for start, stop in _chunks(points):
+        scaled = as_float64(points.block(start, stop)) * factor
+        if not bool(((scaled == scaled.round()) | ~torch.isfinite(scaled)).all()):
+            return False
+    return True

@@ -1,0 +1,76 @@
+"""What a search did, for those who ask: `with watch_knn() as reports`."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+from janelia_core.ml._knn.plan import Plan
+from janelia_core.ml._knn.settle import Counts
+
+
+@dataclass
+class Report:
+    """A plan and what happened when it ran.
+
+    Attributes:
+        plan: The plan.
+        n_screened: Rows that went through the screen.
+        n_candidates: Candidates the screen left for them, in total.
+        n_escalated: Rows the screen could not certify, searched again with a proven radius.
+        n_exhaustive: Rows for which every centre was verified.
+        settled: Clusters of near-ties, by the stage that put them in order.
+    """
+
+    plan: Plan
+    n_screened: int = 0
+    n_candidates: int = 0
+    n_escalated: int = 0
+    n_exhaustive: int = 0
+    settled: Counts = field(default_factory=Counts)
+
+    def __str__(self) -> str:
+        mean = self.n_candidates / self.n_screened if self.n_screened else 0.0
+        return "\n".join(
+            [
+                str(self.plan),
+                f"screened: {self.n_screened} rows, {mean:.1f} candidates a row, {self.n_escalated} rows escalated",
+                f"exhaustive: {self.n_exhaustive} rows",
+                f"near-ties settled: {self.settled.identical} as identical centres, "
+                f"{self.settled.double_double} in double-double, {self.settled.integers} in integers",
+            ]
+        )
+
+
+_watchers: ContextVar[tuple[list[Report], ...]] = ContextVar("_watchers", default=())
+
+
+@contextlib.contextmanager
+def watch_knn() -> Iterator[list[Report]]:
+    """Collect a report of every search that the current thread makes inside the block.
+
+    Yields:
+        A list to which each finished search appends its `Report`; print one to read it.
+
+    Example:
+        >>> import torch
+        >>> from janelia_core.ml.extra_torch_functions import knn_mc
+        >>> with watch_knn() as reports:
+        ...     _ = knn_mc(torch.rand(100, 3), torch.rand(1000, 3), 5, 500)
+        >>> reports[0].n_screened
+        100
+    """
+    reports: list[Report] = []
+    token = _watchers.set((*_watchers.get(), reports))
+    try:
+        yield reports
+    finally:
+        _watchers.reset(token)
+
+
+def publish(report: Report) -> None:
+    """Hand a finished report to all who watch."""
+    for reports in _watchers.get():
+        reports.append(report)

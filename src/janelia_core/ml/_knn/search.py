@@ -1,0 +1,170 @@
+"""The only place that composes the stages: plan -> screen -> verify -> settle, and the ladder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.bounds import DistanceBound
+from janelia_core.ml._knn.frame import Frame, survey
+from janelia_core.ml._knn.plan import Plan
+from janelia_core.ml._knn.points import Points, as_float64
+from janelia_core.ml._knn.report import Report, publish
+from janelia_core.ml._knn.screen_portable import PortableScreen
+from janelia_core.ml._knn.settle import settle
+from janelia_core.ml._knn.verify import block_distances, candidate_distances, order
+
+
+def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
+    """Return the k nearest centres (k, n_smps) int64 of every row, as positions in ctrs.values."""
+    out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
+    report = Report(plan)
+    with torch.no_grad(), torch.autocast(device_type=x.device.type, enabled=False):
+        ladder = _Ladder(x, ctrs, plan, report)
+        for start in range(0, len(x), plan.row_block):
+            stop = min(start + plan.row_block, len(x))
+            out[:, start:stop] = ctrs.original(ladder.search(x.block(start, stop))).T
+    publish(report)
+    return out
+
+
+class _Ladder:
+    """Searches blocks of rows: screen first, then a proven radius, then every centre."""
+
+    def __init__(self, x: Points, ctrs: Points, plan: Plan, report: Report) -> None:
+        self._ctrs = ctrs
+        self._plan = plan
+        self._report = report
+        self._frame: Frame = survey(x, ctrs)
+        self._bound = DistanceBound.of(ctrs.d, self._frame.exact)
+        self._screen: PortableScreen | None = None
+        if plan.screen == "portable":
+            self._screen = PortableScreen(ctrs, self._frame, plan)
+
+    def search(self, x_rows: Tensor) -> Tensor:
+        """Return (r, k) positions among the centres, final."""
+        if self._frame.x_finite:
+            return self._screened(x_rows)
+        rows = as_float64(x_rows)
+        finite, undefined = torch.isfinite(rows).all(dim=1), torch.isnan(rows).any(dim=1)
+        out = torch.arange(self._plan.k, device=rows.device).repeat(len(rows), 1)  # the answer for NaN rows
+        _assign(out, finite, lambda i: self._screened(_rows(x_rows, i)))
+        _assign(out, ~finite & ~undefined, lambda i: self._exhaust(_rows(x_rows, i)))
+        return out
+
+    def _screened(self, x_rows: Tensor) -> Tensor:
+        """Search rows without infinities and NaN."""
+        if self._screen is None:
+            return self._exhaust(x_rows)
+        candidates, excluded = self._screen.candidates(x_rows)
+        self._report.n_screened += len(x_rows)
+        self._report.n_candidates += candidates.numel()
+        indices, distances = self._ordered(x_rows, candidates.to(excluded.device))
+        radius = self._bound.upper(distances[:, self._plan.k - 1])
+        certified = radius < excluded
+        if bool(certified.all()):
+            return self._settled(x_rows, indices, distances)[0]
+        by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
+        out = torch.empty(len(x_rows), self._plan.k, dtype=torch.int64, device=indices.device)
+        _assign(out, certified, lambda i: self._settled(_rows(x_rows, i), indices[i], distances[i])[0])
+        _assign(out, by_radius, lambda i: self._within(_rows(x_rows, i), radius[i]))
+        _assign(out, ~certified & ~by_radius, lambda i: self._exhaust(_rows(x_rows, i)))
+        return out
+
+    def _within(self, x_rows: Tensor, radius: Tensor) -> Tensor:
+        """Search all centres that the screen cannot prove to be farther than radius (r,)."""
+        assert self._screen is not None
+        self._report.n_escalated += len(x_rows)
+        kept = torch.empty(len(x_rows), 0, dtype=torch.int64, device=radius.device)
+        for start, stop in self._screen.blocks():
+            mask = self._screen.within(x_rows, radius, start, stop).to(radius.device)
+            kept = self._fold(x_rows, kept, mask, start)[0]
+        return kept
+
+    def _exhaust(self, x_rows: Tensor) -> Tensor:
+        """Search all centres, in float64."""
+        self._report.n_exhaustive += len(x_rows)
+        step = self._plan.fallback_rows
+        return torch.cat([self._exhaust_block(x_rows[i : i + step]) for i in range(0, len(x_rows), step)])
+
+    def _exhaust_block(self, x_rows: Tensor) -> Tensor:
+        device = self._frame.shift.device
+        kept = torch.empty(len(x_rows), 0, dtype=torch.int64, device=device)
+        kth = torch.full((len(x_rows),), torch.nan, dtype=torch.float64, device=device)
+        for start in range(0, len(self._ctrs), self._plan.fallback_ctrs):
+            block = self._ctrs.block(start, start + self._plan.fallback_ctrs)
+            distances = block_distances(x_rows, block, self._frame.verify_exponent)
+            mask = self._may_enter(distances, kth, kept.shape[1])
+            kept, kept_distances = self._fold(x_rows, kept, mask, start)
+            if kept.shape[1] == self._plan.k:
+                kth = kept_distances[:, -1]
+        return kept
+
+    def _may_enter(self, distances: Tensor, kth: Tensor, n_kept: int) -> Tensor:
+        """Tell which centres of a block (r, b) may come among the first k, given the k-th D^ of those before it."""
+        k = self._plan.k
+        if n_kept == k:
+            # A later centre loses ties, so of the classes finite < inf < NaN only a better one counts.
+            better = torch.isfinite(distances) | (torch.isinf(distances) & torch.isnan(kth)[:, None])
+            return better & ~(self._bound.lower(distances) > self._bound.upper(kth)[:, None])
+        if distances.shape[1] < k:
+            return torch.ones_like(distances, dtype=torch.bool)
+        # NaN counts as largest in topk; where the k-th is inf or NaN nothing is excluded.
+        own = distances.topk(k, dim=1, largest=False).values[:, -1]
+        return ~(
+            self._bound.lower(distances) > torch.nan_to_num(self._bound.upper(own), nan=torch.inf)[:, None]
+        )
+
+    def _fold(self, x_rows: Tensor, kept: Tensor, mask: Tensor, start: int) -> tuple[Tensor, Tensor]:
+        """Merge centres start + j where mask (r, b) into kept (r, t); return the first k, final, and their D^."""
+        widest = int(mask.sum(dim=1).max())
+        width = min(self._plan.k, kept.shape[1] + mask.shape[1])
+        step = max(1, self._plan.fallback_pairs // (kept.shape[1] + widest))
+        merged = torch.empty(len(x_rows), width, dtype=torch.int64, device=kept.device)
+        merged_distances = torch.empty(len(x_rows), width, dtype=torch.float64, device=kept.device)
+        for i in range(0, len(x_rows), step):
+            part = slice(i, i + step)
+            pairs = torch.cat([kept[part], _listed(mask[part], start)], dim=1)
+            pairs = torch.nn.functional.pad(pairs, (0, max(0, width - pairs.shape[1])), value=-1)
+            indices, distances = self._ordered(x_rows[part], pairs)
+            merged[part], merged_distances[part] = self._settled(x_rows[part], indices, distances, width)
+        return merged, merged_distances
+
+    def _ordered(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return indices (r, w) sorted by (D^, index), and D^."""
+        distances = candidate_distances(x_rows, self._ctrs, indices, self._frame.verify_exponent)
+        return order(indices, distances)
+
+    def _settled(
+        self, x_rows: Tensor, indices: Tensor, distances: Tensor, k: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the first k in the exact order, and the D^ that stand at these places."""
+        k = k or self._plan.k
+        settled, counts = settle(
+            x_rows, self._ctrs, indices, distances, k, self._bound, self._frame.in_float64
+        )
+        self._report.settled += counts
+        return settled[:, :k], distances[:, :k]
+
+
+def _rows(x_rows: Tensor, positions: Tensor) -> Tensor:
+    return x_rows[positions.to(x_rows.device)]
+
+
+def _assign(out: Tensor, rows: Tensor, search: Callable[[Tensor], Tensor]) -> None:
+    """Set out[rows] = search(positions of rows), where there are any."""
+    positions = rows.nonzero()[:, 0]
+    if positions.numel():
+        out[positions] = search(positions)
+
+
+def _listed(mask: Tensor, start: int) -> Tensor:
+    """List where mask (r, b) holds as start + column, (r, largest count) int64 padded with -1."""
+    counts = mask.sum(dim=1)
+    row, column = mask.nonzero(as_tuple=True)
+    place = torch.arange(len(row), device=mask.device) - (counts.cumsum(0) - counts)[row]
+    out = torch.full((len(mask), int(counts.max())), -1, dtype=torch.int64, device=mask.device)
+    out[row, place] = column + start
+    return out

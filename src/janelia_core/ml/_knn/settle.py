@@ -1,0 +1,204 @@
+"""Exact order where float64 cannot tell: identical centres, then double-double, then integers.
+
+Takes what verify sorted by (D^, index). Neighbours in that order whose error intervals overlap form clusters;
+only clusters that start among the first k matter, and only they are looked at again. Each stage settles what it
+can prove and hands on the rest; the last one always ends. All of it runs on the CPU, on a few pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.bounds import DistanceBound
+from janelia_core.ml._knn.double_double import square_distances
+from janelia_core.ml._knn.points import Points, as_float64
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+_ELEMENTS = 1 << 15  # coordinates of pairs held at once: a few MiB of double-double temporaries
+
+
+@dataclass
+class Counts:
+    """How many clusters of near-ties each stage put in order."""
+
+    identical: int = 0
+    double_double: int = 0
+    integers: int = 0
+
+    def __iadd__(self, other: Counts) -> Counts:
+        self.identical += other.identical
+        self.double_double += other.double_double
+        self.integers += other.integers
+        return self
+
+
+@dataclass
+class _Members:
+    """Members of open clusters, cluster by cluster in sorted order: flat place in the table, row, centre, cluster."""
+
+    place: Ints
+    row: Ints
+    ctr: Ints
+    cluster: Ints
+
+    def pick(self, keep: Bools) -> _Members:
+        return _Members(self.place[keep], self.row[keep], self.ctr[keep], self.cluster[keep])
+
+    def sorted(self, *keys: Floats) -> Ints:
+        """Return the permutation that orders each cluster by the keys, then by centre index."""
+        return np.lexsort((self.ctr, *reversed(keys), self.cluster))
+
+
+def settle(
+    x_rows: Tensor,
+    ctrs: Points,
+    indices: Tensor,
+    distances: Tensor,
+    k: int,
+    bound: DistanceBound,
+    in_float64: bool,
+) -> tuple[Tensor, Counts]:
+    """Put the first k of each row into the exact order by (D, index).
+
+    Args:
+        x_rows: (r, d) stored values.
+        ctrs: the centres.
+        indices: (r, w) int64 sorted by (D^, index), -1 last.
+        distances: (r, w) float64, the D^ of verify, sorted.
+        k: how many places matter.
+        bound: the error bound of D^.
+        in_float64: stored values are exact in float64 and of moderate magnitude: double-double may be used.
+
+    Returns:
+        (r, w) int64 indices, of which the first k are final, and how the clusters were settled.
+    """
+    counts = Counts()
+    open_ = _open(distances, bound)
+    flagged = open_[:, :k].any(dim=1).nonzero()[:, 0]
+    if flagged.numel() == 0:
+        return indices, counts
+    table = indices[flagged].cpu().numpy()
+    x_flagged = x_rows[flagged.to(x_rows.device)]
+    members = _clusters(table, open_[flagged].cpu().numpy(), k)
+    members = _settle_identical(table, ctrs, members, counts)
+    if in_float64:
+        members = _settle_double_double(table, x_flagged, ctrs, members, k, counts)
+    _settle_integers(table, x_flagged, ctrs, members, counts)
+    out = indices.clone()
+    out[flagged] = torch.from_numpy(table).to(indices.device)
+    return out, counts
+
+
+def _open(distances: Tensor, bound: DistanceBound) -> Tensor:
+    """Tell (r, w - 1) bool between which sorted neighbours the order is open.
+
+    Infinite and NaN distances are classes, in order by index already; where D^ is exact a tie is a tie.
+    """
+    following = distances[:, 1:]
+    if bound.relative == 0.0:
+        return torch.zeros_like(following, dtype=torch.bool)
+    return (bound.upper(distances[:, :-1]) >= bound.lower(following)) & torch.isfinite(following)
+
+
+def _clusters(table: Ints, open_: Bools, k: int) -> _Members:
+    """Collect the members of all clusters of two or more that start among the first k."""
+    rows, width = table.shape
+    starts = np.ones((rows, width), dtype=np.bool_)
+    starts[:, 1:] = ~open_
+    cluster = np.cumsum(starts.ravel()) - 1
+    first_place = np.flatnonzero(starts.ravel())
+    wanted = (np.bincount(cluster) > 1) & (first_place % width < k)
+    place = np.flatnonzero(wanted[cluster])
+    return _Members(place, place // width, table.ravel()[place], cluster[place])
+
+
+def _settle_identical(table: Ints, ctrs: Points, members: _Members, counts: Counts) -> _Members:
+    """Order clusters of identical centres by index; return the members of the others."""
+    first = np.flatnonzero(np.diff(members.cluster, prepend=-1))  # of each cluster
+    ordinal = np.repeat(np.arange(len(first)), np.diff(first, append=len(members.ctr)))
+    same = np.ones(len(members.ctr), dtype=np.bool_)
+    step = max(1, _ELEMENTS // max(1, ctrs.d))
+    for start in range(0, len(same), step):
+        part = slice(start, start + step)
+        one, other = _rows(ctrs, members.ctr[part]), _rows(ctrs, members.ctr[first[ordinal[part]]])
+        same[part] = (one == other).all(dim=1).cpu().numpy()
+    alike = np.logical_and.reduceat(same, first)
+    settled = members.pick(alike[ordinal])
+    table.ravel()[settled.place] = settled.ctr[settled.sorted()]
+    counts.identical += int(alike.sum())
+    return members.pick(~alike[ordinal])
+
+
+def _settle_double_double(
+    table: Ints, x: Tensor, ctrs: Points, members: _Members, k: int, counts: Counts
+) -> _Members:
+    """Order clusters by double-double distances; return the members of what is still open."""
+    if len(members.ctr) == 0:
+        return members
+    hi, lo, error = _double_double(x, ctrs, members)
+    # One error for a whole cluster keeps "overlaps the next one" transitive.
+    worst = np.zeros(int(members.cluster.max()) + 1)
+    np.maximum.at(worst, members.cluster, error)
+    order = members.sorted(hi, lo)
+    hi, lo = hi[order], lo[order]
+    gap = np.diff(hi) + np.diff(lo)
+    margin = 2.0 * worst[members.cluster[1:]]
+    near = (margin > 0) & (gap <= margin * (1 + 2.0**-40) + 2.0**-100 * (np.abs(hi[1:]) + np.abs(hi[:-1])))
+    together = near & (members.cluster[1:] == members.cluster[:-1])
+    members = replace(members, ctr=members.ctr[order])
+    table.ravel()[members.place] = members.ctr
+    rest = _regroup(members, together, table.shape[1], k)
+    counts.double_double += len(np.unique(members.cluster)) - len(np.unique(rest.cluster))
+    return rest
+
+
+def _double_double(x: Tensor, ctrs: Points, members: _Members) -> tuple[Floats, Floats, Floats]:
+    n = len(members.ctr)
+    hi, lo, error = np.empty(n), np.empty(n), np.empty(n)
+    step = max(1, _ELEMENTS // max(1, ctrs.d))
+    for start in range(0, n, step):
+        part = slice(start, start + step)
+        x64 = as_float64(x[torch.from_numpy(members.row[part]).to(x.device)]).cpu().numpy()
+        c64 = as_float64(_rows(ctrs, members.ctr[part])).cpu().numpy()
+        hi[part], lo[part], error[part] = square_distances(x64, c64)
+    return hi, lo, error
+
+
+def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members:
+    """Return the members of the new clusters of two or more that start among the first k."""
+    cluster = np.cumsum(np.concatenate([[False], ~together]))
+    starts = np.concatenate([[True], ~together])
+    wanted = (np.bincount(cluster) > 1) & (members.place[starts] % width < k)
+    return replace(members, cluster=cluster).pick(wanted[cluster])
+
+
+def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, counts: Counts) -> None:
+    """Order what is left by exact integer distances."""
+    edges = np.flatnonzero(np.diff(members.cluster, prepend=-1, append=-2))
+    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+        ctr = members.ctr[start:stop]
+        values = _common_integers([x[int(members.row[start])].tolist(), *_rows(ctrs, ctr).tolist()])
+        keys = [sum((a - b) ** 2 for a, b in zip(values[0], c, strict=True)) for c in values[1:]]
+        order = sorted(range(len(ctr)), key=lambda i, keys=keys, ctr=ctr: (keys[i], ctr[i]))  # type: ignore[misc]
+        table.ravel()[members.place[start:stop]] = ctr[order]
+        counts.integers += 1
+
+
+def _rows(ctrs: Points, positions: Ints) -> Tensor:
+    return ctrs.take(torch.from_numpy(positions).to(ctrs.device))
+
+
+def _common_integers(rows: Sequence[Sequence[float]]) -> list[list[int]]:
+    """Return all values times one power of two that makes every one an integer."""
+    ratios = [[value.as_integer_ratio() for value in row] for row in rows]
+    scale = max((denominator for row in ratios for _, denominator in row), default=1)
+    return [[numerator * (scale // denominator) for numerator, denominator in row] for row in ratios]

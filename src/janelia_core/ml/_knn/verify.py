@@ -1,0 +1,69 @@
+"""Float64 distances of candidates: differences, squares, sum; never the expanded form.
+
+Every D^ here obeys `bounds.DistanceBound`. Empty slots (-1) get NaN, which sorts last.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.frame import scale
+from janelia_core.ml._knn.points import Points, as_float64, float64_device, halves, is_wide
+
+_TEMPORARY = 1 << 18  # float64 elements in one temporary (2 MiB): stays in a core's cache
+
+
+def candidate_distances(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int) -> Tensor:
+    """Return D^ * 4^-exponent (r, w) float64 between rows (r, d) and the centres at indices (r, w) int64."""
+    rows, width = indices.shape
+    out = torch.empty(rows, width, dtype=torch.float64, device=float64_device(x_rows.device))
+    pairs = max(1, _TEMPORARY // max(1, ctrs.d))
+    slots = min(max(1, width), pairs)
+    step = pairs // slots
+    for start in range(0, rows, step):
+        x = x_rows[start : start + step, None, :]
+        for slot in range(0, width, slots):
+            part = (slice(start, start + step), slice(slot, slot + slots))
+            c = ctrs.take(indices[part].clamp(min=0))
+            out[part] = difference(x, c, exponent).square_().sum(dim=-1)
+    return out.masked_fill_((indices < 0).to(out.device), torch.nan)
+
+
+def block_distances(x_rows: Tensor, c_rows: Tensor, exponent: int) -> Tensor:
+    """Return D^ * 4^-exponent (r, b) float64 of every row (r, d) against every centre (b, d)."""
+    shape = (x_rows.shape[0], c_rows.shape[0])
+    out = torch.zeros(shape, dtype=torch.float64, device=float64_device(x_rows.device))
+    for q in range(x_rows.shape[1]):
+        delta = difference(x_rows[:, q, None], c_rows[None, :, q], exponent)  # (r, b)
+        out.addcmul_(delta, delta)
+    return out
+
+
+def difference(x: Tensor, c: Tensor, exponent: int) -> Tensor:
+    """Return (x - c) * 2^-exponent in float64, broadcast, rounded once (64-bit integers included)."""
+    if is_wide(x) or is_wide(c):
+        x_high, x_low = _parts(x)
+        c_high, c_low = _parts(c)
+        # Differences of the halves are exact for integers; against floats below 2^53 they are exact, too.
+        delta = (x_high - c_high) + (x_low - c_low)
+        return scale(delta, -exponent) if exponent else delta
+    x64, c64 = as_float64(x), as_float64(c)
+    if exponent:
+        x64, c64 = scale(x64, -exponent), scale(c64, -exponent)
+    return x64 - c64
+
+
+def order(indices: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
+    """Sort each row of indices, distances (r, w) by (D^, index): finite < inf < NaN < empty slots."""
+    empty_last = torch.where(indices < 0, torch.iinfo(torch.int64).max, indices)
+    by_index = empty_last.argsort(dim=1)
+    sorted_distances, by_distance = distances.gather(1, by_index).sort(dim=1, stable=True)
+    return indices.gather(1, by_index).gather(1, by_distance), sorted_distances
+
+
+def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
+    if is_wide(values):
+        return halves(values)
+    exact = as_float64(values)
+    return exact, torch.zeros_like(exact)

@@ -1,0 +1,111 @@
+"""Functions that PyTorch lacks: exact k-nearest-centre search in bounded memory, and log cosh."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.face import checked_count, checked_generator, checked_points
+from janelia_core.ml._knn.plan import make_plan
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.products import products_are_exact
+from janelia_core.ml._knn.search import search
+from janelia_core.ml._log_cosh import log_cosh
+
+__all__ = ["LOG_2", "knn_do", "knn_mc", "log_cosh"]
+
+LOG_2 = torch.tensor(math.log(2.0), dtype=torch.float32, device="cpu")
+"""log 2 as a 0-dim float32 tensor."""
+
+
+def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
+    """Find the k nearest centres of each row of x, looking at no more than m centres at a time.
+
+    Args:
+        x: (n_smps, d) samples; any real dtype, strides and device.
+        ctrs: (n_ctrs, d) centres on the same device; the dtype may differ from that of x.
+        k: How many centres to find for each sample, 1 <= k <= n_ctrs.
+        m: At most this many centres' scores are held at once. It bounds memory and never changes the result.
+
+    Returns:
+        (k, n_smps) int64 indices into ctrs on x's device, nearest first: `indices[:, i]` belongs to `x[i, :]`.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A shape, device or number does not fit, for example k > n_ctrs.
+
+    Exactness:
+        The stored values are taken as real numbers and the centres of each row are ordered by their true squared
+        distance, ties by lowest index. There is one right answer, and it does not depend on m, dtype conversions,
+        blocks, threads or device. Distances order as finite < inf < NaN: a row of x that holds a NaN gets centres
+        0 .. k-1, and a centre that holds one comes last.
+
+    Memory:
+        At most 64 MiB beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where a single row
+        or centre with its k candidates does not fit into that.
+
+    Source:
+        The definition, the bounds and their derivations are in docs/exactness.md.
+
+    Example:
+        >>> ctrs = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, 2.0]])
+        >>> knn_mc(torch.tensor([[0.9, 0.1], [0.0, 1.0]]), ctrs, k=2, m=2)
+        tensor([[1, 0],
+                [0, 2]])
+    """
+    checked_points(x, ctrs)
+    k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
+    return _search(x, Points(ctrs.detach()), k, checked_count("m", m))
+
+
+def knn_do(
+    x: Tensor, ctrs: Tensor, k: int, m: int, n_ctrs_used: int, *, generator: torch.Generator | None = None
+) -> Tensor:
+    """Find the k nearest centres of each row of x among n_ctrs_used centres drawn at random: dropout of centres.
+
+    Args:
+        x: (n_smps, d) samples; any real dtype, strides and device.
+        ctrs: (n_ctrs, d) centres on the same device; the dtype may differ from that of x.
+        k: How many centres to find for each sample, 1 <= k <= n_ctrs_used.
+        m: At most this many centres' scores are held at once. It bounds memory and never changes the result.
+        n_ctrs_used: How many centres to draw, without replacement, for this call: 1 <= n_ctrs_used <= n_ctrs.
+            All of them means no dropout, and then no random number is consumed.
+        generator: Source of the draw; the global one of x's device by default, so that `torch.manual_seed` fixes
+            the draw. The centres used are `torch.randperm(n_ctrs, device=x.device)[:n_ctrs_used]`.
+
+    Returns:
+        (k, n_smps) int64 indices into ctrs (the original ones) on x's device, nearest first.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A shape, device or number does not fit, for example k > n_ctrs_used.
+
+    Exactness:
+        As `knn_mc`, over the drawn centres.
+
+    Memory:
+        As `knn_mc`, and 24 bytes a centre for the draw. The drawn centres are gathered block by block.
+
+    Example:
+        >>> ctrs = torch.arange(10.0)[:, None]
+        >>> _ = torch.manual_seed(0)
+        >>> knn_do(torch.tensor([[4.2]]), ctrs, k=3, m=10, n_ctrs_used=10)[:, 0]
+        tensor([4, 5, 3])
+    """
+    checked_points(x, ctrs)
+    n_ctrs = ctrs.shape[0]
+    n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, n_ctrs, "n_ctrs")
+    k = checked_count("k", k, n_ctrs_used, "n_ctrs_used")
+    m = checked_count("m", m)
+    checked_generator(generator, x.device)
+    if n_ctrs_used == n_ctrs:
+        return _search(x, Points(ctrs.detach()), k, m)
+    drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
+    return _search(x, Points(ctrs.detach(), drawn), k, m)
+
+
+def _search(x: Tensor, ctrs: Points, k: int, m: int) -> Tensor:
+    plan = make_plan(x.shape[0], len(ctrs), x.shape[1], k, m, exact_products=products_are_exact(x.device))
+    return search(Points(x.detach()), ctrs, plan)
