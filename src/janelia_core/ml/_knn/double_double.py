@@ -28,9 +28,7 @@ def square_distances(x: Floats, c: Floats) -> tuple[Floats, Floats, Floats]:
         terms += [_two_product(2.0 * delta, rest), _two_product(rest, rest)]
     hi = np.concatenate([t[0] for t in terms], axis=1)
     lo = np.concatenate([t[1] for t in terms], axis=1)
-    lossy = ((np.abs(hi) < _SMALL) & (hi != 0)).sum(axis=1) + ((delta != 0) & (hi[:, : x.shape[1]] == 0)).sum(
-        axis=1
-    )
+    lossy = ((np.abs(hi) < _SMALL) & (hi != 0)).sum(axis=1) + ((delta != 0) & (hi[:, : x.shape[1]] == 0)).sum(axis=1)
     if rest.any():
         lossy = lossy + ((rest != 0) & (np.abs(rest) < 2.0**-450)).sum(axis=1)
     hi, lo, discarded = _sum(hi, lo)

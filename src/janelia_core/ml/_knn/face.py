@@ -16,9 +16,7 @@ def checked_points(x: Tensor, ctrs: Tensor) -> None:
         if value.dtype.is_complex or value.is_quantized:
             raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
         if value.layout != torch.strided:
-            raise TypeError(
-                f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()"
-            )
+            raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
         if value.ndim != 2:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
         if value.device.type == "meta":

@@ -12,9 +12,7 @@ from janelia_core.ml._knn.points import Points, as_float64, float64_device, is_w
 
 _CHUNK = 1 << 18  # elements looked at a time: bounds the survey's own workspace to a few MiB
 _SAMPLE = 512  # centres sampled for the common point
-_HEADROOM = (
-    40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
-)
+_HEADROOM = 40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
 
 
 @dataclass(frozen=True)

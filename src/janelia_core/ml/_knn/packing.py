@@ -104,7 +104,8 @@ def _rounded(u: Tensor, values: Tensor, frame: Frame, bits: int) -> tuple[Tensor
 
 def _norm(u: Tensor) -> Tensor:
     """Return an upper bound of the Euclidean norms (r,) of u (r, d) float64, tight to 4 (d + 8) units."""
-    return torch.linalg.vector_norm(u, dim=1) * (1.0 + 2.0 * (u.shape[1] + 8) * UNIT64)
+    norm: Tensor = torch.linalg.vector_norm(u, dim=1)
+    return norm * (1.0 + 2.0 * (u.shape[1] + 8) * UNIT64)
 
 
 def _cut(z: Tensor) -> Tensor:

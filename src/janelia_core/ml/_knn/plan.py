@@ -98,9 +98,22 @@ def make_plan(
     fallback_rows = _clamp(pairs // (fallback_ctrs + k), row_block)
     needed = _FIXED + held + row_block * per_row + fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
     return Plan(
-        n_smps, n_ctrs, d, k, screen, reason, row_block, ctr_block, width,
-        FULL_BITS if exact_products else CUT_BITS, keep_packed, fallback_rows, fallback_ctrs, pairs, max(budget, needed),
-    )  # fmt: skip
+        n_smps=n_smps,
+        n_ctrs=n_ctrs,
+        d=d,
+        k=k,
+        screen=screen,
+        reason=reason,
+        row_block=row_block,
+        ctr_block=ctr_block,
+        width=width,
+        operand_bits=FULL_BITS if exact_products else CUT_BITS,
+        keep_packed=keep_packed,
+        fallback_rows=fallback_rows,
+        fallback_ctrs=fallback_ctrs,
+        fallback_pairs=pairs,
+        workspace_bytes=max(budget, needed),
+    )
 
 
 def _screen(n_ctrs: int, d: int, width: int) -> tuple[str, str]:

@@ -15,9 +15,7 @@ def squared_distance(x: Sequence[float], c: Sequence[float]) -> tuple[int, Fract
     if all(math.isfinite(v) for v in (*x, *c)):
         return 0, sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(x, c, strict=True)), Fraction(0))
     # IEEE evaluation: a NaN anywhere, or inf - inf, makes the sum NaN; otherwise it is +inf.
-    undefined = any(
-        math.isnan(a) or math.isnan(b) or (math.isinf(a) and a == b) for a, b in zip(x, c, strict=True)
-    )
+    undefined = any(math.isnan(a) or math.isnan(b) or (math.isinf(a) and a == b) for a, b in zip(x, c, strict=True))
     return (2 if undefined else 1), Fraction(0)
 
 

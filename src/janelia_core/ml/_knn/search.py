@@ -113,9 +113,7 @@ class _Ladder:
             return torch.ones_like(distances, dtype=torch.bool)
         # NaN counts as largest in topk; where the k-th is inf or NaN nothing is excluded.
         own = distances.topk(k, dim=1, largest=False).values[:, -1]
-        return ~(
-            self._bound.lower(distances) > torch.nan_to_num(self._bound.upper(own), nan=torch.inf)[:, None]
-        )
+        return ~(self._bound.lower(distances) > torch.nan_to_num(self._bound.upper(own), nan=torch.inf)[:, None])
 
     def _fold(self, x_rows: Tensor, kept: Tensor, mask: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Merge centres start + j where mask (r, b) into kept (r, t); return the first k, final, and their D^."""
@@ -142,9 +140,7 @@ class _Ladder:
     ) -> tuple[Tensor, Tensor]:
         """Return the first k in the exact order, and the D^ that stand at these places."""
         k = k or self._plan.k
-        settled, counts = settle(
-            x_rows, self._ctrs, indices, distances, k, self._bound, self._frame.in_float64
-        )
+        settled, counts = settle(x_rows, self._ctrs, indices, distances, k, self._bound, self._frame.in_float64)
         self._report.settled += counts
         return settled[:, :k], distances[:, :k]
 

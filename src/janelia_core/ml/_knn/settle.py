@@ -7,6 +7,7 @@ can prove and hands on the rest; the last one always ends. All of it runs on the
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -138,9 +139,7 @@ def _settle_identical(table: Ints, ctrs: Points, members: _Members, counts: Coun
     return members.pick(~alike[ordinal])
 
 
-def _settle_double_double(
-    table: Ints, x: Tensor, ctrs: Points, members: _Members, k: int, counts: Counts
-) -> _Members:
+def _settle_double_double(table: Ints, x: Tensor, ctrs: Points, members: _Members, k: int, counts: Counts) -> _Members:
     """Order clusters by double-double distances; return the members of what is still open."""
     if len(members.ctr) == 0:
         return members
@@ -184,7 +183,7 @@ def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members
 def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, counts: Counts) -> None:
     """Order what is left by exact integer distances."""
     edges = np.flatnonzero(np.diff(members.cluster, prepend=-1, append=-2))
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         ctr = members.ctr[start:stop]
         values = _common_integers([x[int(members.row[start])].tolist(), *_rows(ctrs, ctr).tolist()])
         keys = [sum((a - b) ** 2 for a, b in zip(values[0], c, strict=True)) for c in values[1:]]

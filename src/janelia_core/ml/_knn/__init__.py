@@ -1,0 +1,22 @@
+"""Exact k-nearest-centre search: the map.
+
+    face        arguments checked before any work
+      |
+    plan        shapes, budget -> Plan: screen, blocks, bytes             (pure arithmetic)
+      |
+    search      the only loop; composes what follows, block of rows by block of rows
+      |
+      |  frame     one look at the data: finite? how large? on a grid?    points: stored values
+      |
+      |  screen_*  cheap scores with a proven bound -> Candidates         packing, products
+      |              "whatever is not listed is farther than `excluded`"  (contract)
+      |  verify    float64 distances of the candidates                    bounds
+      |  settle    overlapping error intervals -> exact comparisons       double_double
+      |
+      |  a row whose certificate fails climbs the ladder:
+      |     screen -> everything within a proven radius -> every centre in float64
+      v
+    (k, n_smps) indices, and a report for those who watch
+
+reference is the definition of the answer, in plain Python. Stages do not import each other; only search does.
+"""
