@@ -113,13 +113,13 @@ class _Ladder:
             return torch.ones_like(distances, dtype=torch.bool)
         # NaN counts as largest in topk; where the k-th is inf or NaN nothing is excluded.
         own = distances.topk(k, dim=1, largest=False).values[:, -1]
-        return ~(self._bound.lower(distances) > torch.nan_to_num(self._bound.upper(own), nan=torch.inf)[:, None])
+        return ~(self._bound.lower(distances) > self._bound.upper(own)[:, None])  # True where own is NaN
 
     def _fold(self, x_rows: Tensor, kept: Tensor, mask: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Merge centres start + j where mask (r, b) into kept (r, t); return the first k, final, and their D^."""
         widest = int(mask.sum(dim=1).max())
         width = min(self._plan.k, kept.shape[1] + mask.shape[1])
-        step = max(1, self._plan.fallback_pairs // (kept.shape[1] + widest))
+        step = max(1, self._plan.fallback_pairs // max(1, kept.shape[1] + widest))
         merged = torch.empty(len(x_rows), width, dtype=torch.int64, device=kept.device)
         merged_distances = torch.empty(len(x_rows), width, dtype=torch.float64, device=kept.device)
         for i in range(0, len(x_rows), step):

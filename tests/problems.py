@@ -1,0 +1,182 @@
+"""Problems that are hard to get right. Those that can carry their answer in closed form do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+
+class Problem(NamedTuple):
+    x: Tensor
+    ctrs: Tensor
+    k: int
+    answer: Tensor | None = None  # (k, n_smps), where it is known without any search
+
+
+def gaussian(dtype: torch.dtype = torch.float32, n: int = 20, n_ctrs: int = 200, d: int = 6, k: int = 5) -> Problem:
+    g = torch.Generator().manual_seed(1)
+    x, c = (torch.randn(rows, d, generator=g, dtype=torch.float64) * 4 for rows in (n, n_ctrs))
+    if dtype == torch.uint8:
+        x, c = x.abs(), c.abs()
+    return Problem(x.to(dtype), c.to(dtype), k)
+
+
+def line(dtype: torch.dtype) -> Problem:
+    """Centres 0 .. 99 on a line, x a quarter to the right of one: the order is j, j+1, j-1, j+2, ..."""
+    ctrs = torch.arange(100, dtype=dtype)[:, None]
+    at = torch.arange(10, 60)
+    offsets = torch.tensor([0, 1, -1, 2, -2, 3])
+    return Problem((at.to(torch.float64) + 0.25).to(dtype)[:, None], ctrs, 6, at[None, :] + offsets[:, None])
+
+
+def lattice() -> Problem:
+    """All points of a 7^3 lattice, asked at lattice points: the point itself, then six ties by lowest index."""
+    side = 7
+    grid = torch.cartesian_prod(*[torch.arange(side)] * 3)
+    inner = ((grid > 0) & (grid < side - 1)).all(dim=1).nonzero()[:, 0]
+    steps = torch.tensor([0, -side * side, -side, -1, 1, side, side * side])
+    return Problem(grid[inner].float() * 0.5, grid.float() * 0.5, 7, inner[None, :] + steps[:, None])
+
+
+def duplicates() -> Problem:
+    """Thirty points, each stored seven times, far from any lattice: copies in index order."""
+    g = torch.Generator().manual_seed(2)
+    points = torch.randn(30, 5, generator=g)
+    ctrs = points.repeat(7, 1)  # copy c of point p is centre 30 c + p
+    return Problem(points, ctrs, 7, torch.arange(30)[None, :] + 30 * torch.arange(7)[:, None])
+
+
+def one_ulp(dtype: torch.dtype) -> Problem:
+    """Centres one unit in the last place apart around 1, asked at 3: nearest is the largest."""
+    steps = torch.arange(60, dtype=torch.float64)
+    ctrs = (1.0 + steps * torch.finfo(dtype).eps).to(dtype)[:, None].repeat(1, 3)
+    ctrs = ctrs[torch.randperm(60, generator=torch.Generator().manual_seed(3))]
+    answer = ctrs[:, 0].to(torch.float64).argsort(descending=True)[:8, None]
+    return Problem(torch.full((1, 3), 3.0, dtype=dtype), ctrs, 8, answer)
+
+
+def swapped_coordinates() -> Problem:
+    """Exactly equal distances between different centres, with bits that float64 squares cannot hold."""
+    g = torch.Generator().manual_seed(4)
+    x = torch.zeros(3, 4, dtype=torch.float64)
+    base = torch.rand(4, generator=g, dtype=torch.float64) + 1.0
+    orders = torch.stack([torch.randperm(4, generator=g) for _ in range(80)])
+    return Problem(
+        x,
+        base[orders] * (1 - 2 * (torch.rand(80, 4, generator=g) < 0.5).double()),
+        9,
+        torch.arange(9)[:, None].repeat(1, 3),
+    )
+
+
+def near_swapped() -> Problem:
+    """As above, but some coordinates one ulp off: float64 sums tie or swap, the truth does not."""
+    problem = swapped_coordinates()
+    ctrs = problem.ctrs.clone()
+    ctrs[::3, 1] = torch.nextafter(ctrs[::3, 1], torch.zeros((), dtype=torch.float64))
+    ctrs[::5, 2] = torch.nextafter(ctrs[::5, 2], 9 * ctrs[::5, 2])
+    return Problem(problem.x, ctrs, 9)
+
+
+def far_offset() -> Problem:
+    """Points around a million with a spread of a hundredth, in float32: the expanded form sees only noise."""
+    g = torch.Generator().manual_seed(5)
+    around = torch.tensor([1e6, -2e6, 3e6])
+    return Problem(*((around + 1e-2 * 100 * torch.randn(n, 3, generator=g)).float() for n in (30, 300)), 5)
+
+
+def mixed_scales(dtype: torch.dtype = torch.float64) -> Problem:
+    """Centres of every magnitude from 1e-150 to 1e150 (1e-30 to 1e30 in float32)."""
+    g = torch.Generator().manual_seed(6)
+    reach = 150 if dtype == torch.float64 else 30
+    magnitudes = 10.0 ** torch.linspace(-reach, reach, 120, dtype=torch.float64)[:, None]
+    ctrs = (magnitudes * torch.randn(120, 3, generator=g, dtype=torch.float64)).to(dtype)
+    return Problem(ctrs[torch.randperm(120, generator=g)[:20]] * 1.5, ctrs, 4)
+
+
+def subnormals(dtype: torch.dtype) -> Problem:
+    """Multiples of the smallest subnormal: every square underflows."""
+    tiny = torch.finfo(dtype).smallest_normal * torch.finfo(dtype).eps
+    g = torch.Generator().manual_seed(7)
+    x, c = (torch.randint(-40, 40, (n, 3), generator=g).to(torch.float64) for n in (12, 120))
+    return Problem((x * tiny).to(dtype), (c * tiny).to(dtype), 4)
+
+
+def overflow(dtype: torch.dtype) -> Problem:
+    """Values near the largest finite one: squares overflow, distances as real numbers do not."""
+    g = torch.Generator().manual_seed(8)
+    largest = torch.finfo(dtype).max
+    x, c = ((torch.rand(n, 3, generator=g, dtype=torch.float64) - 0.5) * 2 * largest for n in (10, 100))
+    return Problem(x.to(dtype), c.to(dtype), 5)
+
+
+def not_finite(dtype: torch.dtype) -> Problem:
+    """Infinities and NaN in rows and centres, among ordinary ones."""
+    g = torch.Generator().manual_seed(9)
+    x, c = (torch.randn(n, 3, generator=g) for n in (24, 90))
+    x[3, 0], x[4, 1], x[5, 2], x[6] = torch.inf, -torch.inf, torch.nan, torch.inf
+    c[10, 0], c[11, 1], c[12, 2], c[13], c[0, 0] = torch.inf, -torch.inf, torch.nan, torch.inf, torch.nan
+    return Problem(x.to(dtype), c.to(dtype), 6)
+
+
+def few_finite() -> Problem:
+    """k reaches beyond the finite centres into the infinite and undefined ones."""
+    c = torch.full((80, 2), torch.inf)
+    c[::2] = torch.nan
+    c[40:43] = torch.tensor([[1.0, 2.0], [3.0, 4.0], [1.0, 2.0]])
+    return Problem(torch.tensor([[0.0, 0.0], [9.0, 9.0]]), c, 50)
+
+
+def wide_integers() -> Problem:
+    """int64 values that float64 cannot tell apart."""
+    g = torch.Generator().manual_seed(10)
+    x, c = (2**60 + torch.randint(-50, 50, (n, 3), generator=g) for n in (10, 100))
+    c[:20] -= 2**61
+    return Problem(x, c, 6)
+
+
+def one_giant_coordinate() -> Problem:
+    problem = gaussian()
+    ctrs = problem.ctrs.clone()
+    ctrs[17, 3] = 1e30
+    return Problem(problem.x, ctrs, 5)
+
+
+def far_clusters() -> Problem:
+    """Tight clusters far apart: huge norms, tiny gaps."""
+    g = torch.Generator().manual_seed(11)
+    where = torch.randn(8, 4, generator=g) * 1e5
+    ctrs = (where.repeat(25, 1) + torch.randn(200, 4, generator=g) * 0.05).float()
+    return Problem((where.repeat(3, 1) + torch.randn(24, 4, generator=g) * 0.05).float(), ctrs, 6)
+
+
+def all_equal() -> Problem:
+    return Problem(torch.full((5, 3), 0.1), torch.full((300, 3), 0.1), 9, torch.arange(9)[:, None].repeat(1, 5))
+
+
+PROBLEMS: dict[str, Callable[[], Problem]] = {
+    **{f"gaussian-{t}": (lambda t=t: gaussian(t)) for t in (*FLOATS, *INTEGERS)},
+    **{f"line-{t}": (lambda t=t: line(t)) for t in (torch.bfloat16, torch.float16, torch.float32, torch.float64)},
+    "lattice": lattice,
+    "duplicates": duplicates,
+    **{f"one-ulp-{t}": (lambda t=t: one_ulp(t)) for t in FLOATS},
+    "swapped-coordinates": swapped_coordinates,
+    "near-swapped": near_swapped,
+    "far-offset": far_offset,
+    "mixed-scales-64": mixed_scales,
+    "mixed-scales-32": lambda: mixed_scales(torch.float32),
+    **{f"subnormals-{t}": (lambda t=t: subnormals(t)) for t in FLOATS},
+    **{f"overflow-{t}": (lambda t=t: overflow(t)) for t in FLOATS},
+    **{f"not-finite-{t}": (lambda t=t: not_finite(t)) for t in FLOATS},
+    "few-finite": few_finite,
+    "wide-integers": wide_integers,
+    "one-giant-coordinate": one_giant_coordinate,
+    "far-clusters": far_clusters,
+    "all-equal": all_equal,
+}

@@ -1,0 +1,64 @@
+"""The workspace is measured in a fresh process and compared with the plan's promise."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+MEASURE = """
+import resource, sys, threading, time
+import torch
+from janelia_core.ml.extra_torch_functions import knn_mc, knn_do
+from janelia_core.ml.neighbors import watch_knn
+
+n, n_ctrs, d, k, m, ties = (int(v) for v in sys.argv[1:])
+
+def resident():
+    with open("/proc/self/statm") as f:
+        return int(f.read().split()[1]) * resource.getpagesize()
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+torch.set_num_threads(2)
+g = torch.Generator().manual_seed(0)
+knn_mc(torch.rand(64, d, generator=g), torch.rand(500, d, generator=g), min(k, 500), 100)  # libraries' own one-off buffers
+x, c = (torch.rand(rows, d, generator=g) for rows in (n, n_ctrs))
+if ties:
+    x, c = (x * 3).floor_(), (c * 3).floor_()
+torch.zeros(k, n, dtype=torch.int64).add_(1)  # the result's pages, counted as the caller's
+with open("/proc/self/clear_refs", "w") as f:
+    f.write("5")  # resets the peak
+before = resident()
+result = torch.zeros(k, n, dtype=torch.int64).add_(1)
+with watch_knn() as reports:
+    out = knn_mc(x, c, k, m)
+with open("/proc/self/status") as f:
+    high = next(int(line.split()[1]) * 1024 for line in f if line.startswith("VmHWM"))
+print(high - before - result.nbytes - out.nbytes, reports[0].plan.workspace_bytes)
+"""
+
+
+@pytest.mark.parametrize(
+    ("n", "n_ctrs", "d", "k", "m", "ties"),
+    [
+        (20000, 20000, 3, 10, 1000, 0),
+        (2000, 20000, 768, 10, 1000, 0),
+        (300, 3000, 20000, 5, 3000, 0),
+        (3000, 30000, 16, 1000, 30000, 0),
+        (2000, 20000, 2, 10, 20000, 1),  # nine different centres: every row goes up the ladder
+    ],
+)
+def test_the_peak_of_a_fresh_process_is_within_the_plans_promise(n, n_ctrs, d, k, m, ties):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, (n, n_ctrs, d, k, m, ties))],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    used, promised = map(int, done.stdout.split())
+    assert promised <= 64 * 2**20
+    assert used <= promised, f"used {used / 2**20:.1f} MiB of {promised / 2**20:.1f} MiB"

@@ -1,0 +1,108 @@
+"""A call leaves no trace: flags, threads, grad mode, random state and inputs are as before."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+
+from janelia_core.ml._knn import search as search_module
+from janelia_core.ml.extra_torch_functions import knn_mc
+from problems import gaussian
+
+
+def state():
+    threads = []
+    worker = threading.Thread(target=lambda: threads.append(torch.get_num_threads()))
+    worker.start()
+    worker.join()
+    return (
+        torch.get_num_threads(),
+        threads[0],
+        torch.is_grad_enabled(),
+        torch.get_float32_matmul_precision(),
+        torch.get_default_dtype(),
+        torch.is_autocast_enabled("cpu"),
+        torch.get_rng_state().tolist(),
+    )
+
+
+def test_global_state_is_as_before():
+    x, ctrs, k, _ = gaussian(n=300, n_ctrs=900)
+    before = state()
+    knn_mc(x, ctrs, k, 100)
+    assert state() == before
+
+
+def test_global_state_is_as_before_an_exception(monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(search_module, "settle", fail)
+    x, ctrs, k, _ = gaussian()
+    before = state()
+    with pytest.raises(KeyboardInterrupt):
+        knn_mc(x, ctrs, k, 100)
+    assert state() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_inputs_are_never_written(dtype):
+    x, ctrs, k, _ = gaussian(dtype)
+    x[3, 1], ctrs[5, 0] = torch.inf, torch.nan
+    x_before, ctrs_before = x.clone(), ctrs.clone()
+    knn_mc(x, ctrs, k, 50)
+    torch.testing.assert_close(x, x_before, rtol=0, atol=0, equal_nan=True)
+    torch.testing.assert_close(ctrs, ctrs_before, rtol=0, atol=0, equal_nan=True)
+
+
+def test_inputs_that_require_grad_build_no_graph():
+    x, ctrs, k, _ = gaussian()
+    expected = knn_mc(x, ctrs, k, 50)
+    got = knn_mc(x.requires_grad_(), ctrs.requires_grad_(), k, 50)
+    assert torch.equal(got, expected)
+    assert not got.requires_grad
+
+
+def test_autocast_lowers_no_precision():
+    x, ctrs, k, _ = gaussian(n=100, n_ctrs=1000, d=30)
+    expected = knn_mc(x, ctrs, k, 500)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(knn_mc(x, ctrs, k, 500), expected)
+
+
+@pytest.mark.parametrize("precision", ["high", "medium"])
+def test_reduced_matmul_precision_changes_no_answer(precision):
+    x, ctrs, k, _ = gaussian(n=100, n_ctrs=1000, d=30)
+    expected = knn_mc(x, ctrs, k, 500)
+    torch.set_float32_matmul_precision(precision)
+    try:
+        assert torch.equal(knn_mc(x, ctrs, k, 500), expected)
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+def test_a_default_dtype_and_device_of_the_caller_change_nothing():
+    x, ctrs, k, _ = gaussian()
+    expected = knn_mc(x, ctrs, k, 50)
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.equal(knn_mc(x, ctrs, k, 50), expected)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    with torch.device("meta"):
+        assert torch.equal(knn_mc(x, ctrs, k, 50), expected)
+
+
+def test_flushed_subnormals_change_no_answer():
+    x, ctrs = (torch.randint(-40, 40, (n, 3)).double() * 5e-324 for n in (9, 90))
+    expected = knn_mc(x, ctrs, 4, 50)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        got = knn_mc(x, ctrs, 4, 50)
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(got, expected)

@@ -1,0 +1,189 @@
+"""Each stage keeps its promise on its own: bounds, packing, screen, canary, double-double, settle."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+
+from janelia_core.ml._knn import packing, screen_portable
+from janelia_core.ml._knn import search as search_module
+from janelia_core.ml._knn.bounds import DistanceBound
+from janelia_core.ml._knn.double_double import square_distances
+from janelia_core.ml._knn.frame import survey
+from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
+from janelia_core.ml._knn.plan import make_plan
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.screen_portable import PortableScreen
+from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.verify import block_distances
+from janelia_core.ml.extra_torch_functions import knn_mc
+from oracle import nearest, wrong_rows
+from problems import PROBLEMS, far_clusters, gaussian
+
+FINITE = [name for name in PROBLEMS if "finite" not in name]
+
+
+def true_distance(x, c):
+    """Return D of two rows of numbers as a Fraction."""
+    return sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(x, c, strict=True))
+
+
+@pytest.mark.parametrize("name", FINITE)
+def test_float64_distances_are_within_their_bound_of_the_truth(name):
+    x, ctrs, _, _ = PROBLEMS[name]()
+    x, ctrs = x[:2], ctrs[:40]
+    frame = survey(Points(x), Points(ctrs))
+    bound = DistanceBound.of(x.shape[1], frame.exact)
+    distances = block_distances(x, ctrs, frame.verify_exponent)
+    unit = Fraction(4) ** frame.verify_exponent
+    for i, row in enumerate(x.tolist()):
+        for j, centre in enumerate(ctrs.tolist()):
+            true = true_distance(row, centre) / unit
+            assert (
+                Fraction(bound.lower(float(distances[i, j]))) <= true <= Fraction(bound.upper(float(distances[i, j])))
+            )
+
+
+@pytest.mark.parametrize("name", ["lattice", "gaussian-torch.uint8", "line-torch.float32", "all-equal"])
+def test_lattice_data_is_recognised_as_exact(name):
+    x, ctrs, _, _ = PROBLEMS[name]()
+    assert survey(Points(x), Points(ctrs)).exact == (name != "all-equal")
+
+
+@pytest.mark.parametrize("bits", [FULL_BITS, CUT_BITS])
+@pytest.mark.parametrize("name", FINITE)
+def test_the_packed_product_is_an_upper_bound_of_the_score(name, bits):
+    x, ctrs, _, _ = PROBLEMS[name]()
+    x, ctrs = x[:2], ctrs[:40]
+    frame = survey(Points(x), Points(ctrs))
+    rows, packed = pack_rows(x, frame, bits), pack_ctrs(ctrs, frame, bits)
+    scores = torch.mm(rows.packed, packed.T)
+    shift, unit = [Fraction(v) for v in frame.shift.tolist()], Fraction(2) ** -frame.exponent
+    origin = [0] * x.shape[1]
+    for i, row in enumerate(x.tolist()):
+        u = [Fraction(v) * unit - s for v, s in zip(row, shift, strict=True)]
+        square = true_distance(u, origin)
+        assert Fraction(float(rows.square_low[i])) <= square
+        for j, centre in enumerate(ctrs.tolist()):
+            w = [Fraction(v) * unit - s for v, s in zip(centre, shift, strict=True)]
+            assert square - 2 * Fraction(float(scores[i, j])) <= true_distance(u, w)
+
+
+def test_the_bound_is_tight_enough_to_exclude_all_but_a_few():
+    x, ctrs, k, _ = gaussian(n=500, n_ctrs=3000, d=32)
+    with watch_knn() as reports:
+        knn_mc(x, ctrs, k, 3000)
+    assert reports[0].n_escalated == 0
+    assert reports[0].n_exhaustive == 0
+
+
+def test_the_certificate_is_never_above_an_excluded_centre():
+    x, ctrs, k, _ = far_clusters()
+    frame = survey(Points(x), Points(ctrs))
+    plan = make_plan(len(x), len(ctrs), x.shape[1], k, 70)
+    indices, excluded = PortableScreen(Points(ctrs), frame, plan).candidates(x)
+    for i, row in enumerate(x.tolist()):
+        outside = set(range(len(ctrs))) - set(indices[i].tolist())
+        nearest_outside = min(true_distance(row, ctrs[j].tolist()) for j in outside)
+        assert Fraction(float(excluded[i])) * Fraction(4) ** frame.verify_exponent <= nearest_outside
+
+
+def test_a_loosened_bound_is_caught(monkeypatch):
+    """Margins left out, and a screen that keeps no spare candidates: wrong neighbours must appear."""
+    x, ctrs, k, _ = far_clusters()
+    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 200), width=k)
+    assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) == []
+    honest = packing.pack_ctrs
+
+    def loosened(values, frame, bits):
+        packed = honest(values, frame, bits)
+        packed[:, -1] = 0.0
+        return packed
+
+    monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
+    monkeypatch.setattr(search_module.DistanceBound, "upper", lambda self, distance: distance * 0.5)
+    assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) != []
+
+
+def test_a_broken_product_is_noticed_and_the_answer_stays_exact(monkeypatch):
+    """The canary: a product that rounds its operands to 8 bits behind our back."""
+    x, ctrs, k, _ = gaussian(n=40, n_ctrs=500)
+    honest = torch.mm
+
+    def rounding(a, b, out=None):
+        return honest(a.bfloat16().float(), b.bfloat16().float(), out=out)
+
+    monkeypatch.setattr(screen_portable.torch, "mm", rounding)
+    with watch_knn() as reports:
+        got = knn_mc(x, ctrs, k, 500)
+    assert reports[0].n_exhaustive == 40
+    assert wrong_rows(x, ctrs, got) == []
+
+
+def test_operands_cut_to_eight_bits_survive_a_product_that_rounds_them(monkeypatch):
+    x, ctrs, k, _ = gaussian(n=40, n_ctrs=500)
+    expected, honest = nearest(x, ctrs, k), torch.mm
+    monkeypatch.setattr(
+        screen_portable.torch, "mm", lambda a, b, out=None: honest(a.bfloat16().float(), b.bfloat16().float(), out=out)
+    )
+    plan = make_plan(len(x), len(ctrs), x.shape[1], k, 500, exact_products=False)
+    with watch_knn() as reports:
+        assert torch.equal(search(Points(x), Points(ctrs), plan), expected)
+    assert reports[0].n_exhaustive == 0
+
+
+def test_double_double_distances_are_within_their_measured_error():
+    rng = np.random.default_rng(0)
+    x, c = rng.standard_normal((2, 60, 7)) * 2.0 ** rng.integers(-30, 30, (2, 60, 7))
+    c[::4] = x[::4] * (1 + 2.0**-50)
+    hi, lo, error = square_distances(x, c)
+    for i in range(60):
+        assert abs(true_distance(x[i], c[i]) - Fraction(hi[i]) - Fraction(lo[i])) <= Fraction(error[i])
+
+
+def test_double_double_knows_when_it_is_exact():
+    rng = np.random.default_rng(1)
+    x, c = rng.standard_normal((2, 60, 7)).astype(np.float32).astype(np.float64)
+    hi, lo, error = square_distances(x, c)
+    assert (error == 0).mean() > 0.9
+    for i in np.flatnonzero(error == 0):
+        assert true_distance(x[i], c[i]) == Fraction(hi[i]) + Fraction(lo[i])
+
+
+@pytest.mark.parametrize(
+    ("name", "stage"),
+    [("duplicates", "identical"), ("swapped-coordinates", "double_double"), ("subnormals-torch.float64", "integers")],
+)
+def test_ties_are_settled_by_the_cheapest_stage_that_can(name, stage):
+    x, ctrs, k, _ = PROBLEMS[name]()
+    with watch_knn() as reports:
+        knn_mc(x, ctrs, k, len(ctrs))
+    assert getattr(reports[0].settled, stage) > 0
+
+
+def test_lattice_ties_cost_no_settling_at_all():
+    x, ctrs, k, _ = PROBLEMS["lattice"]()
+    with watch_knn() as reports:
+        knn_mc(x, ctrs, k, len(ctrs))
+    settled = reports[0].settled
+    assert (settled.identical, settled.double_double, settled.integers) == (0, 0, 0)
+
+
+def test_a_plan_and_a_report_can_be_read():
+    x, ctrs, k, _ = gaussian()
+    with watch_knn() as reports:
+        knn_mc(x, ctrs, k, 100)
+    text = str(reports[0])
+    for words in (
+        "20 x 200 points in 6 dimensions, k = 5",
+        "screen: portable",
+        "x 100 centres",
+        "workspace",
+        "escalated",
+    ):
+        assert words in text
