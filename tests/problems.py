@@ -62,10 +62,10 @@ def one_ulp(dtype: torch.dtype) -> Problem:
 
 
 def swapped_coordinates() -> Problem:
-    """Exactly equal distances between different centres, with bits that float64 squares cannot hold."""
+    """Exactly equal distances between different centres, of 80 bits: float64 squares cannot hold them."""
     g = torch.Generator().manual_seed(4)
     x = torch.zeros(3, 4, dtype=torch.float64)
-    base = torch.rand(4, generator=g, dtype=torch.float64) + 1.0
+    base = (torch.rand(4, generator=g, dtype=torch.float64) * 2**40).round() * 2**-40 + 1.0
     orders = torch.stack([torch.randperm(4, generator=g) for _ in range(80)])
     return Problem(
         x,
@@ -156,6 +156,19 @@ def far_clusters() -> Problem:
     return Problem((where.repeat(3, 1) + torch.randn(24, 4, generator=g) * 0.05).float(), ctrs, 6)
 
 
+def tiny_beside_one() -> Problem:
+    """The smallest subnormals beside ones: what underflows when scaled is not on a lattice."""
+    ctrs = torch.tensor([[1.0], [0.0], [5e-324], [1e-323], [-1.0]], dtype=torch.float64).repeat(20, 2)
+    return Problem(torch.tensor([[5e-324, 1e-323], [0.0, 1.0]], dtype=torch.float64), ctrs.roll(1, 0), 50)
+
+
+def nearly_equidistant(n: int = 20, n_ctrs: int = 300) -> Problem:
+    """Centres on a unit sphere, asked from close to its middle: float32 scores differ by a few units at most."""
+    g = torch.Generator().manual_seed(12)
+    ctrs = torch.nn.functional.normalize(torch.randn(n_ctrs, 12, generator=g), dim=1)
+    return Problem(torch.randn(n, 12, generator=g) * 1e-6, ctrs, 3)
+
+
 def all_equal() -> Problem:
     return Problem(torch.full((5, 3), 0.1), torch.full((300, 3), 0.1), 9, torch.arange(9)[:, None].repeat(1, 5))
 
@@ -178,5 +191,7 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "wide-integers": wide_integers,
     "one-giant-coordinate": one_giant_coordinate,
     "far-clusters": far_clusters,
+    "nearly-equidistant": nearly_equidistant,
+    "tiny-beside-one": tiny_beside_one,
     "all-equal": all_equal,
 }

@@ -41,8 +41,8 @@ def test_the_oracle_catches_a_planted_wrong_neighbour():
     assert wrong_rows(x, ctrs, planted) == [7]
 
 
-@pytest.mark.parametrize("x_dtype", (*FLOATS, *INTEGERS))
-@pytest.mark.parametrize("c_dtype", (*FLOATS, *INTEGERS))
+@pytest.mark.parametrize("x_dtype", [*FLOATS, *INTEGERS])
+@pytest.mark.parametrize("c_dtype", [*FLOATS, *INTEGERS])
 def test_mixed_dtypes_compare_by_stored_value(x_dtype, c_dtype):
     x, ctrs = gaussian(x_dtype, n=6).x, gaussian(c_dtype, n_ctrs=90).ctrs
     assert torch.equal(knn_mc(x, ctrs, 4, 33), nearest(x, ctrs, 4))

@@ -24,7 +24,8 @@ def peak():
 
 torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
-knn_mc(torch.rand(64, d, generator=g), torch.rand(500, d, generator=g), min(k, 500), 100)  # libraries' own one-off buffers
+# libraries' own one-off buffers come first
+knn_mc(torch.rand(64, d, generator=g), torch.rand(500, d, generator=g), min(k, 500), 100)
 x, c = (torch.rand(rows, d, generator=g) for rows in (n, n_ctrs))
 if ties:
     x, c = (x * 3).floor_(), (c * 3).floor_()

@@ -9,7 +9,8 @@ import torch
 
 from janelia_core.ml._knn import search as search_module
 from janelia_core.ml.extra_torch_functions import knn_mc
-from problems import gaussian
+from oracle import nearest
+from problems import gaussian, subnormals
 
 
 def state():
@@ -96,13 +97,26 @@ def test_a_default_dtype_and_device_of_the_caller_change_nothing():
         assert torch.equal(knn_mc(x, ctrs, k, 50), expected)
 
 
-def test_flushed_subnormals_change_no_answer():
-    x, ctrs = (torch.randint(-40, 40, (n, 3)).double() * 5e-324 for n in (9, 90))
-    expected = knn_mc(x, ctrs, 4, 50)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_flushed_subnormals_change_no_answer(dtype):
+    x, ctrs, k, _ = subnormals(dtype)
+    ctrs[7], ctrs[8] = 1.0, torch.inf
+    expected = nearest(x, ctrs, k)
     if not torch.set_flush_denormal(True):
         pytest.skip("this processor cannot flush subnormals")
     try:
-        got = knn_mc(x, ctrs, 4, 50)
+        got = knn_mc(x, ctrs, k, 50)
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(got, expected)
+
+
+def test_flushed_subnormals_beside_huge_values_are_an_error():
+    x = torch.tensor([[5e-324], [1e300]], dtype=torch.float64)
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        with pytest.raises(ValueError, match=r"x holds values above.*set_flush_denormal\(False\)"):
+            knn_mc(x, x, 1, 1)
+    finally:
+        torch.set_flush_denormal(False)

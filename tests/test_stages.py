@@ -23,7 +23,7 @@ from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify import block_distances
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest, wrong_rows
-from problems import PROBLEMS, far_clusters, gaussian
+from problems import PROBLEMS, far_clusters, gaussian, nearly_equidistant
 
 FINITE = [name for name in PROBLEMS if "finite" not in name]
 
@@ -49,10 +49,13 @@ def test_float64_distances_are_within_their_bound_of_the_truth(name):
             )
 
 
-@pytest.mark.parametrize("name", ["lattice", "gaussian-torch.uint8", "line-torch.float32", "all-equal"])
-def test_lattice_data_is_recognised_as_exact(name):
+@pytest.mark.parametrize(
+    ("name", "exact"),
+    [("lattice", True), ("gaussian-torch.uint8", True), ("line-torch.float32", True), ("duplicates", False)],
+)
+def test_lattice_data_is_recognised_as_exact(name, exact):
     x, ctrs, _, _ = PROBLEMS[name]()
-    assert survey(Points(x), Points(ctrs)).exact == (name != "all-equal")
+    assert survey(Points(x), Points(ctrs)).exact == exact
 
 
 @pytest.mark.parametrize("bits", [FULL_BITS, CUT_BITS])
@@ -93,20 +96,25 @@ def test_the_certificate_is_never_above_an_excluded_centre():
         assert Fraction(float(excluded[i])) * Fraction(4) ** frame.verify_exponent <= nearest_outside
 
 
-def test_a_loosened_bound_is_caught(monkeypatch):
-    """Margins left out, and a screen that keeps no spare candidates: wrong neighbours must appear."""
-    x, ctrs, k, _ = far_clusters()
-    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 200), width=k)
+@pytest.mark.parametrize("what", ["product", "distance"])
+def test_a_loosened_bound_is_caught(monkeypatch, what):
+    """A margin left out makes wrong neighbours, and the comparison with the oracle sees them."""
+    x, ctrs, k, _ = nearly_equidistant(40, 1000) if what == "product" else PROBLEMS["near-swapped"]()
+    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 1000), screen="portable")
     assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) == []
     honest = packing.pack_ctrs
 
     def loosened(values, frame, bits):
         packed = honest(values, frame, bits)
+        packed[:, -2] = -0.5 * frame.apply(values).square().sum(dim=1)
         packed[:, -1] = 0.0
         return packed
 
-    monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
-    monkeypatch.setattr(search_module.DistanceBound, "upper", lambda self, distance: distance * 0.5)
+    if what == "product":
+        monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
+        plan = replace(plan, width=k)
+    else:
+        monkeypatch.setattr(search_module.DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
     assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) != []
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_points
 from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
 from janelia_core.ml._knn.products import products_are_exact
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._log_cosh import log_cosh
@@ -57,7 +57,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
     """
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
-    return _search(x, Points(ctrs.detach()), k, checked_count("m", m))
+    return _search(x, ctrs, k, checked_count("m", m))
 
 
 def knn_do(
@@ -101,11 +101,15 @@ def knn_do(
     m = checked_count("m", m)
     checked_generator(generator, x.device)
     if n_ctrs_used == n_ctrs:
-        return _search(x, Points(ctrs.detach()), k, m)
+        return _search(x, ctrs, k, m)
     drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
-    return _search(x, Points(ctrs.detach(), drawn), k, m)
+    return _search(x, ctrs, k, m, drawn)
 
 
-def _search(x: Tensor, ctrs: Points, k: int, m: int) -> Tensor:
-    plan = make_plan(x.shape[0], len(ctrs), x.shape[1], k, m, exact_products=products_are_exact(x.device))
-    return search(Points(x.detach()), ctrs, plan)
+def _search(x: Tensor, ctrs: Tensor, k: int, m: int, drawn: Tensor | None = None) -> Tensor:
+    n_ctrs = ctrs.shape[0] if drawn is None else drawn.shape[0]
+    plan = make_plan(x.shape[0], n_ctrs, x.shape[1], k, m, exact_products=products_are_exact(x.device))
+    x, ctrs = x.detach(), ctrs.detach()
+    if flushes_subnormals():
+        x, ctrs = without_subnormals(x, ctrs)
+    return search(Points(x), Points(ctrs, drawn), plan)

@@ -118,8 +118,9 @@ def _middle(ctrs: Points) -> tuple[Tensor, float]:
     Medians, so that a few wild centres move neither. The point is rounded to a quarter of the spread: lattice
     data stays lattice data, and a cloud about the origin is not shifted at all.
     """
-    stride = max(1, len(ctrs) // _SAMPLE)
-    sample = as_float64(ctrs.take(torch.arange(0, len(ctrs), stride, device=ctrs.device)[:_SAMPLE]))
+    size = max(8, min(_SAMPLE, _CHUNK // max(1, ctrs.d)))
+    stride = max(1, len(ctrs) // size)
+    sample = as_float64(ctrs.take(torch.arange(0, len(ctrs), stride, device=ctrs.device)[:size]))
     sample = sample[torch.isfinite(sample).all(dim=1)]
     if sample.numel() == 0:
         return torch.zeros(ctrs.d, dtype=torch.float64, device=float64_device(ctrs.device)), 0.0
@@ -156,7 +157,9 @@ def _on_grid(points: Points, grid: int) -> bool:
         return grid <= 0
     factor = 2.0**-grid
     for start, stop in _chunks(points):
-        scaled = as_float64(points.block(start, stop)) * factor
-        if not bool(((scaled == scaled.round()) | ~torch.isfinite(scaled)).all()):
+        values = as_float64(points.block(start, stop))
+        scaled = values * factor
+        whole = (scaled == scaled.round()) & ((scaled != 0) | (values == 0))  # a product that underflows is off the grid
+        if not bool((whole | ~torch.isfinite(values)).all()):
             return False
     return True

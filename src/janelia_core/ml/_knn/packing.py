@@ -3,9 +3,9 @@
 u are frame coordinates (`Frame.apply`), z is u rounded to float32, r >= |u - z| its measured residual, and
 g = gamma(columns) in float32. With
 
-    row     [ z_x, 1, p_x ]     p_x  = max(|z_x|, 2^24 r_x)
+    row     [ z_x, 1, p_x ]     p_x  = max(|z_x|, 2^bits r_x)
     centre  [ z_c, b, q_c ]     b   >= -|u_c|^2 / 2 + g |u_c|^2 + tiny
-                                q_c >= (r_c + g |z_c| + 2^-24 |u_c|) (1 + 2 g)
+                                q_c >= (r_c + g |z_c| + 2^-bits |u_c|) (1 + 2 g)
 
 the computed product U satisfies U >= s = <u_x, u_c> - |u_c|^2 / 2: the exact product of the rounded vectors is
 within r_x |u_c| + |z_x| r_c of <u_x, u_c> (Cauchy-Schwarz), its evaluation loses at most
@@ -32,7 +32,7 @@ CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
 WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
 
 _CHUNK = 1 << 15  # elements packed at a time
-_FLUSH = 2.0**-60  # smaller coordinates become 0 (measured), so that no product is subnormal
+_FLUSH = 2.0**-60  # smaller coordinates become 0 (measured) and margins are no smaller: no product is subnormal
 _TINY = 2.0**-100  # more than all that may be flushed to zero on the way
 _NEVER = -(2.0**126)  # score of a centre that is not finite: below every finite one
 
@@ -58,7 +58,8 @@ def pack_rows(values: Tensor, frame: Frame, bits: int) -> PackedRows:
         z, residual, square_low[part], _ = _rounded(frame.apply(values[part]), values[part], frame, bits)
         packed[part, :d] = z
         packed[part, d:-1] = 1.0
-        packed[part, -1] = _up(torch.maximum(_norm(as_float64(z)), residual * 2.0**24), bits)
+        margin = torch.maximum(_norm(as_float64(z)), residual * 2.0**bits)
+        packed[part, -1] = _up(margin.clamp_(min=_FLUSH), bits)
     return PackedRows(packed, square_low)
 
 
@@ -73,10 +74,10 @@ def pack_ctrs(values: Tensor, frame: Frame, bits: int) -> Tensor:
         u = torch.where(finite[:, None], u, 0.0)
         z, residual, square_low, norm_high = _rounded(u, values[part], frame, bits)
         bias = torch.where(finite, -0.5 * square_low + g * norm_high.square() + _TINY, _NEVER)
-        q = (residual + g * _norm(as_float64(z)) + UNIT32 * norm_high) * ((1.0 + 2.0 * g) * OUTWARD)
+        q = (residual + g * _norm(as_float64(z)) + 2.0**-bits * norm_high) * ((1.0 + 2.0 * g) * OUTWARD)
         packed[part, :d] = z
         packed[part, d:-1] = _up(bias, bits)[:, None] if bits == FULL_BITS else _three_parts(bias)
-        packed[part, -1] = _up(q, bits)
+        packed[part, -1] = _up(q.clamp_(min=_FLUSH), bits)
     return packed
 
 

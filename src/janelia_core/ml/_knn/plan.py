@@ -12,7 +12,7 @@ DEFAULT_BUDGET = 64 * MEBIBYTE
 
 # Bytes in use whatever the blocks are: temporaries of survey, packing, verify and settle (each works on chunks of
 # fixed size), buffers of the matrix product. Measured by tests/test_memory.py.
-_FIXED = 24 * MEBIBYTE
+_FIXED = 30 * MEBIBYTE
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate of a row
 _PER_CELL = 4  # a score of the tile
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists

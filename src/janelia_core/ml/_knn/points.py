@@ -74,3 +74,59 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     if values.dtype == torch.uint64:
         high = high & 0xFFFFFFFF
     return high.to(torch.float64) * 2.0**32, low.to(torch.float64)
+
+
+def flushes_subnormals() -> bool:
+    """Tell whether this thread computes with subnormal numbers as zeros (`torch.set_flush_denormal`)."""
+    smallest = torch.full((1,), 1, dtype=torch.int64, device="cpu").view(torch.float64)
+    return bool((smallest * 1.0).view(torch.int64).item() == 0)
+
+
+def without_subnormals(x: Tensor, ctrs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return x and ctrs as they are or, where either holds subnormals, both times 2^60 in float64.
+
+    For threads that flush subnormals: the result holds none, so its values can be computed with, and the common
+    factor changes no order.
+    """
+    if not any(_has_subnormals(values) for values in (x, ctrs)):
+        return x, ctrs
+    lifted = _lifted(x), _lifted(ctrs)
+    for name, before, after in zip(("x", "ctrs"), (x, ctrs), lifted, strict=True):
+        if bool((torch.isinf(after) & ~torch.isinf(as_float64(before))).any()):
+            raise ValueError(
+                f"{name} holds values above 2^963 beside subnormal ones, and this thread flushes subnormals to zero; "
+                "call torch.set_flush_denormal(False) first"
+            )
+    return lifted
+
+
+_SIGNIFICANDS = {torch.float64: (torch.int64, 52), torch.float32: (torch.int32, 23)}
+
+
+def _bits(values: Tensor) -> tuple[Tensor, int]:
+    if values.dtype == torch.bfloat16:
+        return values.contiguous().view(torch.int16).to(torch.int32) << 16, 23
+    integer, significand = _SIGNIFICANDS[values.dtype]
+    return values.contiguous().view(integer), significand
+
+
+def _subnormal(bits: Tensor, significand: int) -> Tensor:
+    magnitude = bits & torch.iinfo(bits.dtype).max
+    return (magnitude > 0) & (magnitude >> significand == 0)
+
+
+def _has_subnormals(values: Tensor) -> bool:
+    if values.dtype not in (torch.bfloat16, *_SIGNIFICANDS):
+        return False  # float64 holds the subnormals of narrower types as normal numbers
+    return bool(_subnormal(*_bits(values)).any())
+
+
+def _lifted(values: Tensor) -> Tensor:
+    """Return values * 2^60 in float64, reading subnormals from their bits."""
+    if not _has_subnormals(values):
+        return as_float64(values) * 2.0**60
+    bits, significand = _bits(values)
+    units = (bits & torch.iinfo(bits.dtype).max).to(torch.float64)
+    unit = 2.0 ** (60 - (1074 if significand == 52 else 149))
+    small = torch.where(bits < 0, -units, units) * unit
+    return torch.where(_subnormal(bits, significand), small, as_float64(values) * 2.0**60)
