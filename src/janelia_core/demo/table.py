@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from janelia_core.demo.places import Places
 
-PLACE_WIDTH, NEIGHBOUR_WIDTH = 24, 26
+PLACE_WIDTH, NEIGHBOUR_WIDTH = 25, 27
 
 
 def neighbour_table(
@@ -30,7 +30,7 @@ def neighbour_table(
     lines = [_fit("place", PLACE_WIDTH) + "".join(_fit(head, NEIGHBOUR_WIDTH) for head in heads)]
     for row, place in enumerate(shown):
         cells = [
-            _fit(places.names[indices[rank, row]], NEIGHBOUR_WIDTH - 11) + f"{km[rank, row]:7,.1f} km "
+            _fit(places.names[indices[rank, row]], NEIGHBOUR_WIDTH - 12) + f"{km[rank, row]:8,.1f} km "
             for rank in range(columns)
         ]
         lines.append(_fit(places.label(place), PLACE_WIDTH) + "".join(cells))
