@@ -128,7 +128,7 @@ def _print_problem(places: Places, n_ctrs: int) -> None:
 
 def _print_measured(found: Search, n_smps: int, n_ctrs: int, checked: int) -> None:
     k = len(found.indices)
-    print(f"time        {found.seconds:.2f} s for {n_smps:,} x {n_ctrs:,} distances, k = {k}, warmed up")
+    print(f"time        {found.seconds:.2f} s for {n_smps:,} x {n_ctrs:,} pairs, k = {k}, after a warm-up")
     answer = found.indices.nbytes
     if found.peak_bytes is None:
         measured = "not measured: this system has no /proc/self/clear_refs"
