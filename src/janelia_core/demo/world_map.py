@@ -169,7 +169,7 @@ def _write_title(figure: Any, n_smps: int, n_ctrs: int) -> None:
     figure.text(
         0.268,
         0.943,
-        f"{n_smps:,} populated places, each in the colour of the exact nearest of the {n_ctrs:,} largest",
+        f"{n_smps:,} populated places, coloured by the exact nearest of the {n_ctrs:,} largest cities",
         color=SOFT,
         fontsize=13,
         va="center",
