@@ -14,7 +14,7 @@ autoapi_dirs = ["../src/janelia_core"]
 autoapi_root = "api"
 # Private modules are read, for what the public ones hand on, but get no page of their own.
 autoapi_ignore = [f"*/src/janelia_core/{path}" for path in ("demo/*", "cli.py", "extras.py")]
-autoapi_options = ["members", "undoc-members", "imported-members", "show-inheritance", "show-module-summary"]
+autoapi_options = ["members", "imported-members", "show-inheritance", "show-module-summary"]
 autoapi_member_order = "bysource"
 autoapi_add_toctree_entry = False
 
@@ -33,6 +33,7 @@ def setup(app) -> None:
 
 
 # Sections of our docstrings beyond Google's own.
+napoleon_use_ivar = True  # an attribute is described once, where its class is
 napoleon_custom_sections = ["Exactness", "Memory", "Source"]
 
 html_theme = "furo"

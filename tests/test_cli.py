@@ -32,9 +32,7 @@ def test_help_fits_80_columns_and_succeeds(arguments: list[str], capsys, monkeyp
         (["draw"], "draw"),
     ],
 )
-def test_a_wrong_argument_ends_with_code_2_and_names_itself(
-    arguments: list[str], complaint: str, capsys
-) -> None:
+def test_a_wrong_argument_ends_with_code_2_and_names_itself(arguments: list[str], complaint: str, capsys) -> None:
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     assert end.value.code == 2

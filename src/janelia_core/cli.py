@@ -41,9 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with every subcommand in it."""
-    parser = argparse.ArgumentParser(
-        prog="janelia-knn", description="Exact k-nearest-centre search in bounded memory."
-    )
+    parser = argparse.ArgumentParser(prog="janelia-knn", description="Exact k-nearest-centre search in bounded memory.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
     _add_demo(commands)

@@ -110,9 +110,7 @@ def _check(points: NDArray[np.float64], n_ctrs: int, indices: NDArray[np.int64])
     exact = reference.nearest(torch.from_numpy(points[rows]), torch.from_numpy(points[:n_ctrs]), len(indices))
     wrong = rows[(exact.numpy() != indices[:, rows]).any(axis=0)]
     if wrong.size:
-        raise ArithmeticError(
-            f"rows {wrong.tolist()} differ from the definition of the answer: please report this"
-        )
+        raise ArithmeticError(f"rows {wrong.tolist()} differ from the definition of the answer: please report this")
     return len(rows)
 
 
@@ -121,8 +119,7 @@ def _print_problem(places: Places, n_ctrs: int) -> None:
     last = n_ctrs - 1
     print(f"places      {len(places):,} (GeoNames; {repeated} repeat the coordinates of another)")
     print(
-        f"centres     the {n_ctrs:,} most populous, down to {places.label(last)} "
-        f"({places.population[last]:,} people)\n"
+        f"centres     the {n_ctrs:,} most populous, down to {places.label(last)} ({places.population[last]:,} people)\n"
     )
 
 
@@ -135,9 +132,7 @@ def _print_measured(found: Search, n_smps: int, n_ctrs: int, checked: int) -> No
     else:
         measured = f"measured {(max(0, found.peak_bytes - answer)) / MIB:.1f} MiB"
     print(f"workspace   {measured}; promised at most {found.promised_bytes / MIB:.1f} MiB")
-    print(
-        f"            (peak resident memory in the call, less before, less {answer / MIB:.1f} MiB of answer)"
-    )
+    print(f"            (peak resident memory in the call, less before, less {answer / MIB:.1f} MiB of answer)")
     print(
         "exact       the unique answer in real arithmetic for these float64 points,\n"
         "            equal distances by lowest index; it depends on no setting.\n"

@@ -117,9 +117,7 @@ def _label_largest(axes: Any, places: Places, position: NDArray[np.float64]) -> 
         if apart.any(axis=1).all():
             labelled.append(place)
             x, y = position[place]
-            axes.plot(
-                x, y, "o", color=TEXT, markersize=2.6, markeredgecolor=NIGHT, markeredgewidth=0.7, zorder=4
-            )
+            axes.plot(x, y, "o", color=TEXT, markersize=2.6, markeredgecolor=NIGHT, markeredgewidth=0.7, zorder=4)
             axes.annotate(
                 places.names[place],
                 (x, y),
@@ -134,9 +132,7 @@ def _label_largest(axes: Any, places: Places, position: NDArray[np.float64]) -> 
             return
 
 
-def _draw_lens(
-    figure: Any, world: Any, position: NDArray[np.float64], colours: NDArray[np.int64], n_ctrs: int
-) -> None:
+def _draw_lens(figure: Any, world: Any, position: NDArray[np.float64], colours: NDArray[np.int64], n_ctrs: int) -> None:
     """Draw Europe larger, with its centres, where the map shows only the Pacific."""
     lens = figure.add_axes(LENS_BOX)
     half = LENS_HALF_WIDTH * np.array([1.0, LENS_BOX[3] * PIXELS[1] / (LENS_BOX[2] * PIXELS[0])])
@@ -174,6 +170,4 @@ def _write_title(figure: Any, n_smps: int, n_ctrs: int) -> None:
         fontsize=13,
         va="center",
     )
-    figure.text(
-        0.978, 0.022, "data: GeoNames, CC BY 4.0  ·  janelia-knn demo", color=SOFT, fontsize=9, ha="right"
-    )
+    figure.text(0.978, 0.022, "data: GeoNames, CC BY 4.0  ·  janelia-knn demo", color=SOFT, fontsize=9, ha="right")
