@@ -1,7 +1,8 @@
-"""The contract every screen obeys: rows in, candidates and a certificate out."""
+"""What stages hand on: the contract every screen obeys, and what settle counts."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from torch import Tensor
@@ -29,3 +30,18 @@ class Screen(Protocol):
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for rows x_rows (r, d) of stored, finite values."""
         ...
+
+
+@dataclass
+class Counts:
+    """How many clusters of near-ties each stage put in order."""
+
+    identical: int = 0
+    double_double: int = 0
+    integers: int = 0
+
+    def __iadd__(self, other: Counts) -> Counts:
+        self.identical += other.identical
+        self.double_double += other.double_double
+        self.integers += other.integers
+        return self

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from janelia_core.ml._knn.contract import Counts
 from janelia_core.ml._knn.plan import Plan
-from janelia_core.ml._knn.settle import Counts
 
 
 @dataclass

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import DistanceBound
+from janelia_core.ml._knn.contract import Counts
 from janelia_core.ml._knn.double_double import square_distances
 from janelia_core.ml._knn.points import Points, as_float64
 
@@ -25,21 +26,6 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _ELEMENTS = 1 << 15  # coordinates of pairs held at once: a few MiB of double-double temporaries
-
-
-@dataclass
-class Counts:
-    """How many clusters of near-ties each stage put in order."""
-
-    identical: int = 0
-    double_double: int = 0
-    integers: int = 0
-
-    def __iadd__(self, other: Counts) -> Counts:
-        self.identical += other.identical
-        self.double_double += other.double_double
-        self.integers += other.integers
-        return self
 
 
 @dataclass

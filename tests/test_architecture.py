@@ -1,0 +1,112 @@
+"""Imports obey the map of `janelia_core.ml._knn`: stages do not know each other, one file composes them."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import janelia_core
+
+PACKAGE = Path(janelia_core.__file__).parent
+KNN = "janelia_core.ml._knn"
+COMPOSER = f"{KNN}.search"
+
+
+def is_stage(module: str) -> bool:
+    """A stage does one step of the pipeline: a screen, verify or settle."""
+    name = module.removeprefix(f"{KNN}.")
+    return name.startswith("screen_") or name in ("verify", "settle")
+
+
+def import_graph(package: Path) -> dict[str, set[str]]:
+    """Return, for every module of a package, the modules of that package that it imports anywhere."""
+    paths = {path.relative_to(package.parent).with_suffix("").parts: path for path in package.rglob("*.py")}
+    files = {".".join(parts).removesuffix(".__init__"): path for parts, path in paths.items()}
+    return {
+        module: {name for name in _imports(module, path) if name in files and name != module}
+        for module, path in files.items()
+    }
+
+
+def _imports(module: str, path: Path) -> set[str]:
+    parent = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = parent.split(".")[: len(parent.split(".")) - node.level + 1] if node.level else []
+            base = ".".join([*above, *([node.module] if node.module else [])])
+            # `from package import name` may name a module
+            names |= {base} | {f"{base}.{alias.name}" for alias in node.names}
+    return names
+
+
+def violations(graph: dict[str, set[str]]) -> list[str]:
+    """Return every import that the map forbids: of a stage or of the composer, but by the right file."""
+    return [
+        f"{module} imports {target}"
+        for module, targets in sorted(graph.items())
+        for target in sorted(targets)
+        if (is_stage(target) and module != COMPOSER)
+        or (target == COMPOSER and module.startswith(f"{KNN}.") and module != COMPOSER)
+    ]
+
+
+def test_only_search_knows_the_stages() -> None:
+    assert violations(import_graph(PACKAGE)) == []
+
+
+def test_no_import_runs_in_a_circle() -> None:
+    TopologicalSorter(import_graph(PACKAGE)).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_map_names_every_file() -> None:
+    text = (PACKAGE / "ml" / "_knn" / "__init__.py").read_text(encoding="utf-8")
+    files = {path.stem for path in (PACKAGE / "ml" / "_knn").glob("*.py")} - {"__init__"}
+    named = set(re.findall(r"\w+", text))
+    assert {name for name in files - named if not name.startswith("screen_")} == set()
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("settle.py", "from janelia_core.ml._knn.verify import distances"),
+        ("verify.py", "from . import screen_tree"),
+        ("screen_tree.py", "import janelia_core.ml._knn.settle as s"),
+        ("bounds.py", "def f():\n    from .screen_tree import g"),
+        ("plan.py", "from janelia_core.ml._knn import search"),
+    ],
+)
+def test_a_planted_import_across_the_walls_is_caught(tmp_path: Path, file: str, line: str) -> None:
+    folder = tmp_path / "janelia_core" / "ml" / "_knn"
+    folder.mkdir(parents=True)
+    for name in ("__init__", "search", "verify", "settle", "screen_tree", "bounds", "plan"):
+        (folder / f"{name}.py").write_text("")
+    (folder / "search.py").write_text("from janelia_core.ml._knn import bounds, settle, verify")
+    assert violations(import_graph(tmp_path / "janelia_core")) == []
+    (folder / file).write_text(line)
+    assert len(violations(import_graph(tmp_path / "janelia_core"))) == 1
+
+
+def test_a_planted_circle_is_caught(tmp_path: Path) -> None:
+    folder = tmp_path / "janelia_core"
+    folder.mkdir()
+    (folder / "a.py").write_text("from .b import x")
+    (folder / "b.py").write_text("import janelia_core.a")
+    with pytest.raises(CycleError):
+        TopologicalSorter(import_graph(folder)).prepare()
+
+
+@pytest.mark.parametrize("module", ["janelia_core.ml", "janelia_core.ml.extra_torch_functions"])
+def test_importing_brings_in_nothing_heavier_than_torch(module: str) -> None:
+    heavy = {"numba", "llvmlite", "scipy", "sklearn", "matplotlib", "pandas", "triton"}
+    code = f"import sys, torch; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert heavy.isdisjoint(name.partition(".")[0] for name in run.stdout.split())
