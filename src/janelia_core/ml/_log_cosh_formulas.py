@@ -1,0 +1,80 @@
+"""log cosh and its derivatives as torch operations: any device, any compiler, and small tensors.
+
+The identity, with b = min(|x|, joint), e = |x| - b, h = b^2 / 2 and kappa = 1 / (1 + exp(2 joint)):
+
+    log cosh(x) = e + (log1p(kappa * expm1(-2e)) + (h + h^2 * P(h)))
+
+Below the joint e is 0 and the first two terms are exactly 0; above it the last term is log cosh(joint). No
+term cancels another, so each rounding stays relative to the result. docs/log_cosh.md bounds them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml import _log_cosh_constants as c
+
+Number: TypeAlias = "float | Tensor"
+
+
+class Constants(NamedTuple):
+    """The constants of the formulas: floats, or tensors of no dimension, which torch adds at half the cost."""
+
+    joint: Number
+    kappa: Number
+    minus_2: Number
+    quarter: Number
+    half: Number
+    small: tuple[Number, ...]
+
+
+Formula: TypeAlias = Callable[..., Tensor]
+
+
+def _as_floats(small: tuple[float, ...]) -> Constants:
+    return Constants(c.JOINT, c.KAPPA, -2.0, 0.25, 0.5, small)
+
+
+def _as_tensors(small: tuple[float, ...], dtype: torch.dtype) -> Constants:
+    def tensor(value: float) -> Tensor:
+        return torch.tensor(value, dtype=dtype, device="cpu")
+
+    *scalars, _ = _as_floats(small)
+    return Constants(*map(tensor, scalars), tuple(map(tensor, small)))  # type: ignore[arg-type]
+
+
+FLOATS = {torch.float32: _as_floats(c.SMALL_32), torch.float64: _as_floats(c.SMALL_64)}
+CPU_TENSORS = {dtype: _as_tensors(k.small, dtype) for dtype, k in FLOATS.items()}  # type: ignore[arg-type]
+
+
+def log_cosh(x: Tensor, k: Constants) -> Tensor:
+    """Return log(cosh(x)) of a float32 or float64 tensor."""
+    a = x.abs()
+    b = torch.clamp(a, max=k.joint)  # type: ignore[arg-type]
+    e = a.sub_(b)
+    h = (b * k.half).mul_(b)
+    p = h * k.small[-1]
+    for coefficient in k.small[-2::-1]:
+        p = p.add_(coefficient).mul_(h)
+    small = p.mul_(h).add_(h)
+    tail = (e * k.minus_2).expm1_().mul_(k.kappa).log1p_()
+    return tail.add_(small).add_(e)
+
+
+def times_tanh(g: Tensor, x: Tensor, k: Constants) -> Tensor:
+    """Return g * tanh(x): the derivative of log cosh, times g."""
+    return g * x.tanh()
+
+
+def times_sech2(g: Tensor, x: Tensor, k: Constants) -> Tensor:
+    """Return g / cosh(x)^2: the derivative of tanh, times g.
+
+    From z = exp(-2|x|), since 1 - tanh^2 loses all its bits from |x| = 9 on in float32.
+    """
+    z = x.abs().mul_(k.minus_2).exp_()
+    below = (z * k.quarter).add_(k.half).mul_(z).add_(k.quarter)
+    return g * z.div_(below)
