@@ -18,9 +18,9 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 from janelia_core.ml import _log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
 
-_LOG_COSH = Elementwise(formulas.log_cosh, "log_cosh")
-_TIMES_TANH = Elementwise(formulas.times_tanh, "times_tanh")
-_TIMES_SECH2 = Elementwise(formulas.times_sech2, None)
+_LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")
+_TIMES_TANH = Elementwise(formulas.times_tanh, kernel="times_tanh")
+_TIMES_SECH2 = Elementwise(formulas.times_sech2)
 _DTYPES = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 

@@ -1,6 +1,7 @@
 """Evaluate an elementwise formula: at once, or for a large CPU tensor block by block over threads.
 
-    evaluate --+-- other devices, compilers, tensor subclasses, small tensors --> torch operations
+    evaluate --+-- other devices, compilers, tensor subclasses, float64 ---> torch operations
+               +-- a small CPU tensor --> a shorter formula in float64, where there is one
                +-- a large CPU tensor --> blocks --+-- a Numba kernel, one pass over memory
                                                   +-- torch operations within a cache-sized block
 
@@ -32,10 +33,17 @@ _HALF = (torch.float16, torch.bfloat16)
 
 
 class Elementwise(NamedTuple):
-    """A function of tensors of one shape and dtype: its torch formula, and its kernel's name if it has one."""
+    """A function of tensors of one shape and dtype.
+
+    Attributes:
+        formula: The function as torch operations on float32 or float64.
+        in_double: A shorter formula for narrower dtypes, in float64, which small CPU tensors can afford.
+        kernel: The name of its Numba kernel.
+    """
 
     formula: Formula
-    kernel: str | None
+    in_double: Callable[..., Tensor] | None = None
+    kernel: str | None = None
 
 
 def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
@@ -52,12 +60,14 @@ def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
         return _widened(function.formula, tensors, FLOATS)
     x = tensors[-1]
     if x.numel() < LARGE or _is_observed(tensors):
+        if function.in_double and x.dtype != torch.float64:
+            return function.in_double(*tensors).to(x.dtype)
         return _widened(function.formula, tensors, CPU_TENSORS)
     return _in_blocks(function, tensors)
 
 
 def _is_plain_on_cpu(t: Tensor) -> bool:
-    return type(t) in _PLAIN and t.device.type == "cpu"
+    return t.is_cpu and type(t) in _PLAIN
 
 
 def _is_observed(tensors: Sequence[Tensor]) -> bool:

@@ -22,7 +22,7 @@ Number: TypeAlias = "float | Tensor"
 
 
 class Constants(NamedTuple):
-    """The constants of the formulas: floats, or tensors of no dimension, which torch adds at half the cost."""
+    """The constants of the formulas: floats, or on the CPU tensors of no dimension, twice as fast to dispatch."""
 
     joint: Number
     kappa: Number
@@ -49,20 +49,40 @@ def _as_tensors(small: tuple[float, ...], dtype: torch.dtype) -> Constants:
 
 FLOATS = {torch.float32: _as_floats(c.SMALL_32), torch.float64: _as_floats(c.SMALL_64)}
 CPU_TENSORS = {dtype: _as_tensors(k.small, dtype) for dtype, k in FLOATS.items()}  # type: ignore[arg-type]
+_FLAT = torch.tensor(20.0, dtype=torch.float64, device="cpu")
 
 
 def log_cosh(x: Tensor, k: Constants) -> Tensor:
     """Return log(cosh(x)) of a float32 or float64 tensor."""
     a = x.abs()
-    b = torch.clamp(a, max=k.joint)  # type: ignore[arg-type]
+    b = torch.clamp(a, max=k.joint)  # type: ignore[arg-type]  # passes NaN on
     e = a.sub_(b)
     h = (b * k.half).mul_(b)
-    p = h * k.small[-1]
-    for coefficient in k.small[-2::-1]:
-        p = p.add_(coefficient).mul_(h)
-    small = p.mul_(h).add_(h)
+    small = torch.addcmul(h, _polynomial(k.small, h).mul_(h), h)
     tail = (e * k.minus_2).expm1_().mul_(k.kappa).log1p_()
     return tail.add_(small).add_(e)
+
+
+def log_cosh_in_double(x: Tensor) -> Tensor:
+    """Return log(cosh(x)) of float16, bfloat16 or float32 values as float64 with 29 bits to spare.
+
+    Nine operations instead of eighteen: with b = min(|x|, 20) it is |x| - b + log1p(sinh(b)^2) / 2. Past 20,
+    log cosh(x) = |x| - log 2 to the last bit.
+    """
+    a = x.abs().double()
+    b = torch.minimum(a, _FLAT)
+    e = a.sub_(b)
+    s = b.sinh_()
+    return e.add_(s.mul_(s).log1p_(), alpha=0.5)
+
+
+def _polynomial(coefficients: tuple[Number, ...], h: Tensor) -> Tensor:
+    """Evaluate by Horner's rule, lowest coefficient first: one operation a degree for tensors, two for floats."""
+    second, first = coefficients[-2:]
+    p = (h * first).add_(second)
+    for c_i in coefficients[-3::-1]:
+        p = torch.addcmul(c_i, p, h) if isinstance(c_i, Tensor) else p.mul_(h).add_(c_i)
+    return p
 
 
 def times_tanh(g: Tensor, x: Tensor, k: Constants) -> Tensor:
