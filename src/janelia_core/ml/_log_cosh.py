@@ -8,6 +8,8 @@ so every order is as accurate as the functions themselves. docs/log_cosh.md hold
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -134,8 +136,8 @@ class _TransformedLogCosh(_Saved):
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor) -> Tensor:  # type: ignore[override]
-        (x,) = ctx.saved_tensors
-        return _times_tanh(dx, x)
+        with _saved_primals(ctx) as (x,):
+            return _times_tanh(dx, x)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor) -> tuple[Tensor, int | None]:  # type: ignore[override]
@@ -153,9 +155,9 @@ class _TimesTanh(_Saved):
         return _times_tanh(u, x), _times_sech2(u * g, x)
 
     @staticmethod
-    def jvp(ctx: Any, dg: Tensor | None, dx: Tensor | None) -> Tensor:  # type: ignore[override]
-        g, x = ctx.saved_tensors
-        return _sum(_times_tanh(dg, x) if dg is not None else None, None if dx is None else _times_sech2(dx * g, x))
+    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:  # type: ignore[override]
+        with _saved_primals(ctx) as (g, x):
+            return _times_tanh(dg, x) + _times_sech2(dx * g, x)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
@@ -173,21 +175,23 @@ class _TimesSech2(_Saved):
         return _times_sech2(u, x), -2 * _times_tanh(_times_sech2(u * g, x), x)
 
     @staticmethod
-    def jvp(ctx: Any, dg: Tensor | None, dx: Tensor | None) -> Tensor:  # type: ignore[override]
-        g, x = ctx.saved_tensors
-        by_x = None if dx is None else -2 * _times_tanh(_times_sech2(dx * g, x), x)
-        return _sum(None if dg is None else _times_sech2(dg, x), by_x)
+    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:  # type: ignore[override]
+        with _saved_primals(ctx) as (g, x):
+            return _times_sech2(dg, x) - 2 * _times_tanh(_times_sech2(dx * g, x), x)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
         return _times_sech2(*_batched(info, in_dims, g, x)), 0
 
 
-def _sum(u: Tensor | None, v: Tensor | None) -> Tensor:
-    """Add two tangents, of which one may be absent."""
-    if u is None or v is None:
-        return v if u is None else u  # type: ignore[return-value]
-    return u + v
+@contextmanager
+def _saved_primals(ctx: Any) -> Iterator[list[Tensor]]:
+    """Yield what was saved, without its tangent at this level, and let outer levels differentiate what follows.
+
+    torch runs `jvp` with forward mode off at every level: without this a jvp of a jvp of a jvp is silently 0.
+    """
+    with forward_ad._set_fwd_grad_enabled(True):
+        yield [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
