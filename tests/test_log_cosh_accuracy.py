@@ -8,18 +8,23 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from log_cosh_truth import PATHS, error_in_ulp, rounded, truth
 from torch import Tensor
 
 from janelia_core.ml import log_cosh
 from janelia_core.ml._log_cosh_blocks import LARGE
 from janelia_core.ml._log_cosh_constants import JOINT
+from log_cosh_truth import PATHS, error_in_ulp, rounded, truth
 
 Path = Callable[[Tensor], Tensor]
 paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 wide_paths = pytest.mark.parametrize(
     ("path", "dtype"),
-    [(p, d) for d in (torch.float32, torch.float64) for n, p in PATHS.items() if n != "double" or d == torch.float32],
+    [
+        (p, d)
+        for d in (torch.float32, torch.float64)
+        for n, p in PATHS.items()
+        if n != "double" or d == torch.float32
+    ],
 )
 
 
@@ -39,12 +44,14 @@ def stride_through(dtype: torch.dtype) -> Tensor:
 
 
 def where_it_matters(dtype: torch.dtype) -> Tensor:
-    """Dense through the exponents in which the result isn't merely x^2 / 2 or |x| - log 2, and at the joint."""
+    """Dense where the result isn't merely x^2 / 2 or |x| - log 2, and at the joint."""
     generator = torch.Generator().manual_seed(5)
     u = torch.rand(200_000, dtype=torch.float64, generator=generator)
     spread = torch.exp2(u * 20 - 14)
     around = JOINT + (u[:100_000] - 0.5) * torch.exp2(-u[100_000:] * 30)
-    binades = torch.tensor([0.5, 1.0, 0.7271, 1.0851, 1.6]).repeat_interleave(20_000) + (u[:100_000] - 0.5) / 64
+    binades = (
+        torch.tensor([0.5, 1.0, 0.7271, 1.0851, 1.6]).repeat_interleave(20_000) + (u[:100_000] - 0.5) / 64
+    )
     return torch.cat([spread, around, binades]).to(dtype)
 
 

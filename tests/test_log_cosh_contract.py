@@ -62,7 +62,9 @@ def test_every_layout_gives_the_same_values(view: object, dtype: torch.dtype) ->
         assert y.stride() == x.tanh().stride()
 
 
-@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool])
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool]
+)
 @pytest.mark.parametrize("default", [torch.float32, torch.float64])
 def test_integers_and_booleans_take_the_default_dtype(dtype: torch.dtype, default: torch.dtype) -> None:
     before = torch.get_default_dtype()
@@ -79,7 +81,7 @@ def test_integers_and_booleans_take_the_default_dtype(dtype: torch.dtype, defaul
     "x", [[1.0], 1.0, torch.tensor([1j]), torch.eye(2).to_sparse(), torch.ones(2).to(torch.float8_e5m2)]
 )
 def test_other_types_are_refused_with_the_argument_named(x: object) -> None:
-    with pytest.raises(TypeError, match="^x must be"):
+    with pytest.raises(TypeError, match=r"^x must be"):
         log_cosh(x)  # type: ignore[arg-type]
 
 

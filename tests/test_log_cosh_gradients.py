@@ -9,14 +9,14 @@ import mpmath
 import numpy as np
 import pytest
 import torch
-from log_cosh_truth import ulp
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
-from janelia_core.ml import log_cosh
 from janelia_core.ml import _log_cosh as module
+from janelia_core.ml import log_cosh
 from janelia_core.ml._log_cosh_blocks import LARGE
+from log_cosh_truth import ulp
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script, and the compiler instantiates Functions.
 pytestmark = [
@@ -38,7 +38,9 @@ def test_first_derivatives_agree_with_finite_differences_in_every_mode(x: Tensor
 
 
 def test_second_derivatives_agree_with_finite_differences_in_every_mode(x: Tensor) -> None:
-    assert gradgradcheck(log_cosh, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True)
+    assert gradgradcheck(
+        log_cosh, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True
+    )
 
 
 def test_third_and_fourth_derivatives_agree_with_finite_differences(x: Tensor) -> None:
@@ -50,15 +52,21 @@ def test_third_and_fourth_derivatives_agree_with_finite_differences(x: Tensor) -
     assert gradgradcheck(second, x)
 
 
-@pytest.mark.parametrize("transform", [torch.func.grad, lambda f: lambda v: torch.func.jvp(f, (v,), (torch.ones_like(v),))[1]])
+@pytest.mark.parametrize(
+    "transform", [torch.func.grad, lambda f: lambda v: torch.func.jvp(f, (v,), (torch.ones_like(v),))[1]]
+)
 @pytest.mark.parametrize("point", [0.0, 0.3, -1.7, 12.0])
-def test_derivatives_to_the_sixth_order_are_right(transform: Callable[..., Callable[[Tensor], Tensor]], point: float) -> None:
+def test_derivatives_to_the_sixth_order_are_right(
+    transform: Callable[..., Callable[[Tensor], Tensor]], point: float
+) -> None:
     f: Callable[[Tensor], Tensor] = log_cosh
     for order in range(1, 7):
         f = transform(f)
         with mpmath.workdps(80):
             expected = float(mpmath.diff(lambda t: mpmath.log(mpmath.cosh(t)), point, order))
-        assert f(torch.tensor(point, dtype=torch.float64)).item() == pytest.approx(expected, rel=1e-13, abs=1e-18)
+        assert f(torch.tensor(point, dtype=torch.float64)).item() == pytest.approx(
+            expected, rel=1e-13, abs=1e-18
+        )
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -91,7 +99,9 @@ def test_transforms_compose(n: int) -> None:
     square = v[:5]
     torch.testing.assert_close(func.jacrev(log_cosh)(square), square.tanh().diag())
     torch.testing.assert_close(func.jacfwd(log_cosh)(square), square.tanh().diag())
-    torch.testing.assert_close(func.hessian(lambda u: log_cosh(u).sum())(square), (1 / square.cosh() ** 2).diag())
+    torch.testing.assert_close(
+        func.hessian(lambda u: log_cosh(u).sum())(square), (1 / square.cosh() ** 2).diag()
+    )
 
 
 def test_batched_gradients_of_a_large_tensor_are_right() -> None:
@@ -111,7 +121,11 @@ def test_checkpointing_gives_the_same_gradient(x: Tensor) -> None:
 @pytest.mark.parametrize("layout", ["expanded", "strided", "same"])
 def test_backward_takes_gradients_of_every_layout(layout: str) -> None:
     v = torch.randn(300, 400, requires_grad=True)
-    g = {"expanded": torch.tensor(2.0).expand(300, 400), "strided": torch.randn(400, 300).T, "same": torch.randn(300, 400)}
+    g = {
+        "expanded": torch.tensor(2.0).expand(300, 400),
+        "strided": torch.randn(400, 300).T,
+        "same": torch.randn(300, 400),
+    }
     (gradient,) = torch.autograd.grad(log_cosh(v), v, g[layout])
     torch.testing.assert_close(gradient, g[layout] * v.detach().tanh())
 
@@ -135,7 +149,9 @@ def test_half_precision_gradients_are_rounded_once(dtype: torch.dtype) -> None:
 
 
 def compilers() -> list[str]:
-    return ["eager", "aot_eager"] + (["inductor"] if any(map(shutil.which, ("gcc", "g++", "clang++", "cl"))) else [])
+    return ["eager", "aot_eager"] + (
+        ["inductor"] if any(map(shutil.which, ("gcc", "g++", "clang++", "cl"))) else []
+    )
 
 
 @pytest.mark.parametrize("backend", compilers())

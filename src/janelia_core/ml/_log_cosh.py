@@ -54,17 +54,17 @@ def log_cosh(x: Tensor) -> Tensor:
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}; wrap it: torch.as_tensor(x)")
     if has_torch_function_unary(x):
-        return handle_torch_function(log_cosh, (x,), x)  # type: ignore[no-any-return]
+        return handle_torch_function(log_cosh, (x,), x)
     if x.layout != torch.strided:
         raise TypeError(f"x must be a dense tensor, got layout {x.layout}; call log_cosh on its values")
     if x.dtype not in _DTYPES:
         x = _promoted(x)
     if torch.compiler.is_compiling():
-        return _LogCosh.apply(x)  # type: ignore[no-any-return]
+        return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     if _is_transformed():
-        return _TransformedLogCosh.apply(x)  # type: ignore[no-any-return]
+        return _TransformedLogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     if x.requires_grad and torch.is_grad_enabled():
-        return _LogCosh.apply(x)  # type: ignore[no-any-return]
+        return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     return evaluate(_LOG_COSH, x)
 
 
@@ -78,7 +78,8 @@ def _promoted(x: Tensor) -> Tensor:
 def _is_transformed() -> bool:
     """Whether torch.func or forward-mode differentiation is at work.
 
-    A private question in torch, but one that `Function.apply` asks too; the public `unpack_dual` fails under batched gradients.
+    Private questions in torch: `Function.apply` asks the first too, and the public form of the second,
+    `unpack_dual`, fails under batched gradients.
     """
     return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
@@ -105,12 +106,12 @@ class _LogCosh(Function):
     """Reverse mode alone: the cheapest to call, and the form that torch.compile takes whole."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return evaluate(_LOG_COSH, x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return _times_tanh(g, x)
 
@@ -126,72 +127,72 @@ class _Saved(Function):
 
 class _TransformedLogCosh(_Saved):
     @staticmethod
-    def forward(x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(x: Tensor) -> Tensor:
         return evaluate(_LOG_COSH, x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:  # type: ignore[override]
+    def backward(ctx: Any, g: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return _times_tanh(g, x)
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, dx: Tensor) -> Tensor:
         with _saved_primals(ctx) as (x,):
             return _times_tanh(dx, x)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor) -> tuple[Tensor, int | None]:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor) -> tuple[Tensor, int | None]:
         return log_cosh(x), in_dims[0]
 
 
 class _TimesTanh(_Saved):
     @staticmethod
-    def forward(g: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(g: Tensor, x: Tensor) -> Tensor:
         return evaluate(_TIMES_TANH, g, x)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:
         g, x = ctx.saved_tensors
         return _times_tanh(u, x), _times_sech2(u * g, x)
 
     @staticmethod
-    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:
         with _saved_primals(ctx) as (g, x):
             return _times_tanh(dg, x) + _times_sech2(dx * g, x)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:
         return _times_tanh(*_batched(info, in_dims, g, x)), 0
 
 
 class _TimesSech2(_Saved):
     @staticmethod
-    def forward(g: Tensor, x: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(g: Tensor, x: Tensor) -> Tensor:
         return evaluate(_TIMES_SECH2, g, x)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:
         g, x = ctx.saved_tensors
         return _times_sech2(u, x), -2 * _times_tanh(_times_sech2(u * g, x), x)
 
     @staticmethod
-    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:  # type: ignore[override]
+    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:
         with _saved_primals(ctx) as (g, x):
             return _times_sech2(dg, x) - 2 * _times_tanh(_times_sech2(dx * g, x), x)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:  # type: ignore[override]
+    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:
         return _times_sech2(*_batched(info, in_dims, g, x)), 0
 
 
 @contextmanager
 def _saved_primals(ctx: Any) -> Iterator[list[Tensor]]:
-    """Yield what was saved, without its tangent at this level, and let outer levels differentiate what follows.
+    """Yield what was saved without its tangent at this level; outer levels differentiate what follows.
 
     torch runs `jvp` with forward mode off at every level: without this a jvp of a jvp of a jvp is silently 0.
     """
     with forward_ad._set_fwd_grad_enabled(True):
-        yield [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]
+        yield [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]  # type: ignore[no-untyped-call]
 
 
 def _batched(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:

@@ -71,9 +71,9 @@ def _is_plain_on_cpu(t: Tensor) -> bool:
 
 
 def _is_observed(tensors: Sequence[Tensor]) -> bool:
-    """Whether a tracer, dispatch mode or batched gradient must see torch operations, not memory written directly."""
+    """Whether a tracer, dispatch mode or batched gradient must see torch operations."""
     return (
-        torch.jit.is_tracing()
+        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or torch._C._len_torch_dispatch_stack() > 0
         or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
     )
@@ -93,7 +93,8 @@ def _kernels() -> Any:
     try:
         import numba
 
-        if numba.config.DISABLE_JIT:
+        config: Any = numba.config
+        if config.DISABLE_JIT:
             return None
         from janelia_core.ml import _log_cosh_kernel
     except ImportError as error:

@@ -22,7 +22,7 @@ Number: TypeAlias = "float | Tensor"
 
 
 class Constants(NamedTuple):
-    """The constants of the formulas: floats, or on the CPU tensors of no dimension, twice as fast to dispatch."""
+    """The constants of the formulas: floats, or 0-dim CPU tensors, twice as fast to dispatch."""
 
     joint: Number
     kappa: Number
@@ -35,27 +35,25 @@ class Constants(NamedTuple):
 Formula: TypeAlias = Callable[..., Tensor]
 
 
-def _as_floats(small: tuple[float, ...]) -> Constants:
-    return Constants(c.JOINT, c.KAPPA, -2.0, 0.25, 0.5, small)
+def _constants(small: tuple[float, ...], number: Callable[[float], Number]) -> Constants:
+    joint, kappa, minus_2, quarter, half = map(number, (c.JOINT, c.KAPPA, -2.0, 0.25, 0.5))
+    return Constants(joint, kappa, minus_2, quarter, half, tuple(map(number, small)))
 
 
-def _as_tensors(small: tuple[float, ...], dtype: torch.dtype) -> Constants:
-    def tensor(value: float) -> Tensor:
-        return torch.tensor(value, dtype=dtype, device="cpu")
-
-    *scalars, _ = _as_floats(small)
-    return Constants(*map(tensor, scalars), tuple(map(tensor, small)))  # type: ignore[arg-type]
+def _tensors_of(dtype: torch.dtype) -> Callable[[float], Tensor]:
+    return lambda value: torch.tensor(value, dtype=dtype, device="cpu")
 
 
-FLOATS = {torch.float32: _as_floats(c.SMALL_32), torch.float64: _as_floats(c.SMALL_64)}
-CPU_TENSORS = {dtype: _as_tensors(k.small, dtype) for dtype, k in FLOATS.items()}  # type: ignore[arg-type]
+_SMALL = {torch.float32: c.SMALL_32, torch.float64: c.SMALL_64}
+FLOATS = {dtype: _constants(small, float) for dtype, small in _SMALL.items()}
+CPU_TENSORS = {dtype: _constants(small, _tensors_of(dtype)) for dtype, small in _SMALL.items()}
 _FLAT = torch.tensor(20.0, dtype=torch.float64, device="cpu")
 
 
 def log_cosh(x: Tensor, k: Constants) -> Tensor:
     """Return log(cosh(x)) of a float32 or float64 tensor."""
     a = x.abs()
-    b = torch.clamp(a, max=k.joint)  # type: ignore[arg-type]  # passes NaN on
+    b = torch.clamp(a, max=k.joint)  # passes NaN on
     e = a.sub_(b)
     h = (b * k.half).mul_(b)
     small = torch.addcmul(h, _polynomial(k.small, h).mul_(h), h)
@@ -77,7 +75,7 @@ def log_cosh_in_double(x: Tensor) -> Tensor:
 
 
 def _polynomial(coefficients: tuple[Number, ...], h: Tensor) -> Tensor:
-    """Evaluate by Horner's rule, lowest coefficient first: one operation a degree for tensors, two for floats."""
+    """Evaluate by Horner's rule, lowest coefficient first; tensors take one operation a degree."""
     second, first = coefficients[-2:]
     p = (h * first).add_(second)
     for c_i in coefficients[-3::-1]:

@@ -20,12 +20,13 @@ _JIT = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}  # the 
 
 def _compiled(function: Any) -> Any:
     """Compile with an on-disk cache, or without one where no cache folder can be written."""
+    njit: Any = numba.njit
     try:
-        return numba.njit(function, cache=True, **_JIT)
+        return njit(function, cache=True, **_JIT)
     except RuntimeError as error:
         if "cannot cache" not in str(error):
             raise
-        return numba.njit(function, **_JIT)
+        return njit(function, **_JIT)
 
 
 class Constants(NamedTuple):
@@ -80,8 +81,12 @@ def _power_of_two(shifted: Any) -> Any:
 def _power_of_two_overload(shifted: Any) -> Any:
     """Choose the integer type by the float type."""
     if shifted == numba.float32:
-        return lambda shifted: np.int32((np.float32(shifted).view(np.int32) << 23) + (127 << 23)).view(np.float32)
-    return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+        return lambda shifted: np.int32((np.float32(shifted).view(np.int32) << 23) + (127 << 23)).view(
+            np.float32
+        )
+    return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(
+        np.float64
+    )
 
 
 @_compiled
