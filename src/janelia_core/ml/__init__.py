@@ -1,1 +1,7 @@
 """Machine-learning functions: nearest centres and log cosh."""
+
+from janelia_core.ml._log_cosh import log_cosh
+from janelia_core.ml._log_cosh_loss import log_cosh_loss
+from janelia_core.ml.modules import LogCoshLoss
+
+__all__ = ["LogCoshLoss", "log_cosh", "log_cosh_loss"]

@@ -1,0 +1,147 @@
+"""Numba kernels of log cosh and of its derivative: one pass over memory, vectorised by LLVM.
+
+Constants are arguments, not globals: one source serves float32 and float64, and a stale on-disk cache can't
+hold an old polynomial. `contract` is the only fast-math flag: a fused multiply-add only removes a rounding,
+while reassociation would cancel the terms the accuracy argument keeps apart (docs/log_cosh.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numba
+import numpy as np
+from numba.extending import overload
+
+from janelia_core.ml import _log_cosh_constants as c
+
+_JIT = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}  # the other model branches on z / 0
+
+
+def _compiled(function: Any) -> Any:
+    """Compile with an on-disk cache, or without one where no cache folder can be written."""
+    njit: Any = numba.njit
+    try:
+        return njit(function, cache=True, **_JIT)
+    except RuntimeError as error:
+        if "cannot cache" not in str(error):
+            raise
+        return njit(function, **_JIT)
+
+
+class Constants(NamedTuple):
+    """Every constant of the kernels in one dtype."""
+
+    joint: np.floating[Any]
+    tanh_joint: np.floating[Any]
+    log2_e: np.floating[Any]
+    ln2: tuple[np.floating[Any], ...]
+    round: np.floating[Any]
+    most: np.floating[Any]
+    half: np.floating[Any]
+    one: np.floating[Any]
+    two: np.floating[Any]
+    small: tuple[np.floating[Any], ...]
+    tail: tuple[np.floating[Any], ...]
+    exp2: tuple[np.floating[Any], ...]
+    tanh: tuple[np.floating[Any], ...]
+
+
+def _constants(
+    real: Any, ln2: tuple[float, ...], mantissa: int, most: float, *polynomials: tuple[float, ...]
+) -> Constants:
+    """Round the constants to `real`; adding 1.5 * 2^mantissa rounds a small number to an integer."""
+    small, tail, exp2, tanh = (tuple(real(v) for v in p) for p in polynomials)
+    scalars = (c.JOINT, c.TANH_JOINT, c.LOG2_E)
+    joint, tanh_joint, log2_e = (real(v) for v in scalars)
+    half, one, two = real(0.5), real(1.0), real(2.0)
+    split = tuple(real(v) for v in ln2)
+    shift = real(1.5 * 2.0**mantissa)
+    return Constants(
+        joint, tanh_joint, log2_e, split, shift, real(most), half, one, two, small, tail, exp2, tanh
+    )
+
+
+CONSTANTS = {
+    np.dtype(np.float32): _constants(
+        np.float32, c.LN2_32, 23, 43.0, c.SMALL_32, c.TAIL_32, c.EXP2_32, c.TANH_32
+    ),
+    np.dtype(np.float64): _constants(
+        np.float64, c.LN2_64, 52, 354.0, c.SMALL_64, c.TAIL_64, c.EXP2_64, c.TANH_64
+    ),
+}
+
+
+def _power_of_two(shifted: Any) -> Any:
+    """Return 2^k, given k + 1.5 * 2^mantissa: k stands in the low bits, the exponent field takes it."""
+    raise NotImplementedError("compiled code only")
+
+
+@overload(_power_of_two, strict=False)
+def _power_of_two_overload(shifted: Any) -> Any:
+    """Choose the integer type by the float type."""
+    if shifted == numba.float32:
+        return lambda shifted: np.int32((np.float32(shifted).view(np.int32) << 23) + (127 << 23)).view(
+            np.float32
+        )
+    return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(
+        np.float64
+    )
+
+
+@_compiled
+def _horner(coefficients: Any, p: Any) -> Any:
+    """Evaluate a polynomial, lowest coefficient first."""
+    total = coefficients[len(coefficients) - 1]
+    for i in range(len(coefficients) - 2, -1, -1):
+        total = total * p + coefficients[i]
+    return total
+
+
+@_compiled
+def _exp_minus_twice(a: Any, k: Constants) -> Any:
+    """Return exp(-2a) for a >= 0: exactly 1 at 0, no smaller than exp(-2 * k.most)."""
+    s = -k.two * k.log2_e * (a if a < k.most else k.most)
+    shifted = s + k.round
+    f = s - (shifted - k.round)
+    return (k.one + f * _horner(k.exp2, f)) * _power_of_two(shifted)
+
+
+@_compiled
+def _exp_minus_twice_accurate(a: Any, k: Constants) -> Any:
+    """As `_exp_minus_twice`, relatively accurate: Cody and Waite's two-part reduction by n ln 2."""
+    p = -k.two * (a if a < k.most else k.most)
+    shifted = p * k.log2_e + k.round
+    n = shifted - k.round
+    f = ((p - n * k.ln2[0]) - n * k.ln2[1]) * k.log2_e
+    return (k.one + f * _horner(k.exp2, f)) * _power_of_two(shifted)
+
+
+@_compiled
+def log_cosh(x: Any, out: Any, k: Constants) -> None:
+    """Write log(cosh(x)) to `out`; both one-dimensional, contiguous and apart."""
+    for i in range(x.shape[0]):
+        a = abs(x[i])
+        b = a if a < k.joint else k.joint
+        e = a - b
+        t = b * b
+        z = _exp_minus_twice(e, k)
+        h = k.half * t
+        # (b / 2) * b is not t / 2: a product used once can be fused, and then b^2 / 2 is never rounded.
+        small = (k.half * b) * b + h * (h * _horner(k.small, h))
+        out[i] = e + ((z - k.one) * _horner(k.tail, z) + small)
+
+
+@_compiled
+def times_tanh(g: Any, x: Any, out: Any, k: Constants) -> None:
+    """Write g * tanh(x) to `out`; all one-dimensional and contiguous, `out` apart from the others."""
+    for i in range(x.shape[0]):
+        v = x[i]
+        a = abs(v)
+        t = v * v
+        z = _exp_minus_twice_accurate(a, k)
+        large = k.one - k.two * z / (k.one + z)
+        large = large if v > 0 else -large
+        small = v + v * (t * _horner(k.tanh, t))
+        # NaN fails the comparison and takes the polynomial, which passes it on.
+        out[i] = g[i] * (large if a >= k.tanh_joint else small)
