@@ -54,9 +54,7 @@ def accuracy() -> None:
     for dtype in (torch.float32, torch.float64):
         x = samples(dtype)
         a = x.abs().double().numpy()
-        print(
-            f"\n{dtype}\n| formula | " + " | ".join(f"{low:.2g} .. {high:.2g}" for low, high in ranges) + " |"
-        )
+        print(f"\n{dtype}\n| formula | " + " | ".join(f"{low:.2g} .. {high:.2g}" for low, high in ranges) + " |")
         for name, f in CONTENDERS.items():
             error = errors(f, x)
             worst = (error[(a >= low) & (a < high)].max() for low, high in ranges)
@@ -80,9 +78,7 @@ def draw() -> None:
         error = errors(f, x)
         np.fmax.at(worst, place, np.minimum(error, 1e30))
         ours = name == "ours"
-        axes.plot(
-            10 ** bins[:-1], worst[1:-1], lw=2.5 if ours else 1, color="black" if ours else None, label=name
-        )
+        axes.plot(10 ** bins[:-1], worst[1:-1], lw=2.5 if ours else 1, color="black" if ours else None, label=name)
     axes.axhline(2, color="grey", ls=":", lw=1)
     axes.set(xscale="log", yscale="log", xlim=(1e-9, 1e4), ylim=(0.1, 1e16))
     axes.set(xlabel="|x|", ylabel="largest error (ulp)", title="log cosh in float32; dotted: 2 ulp")
@@ -146,12 +142,8 @@ def times() -> None:
         jobs = {"torch.clone": clone, **CONTENDERS}
         forward = least({k: partial(f, x) for k, f in jobs.items()}, repeats, rounds)
         both = least({k: backward(f, leaf) for k, f in jobs.items()}, repeats, max(rounds // 3, 3))
-        print(
-            f"\n{dtype}, {n} elements, {torch.get_num_threads()} threads; warm: memory freed and used again"
-        )
-        print(
-            "| formula | forward (us) | / ours | forward + backward (us) | / ours | saved bytes / element |"
-        )
+        print(f"\n{dtype}, {n} elements, {torch.get_num_threads()} threads; warm: memory freed and used again")
+        print("| formula | forward (us) | / ours | forward + backward (us) | / ours | saved bytes / element |")
         for k, f in jobs.items():
             saved = saved_bytes(f, leaf) / n
             row = (
@@ -170,9 +162,7 @@ def into_warm_memory(n: int = 20_000_000) -> None:
     x, out = torch.randn(n), torch.zeros(n)
     run = blocks._kernel_block(blocks._kernels(), "log_cosh", [x], out)
     jobs = {"copy_": lambda: out.copy_(x), "kernel": lambda: blocks._run(run, n, blocks.KERNEL_BLOCK)}
-    print(
-        "\ninto existing pages:", {k: f"{v * 1e9 / n:.3g} ns/element" for k, v in least(jobs, 1, 15).items()}
-    )
+    print("\ninto existing pages:", {k: f"{v * 1e9 / n:.3g} ns/element" for k, v in least(jobs, 1, 15).items()})
 
 
 def by_torch(x: Tensor) -> Tensor:

@@ -19,12 +19,7 @@ Path = Callable[[Tensor], Tensor]
 paths = pytest.mark.parametrize("path", PATHS.values(), ids=PATHS.keys())
 wide_paths = pytest.mark.parametrize(
     ("path", "dtype"),
-    [
-        (p, d)
-        for d in (torch.float32, torch.float64)
-        for n, p in PATHS.items()
-        if n != "double" or d == torch.float32
-    ],
+    [(p, d) for d in (torch.float32, torch.float64) for n, p in PATHS.items() if n != "double" or d == torch.float32],
 )
 
 
@@ -49,9 +44,7 @@ def where_it_matters(dtype: torch.dtype) -> Tensor:
     u = torch.rand(200_000, dtype=torch.float64, generator=generator)
     spread = torch.exp2(u * 20 - 14)
     around = JOINT + (u[:100_000] - 0.5) * torch.exp2(-u[100_000:] * 30)
-    binades = (
-        torch.tensor([0.5, 1.0, 0.7271, 1.0851, 1.6]).repeat_interleave(20_000) + (u[:100_000] - 0.5) / 64
-    )
+    binades = torch.tensor([0.5, 1.0, 0.7271, 1.0851, 1.6]).repeat_interleave(20_000) + (u[:100_000] - 0.5) / 64
     return torch.cat([spread, around, binades]).to(dtype)
 
 

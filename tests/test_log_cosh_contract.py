@@ -62,9 +62,7 @@ def test_every_layout_gives_the_same_values(view: object, dtype: torch.dtype) ->
         assert y.stride() == x.tanh().stride()
 
 
-@pytest.mark.parametrize(
-    "dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool]
-)
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.bool])
 @pytest.mark.parametrize("default", [torch.float32, torch.float64])
 def test_integers_and_booleans_take_the_default_dtype(dtype: torch.dtype, default: torch.dtype) -> None:
     before = torch.get_default_dtype()

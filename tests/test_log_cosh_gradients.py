@@ -32,15 +32,11 @@ def x() -> Tensor:
 
 
 def test_first_derivatives_agree_with_finite_differences_in_every_mode(x: Tensor) -> None:
-    assert gradcheck(
-        log_cosh, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True
-    )
+    assert gradcheck(log_cosh, x, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
 
 
 def test_second_derivatives_agree_with_finite_differences_in_every_mode(x: Tensor) -> None:
-    assert gradgradcheck(
-        log_cosh, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True
-    )
+    assert gradgradcheck(log_cosh, x, check_fwd_over_rev=True, check_rev_over_rev=True, check_batched_grad=True)
 
 
 def test_third_and_fourth_derivatives_agree_with_finite_differences(x: Tensor) -> None:
@@ -64,9 +60,7 @@ def test_derivatives_to_the_sixth_order_are_right(
         f = transform(f)
         with mpmath.workdps(80):
             expected = float(mpmath.diff(lambda t: mpmath.log(mpmath.cosh(t)), point, order))
-        assert f(torch.tensor(point, dtype=torch.float64)).item() == pytest.approx(
-            expected, rel=1e-13, abs=1e-18
-        )
+        assert f(torch.tensor(point, dtype=torch.float64)).item() == pytest.approx(expected, rel=1e-13, abs=1e-18)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -99,9 +93,7 @@ def test_transforms_compose(n: int) -> None:
     square = v[:5]
     torch.testing.assert_close(func.jacrev(log_cosh)(square), square.tanh().diag())
     torch.testing.assert_close(func.jacfwd(log_cosh)(square), square.tanh().diag())
-    torch.testing.assert_close(
-        func.hessian(lambda u: log_cosh(u).sum())(square), (1 / square.cosh() ** 2).diag()
-    )
+    torch.testing.assert_close(func.hessian(lambda u: log_cosh(u).sum())(square), (1 / square.cosh() ** 2).diag())
 
 
 def test_batched_gradients_of_a_large_tensor_are_right() -> None:
@@ -149,9 +141,7 @@ def test_half_precision_gradients_are_rounded_once(dtype: torch.dtype) -> None:
 
 
 def compilers() -> list[str]:
-    return ["eager", "aot_eager"] + (
-        ["inductor"] if any(map(shutil.which, ("gcc", "g++", "clang++", "cl"))) else []
-    )
+    return ["eager", "aot_eager"] + (["inductor"] if any(map(shutil.which, ("gcc", "g++", "clang++", "cl"))) else [])
 
 
 @pytest.mark.parametrize("backend", compilers())

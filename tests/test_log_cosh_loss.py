@@ -40,9 +40,7 @@ def test_broadcasting_warns_as_torch_does() -> None:
     assert y.shape == (4, 3)
 
 
-@pytest.mark.parametrize(
-    "make", [lambda r: LogCoshLoss(r), lambda r: log_cosh_loss(torch.ones(1), torch.ones(1), r)]
-)
+@pytest.mark.parametrize("make", [lambda r: LogCoshLoss(r), lambda r: log_cosh_loss(torch.ones(1), torch.ones(1), r)])
 def test_an_unknown_reduction_is_refused_by_name(make: object) -> None:
     with pytest.raises(ValueError, match="reduction must be one of mean, sum, none; got 'max'"):
         make("max")

@@ -108,9 +108,7 @@ def remez(fit: Fit, degree: int) -> tuple[list[mp.mpf], mp.mpf]:
     for _ in range(6):
         *coefficients, level = levelled(fit.function, nodes)
         backwards = coefficients[::-1]
-        nodes = extrema(
-            lambda p, c=backwards: fit.function(p) - mp.polyval(c, p), fit.lower, fit.upper, count
-        )
+        nodes = extrema(lambda p, c=backwards: fit.function(p) - mp.polyval(c, p), fit.lower, fit.upper, count)
     return coefficients, abs(level)
 
 

@@ -57,18 +57,12 @@ def _constants(
     half, one, two = real(0.5), real(1.0), real(2.0)
     split = tuple(real(v) for v in ln2)
     shift = real(1.5 * 2.0**mantissa)
-    return Constants(
-        joint, tanh_joint, log2_e, split, shift, real(most), half, one, two, small, tail, exp2, tanh
-    )
+    return Constants(joint, tanh_joint, log2_e, split, shift, real(most), half, one, two, small, tail, exp2, tanh)
 
 
 CONSTANTS = {
-    np.dtype(np.float32): _constants(
-        np.float32, c.LN2_32, 23, 43.0, c.SMALL_32, c.TAIL_32, c.EXP2_32, c.TANH_32
-    ),
-    np.dtype(np.float64): _constants(
-        np.float64, c.LN2_64, 52, 354.0, c.SMALL_64, c.TAIL_64, c.EXP2_64, c.TANH_64
-    ),
+    np.dtype(np.float32): _constants(np.float32, c.LN2_32, 23, 43.0, c.SMALL_32, c.TAIL_32, c.EXP2_32, c.TANH_32),
+    np.dtype(np.float64): _constants(np.float64, c.LN2_64, 52, 354.0, c.SMALL_64, c.TAIL_64, c.EXP2_64, c.TANH_64),
 }
 
 
@@ -81,12 +75,8 @@ def _power_of_two(shifted: Any) -> Any:
 def _power_of_two_overload(shifted: Any) -> Any:
     """Choose the integer type by the float type."""
     if shifted == numba.float32:
-        return lambda shifted: np.int32((np.float32(shifted).view(np.int32) << 23) + (127 << 23)).view(
-            np.float32
-        )
-    return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(
-        np.float64
-    )
+        return lambda shifted: np.int32((np.float32(shifted).view(np.int32) << 23) + (127 << 23)).view(np.float32)
+    return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
 
 
 @_compiled

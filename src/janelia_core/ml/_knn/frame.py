@@ -159,7 +159,8 @@ def _on_grid(points: Points, grid: int) -> bool:
     for start, stop in _chunks(points):
         values = as_float64(points.block(start, stop))
         scaled = values * factor
-        whole = (scaled == scaled.round()) & ((scaled != 0) | (values == 0))  # a product that underflows is off the grid
+        # A product that underflows is off the grid.
+        whole = (scaled == scaled.round()) & ((scaled != 0) | (values == 0))
         if not bool((whole | ~torch.isfinite(values)).all()):
             return False
     return True
