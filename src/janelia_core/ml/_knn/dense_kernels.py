@@ -192,22 +192,30 @@ def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: 
         work[q] = rank_of_float(np.float32(low - 2.0**-23 * abs(low) - 2.0**-120))
     limit = float(float_of_rank(kth_rank(work[:n], k, False)))
     threshold = threshold_below(limit, store)
+    crowd = threshold
+    spare = 0  # how many entries just below the threshold may stay
     if n > cap:
         for q in range(n):
             work[q] = rank_of_float(keys[q])
-        crowd = float(float_of_rank(kth_rank(work[:n], cap + 1, True)))
+        crowd = float_of_rank(kth_rank(work[:n], cap + 1, True))
         if crowd >= threshold:  # too many to keep: what goes is accounted for in `limit`
-            threshold = float32_above(np.float32(crowd))
-            limit = max(limit, crowd + (store + 2.0**-49) * abs(crowd))
-    least = max(rows.threshold[i], threshold)
-    rows.threshold[i] = least
+            threshold = float32_above(crowd)
+            limit = max(limit, float(crowd) + (store + 2.0**-49) * abs(float(crowd)))
+            spare = cap
+            for q in range(n):
+                spare -= keys[q] >= threshold
+    rows.threshold[i] = max(rows.threshold[i], threshold)
     rows.limit[i] = max(rows.limit[i], limit)
     kept = 0
     for q in range(n):
         key32, j = keys[q], ids[q]
+        stays = key32 >= threshold
+        if spare > 0 and not stays and key32 == crowd:
+            spare -= 1
+            stays = True
         keys[kept] = key32
         ids[kept] = j
-        kept += key32 >= least
+        kept += stays
     rows.count[i] = kept
 
 
