@@ -175,7 +175,10 @@ def main() -> None:
         for _ in range(options.rounds):
             for library in ("ours", "faiss", "mm"):
                 run = subprocess.run(
-                    [sys.executable, __file__, "--child", library, data], capture_output=True, text=True, check=True
+                    [sys.executable, __file__, "--child", library, data],
+                    capture_output=True,
+                    text=True,
+                    check=True,
                 )
                 got = json.loads(run.stdout.strip().splitlines()[-1])
                 old = least.get(library)
@@ -186,7 +189,10 @@ def main() -> None:
             f"{name}: ours {mine['wall']:.3f} s, faiss {least['faiss']['wall']:.3f}, mm {least['mm']['wall']:.3f}; "
             f"faiss/ours {least['faiss']['wall'] / mine['wall']:.2f}, ours/mm {mine['wall'] / least['mm']['wall']:.2f}; "
             f"cpu {mine['cpu']:.2f}/{least['faiss']['cpu']:.2f}/{least['mm']['cpu']:.2f}; "
-            + ", ".join(f"{key} {mine[key]:.3f}" for key in ("pack", "screen", "verify", "listed", "certified", "wrong")),
+            + ", ".join(
+                f"{key} {mine[key]:.3f}"
+                for key in ("pack", "screen", "verify", "listed", "certified", "wrong")
+            ),
             flush=True,
         )
 

@@ -17,4 +17,6 @@ def log_cosh(x: Tensor) -> Tensor:
         x = x.to(torch.get_default_dtype())
     a = x.abs()
     half = torch.sinh(0.5 * a.clamp(max=1.0))
-    return torch.where(a < 1.0, torch.log1p(2.0 * half * half), a - 0.6931471805599453 + torch.log1p(torch.exp(-2.0 * a)))
+    return torch.where(
+        a < 1.0, torch.log1p(2.0 * half * half), a - 0.6931471805599453 + torch.log1p(torch.exp(-2.0 * a))
+    )

@@ -6,105 +6,30 @@ k-th best *lower* bound in it becomes the new threshold and what lies below is d
 
 Invariant, which the certificate rests on: every centre seen so far that is not in the buffer of row i has
 a proven upper bound of its score at most `limit[i]`.
-
-The 64-wide comparison is written as LLVM vector code because neither spelling that Numba vectorises by itself
-tells *which* scores hit: counting (`hits += row[q] >= t`) then needs a second, scalar pass over each group that hit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
-LANES = 64
-"""Scores compared at once; the width of a tile is a multiple of it."""
-
-
-def _mask_builder(predicate: str) -> Callable[..., Any]:
-    """Returns code that compares LANES entries of a flat array with a scalar into the bits of a uint64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array_type = signature.args[0]
-        array = context.make_array(array_type)(context, builder, args[0])
-        scalar = context.get_value_type(array_type.dtype)
-        vector = ir.VectorType(scalar, LANES)
-        start = cgutils.gep_inbounds(builder, array.data, args[1])
-        # The array owns LANES entries from `start`; only the alignment of one entry is promised.
-        values = builder.load(builder.bitcast(start, vector.as_pointer()), align=array_type.dtype.bitwidth // 8)
-        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0))
-        splat = builder.shuffle_vector(
-            single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        )
-        compare = builder.fcmp_ordered if isinstance(array_type.dtype, types.Float) else builder.icmp_signed
-        if isinstance(array_type.dtype, types.Integer) and not array_type.dtype.signed:
-            compare = builder.icmp_unsigned
-        return builder.bitcast(compare(predicate, values, splat), ir.IntType(LANES))
-
-    return codegen
+from janelia_core.ml._knn.float_bits import (
+    LANES,
+    bits_of_float,
+    first_bit,
+    float32_above,
+    float32_below,
+    float_of_bits,
+    float_of_rank,
+    mask_ge,
+    mask_le,
+    rank_of_float,
+)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def mask_ge(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
-    """Bit q of the result: array[start + q] >= bound, for q < LANES (False for NaN)."""
-    return types.uint64(array, types.intp, array.dtype), _mask_builder(">=")
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def mask_le(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
-    """Bit q of the result: array[start + q] <= bound, for q < LANES (False for NaN)."""
-    return types.uint64(array, types.intp, array.dtype), _mask_builder("<=")
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def first_bit(typing_context: Any, mask: Any) -> Any:
-    """Position of the lowest set bit of a nonzero uint64."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.cttz(args[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.int64(types.uint64), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def float_of_bits(typing_context: Any, bits: Any) -> Any:
-    """The float32 whose bit pattern is the given uint32."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.FloatType())
-
-    return types.float32(types.uint32), codegen
-
-
-@intrinsic  # type: ignore[untyped-decorator]
-def bits_of_float(typing_context: Any, value: Any) -> Any:
-    """The bit pattern of a float32 as uint32."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.bitcast(args[0], ir.IntType(32))
-
-    return types.uint32(types.float32), codegen
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def rank_of_float(value: Any) -> Any:
-    """A float32 as an int32 that orders as floats do (-0 just below +0); its own inverse on bit patterns."""
-    bits = np.int32(bits_of_float(value))
-    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def float_of_rank(rank: Any) -> Any:
-    """The float32 of a rank."""
-    return float_of_bits(np.uint32(rank ^ ((rank >> np.int32(31)) & np.int32(0x7FFFFFFF))))
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def kth_rank(ranks: Any, k: int, exactly: bool) -> Any:
     """A value that at least k of the int32 ranks reach: the k-th largest, or else one that exactly k reach.
 
@@ -124,21 +49,6 @@ def kth_rank(ranks: Any, k: int, exactly: bool) -> Any:
         else:
             high = middle
     return np.int32(low)
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def float32_below(value: float) -> Any:
-    """The largest float32 at most `value`."""
-    near = np.float32(value)
-    while float(near) > value:  # twice at +0, whose predecessor is -0
-        near = float_of_rank(np.int32(rank_of_float(near) - np.int32(1)))
-    return near
-
-
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
-def float32_above(value: Any) -> Any:
-    """The next float32 above a finite float32."""
-    return float_of_rank(np.int32(rank_of_float(value) + np.int32(1)))
 
 
 class Shortlist(NamedTuple):
@@ -163,7 +73,7 @@ class Shortlist(NamedTuple):
     ids: Any
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def threshold_below(limit: float, store: float) -> Any:
     """A float32 t such that key < t implies key + store |key| <= limit.
 
@@ -173,7 +83,7 @@ def threshold_below(limit: float, store: float) -> Any:
     return float32_below(low - 2.0**-49 * abs(low))
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: Any) -> None:
     """Raises row i's threshold to its k-th best lower bound and drops what lies below; at most cap entries stay."""
     n, keys, ids = rows.count[i], rows.keys[i], rows.ids[i]
@@ -219,7 +129,7 @@ def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: 
     rows.count[i] = kept
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def compact_exact(i: int, k: int, rows: Any, work: Any) -> None:
     """Keeps exactly the first k of row i's buffer by (score descending, centre ascending).
 
@@ -247,7 +157,7 @@ def compact_exact(i: int, k: int, rows: Any, work: Any) -> None:
     rows.threshold[i] = float32_above(kth)
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def scan_float32(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
     """Keeps what may matter of a tile of scores.
 
@@ -285,7 +195,7 @@ def scan_float32(tile: Any, width: int, first: int, k: int, cap: int, rows: Any,
         count[i] = n
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def scan_bfloat16(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
     """scan_float32 for a tile of bfloat16 bit patterns, (r * width,) uint16.
 
@@ -325,7 +235,7 @@ def scan_bfloat16(tile: Any, width: int, first: int, k: int, cap: int, rows: Any
         count[i] = n
 
 
-@njit(nogil=True, cache=True)  # type: ignore[untyped-decorator]
+@njit(nogil=True, cache=True)
 def finish(k: int, cap: int, store: float, rows: Any, errs: Any) -> int:
     """Compacts every row's buffer a last time; returns the longest count."""
     work = np.empty(rows.keys.shape[1], np.int32)

@@ -55,11 +55,14 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
+from janelia_core.ml._knn.rounding_kernels import round_points
 
 PANEL = 256
 """Centres in one product: with ROWS rows a float32 tile of 256 KiB stays in a core's L2 cache."""
 ROWS = 256
 """Rows in one product."""
+PACKED_AT_ONCE = 32
+"""Panels packed together, so that the arithmetic on norms costs no call per panel."""
 UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
 SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
 PARTS = {torch.float32: 1, torch.bfloat16: 3}
@@ -81,19 +84,17 @@ class Candidates(NamedTuple):
     excluded: Tensor
 
 
-class Rounded(NamedTuple):
-    """A block of points in a screen's format: values (r, d), and per point what (1) needs, as float64 (r,).
+class Measured(NamedTuple):
+    """What (1) needs to know of each of r points, as (r,) float64, and `whole` as bool.
 
     Fields:
-        values: (r, d) in the format; no subnormals.
-        residual: At least the norm of point - values.
-        norm: At least the norms of point and of values.
+        residual: At least the norm of point - value.
+        norm: At least the norms of point and of value.
         square: |point|^2 as computed.
         square_error: At least its error.
-        whole: (r,) bool; values are the point itself, and integers.
+        whole: The value is the point itself, and made of integers.
     """
 
-    values: Tensor
     residual: Tensor
     norm: Tensor
     square: Tensor
@@ -119,32 +120,30 @@ class Frame:
     dtype: torch.dtype
     relative_error: float
 
-    def round(self, u: Tensor) -> Rounded:
-        """Rounds a block of points and measures what is lost."""
-        wide = u.double() * self.scale
-        moved = wide - self.shift * self.scale
-        square = (moved * moved).sum(1)
+    def round(self, u: Tensor, values: Tensor, sums: np.ndarray) -> None:
+        """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
+        if u.dtype not in (torch.float32, torch.float64):
+            u = u.double()
+        half = self.dtype == torch.bfloat16
+        wide = torch.empty(values.shape) if half else values
+        shift = self.shift.numpy() * self.scale
+        round_points(u.numpy(), shift, self.scale, self.whole, half, wide.numpy(), sums)
+        if half:
+            values.copy_(wide)
+
+    def measure(self, d: int, sums: np.ndarray) -> Measured:
+        """Turns the sums of points of d coordinates into bounds."""
+        square, loss, kept, wide = torch.from_numpy(np.ascontiguousarray(sums[:, :4].T))
+        whole = torch.from_numpy(sums[:, 4] != 0) & (square < 2.0**48)
         norm = square.sqrt()
-        values = moved.to(self.dtype)
-        values[values.abs() < 2.0**-126] = 0  # a product may flush them: here the loss is measured
-        back = values.double()
         # The subtraction rounds each coordinate once; between integers of this size it does not.
-        lost = 2.0**-53 * norm + TINY
-        whole = torch.zeros_like(norm, dtype=torch.bool)
-        if self.whole:
-            whole = (wide == wide.round()).all(1) & (norm < 2.0**24) & (moved == back).all(1)
-            lost[whole] = 0
-        if self.relative_error:
-            lost += self.relative_error * _norm(wide)
-        residual = (_norm(moved - back) + lost) * UP
-        square_error = ((u.shape[1] + 2) * 2.0**-53 * square + 2 * norm * lost + lost * lost) * UP
+        lost = 2.0**-53 * norm + self.relative_error * wide.sqrt() + TINY
+        lost[whole] = 0
+        residual = (loss.sqrt() + lost) * UP
+        square_error = ((d + 2) * 2.0**-53 * square + 2 * norm * lost + lost * lost) * UP
         square_error[whole] = 0
-        norm = torch.maximum(norm, _norm(back)) * UP + lost
-        return Rounded(values, residual, norm, square, square_error, whole)
-
-
-def _norm(points: Tensor) -> Tensor:
-    return torch.linalg.vector_norm(points, dim=1)
+        norm = torch.maximum(norm, kept.sqrt()) * UP + lost
+        return Measured(residual, norm, square, square_error, whole)
 
 
 def find_frame(u_ctrs: Tensor, dtype: torch.dtype, relative_error: float) -> Frame:
@@ -232,18 +231,26 @@ class DenseScreen:
         unit = SUM_UNIT[dtype]
         self.gamma = self.width * unit / (1.0 - self.width * unit)
         self.errs = np.zeros((self.n_panels * PANEL, 2), np.float32)
-        self.largest = 0.0
         keep = self.n_panels * PANEL * self.width * dtype.itemsize <= pack_bytes
-        self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype)
+        group = PACKED_AT_ONCE if keep else 1
         self._kept = False
-        for panel in range(self.n_panels):
-            self._pack(panel, self._panels[panel if keep else 0])
+        self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype)
+        norms = []
+        for first in range(0, self.n_panels, group):
+            norms.append(self._pack(first, self._panels[first : first + group] if keep else self._panels))
+        self.largest = max(norms)
         self._kept = keep
 
     def row_bytes(self) -> int:
         """Bytes a call takes for each of its rows, beyond the rows handed in."""
         d = self._u_ctrs.shape[1]
-        return 3 * 8 * d + self.width * self.dtype.itemsize + self.capacity * 8 + PANEL * self.dtype.itemsize + 64
+        return (
+            3 * 8 * d
+            + self.width * self.dtype.itemsize
+            + self.capacity * 8
+            + PANEL * self.dtype.itemsize
+            + 64
+        )
 
     def _members(self, panel: int) -> slice:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -255,33 +262,42 @@ class DenseScreen:
             return slice(panel * PANEL, min((panel + 1) * PANEL, self.n_ctrs))
         return slice(panel, self.n_ctrs, self.n_panels)
 
-    def _pack(self, panel: int, out: Tensor) -> None:
-        """Writes a panel, (width, PANEL): coordinates, h_j, slack on a grid, e_j. Unused columns score -inf."""
-        points = self.frame.round(self._u_ctrs[self._members(panel)])
-        n, d = points.values.shape
+    def _pack(self, first: int, out: Tensor) -> float:
+        """Fills panels from `first` on, out (p, width, PANEL), and their errs; returns the largest norm.
+
+        Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
+        """
+        p, d = out.shape[0], self._u_ctrs.shape[1]
+        sums = np.zeros((p, PANEL, 5))
+        unused = torch.ones(p, PANEL, dtype=torch.bool)
+        out[:, :d, :] = 0
+        for panel in range(p):
+            points = self._u_ctrs[self._members(first + panel)]
+            n = points.shape[0]
+            self.frame.round(points, out[panel, :d, :n], sums[panel, :n])
+            unused[panel, :n] = False
+        points = self.frame.measure(d, sums.reshape(-1, 5))
+        reach, levels, gap = self._bound(points)
+        rows = torch.stack([*levels, reach])
+        rows[0, unused.reshape(-1)] = -torch.inf
+        out[:, d:, :] = rows.reshape(-1, p, PANEL).transpose(0, 1)
+        errs = round_up(torch.stack([reach.double(), gap * UP], 1), torch.float32)
+        self.errs[first * PANEL : (first + p) * PANEL] = errs.numpy()
+        return float(points.norm.max())
+
+    def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
+        """e_j and the parts of h_j in the format, and g_j, of centres."""
         half = points.square / 2
         own = self.gamma * 1.1 * half + points.square_error + self.width * TINY
-        error = ((UNIT[self.dtype] * (1 + 2.0**-10) + self.gamma) * points.norm + points.residual) / (1 - self.gamma)
-        columns = [points.values]
+        spread = UNIT[self.dtype] * (1 + 2.0**-10) + self.gamma
+        reach = round_up((spread * points.norm + points.residual) / (1 - self.gamma) * UP, self.dtype)
         if self.frame.whole:
             level = (-half).to(self.dtype)
-            slack = round_up(own + (half + level.double()).abs(), self.dtype)
-            columns += [level[:, None], slack[:, None]]
-            total = level.double() + slack.double()
+            levels = [level, round_up(own + (half + level.double()).abs(), self.dtype)]
         else:
-            parts = split_up(own - half, self.dtype)
-            columns += [part[:, None] for part in parts]
-            total = torch.stack(parts).double().sum(0)
-        reach = round_up(error * UP, self.dtype)
-        columns.append(reach[:, None])
-        out[:, n:] = 0
-        out[d, n:] = -torch.inf
-        out[:, :n] = torch.cat(columns, 1).T
-        if self._kept:
-            return
-        self.largest = max(self.largest, float(points.norm.max()))
-        errs = torch.stack([reach.double(), ((total + half).clamp(min=0) + own) * UP], 1)
-        self.errs[panel * PANEL : panel * PANEL + n] = round_up(errs, torch.float32).numpy()
+            levels = split_up(own - half, self.dtype)
+        total = torch.stack(levels).double().sum(0)
+        return reach, levels, (total + half).clamp(min=0) + own
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Lists, for each row of x_rows (r, d), centres of which none left out can be among its k nearest.
@@ -299,7 +315,7 @@ class DenseScreen:
                 packed = self._panels[panel]
             else:
                 packed = spare
-                self._pack(panel, packed)
+                self._pack(panel, packed[None])
             for block in blocks:
                 r = block.points.shape[0]
                 torch.mm(block.points, packed, out=tile[:r])
@@ -323,19 +339,20 @@ class _RowBlock:
     """Up to ROWS rows on their way through the panels: their columns of the product and their shortlist."""
 
     def __init__(self, screen: DenseScreen, rows: Tensor) -> None:
-        points = screen.frame.round(rows)
-        r = rows.shape[0]
+        r, d = rows.shape
+        values, sums = torch.empty(d, r), np.empty((r, 5))
+        screen.frame.round(rows, values, sums)
+        points = screen.frame.measure(d, sums)
         unit = UNIT[screen.dtype] * (1 + 2.0**-10)
         exact = points.whole & (points.norm * screen.largest + screen.largest**2 / 2 < 2.0**23)
         reach = round_up(torch.maximum(points.norm, points.residual / unit) * UP, screen.dtype)
         self.lost = ~(reach < MAX_NORM)
         reach[exact | self.lost] = 0
-        points.values[self.lost] = 0
-        ones = torch.ones(r, PARTS[screen.dtype], dtype=screen.dtype)
-        columns = [points.values, ones, reach[:, None]]
+        values[:, self.lost] = 0
+        columns = [values, torch.ones(PARTS[screen.dtype], r), reach[None]]
         if screen.frame.whole:
-            columns.insert(2, (~exact).to(screen.dtype)[:, None])
-        self.points = torch.cat(columns, 1)
+            columns.insert(2, (~exact).float()[None])
+        self.points = torch.cat(columns).T.to(screen.dtype).contiguous()
         # |x|^2 rounded down, in the frame.
         self.square = points.square - points.square_error
         self.exact = exact
