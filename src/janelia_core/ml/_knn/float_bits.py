@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
 LANES = 64
@@ -27,7 +26,7 @@ def _mask_builder(predicate: str) -> Callable[..., Any]:
         array = context.make_array(array_type)(context, builder, args[0])
         scalar = context.get_value_type(array_type.dtype)
         vector = ir.VectorType(scalar, LANES)
-        start = cgutils.gep_inbounds(builder, array.data, args[1])
+        start = builder.gep(array.data, [args[1]], inbounds=True)
         # The array owns LANES entries from `start`; only the alignment of one entry is promised.
         values = builder.load(
             builder.bitcast(start, vector.as_pointer()), align=array_type.dtype.bitwidth // 8
@@ -38,28 +37,33 @@ def _mask_builder(predicate: str) -> Callable[..., Any]:
         splat = builder.shuffle_vector(
             single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
         )
-        compare = builder.fcmp_ordered if isinstance(array_type.dtype, types.Float) else builder.icmp_signed
-        if isinstance(array_type.dtype, types.Integer) and not array_type.dtype.signed:
-            compare = builder.icmp_unsigned
+        compare = {
+            types.float32: builder.fcmp_ordered,
+            types.int16: builder.icmp_signed,
+            types.uint16: builder.icmp_unsigned,
+        }[array_type.dtype]
         return builder.bitcast(compare(predicate, values, splat), ir.IntType(LANES))
 
     return codegen
 
 
-@intrinsic
-def mask_ge(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
+def _mask_ge(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
     """Bit q of the result: array[start + q] >= bound, for q < LANES (False for NaN)."""
     return types.uint64(array, types.intp, array.dtype), _mask_builder(">=")
 
 
-@intrinsic
-def mask_le(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
+mask_ge: Any = intrinsic(_mask_ge)
+
+
+def _mask_le(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
     """Bit q of the result: array[start + q] <= bound, for q < LANES (False for NaN)."""
     return types.uint64(array, types.intp, array.dtype), _mask_builder("<=")
 
 
-@intrinsic
-def first_bit(typing_context: Any, mask: Any) -> Any:
+mask_le: Any = intrinsic(_mask_le)
+
+
+def _first_bit(typing_context: Any, mask: Any) -> Any:
     """Position of the lowest set bit of a nonzero uint64."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -68,8 +72,10 @@ def first_bit(typing_context: Any, mask: Any) -> Any:
     return types.int64(types.uint64), codegen
 
 
-@intrinsic
-def float_of_bits(typing_context: Any, bits: Any) -> Any:
+first_bit: Any = intrinsic(_first_bit)
+
+
+def _float_of_bits(typing_context: Any, bits: Any) -> Any:
     """The float32 whose bit pattern is the given uint32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -78,14 +84,19 @@ def float_of_bits(typing_context: Any, bits: Any) -> Any:
     return types.float32(types.uint32), codegen
 
 
-@intrinsic
-def bits_of_float(typing_context: Any, value: Any) -> Any:
+float_of_bits: Any = intrinsic(_float_of_bits)
+
+
+def _bits_of_float(typing_context: Any, value: Any) -> Any:
     """The bit pattern of a float32 as uint32."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         return builder.bitcast(args[0], ir.IntType(32))
 
     return types.uint32(types.float32), codegen
+
+
+bits_of_float: Any = intrinsic(_bits_of_float)
 
 
 @njit(nogil=True, cache=True)

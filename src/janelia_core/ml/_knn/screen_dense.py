@@ -51,12 +51,15 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.rounding_kernels import round_points
 
+FloatArray = npt.NDArray[np.float64]
+IdArray = npt.NDArray[np.int64]
 PANEL = 256
 """Centres in one product: with ROWS rows a float32 tile of 256 KiB stays in a core's L2 cache."""
 ROWS = 256
@@ -120,7 +123,7 @@ class Frame:
     dtype: torch.dtype
     relative_error: float
 
-    def round(self, u: Tensor, values: Tensor, sums: np.ndarray) -> None:
+    def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
         """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
         if u.dtype not in (torch.float32, torch.float64):
             u = u.double()
@@ -131,7 +134,7 @@ class Frame:
         if half:
             values.copy_(wide)
 
-    def measure(self, d: int, sums: np.ndarray) -> Measured:
+    def measure(self, d: int, sums: FloatArray) -> Measured:
         """Turns the sums of points of d coordinates into bounds."""
         square, loss, kept, wide = torch.from_numpy(np.ascontiguousarray(sums[:, :4].T))
         whole = torch.from_numpy(sums[:, 4] != 0) & (square < 2.0**48)
@@ -173,8 +176,9 @@ def find_grid(u_ctrs: Tensor) -> float:
     step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
     if not step or max(abs(float(bound)) for bound in u_ctrs.aminmax()) / step >= 2**22:
         return 0.0
-    for block in u_ctrs.split(max(1, 2**18 // u_ctrs.shape[1])):
-        quotient = block.double() / step
+    size = max(1, 2**18 // u_ctrs.shape[1])
+    for first in range(0, u_ctrs.shape[0], size):
+        quotient = u_ctrs[first : first + size].double() / step
         if not bool((quotient == quotient.round()).all()):
             return 0.0
     return step
@@ -276,14 +280,14 @@ class DenseScreen:
             n = points.shape[0]
             self.frame.round(points, out[panel, :d, :n], sums[panel, :n])
             unused[panel, :n] = False
-        points = self.frame.measure(d, sums.reshape(-1, 5))
-        reach, levels, gap = self._bound(points)
+        measured = self.frame.measure(d, sums.reshape(-1, 5))
+        reach, levels, gap = self._bound(measured)
         rows = torch.stack([*levels, reach])
         rows[0, unused.reshape(-1)] = -torch.inf
         out[:, d:, :] = rows.reshape(-1, p, PANEL).transpose(0, 1)
         errs = round_up(torch.stack([reach.double(), gap * UP], 1), torch.float32)
         self.errs[first * PANEL : (first + p) * PANEL] = errs.numpy()
-        return float(points.norm.max())
+        return float(measured.norm.max())
 
     def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
         """e_j and the parts of h_j in the format, and g_j, of centres."""
@@ -305,7 +309,7 @@ class DenseScreen:
         Returns:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
-        blocks = [_RowBlock(self, rows) for rows in x_rows.split(ROWS)]
+        blocks = [_RowBlock(self, x_rows[first : first + ROWS]) for first in range(0, x_rows.shape[0], ROWS)]
         tile = torch.empty(min(ROWS, x_rows.shape[0]), PANEL, dtype=self.dtype)
         flat = tile.view(torch.uint16 if self.dtype == torch.bfloat16 else self.dtype).numpy().reshape(-1)
         scan = kernels.scan_bfloat16 if self.dtype == torch.bfloat16 else kernels.scan_float32
@@ -328,11 +332,12 @@ class DenseScreen:
         ]
         return Candidates(torch.cat(indices), torch.cat([listed.excluded for listed in lists]))
 
-    def original(self, packed: np.ndarray) -> np.ndarray:
+    def original(self, packed: IdArray) -> IdArray:
         """Positions in u_ctrs of packed positions."""
-        if self.frame.whole:
-            return packed.astype(np.int64)
-        return packed.astype(np.int64) % PANEL * self.n_panels + packed // PANEL
+        position = packed.astype(np.int64)
+        if not self.frame.whole:
+            position = position % PANEL * self.n_panels + position // PANEL
+        return position
 
 
 class _RowBlock:
