@@ -1,4 +1,4 @@
-"""The dense CPU screen never excludes wrongly: `excluded` is checked against distances in rational arithmetic."""
+"""The dense CPU screen never excludes wrongly: `excluded` is checked in exact arithmetic."""
 
 from __future__ import annotations
 
@@ -207,8 +207,8 @@ def test_a_loosened_bound_is_caught(dtype: torch.dtype, monkeypatch: pytest.Monk
         reach, levels, gap = honest(self, points)
         return reach * 0, levels, gap * 0
 
-    # All centres on a sphere around the origin and orthogonal to far rows: scores differ by less than they err,
-    # and with k of 300 the k-th best comes out below the true score of many that are left out.
+    # All centres on a sphere around the origin and orthogonal to far rows: scores differ by less than they
+    # err, and with k of 300 the k-th best comes out below the true score of many that are left out.
     direction = torch.nn.functional.normalize(normal(64, seed=0), dim=0)
     ctrs = normal(400, 64, seed=1)
     ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)

@@ -1,8 +1,9 @@
 """Numba kernels of the dense CPU screen: scan a tile of scores, keep what may be among the k best.
 
-Each row owns a buffer of (key, centre) pairs and a threshold. A tile is compared with the thresholds 64 scores at
-a time: one vector comparison gives a 64-bit mask, and only its set bits are looked at. When a buffer fills, the
-k-th best *lower* bound in it becomes the new threshold and what lies below is dropped (`compact`).
+Each row owns a buffer of (key, centre) pairs and a threshold. A tile is compared with the thresholds 64
+scores at a time: one vector comparison gives a 64-bit mask, and only its set bits are looked at. When a
+buffer fills, the k-th best *lower* bound in it becomes the new threshold and what lies below is dropped
+(`compact`).
 
 Invariant, which the certificate rests on: every centre seen so far that is not in the buffer of row i has
 a proven upper bound of its score at most `limit[i]`.
@@ -85,7 +86,7 @@ def threshold_below(limit: float, store: float) -> Any:
 
 @njit(nogil=True, cache=True)
 def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: Any) -> None:
-    """Raises row i's threshold to its k-th best lower bound and drops what lies below; at most cap entries stay."""
+    """Raises row i's threshold to its k-th best lower bound; keeps at most cap entries that reach it."""
     n, keys, ids = rows.count[i], rows.keys[i], rows.ids[i]
     if n < k:
         return
@@ -134,7 +135,8 @@ def compact_exact(i: int, k: int, rows: Any, work: Any) -> None:
     """Keeps exactly the first k of row i's buffer by (score descending, centre ascending).
 
     Tiles come in ascending order of centres and this filter is stable, so the buffer's order is that of the
-    centres; for the same reason a later score equal to the k-th best loses, and the threshold lies one ulp above.
+    centres; for the same reason a later score equal to the k-th best loses, and the threshold lies one ulp
+    above.
     """
     n, keys, ids = rows.count[i], rows.keys[i], rows.ids[i]
     for q in range(n):
@@ -199,8 +201,8 @@ def scan_float32(tile: Any, width: int, first: int, k: int, cap: int, rows: Any,
 def scan_bfloat16(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
     """scan_float32 for a tile of bfloat16 bit patterns, (r * width,) uint16.
 
-    As unsigned integers the patterns of numbers >= +0 ascend through 0..0x7fff and those of numbers <= -0 descend
-    in value through 0x8000..0xffff. So `score >= t` is `signed pattern >= t's` for t > 0 and
+    As unsigned integers the patterns of numbers >= +0 ascend through 0..0x7fff and those of numbers <= -0
+    descend in value through 0x8000..0xffff. So `score >= t` is `signed pattern >= t's` for t > 0 and
     `unsigned pattern <= t's` for t <= -0.
     """
     store = 2.0**-8

@@ -14,10 +14,10 @@ from janelia_core.ml._knn.screen_dense import SUM_UNIT, TINY, UNIT
 def multiplies_bfloat16() -> bool:
     """Whether the CPU has bfloat16 dot-product instructions that torch's build uses.
 
-    `_is_mkldnn_bf16_supported` alone is also true of AVX512 without BF16, where oneDNN emulates and is slower than
-    float32; so on x86 the instruction itself is asked for.
+    `_is_mkldnn_bf16_supported` alone is also true of AVX512 without BF16, where oneDNN emulates and is
+    slower than float32; so on x86 the instruction itself is asked for.
     """
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     asked = [
         getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
@@ -30,8 +30,8 @@ def multiplies_bfloat16() -> bool:
 def product_is_sound(dtype: torch.dtype) -> bool:
     """Whether a product in this format stays within the screen's bound, on a sample made to show shortcuts.
 
-    Global switches may let torch multiply float32 in a lower precision (`set_float32_matmul_precision`, oneDNN's
-    `fp32_precision`); a result is therefore kept per setting of the switches, not once for all.
+    Global switches may let torch multiply float32 in a lower precision (`set_float32_matmul_precision`,
+    oneDNN's `fp32_precision`); a result is therefore kept per setting of the switches, not once for all.
     """
     return _is_sound(dtype, torch.get_float32_matmul_precision())
 
@@ -52,7 +52,7 @@ def _samples(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
 
 
 def within_bound(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
-    """Whether torch.mm(a, b) is within gamma_W |a| |b| (entrywise) of the float64 product, plus storing it."""
+    """Whether torch.mm(a, b) is within gamma_W |a| |b| of the float64 product, and the rounding of storing it."""
     unit = a.shape[1] * SUM_UNIT[dtype]
     exact, total = a.double() @ b.double(), a.double().abs() @ b.double().abs()
     got = torch.mm(a, b).double()

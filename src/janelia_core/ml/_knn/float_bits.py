@@ -1,7 +1,8 @@
 """Numba pieces on bits: 64 comparisons into one mask, and float32 as integers that order alike.
 
 The 64-wide comparison is written as LLVM vector code because neither spelling that Numba vectorises by itself
-tells *which* entries hit: counting (`hits += row[q] >= t`) needs a second, scalar pass over each group that hit.
+tells *which* entries hit: counting (`hits += row[q] >= t`) needs a second, scalar pass over each group that
+hit.
 """
 
 from __future__ import annotations

@@ -24,6 +24,7 @@ def round_points(u: Any, shift: Any, scale: float, grid: bool, half: bool, value
         sums: (r, 5) float64, written: |point|^2, |point - value|^2, |value|^2, |u scale|^2, and 1 for a
             point made of integers equal to its value, else 0.
     """
+    unscale = 1.0 / scale
     for i in range(u.shape[0]):
         square, loss, kept, wide = 0.0, 0.0, 0.0, 0.0
         whole = grid
@@ -43,7 +44,10 @@ def round_points(u: Any, shift: Any, scale: float, grid: bool, half: bool, value
             loss += gap * gap
             kept += back * back
             wide += given * given
-            whole = whole and gap == 0.0 and given == np.floor(given)
+            # The last test: scaling down a subnormal may have lost it.
+            whole = (
+                whole and gap == 0.0 and given == np.floor(given) and given * unscale == np.float64(u[i, q])
+            )
             values[q, i] = value
         sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3] = square, loss, kept, wide
         sums[i, 4] = np.float64(whole)

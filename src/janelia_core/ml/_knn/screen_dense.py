@@ -4,8 +4,9 @@ Per row block and panel of centres, one `torch.mm` gives an upper bound of every
 `dense_kernels` keeps the centres whose bound reaches the k-th best lower bound met so far.
 
 The score of centre c for row x is s = <x, c> - |c|^2 / 2, so that D = |x - c|^2 = |x|^2 - 2 s in real
-arithmetic: nearest is largest. Both points are taken relative to the centres' mean (which changes no difference)
-and multiplied by a power of two that puts the largest centre near 2^20, far from overflow and subnormals.
+arithmetic: nearest is largest. Both points are taken relative to the centres' mean (which changes no
+difference) and multiplied by a power of two that puts the largest centre near 2^20, far from overflow and
+subnormals.
 
 Derivation of the bound
 -----------------------
@@ -15,13 +16,15 @@ dx = x - x^, dc = c - c^, with measured norms rx >= |dx| and rc >= |dc|. Cauchy-
 
     |<x, c> - <x^, c^>| <= rx |c| + |x^| rc.                                                            (1)
 
-The product runs over W columns, the d coordinates and the extra ones below. Its float32 sums, in any order and with
-or without fused multiply-adds, satisfy (Higham, Accuracy and Stability, 2nd ed., 3.5, for every bracketing)
+The product runs over W columns, the d coordinates and the extra ones below. Its float32 sums, in any order
+and with or without fused multiply-adds, satisfy (Higham, Accuracy and Stability, 2nd ed., 3.5, for every
+bracketing)
 
     |P - sum_q x~_q c~_q| <= g sum_q |x~_q c~_q| + W t,   g = W v / (1 - W v),                           (2)
 
-with v = 2^-24 (2^-23 is taken for bfloat16, whose hardware need not round each sum to nearest) and t = 2^-125 for
-what underflows or is flushed to zero. Extra columns, x~ : c~ = 1 : h_j  and  a_i : e_j, carry the errors along:
+with v = 2^-24 (2^-23 for bfloat16, whose hardware need not round each sum to nearest) and t = 2^-125 for
+what underflows or is flushed to zero. Extra columns, x~ : c~ = 1 : h_j  and  a_i : e_j, carry the errors
+along:
 
     a_i >= |x^_i|,  a_i rho >= rx_i                  (rho = u (1 + 2^-10), so nearly always a_i = |x^_i|)
     e_j >= ((rho + g) N_j + rc_j) / (1 - g),         N_j >= |c_j|, |c^_j|
@@ -31,18 +34,18 @@ so that a_i e_j (1 - g) outweighs (1) and the coordinates' share of (2), h_j its
 
     P - 2 a_i e_j - g_j  <=  s  <=  P,    g_j >= h_j + |c_j|^2 / 2 + g |h_j| + W t.                      (3)
 
-A bfloat16 *result* adds 2^-8 |P| on both sides (the kernels' `store`). If T is the k-th largest lower bound of a row,
-centres with an upper bound below T are farther than k others; all that are not listed have s <= T, hence
-D >= |x|^2 - 2 T, evaluated in float64 and rounded outwards.
+A bfloat16 *result* adds 2^-8 |P| on both sides (the kernels' `store`). If T is the k-th largest lower bound
+of a row, centres with an upper bound below T are farther than k others; all that are not listed have s <= T,
+hence D >= |x|^2 - 2 T, evaluated in float64 and rounded outwards.
 
 Heavy tails stay harmless: the error is a product of a row's and a centre's own norms, never of two maxima.
 
 Exact keys
 ----------
 If all centres are multiples of one power of two (pixels, counts, lattices), points become integers and keys
-multiples of 1/2. For a row on the same grid with |x| |c| + |c|^2 / 2 < 2^23 for all centres, every partial sum
-in any order is a multiple of 1/2 below 2^23 and so exact: a_i = 0 switches the error columns off, the scan breaks
-ties by the lowest index, and k centres with excluded = +inf are the answer.
+multiples of 1/2. For a row on the same grid with |x| |c| + |c|^2 / 2 < 2^23 for all centres, every partial
+sum in any order is a multiple of 1/2 below 2^23 and so exact: a_i = 0 switches the error columns off, the
+scan breaks ties by the lowest index, and k centres with excluded = +inf are the answer.
 """
 
 from __future__ import annotations
@@ -72,12 +75,12 @@ PARTS = {torch.float32: 1, torch.bfloat16: 3}
 """Columns that hold h_j: each adds a format's bits, down to a remainder below the accumulation error."""
 STORE = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}
 SLACK = {torch.float32: 16, torch.bfloat16: 48}
-"""Candidates a row may keep beyond k + k / 2; measured needs for Gaussian data at d = 768: 1 and 15."""
+"""Candidates a row may keep beyond k + k / 2; Gaussian data at d = 768 needed 3 and 42 at most."""
 TINY = 2.0**-125
 UP = 1.0 + 2.0**-20
-"""Outweighs all float64 roundings in a bound: sums of d <= 2^30 nonnegative terms and a few operations more."""
+"""Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
 MAX_NORM = 2.0**60
-"""Rows of a larger norm in the frame, where centres are at most near 2^20, go up the ladder: a sum may overflow."""
+"""Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
 
 
 class Candidates(NamedTuple):
@@ -207,12 +210,12 @@ class DenseScreen:
         u_ctrs: (n_ctrs, d) finite centres, any real dtype.
         k: How many centres are wanted, 1 <= k <= n_ctrs.
         dtype: Format of the product, float32 or bfloat16.
-        relative_error: Bound of the relative error of each coordinate of the points, 0.0 for values as stored.
+        relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
         pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
 
     Memory:
-        Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format, its
-        buffer of `capacity` pairs and a tile's row: see `row_bytes`.
+        Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
+        its buffer of `capacity` pairs and a tile's row: see `row_bytes`.
     """
 
     row_order: Tensor | None = None
@@ -292,7 +295,7 @@ class DenseScreen:
     def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
         """e_j and the parts of h_j in the format, and g_j, of centres."""
         half = points.square / 2
-        own = self.gamma * 1.1 * half + points.square_error + self.width * TINY
+        own = self.gamma * 1.1 * half + points.square_error + (self.width + 4) * TINY
         spread = UNIT[self.dtype] * (1 + 2.0**-10) + self.gamma
         reach = round_up((spread * points.norm + points.residual) / (1 - self.gamma) * UP, self.dtype)
         if self.frame.whole:
@@ -379,7 +382,7 @@ class _RowBlock:
         limit = torch.from_numpy(self.rows.limit)
         excluded = self.square - 2 * limit
         excluded -= 2.0**-51 * (self.square.abs() + 2 * limit.abs())
-        excluded /= screen.frame.scale**2
+        excluded = excluded / screen.frame.scale / screen.frame.scale
         excluded[self.exact] = torch.inf
         excluded[self.lost] = -torch.inf
         return Candidates(torch.from_numpy(listed), excluded)

@@ -1,8 +1,9 @@
 """Numba kernels of verification: float64 distances of listed centres, by differences, and their order.
 
-D is summed as (x - c)^2 term by term, never expanded. Each term carries at most three roundings of 2^-53 (none in the
-difference of float32 values that lie within 29 binades) and each sum of d terms, whatever its order, d - 1 more:
-the relative error is at most (d + 2) 2^-53, see bounds.py. Several accumulators only change that order.
+D is summed as (x - c)^2 term by term, never expanded. Each term carries at most three roundings of 2^-53
+(none in the difference of float32 values that lie within 29 binades) and each sum of d terms, whatever its
+order, d - 1 more: the relative error is at most (d + 2) 2^-53, see bounds.py. Several accumulators only
+change that order.
 """
 
 from __future__ import annotations
