@@ -52,7 +52,7 @@ def _samples(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
 
 
 def within_bound(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
-    """Whether torch.mm(a, b) is within gamma_W |a| |b| of the float64 product, and the rounding of storing it."""
+    """Whether torch.mm(a, b) is within gamma_W |a| |b|, and storing, of the float64 product."""
     unit = a.shape[1] * SUM_UNIT[dtype]
     exact, total = a.double() @ b.double(), a.double().abs() @ b.double().abs()
     got = torch.mm(a, b).double()
