@@ -1,0 +1,60 @@
+"""Which formats this CPU multiplies natively, and whether its products obey the bound the screen assumes."""
+
+from __future__ import annotations
+
+import functools
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.screen_dense import SUM_UNIT, TINY, UNIT
+
+
+@functools.cache
+def multiplies_bfloat16() -> bool:
+    """Whether the CPU has bfloat16 dot-product instructions that torch's build uses.
+
+    `_is_mkldnn_bf16_supported` alone is also true of AVX512 without BF16, where oneDNN emulates and is
+    slower than float32; so on x86 the instruction itself is asked for.
+    """
+    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    asked = [
+        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    ]
+    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
+        return any(bool(ask()) for ask in asked if ask is not None)
+    return True  # Arm: torch answers yes only where the bf16 extension exists
+
+
+def product_is_sound(dtype: torch.dtype) -> bool:
+    """Whether a product in this format stays within the screen's bound, on a sample made to show shortcuts.
+
+    Global switches may let torch multiply float32 in a lower precision (`set_float32_matmul_precision`,
+    oneDNN's `fp32_precision`); a result is therefore kept per setting of the switches, not once for all.
+    """
+    return _is_sound(dtype, torch.get_float32_matmul_precision())
+
+
+@functools.cache
+def _is_sound(dtype: torch.dtype, switches: str) -> bool:
+    return all(within_bound(*sample, dtype) for sample in _samples(dtype))
+
+
+def _samples(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    samples = []
+    for d in (18, 770):
+        a = torch.randn(256, d, generator=generator).to(dtype)
+        b = torch.randn(d, 256, generator=generator).to(dtype)
+        samples += [(a, b), (a.abs(), b.abs())]  # sums that cancel, and sums that grow
+    return samples
+
+
+def within_bound(a: Tensor, b: Tensor, dtype: torch.dtype) -> bool:
+    """Whether torch.mm(a, b) is within gamma_W |a| |b|, and storing, of the float64 product."""
+    unit = a.shape[1] * SUM_UNIT[dtype]
+    exact, total = a.double() @ b.double(), a.double().abs() @ b.double().abs()
+    got = torch.mm(a, b).double()
+    store = UNIT[dtype] * got.abs() if dtype != torch.float32 else 0.0
+    return bool(((got - exact).abs() <= (unit / (1 - unit) + 2.0**-40) * total + store + TINY).all())

@@ -1,0 +1,388 @@
+"""The dense CPU screen: a low-precision matrix product with a proven error, scanned while still in cache.
+
+Per row block and panel of centres, one `torch.mm` gives an upper bound of every score, and
+`dense_kernels` keeps the centres whose bound reaches the k-th best lower bound met so far.
+
+The score of centre c for row x is s = <x, c> - |c|^2 / 2, so that D = |x - c|^2 = |x|^2 - 2 s in real
+arithmetic: nearest is largest. Both points are taken relative to the centres' mean (which changes no
+difference) and multiplied by a power of two that puts the largest centre near 2^20, far from overflow and
+subnormals.
+
+Derivation of the bound
+-----------------------
+Let u be the unit roundoff of the format (2^-24 float32, 2^-8 bfloat16), x^ and c^ the rounded points,
+dx = x - x^, dc = c - c^, with measured norms rx >= |dx| and rc >= |dc|. Cauchy-Schwarz on the two terms of
+<x, c> - <x^, c^> = <dx, c> + <x^, dc>  gives
+
+    |<x, c> - <x^, c^>| <= rx |c| + |x^| rc.                                                            (1)
+
+The product runs over W columns, the d coordinates and the extra ones below. Its float32 sums, in any order
+and with or without fused multiply-adds, satisfy (Higham, Accuracy and Stability, 2nd ed., 3.5, for every
+bracketing)
+
+    |P - sum_q x~_q c~_q| <= g sum_q |x~_q c~_q| + W t,   g = W v / (1 - W v),                           (2)
+
+with v = 2^-24 (2^-23 for bfloat16, whose hardware need not round each sum to nearest) and t = 2^-125 for
+what underflows or is flushed to zero. Extra columns, x~ : c~ = 1 : h_j  and  a_i : e_j, carry the errors
+along:
+
+    a_i >= |x^_i|,  a_i rho >= rx_i                  (rho = u (1 + 2^-10), so nearly always a_i = |x^_i|)
+    e_j >= ((rho + g) N_j + rc_j) / (1 - g),         N_j >= |c_j|, |c^_j|
+    h_j >= -|c_j|^2 / 2 + g |h_j| + W t              (in one part for float32, three for bfloat16)
+
+so that a_i e_j (1 - g) outweighs (1) and the coordinates' share of (2), h_j its own share, and therefore
+
+    P - 2 a_i e_j - g_j  <=  s  <=  P,    g_j >= h_j + |c_j|^2 / 2 + g |h_j| + W t.                      (3)
+
+A bfloat16 *result* adds 2^-8 |P| on both sides (the kernels' `store`). If T is the k-th largest lower bound
+of a row, centres with an upper bound below T are farther than k others; all that are not listed have s <= T,
+hence D >= |x|^2 - 2 T, evaluated in float64 and rounded outwards.
+
+Heavy tails stay harmless: the error is a product of a row's and a centre's own norms, never of two maxima.
+
+Exact keys
+----------
+If all centres are multiples of one power of two (pixels, counts, lattices), points become integers and keys
+multiples of 1/2. For a row on the same grid with |x| |c| + |c|^2 / 2 < 2^23 for all centres, every partial
+sum in any order is a multiple of 1/2 below 2^23 and so exact: a_i = 0 switches the error columns off, the
+scan breaks ties by the lowest index, and k centres with excluded = +inf are the answer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn import dense_kernels as kernels
+from janelia_core.ml._knn.rounding_kernels import round_points
+
+FloatArray = npt.NDArray[np.float64]
+IdArray = npt.NDArray[np.int64]
+PANEL = 256
+"""Centres in one product: with ROWS rows a float32 tile of 256 KiB stays in a core's L2 cache."""
+ROWS = 256
+"""Rows in one product."""
+PACKED_AT_ONCE = 32
+"""Panels packed together, so that the arithmetic on norms costs no call per panel."""
+UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
+SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
+PARTS = {torch.float32: 1, torch.bfloat16: 3}
+"""Columns that hold h_j: each adds a format's bits, down to a remainder below the accumulation error."""
+STORE = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}
+SLACK = {torch.float32: 16, torch.bfloat16: 48}
+"""Candidates a row may keep beyond k + k / 2; Gaussian data at d = 768 needed 3 and 42 at most."""
+TINY = 2.0**-125
+UP = 1.0 + 2.0**-20
+"""Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
+MAX_NORM = 2.0**60
+"""Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
+
+
+class Candidates(NamedTuple):
+    """What a screen hands on; see the contract."""
+
+    indices: Tensor
+    excluded: Tensor
+
+
+class Measured(NamedTuple):
+    """What (1) needs to know of each of r points, as (r,) float64, and `whole` as bool.
+
+    Fields:
+        residual: At least the norm of point - value.
+        norm: At least the norms of point and of value.
+        square: |point|^2 as computed.
+        square_error: At least its error.
+        whole: The value is the point itself, and made of integers.
+    """
+
+    residual: Tensor
+    norm: Tensor
+    square: Tensor
+    square_error: Tensor
+    whole: Tensor
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Where points are taken: (u - shift) * scale, in a format.
+
+    Fields:
+        shift: (d,) float64.
+        scale: A power of two.
+        whole: The centres are integers in this frame, and so is the shift.
+        dtype: float32 or bfloat16.
+        relative_error: Bound of the relative error each coordinate of u comes with.
+    """
+
+    shift: Tensor
+    scale: float
+    whole: bool
+    dtype: torch.dtype
+    relative_error: float
+
+    def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
+        """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
+        if u.dtype not in (torch.float32, torch.float64):
+            u = u.double()
+        half = self.dtype == torch.bfloat16
+        wide = torch.empty(values.shape) if half else values
+        shift = self.shift.numpy() * self.scale
+        round_points(u.numpy(), shift, self.scale, self.whole, half, wide.numpy(), sums)
+        if half:
+            values.copy_(wide)
+
+    def measure(self, d: int, sums: FloatArray) -> Measured:
+        """Turns the sums of points of d coordinates into bounds."""
+        square, loss, kept, wide = torch.from_numpy(np.ascontiguousarray(sums[:, :4].T))
+        whole = torch.from_numpy(sums[:, 4] != 0) & (square < 2.0**48)
+        norm = square.sqrt()
+        # The subtraction rounds each coordinate once; between integers of this size it does not.
+        lost = 2.0**-53 * norm + self.relative_error * wide.sqrt() + TINY
+        lost[whole] = 0
+        residual = (loss.sqrt() + lost) * UP
+        square_error = ((d + 2) * 2.0**-53 * square + 2 * norm * lost + lost * lost) * UP
+        square_error[whole] = 0
+        norm = torch.maximum(norm, kept.sqrt()) * UP + lost
+        return Measured(residual, norm, square, square_error, whole)
+
+
+def find_frame(u_ctrs: Tensor, dtype: torch.dtype, relative_error: float) -> Frame:
+    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
+    largest = max(abs(float(bound)) for bound in u_ctrs.aminmax())
+    shift = u_ctrs.mean(0, dtype=torch.float64)
+    d = u_ctrs.shape[1]
+    step = find_grid(u_ctrs) if dtype == torch.float32 and relative_error == 0 else 0.0
+    if step:
+        return Frame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)
+    exponent = int(np.frexp(largest * d**0.5)[1]) if largest else 0
+    return Frame(shift, 2.0 ** min(20 - exponent, 1000), False, dtype, relative_error)
+
+
+def find_grid(u_ctrs: Tensor) -> float:
+    """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
+    if not u_ctrs.is_floating_point():
+        return 1.0 if max(abs(int(bound)) for bound in u_ctrs.aminmax()) < 2**22 else 0.0
+    n_ctrs = u_ctrs.shape[0]
+    sample = u_ctrs[:: max(1, n_ctrs // 64)].double().numpy().ravel()
+    sample = sample[sample != 0]
+    if sample.size == 0:
+        return 1.0
+    mantissa, exponent = np.frexp(sample)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
+    step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
+    if not step or max(abs(float(bound)) for bound in u_ctrs.aminmax()) / step >= 2**22:
+        return 0.0
+    size = max(1, 2**18 // u_ctrs.shape[1])
+    for first in range(0, u_ctrs.shape[0], size):
+        quotient = u_ctrs[first : first + size].double() / step
+        if not bool((quotient == quotient.round()).all()):
+            return 0.0
+    return step
+
+
+def round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
+    """Nonnegative float64 bounds in a format, never smaller."""
+    return (bound * (1.0 + 4.0 * UNIT[dtype]) + TINY).to(dtype)
+
+
+def split_up(target: Tensor, dtype: torch.dtype) -> list[Tensor]:
+    """Parts in a format whose exact sum is at least the float64 target, and close to it."""
+    parts = []
+    rest = target.clone()
+    for _ in range(PARTS[dtype] - 1):
+        parts.append(rest.to(dtype))
+        rest -= parts[-1].double()
+    parts.append((rest + 2.0 * UNIT[dtype] * rest.abs() + TINY).to(dtype))
+    return parts
+
+
+class DenseScreen:
+    """Excludes centres by one low-precision matrix product; thread safe, scratch is a call's own.
+
+    Args:
+        u_ctrs: (n_ctrs, d) finite centres, any real dtype.
+        k: How many centres are wanted, 1 <= k <= n_ctrs.
+        dtype: Format of the product, float32 or bfloat16.
+        relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
+        pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
+
+    Memory:
+        Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
+        its buffer of `capacity` pairs and a tile's row: see `row_bytes`.
+    """
+
+    row_order: Tensor | None = None
+
+    def __init__(
+        self,
+        u_ctrs: Tensor,
+        k: int,
+        dtype: torch.dtype = torch.float32,
+        relative_error: float = 0.0,
+        pack_bytes: int = 2**62,
+    ) -> None:
+        self.k, self.dtype, self._u_ctrs = k, dtype, u_ctrs
+        self.n_ctrs, d = u_ctrs.shape
+        self.frame = find_frame(u_ctrs, dtype, relative_error)
+        self.n_panels = -(-self.n_ctrs // PANEL)
+        self.width = d + PARTS[dtype] + 1 + self.frame.whole
+        self.cap = k + SLACK[dtype] + k // 2
+        self.capacity = self.cap + 16 + k // 2
+        unit = SUM_UNIT[dtype]
+        self.gamma = self.width * unit / (1.0 - self.width * unit)
+        self.errs = np.zeros((self.n_panels * PANEL, 2), np.float32)
+        keep = self.n_panels * PANEL * self.width * dtype.itemsize <= pack_bytes
+        group = PACKED_AT_ONCE if keep else 1
+        self._kept = False
+        self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype)
+        norms = []
+        for first in range(0, self.n_panels, group):
+            norms.append(self._pack(first, self._panels[first : first + group] if keep else self._panels))
+        self.largest = max(norms)
+        self._kept = keep
+
+    def row_bytes(self) -> int:
+        """Bytes a call takes for each of its rows, beyond the rows handed in."""
+        d = self._u_ctrs.shape[1]
+        return (
+            3 * 8 * d
+            + self.width * self.dtype.itemsize
+            + self.capacity * 8
+            + PANEL * self.dtype.itemsize
+            + 64
+        )
+
+    def _members(self, panel: int) -> slice:
+        """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
+
+        A strided sample meets near and far centres alike, so the first panels already leave tight thresholds
+        even when the centres are sorted.
+        """
+        if self.frame.whole:
+            return slice(panel * PANEL, min((panel + 1) * PANEL, self.n_ctrs))
+        return slice(panel, self.n_ctrs, self.n_panels)
+
+    def _pack(self, first: int, out: Tensor) -> float:
+        """Fills panels from `first` on, out (p, width, PANEL), and their errs; returns the largest norm.
+
+        Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
+        """
+        p, d = out.shape[0], self._u_ctrs.shape[1]
+        sums = np.zeros((p, PANEL, 5))
+        unused = torch.ones(p, PANEL, dtype=torch.bool)
+        out[:, :d, :] = 0
+        for panel in range(p):
+            points = self._u_ctrs[self._members(first + panel)]
+            n = points.shape[0]
+            self.frame.round(points, out[panel, :d, :n], sums[panel, :n])
+            unused[panel, :n] = False
+        measured = self.frame.measure(d, sums.reshape(-1, 5))
+        reach, levels, gap = self._bound(measured)
+        rows = torch.stack([*levels, reach])
+        rows[0, unused.reshape(-1)] = -torch.inf
+        out[:, d:, :] = rows.reshape(-1, p, PANEL).transpose(0, 1)
+        errs = round_up(torch.stack([reach.double(), gap * UP], 1), torch.float32)
+        self.errs[first * PANEL : (first + p) * PANEL] = errs.numpy()
+        return float(measured.norm.max())
+
+    def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
+        """e_j and the parts of h_j in the format, and g_j, of centres."""
+        half = points.square / 2
+        own = self.gamma * 1.1 * half + points.square_error + (self.width + 4) * TINY
+        spread = UNIT[self.dtype] * (1 + 2.0**-10) + self.gamma
+        reach = round_up((spread * points.norm + points.residual) / (1 - self.gamma) * UP, self.dtype)
+        if self.frame.whole:
+            level = (-half).to(self.dtype)
+            levels = [level, round_up(own + (half + level.double()).abs(), self.dtype)]
+        else:
+            levels = split_up(own - half, self.dtype)
+        total = torch.stack(levels).double().sum(0)
+        return reach, levels, (total + half).clamp(min=0) + own
+
+    def candidates(self, x_rows: Tensor) -> Candidates:
+        """Lists, for each row of x_rows (r, d), centres of which none left out can be among its k nearest.
+
+        Returns:
+            Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
+        """
+        blocks = [_RowBlock(self, x_rows[first : first + ROWS]) for first in range(0, x_rows.shape[0], ROWS)]
+        tile = torch.empty(min(ROWS, x_rows.shape[0]), PANEL, dtype=self.dtype)
+        flat = tile.view(torch.uint16 if self.dtype == torch.bfloat16 else self.dtype).numpy().reshape(-1)
+        scan = kernels.scan_bfloat16 if self.dtype == torch.bfloat16 else kernels.scan_float32
+        spare = None if self._kept else torch.empty_like(self._panels[0])
+        for panel in range(self.n_panels):
+            if spare is None:
+                packed = self._panels[panel]
+            else:
+                packed = spare
+                self._pack(panel, packed[None])
+            for block in blocks:
+                r = block.points.shape[0]
+                torch.mm(block.points, packed, out=tile[:r])
+                scan(flat, PANEL, panel * PANEL, self.k, self.cap, block.rows, self.errs)
+        lists = [block.finish(self) for block in blocks]
+        width = max(listed.indices.shape[1] for listed in lists)
+        indices = [
+            torch.nn.functional.pad(listed.indices, (0, width - listed.indices.shape[1]), value=-1)
+            for listed in lists
+        ]
+        return Candidates(torch.cat(indices), torch.cat([listed.excluded for listed in lists]))
+
+    def original(self, packed: IdArray) -> IdArray:
+        """Positions in u_ctrs of packed positions."""
+        position = packed.astype(np.int64)
+        if not self.frame.whole:
+            position = position % PANEL * self.n_panels + position // PANEL
+        return position
+
+
+class _RowBlock:
+    """Up to ROWS rows on their way through the panels: their columns of the product and their shortlist."""
+
+    def __init__(self, screen: DenseScreen, rows: Tensor) -> None:
+        r, d = rows.shape
+        values, sums = torch.empty(d, r), np.empty((r, 5))
+        screen.frame.round(rows, values, sums)
+        points = screen.frame.measure(d, sums)
+        unit = UNIT[screen.dtype] * (1 + 2.0**-10)
+        exact = points.whole & (points.norm * screen.largest + screen.largest**2 / 2 < 2.0**23)
+        reach = round_up(torch.maximum(points.norm, points.residual / unit) * UP, screen.dtype)
+        self.lost = ~(reach < MAX_NORM)
+        reach[exact | self.lost] = 0
+        values[:, self.lost] = 0
+        columns = [values, torch.ones(PARTS[screen.dtype], r), reach[None]]
+        if screen.frame.whole:
+            columns.insert(2, (~exact).float()[None])
+        self.points = torch.cat(columns).T.to(screen.dtype).contiguous()
+        # |x|^2 rounded down, in the frame.
+        self.square = points.square - points.square_error
+        self.exact = exact
+        self.rows = kernels.Shortlist(
+            threshold=np.full(r, np.finfo(np.float32).min),
+            limit=np.full(r, -np.inf),
+            reach=reach.double().numpy(),
+            exact=exact.numpy(),
+            count=np.zeros(r, np.int64),
+            keys=np.empty((r, screen.capacity), np.float32),
+            ids=np.empty((r, screen.capacity), np.int32),
+        )
+
+    def finish(self, screen: DenseScreen) -> Candidates:
+        """The lists and what they prove: D >= |x|^2 - 2 limit, rounded down."""
+        width = kernels.finish(screen.k, screen.cap, STORE[screen.dtype], self.rows, screen.errs)
+        listed = screen.original(self.rows.ids[:, :width])
+        listed[np.arange(width) >= self.rows.count[:, None]] = -1
+        limit = torch.from_numpy(self.rows.limit)
+        excluded = self.square - 2 * limit
+        excluded -= 2.0**-51 * (self.square.abs() + 2 * limit.abs())
+        excluded = excluded / screen.frame.scale / screen.frame.scale
+        excluded[self.exact] = torch.inf
+        excluded[self.lost] = -torch.inf
+        return Candidates(torch.from_numpy(listed), excluded)

@@ -1,0 +1,24 @@
+"""The check of a product accepts what the bound allows and rejects reduced precision."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from janelia_core.ml._knn import dense_products
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_products_of_this_machine_obey_the_bound(dtype: torch.dtype) -> None:
+    assert dense_products.product_is_sound(dtype)
+
+
+def test_a_product_that_rounds_its_operands_is_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = torch.mm
+
+    def shortcut(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return honest(a.bfloat16().float(), b.bfloat16().float())
+
+    monkeypatch.setattr(torch, "mm", shortcut)
+    a, b = torch.randn(256, 18), torch.randn(18, 256)
+    assert not dense_products.within_bound(a, b, torch.float32)

@@ -1,0 +1,240 @@
+"""The dense CPU screen never excludes wrongly: `excluded` is checked in exact arithmetic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn import screen_dense, verify_kernels
+from janelia_core.ml._knn.screen_dense import DenseScreen
+
+DTYPES = [torch.float32, torch.bfloat16]
+Problem = tuple[Tensor, Tensor]
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def gaussian() -> Problem:
+    return normal(20, 6, seed=0), normal(400, 6, seed=1)
+
+
+def lattice() -> Problem:
+    generator = torch.Generator().manual_seed(0)
+    return (
+        torch.randint(0, 3, (20, 4), generator=generator).float() * 0.25,
+        torch.randint(0, 3, (400, 4), generator=generator).float() * 0.25,
+    )
+
+
+def off_grid_rows_on_grid_centres() -> Problem:
+    x, ctrs = lattice()
+    x[::2] += 0.1
+    return x, ctrs
+
+
+def large_integers() -> Problem:
+    """Centres on a grid, with products too large to be exact in float32."""
+    return (normal(20, 8, seed=0) * 2e3).round(), (normal(400, 8, seed=1) * 2e3).round()
+
+
+def duplicates() -> Problem:
+    x, ctrs = gaussian()
+    return x, ctrs[:20].repeat(20, 1)
+
+
+def huge_norms_tiny_gaps() -> Problem:
+    x, ctrs = gaussian()
+    return 2.0**20 + x * 2.0**-2, 2.0**20 + ctrs * 2.0**-2
+
+
+def far_apart_from_their_mean() -> Problem:
+    """Two tight clusters whose spread lies below float32's resolution of their distance from the mean."""
+    x, ctrs = (points.double() * 2.0**-30 for points in gaussian())
+    x[::2] += 1.0
+    ctrs[::2] += 1.0
+    return x, ctrs
+
+
+def one_giant_coordinate() -> Problem:
+    x, ctrs = gaussian()
+    ctrs[3, 2] = 2.0**50
+    return x, ctrs
+
+
+def heavy_tails() -> Problem:
+    x, ctrs = gaussian()
+    return x * x.abs() ** 6, ctrs * ctrs.abs() ** 6
+
+
+def tight_clusters() -> Problem:
+    x, ctrs = gaussian()
+    middles = normal(10, 6, seed=2) * 1e4
+    return middles[torch.arange(20) % 10] + 1e-3 * x, middles[torch.arange(400) % 10] + 1e-3 * ctrs
+
+
+def subnormal() -> Problem:
+    x, ctrs = gaussian()
+    return x * 2.0**-130, ctrs * 2.0**-130
+
+
+def huge() -> Problem:
+    x, ctrs = gaussian()
+    return x * 2.0**58, ctrs * 2.0**58
+
+
+def rows_far_beyond_centres() -> Problem:
+    x, ctrs = gaussian()
+    x[::3] *= 2.0**60
+    return x, ctrs * 2.0**-40
+
+
+def one_place() -> Problem:
+    x, ctrs = gaussian()
+    return x, ctrs[:1].expand(400, 6).contiguous()
+
+
+def uint8_pixels() -> Problem:
+    generator = torch.Generator().manual_seed(0)
+    x, ctrs = (torch.randint(0, 256, (n, 3), generator=generator, dtype=torch.uint8) for n in (20, 400))
+    return x, ctrs
+
+
+PROBLEMS: list[Callable[[], Problem]] = [
+    gaussian, lattice, off_grid_rows_on_grid_centres, large_integers, duplicates, huge_norms_tiny_gaps,
+    far_apart_from_their_mean, one_giant_coordinate, heavy_tails, tight_clusters, subnormal, huge,
+    rows_far_beyond_centres, one_place, uint8_pixels,
+]  # fmt: skip
+
+
+def exact_distances(x: Tensor, ctrs: Tensor) -> list[list[Fraction]]:
+    """Every squared distance, by integer arithmetic on the values over their common power of two."""
+    values = [
+        [value.as_integer_ratio() for row in points.double().tolist() for value in row]
+        for points in (x, ctrs)
+    ]
+    unit = max(denominator for points in values for _, denominator in points)
+    rows, columns = (
+        np.array([top * (unit // bottom) for top, bottom in points], object).reshape(-1, x.shape[1])
+        for points in values
+    )
+    gaps = rows[:, None, :] - columns[None, :, :]
+    return [[Fraction(square, unit * unit) for square in row] for row in (gaps * gaps).sum(2).tolist()]
+
+
+def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, k: int, screen: DenseScreen) -> float:
+    """Checks every row's certificate; returns the share of rows that are certified."""
+    listed, excluded = screen.candidates(x)
+    certified = 0
+    for i, distances in enumerate(exact_distances(x, ctrs)):
+        kept = [j for j in listed[i].tolist() if j >= 0]
+        assert len(set(kept)) == len(kept)
+        answer = sorted(range(len(distances)), key=lambda j: (distances[j], j))[:k]
+        if excluded[i] == torch.inf:
+            assert set(answer) <= set(kept)
+            certified += 1
+        elif excluded[i] > -torch.inf:
+            bound = Fraction(float(excluded[i]))
+            assert all(distance >= bound for j, distance in enumerate(distances) if j not in set(kept))
+            certified += len(kept) >= k and sorted(distances[j] for j in kept)[k - 1] < bound
+    return certified / len(x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.__name__)
+def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(
+    problem: Callable[[], Problem], dtype: torch.dtype
+) -> None:
+    x, ctrs = problem()
+    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(ctrs, 5, dtype))
+
+
+@pytest.mark.parametrize("problem", [gaussian, lattice, uint8_pixels, one_giant_coordinate, subnormal, huge])
+def test_float32_certifies_every_row_where_gaps_exceed_its_rounding(problem: Callable[[], Problem]) -> None:
+    x, ctrs = problem()
+    if problem is one_giant_coordinate:  # its mean is far from all others: the frame cannot resolve them
+        x, ctrs = x.double(), ctrs.double()
+        ctrs[3, 2] = 2.0**10
+    assert assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(ctrs, 5)) == 1.0
+
+
+@pytest.mark.parametrize("k", [1, 3, 40, 400])
+def test_any_k_up_to_all_centres_is_served(k: int) -> None:
+    x, ctrs = gaussian()
+    assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(ctrs, k)) == 1.0
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_packing_panel_by_panel_lists_the_same_candidates(dtype: torch.dtype) -> None:
+    x, ctrs = gaussian()
+    whole = DenseScreen(ctrs, 5, dtype).candidates(x)
+    tight = DenseScreen(ctrs, 5, dtype, pack_bytes=0).candidates(x)
+    assert torch.equal(whole.indices, tight.indices)
+    assert torch.equal(whole.excluded, tight.excluded)
+
+
+def test_exact_ties_go_to_the_lowest_index_and_leave_exactly_k_candidates() -> None:
+    x, ctrs = lattice()
+    listed, excluded = DenseScreen(ctrs, 5).candidates(x)
+    assert listed.shape == (20, 5)
+    assert bool((excluded == torch.inf).all())
+
+
+def test_an_error_in_the_frame_is_passed_on() -> None:
+    """Points known only to 2^-20 of their size: the certificate must hold for any point within reach."""
+    x, ctrs = gaussian()
+    screen = DenseScreen(ctrs, 5, relative_error=2.0**-20)
+    for sign in (-1.0, 1.0):
+        moved = ctrs.double() * (1 + sign * 2.0**-20)
+        near = x.double() * (1 - sign * 2.0**-20)
+        listed, excluded = screen.candidates(x)
+        for i, distances in enumerate(exact_distances(near, moved)):
+            kept = set(listed[i].tolist())
+            assert all(d >= Fraction(float(excluded[i])) for j, d in enumerate(distances) if j not in kept)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_loosened_bound_is_caught(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = DenseScreen._bound
+
+    def loosened(self: DenseScreen, points: screen_dense.Measured) -> tuple[Tensor, list[Tensor], Tensor]:
+        reach, levels, gap = honest(self, points)
+        return reach * 0, levels, gap * 0
+
+    # All centres on a sphere around the origin and orthogonal to far rows: scores differ by less than they
+    # err, and with k of 300 the k-th best comes out below the true score of many that are left out.
+    direction = torch.nn.functional.normalize(normal(64, seed=0), dim=0)
+    ctrs = normal(400, 64, seed=1)
+    ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)
+    x = direction * torch.linspace(500, 1500, 20)[:, None]
+    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(ctrs, 300, dtype))
+    monkeypatch.setattr(DenseScreen, "_bound", loosened)
+    with pytest.raises(AssertionError):
+        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(ctrs, 300, dtype))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("d", [1, 15, 16, 37])
+def test_verified_distances_are_within_the_stated_error_and_sorted(d: int, dtype: torch.dtype) -> None:
+    x, ctrs = normal(4, d, seed=0).to(dtype), normal(50, d, seed=1).to(dtype)
+    ctrs[7] = ctrs[3]
+    listed = torch.stack([torch.randperm(50)[:20] for _ in range(4)])
+    listed[0, :3] = torch.tensor([7, 3, -1])
+    listed[0, 3:] = -1
+    distances, indices = np.empty((4, 12)), np.empty((4, 12), np.int64)
+    verify_kernels.verify(x.numpy(), ctrs.numpy(), listed.numpy(), distances, indices)
+    assert indices[0].tolist() == [3, 7] + [-1] * 10
+    for i, exact in enumerate(exact_distances(x, ctrs)):
+        found = [(float(far), int(j)) for far, j in zip(distances[i], indices[i], strict=True) if j >= 0]
+        assert found == sorted(found)
+        assert all(
+            abs(Fraction(far) - exact[j]) <= (d + 2) * Fraction(2) ** -53 * exact[j] for far, j in found
+        )
+        kept = sorted((exact[j], j) for j in set(listed[i].tolist()) if j >= 0)[:12]
+        assert {j for _, j in found} == {j for _, j in kept}
