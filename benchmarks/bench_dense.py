@@ -90,6 +90,7 @@ def ours(x: np.ndarray, y: np.ndarray, k: int, data: str) -> dict[str, object]:
     import torch
 
     from janelia_core.ml._knn import screen_dense, verify_kernels
+    from janelia_core.ml._knn.points import Points
 
     before = torch.get_num_threads()
     pool = single_threaded_pool(2)
@@ -99,7 +100,7 @@ def ours(x: np.ndarray, y: np.ndarray, k: int, data: str) -> dict[str, object]:
 
     def search() -> tuple[np.ndarray, np.ndarray, float, float]:
         start = time.perf_counter()
-        screen = screen_dense.DenseScreen(ctrs, k)
+        screen = screen_dense.DenseScreen(Points(ctrs), k)
         spent["pack"] = time.perf_counter() - start
         spent["screen"] = spent["verify"] = 0.0
         keep = k + 1
@@ -189,10 +190,7 @@ def main() -> None:
             f"{name}: ours {mine['wall']:.3f} s, faiss {faiss['wall']:.3f}, mm {mm['wall']:.3f};",
             f"faiss/ours {faiss['wall'] / mine['wall']:.2f}, ours/mm {mine['wall'] / mm['wall']:.2f};",
             f"cpu {mine['cpu']:.2f}, {faiss['cpu']:.2f}, {mm['cpu']:.2f};",
-            *(
-                f"{key} {mine[key]:.3f}"
-                for key in ("pack", "screen", "verify", "listed", "certified", "wrong")
-            ),
+            *(f"{key} {mine[key]:.3f}" for key in ("pack", "screen", "verify", "listed", "certified", "wrong")),
             flush=True,
         )
 

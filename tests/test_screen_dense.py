@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import screen_dense, verify_kernels
+from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.screen_dense import DenseScreen
 
 DTYPES = [torch.float32, torch.bfloat16]
@@ -115,10 +116,7 @@ PROBLEMS: list[Callable[[], Problem]] = [
 
 def exact_distances(x: Tensor, ctrs: Tensor) -> list[list[Fraction]]:
     """Every squared distance, by integer arithmetic on the values over their common power of two."""
-    values = [
-        [value.as_integer_ratio() for row in points.double().tolist() for value in row]
-        for points in (x, ctrs)
-    ]
+    values = [[value.as_integer_ratio() for row in points.double().tolist() for value in row] for points in (x, ctrs)]
     unit = max(denominator for points in values for _, denominator in points)
     rows, columns = (
         np.array([top * (unit // bottom) for top, bottom in points], object).reshape(-1, x.shape[1])
@@ -152,7 +150,7 @@ def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(
     problem: Callable[[], Problem], dtype: torch.dtype
 ) -> None:
     x, ctrs = problem()
-    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(ctrs, 5, dtype))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(Points(ctrs), 5, dtype))
 
 
 @pytest.mark.parametrize("problem", [gaussian, lattice, uint8_pixels, one_giant_coordinate, subnormal, huge])
@@ -161,27 +159,27 @@ def test_float32_certifies_every_row_where_gaps_exceed_its_rounding(problem: Cal
     if problem is one_giant_coordinate:  # its mean is far from all others: the frame cannot resolve them
         x, ctrs = x.double(), ctrs.double()
         ctrs[3, 2] = 2.0**10
-    assert assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(ctrs, 5)) == 1.0
+    assert assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(Points(ctrs), 5)) == 1.0
 
 
 @pytest.mark.parametrize("k", [1, 3, 40, 400])
 def test_any_k_up_to_all_centres_is_served(k: int) -> None:
     x, ctrs = gaussian()
-    assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(ctrs, k)) == 1.0
+    assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(Points(ctrs), k)) == 1.0
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_packing_panel_by_panel_lists_the_same_candidates(dtype: torch.dtype) -> None:
     x, ctrs = gaussian()
-    whole = DenseScreen(ctrs, 5, dtype).candidates(x)
-    tight = DenseScreen(ctrs, 5, dtype, pack_bytes=0).candidates(x)
+    whole = DenseScreen(Points(ctrs), 5, dtype).candidates(x)
+    tight = DenseScreen(Points(ctrs), 5, dtype, pack_bytes=0).candidates(x)
     assert torch.equal(whole.indices, tight.indices)
     assert torch.equal(whole.excluded, tight.excluded)
 
 
 def test_exact_ties_go_to_the_lowest_index_and_leave_exactly_k_candidates() -> None:
     x, ctrs = lattice()
-    listed, excluded = DenseScreen(ctrs, 5).candidates(x)
+    listed, excluded = DenseScreen(Points(ctrs), 5).candidates(x)
     assert listed.shape == (20, 5)
     assert bool((excluded == torch.inf).all())
 
@@ -189,7 +187,7 @@ def test_exact_ties_go_to_the_lowest_index_and_leave_exactly_k_candidates() -> N
 def test_an_error_in_the_frame_is_passed_on() -> None:
     """Points known only to 2^-20 of their size: the certificate must hold for any point within reach."""
     x, ctrs = gaussian()
-    screen = DenseScreen(ctrs, 5, relative_error=2.0**-20)
+    screen = DenseScreen(Points(ctrs), 5, relative_error=2.0**-20)
     for sign in (-1.0, 1.0):
         moved = ctrs.double() * (1 + sign * 2.0**-20)
         near = x.double() * (1 - sign * 2.0**-20)
@@ -213,10 +211,10 @@ def test_a_loosened_bound_is_caught(dtype: torch.dtype, monkeypatch: pytest.Monk
     ctrs = normal(400, 64, seed=1)
     ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)
     x = direction * torch.linspace(500, 1500, 20)[:, None]
-    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(ctrs, 300, dtype))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, dtype))
     monkeypatch.setattr(DenseScreen, "_bound", loosened)
     with pytest.raises(AssertionError):
-        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(ctrs, 300, dtype))
+        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, dtype))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -233,8 +231,6 @@ def test_verified_distances_are_within_the_stated_error_and_sorted(d: int, dtype
     for i, exact in enumerate(exact_distances(x, ctrs)):
         found = [(float(far), int(j)) for far, j in zip(distances[i], indices[i], strict=True) if j >= 0]
         assert found == sorted(found)
-        assert all(
-            abs(Fraction(far) - exact[j]) <= (d + 2) * Fraction(2) ** -53 * exact[j] for far, j in found
-        )
+        assert all(abs(Fraction(far) - exact[j]) <= (d + 2) * Fraction(2) ** -53 * exact[j] for far, j in found)
         kept = sorted((exact[j], j) for j in set(listed[i].tolist()) if j >= 0)[:12]
         assert {j for _, j in found} == {j for _, j in kept}

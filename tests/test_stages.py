@@ -14,6 +14,7 @@ from janelia_core.ml._knn import search as search_module
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.double_double import square_distances
 from janelia_core.ml._knn.frame import survey
+from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points
@@ -139,7 +140,7 @@ def test_operands_cut_to_eight_bits_survive_a_product_that_rounds_them(monkeypat
     monkeypatch.setattr(
         screen_portable.torch, "mm", lambda a, b, out=None: honest(a.bfloat16().float(), b.bfloat16().float(), out=out)
     )
-    plan = make_plan(len(x), len(ctrs), x.shape[1], k, 500, exact_products=False)
+    plan = make_plan(len(x), len(ctrs), x.shape[1], k, 500, machine=Machine(exact_products=False))
     with watch_knn() as reports:
         assert torch.equal(search(Points(x), Points(ctrs), plan), expected)
     assert reports[0].n_exhaustive == 0

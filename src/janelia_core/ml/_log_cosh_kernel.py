@@ -14,19 +14,9 @@ import numpy as np
 from numba.extending import overload
 
 from janelia_core.ml import _log_cosh_constants as c
+from janelia_core.ml._jit import jit_with
 
-_JIT = {"nogil": True, "fastmath": {"contract"}, "error_model": "numpy"}  # the other model branches on z / 0
-
-
-def _compiled(function: Any) -> Any:
-    """Compile with an on-disk cache, or without one where no cache folder can be written."""
-    njit: Any = numba.njit
-    try:
-        return njit(function, cache=True, **_JIT)
-    except RuntimeError as error:
-        if "cannot cache" not in str(error):
-            raise
-        return njit(function, **_JIT)
+_OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}  # the other model branches on z / 0
 
 
 class Constants(NamedTuple):
@@ -79,7 +69,7 @@ def _power_of_two_overload(shifted: Any) -> Any:
     return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
 
 
-@_compiled
+@jit_with(**_OPTIONS)
 def _horner(coefficients: Any, p: Any) -> Any:
     """Evaluate a polynomial, lowest coefficient first."""
     total = coefficients[len(coefficients) - 1]
@@ -88,7 +78,7 @@ def _horner(coefficients: Any, p: Any) -> Any:
     return total
 
 
-@_compiled
+@jit_with(**_OPTIONS)
 def _exp_minus_twice(a: Any, k: Constants) -> Any:
     """Return exp(-2a) for a >= 0: exactly 1 at 0, no smaller than exp(-2 * k.most)."""
     s = -k.two * k.log2_e * (a if a < k.most else k.most)
@@ -97,7 +87,7 @@ def _exp_minus_twice(a: Any, k: Constants) -> Any:
     return (k.one + f * _horner(k.exp2, f)) * _power_of_two(shifted)
 
 
-@_compiled
+@jit_with(**_OPTIONS)
 def _exp_minus_twice_accurate(a: Any, k: Constants) -> Any:
     """As `_exp_minus_twice`, relatively accurate: Cody and Waite's two-part reduction by n ln 2."""
     p = -k.two * (a if a < k.most else k.most)
@@ -107,7 +97,7 @@ def _exp_minus_twice_accurate(a: Any, k: Constants) -> Any:
     return (k.one + f * _horner(k.exp2, f)) * _power_of_two(shifted)
 
 
-@_compiled
+@jit_with(**_OPTIONS)
 def log_cosh(x: Any, out: Any, k: Constants) -> None:
     """Write log(cosh(x)) to `out`; both one-dimensional, contiguous and apart."""
     for i in range(x.shape[0]):
@@ -122,7 +112,7 @@ def log_cosh(x: Any, out: Any, k: Constants) -> None:
         out[i] = e + ((z - k.one) * _horner(k.tail, z) + small)
 
 
-@_compiled
+@jit_with(**_OPTIONS)
 def times_tanh(g: Any, x: Any, out: Any, k: Constants) -> None:
     """Write g * tanh(x) to `out`; all one-dimensional and contiguous, `out` apart from the others."""
     for i in range(x.shape[0]):

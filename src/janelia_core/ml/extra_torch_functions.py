@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_points
+from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
-from janelia_core.ml._knn.products import products_are_exact
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._log_cosh import log_cosh
 
@@ -108,7 +108,7 @@ def knn_do(
 
 def _search(x: Tensor, ctrs: Tensor, k: int, m: int, drawn: Tensor | None = None) -> Tensor:
     n_ctrs = ctrs.shape[0] if drawn is None else drawn.shape[0]
-    plan = make_plan(x.shape[0], n_ctrs, x.shape[1], k, m, exact_products=products_are_exact(x.device))
+    plan = make_plan(x.shape[0], n_ctrs, x.shape[1], k, m, machine=this_machine(x.device))
     x, ctrs = x.detach(), ctrs.detach()
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)

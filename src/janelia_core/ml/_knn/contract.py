@@ -14,7 +14,7 @@ class Candidates(NamedTuple):
     A screen never decides an order; it only excludes, and `excluded` is its proof.
 
     Attributes:
-        indices: (r, w) int64 positions among the centres, any order, -1 in empty slots, none twice in a row.
+        indices: (r, w) int64 row numbers of centres, any order, -1 in empty slots, none twice in a row.
         excluded: (r,) float64 lower bound of the true squared distance of every finite centre not listed, in
             the units of verify (`Frame.verify_exponent`). +inf: the list provably holds the whole answer.
             -inf: the screen cannot tell, the row goes up the ladder.
@@ -40,8 +40,9 @@ class Counts:
     double_double: int = 0
     integers: int = 0
 
-    def __iadd__(self, other: Counts) -> Counts:
-        self.identical += other.identical
-        self.double_double += other.double_double
-        self.integers += other.integers
-        return self
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.identical + other.identical,
+            self.double_double + other.double_double,
+            self.integers + other.integers,
+        )

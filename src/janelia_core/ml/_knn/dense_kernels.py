@@ -14,8 +14,8 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.float_bits import (
     LANES,
     bits_of_float,
@@ -30,7 +30,7 @@ from janelia_core.ml._knn.float_bits import (
 )
 
 
-@njit(nogil=True, cache=True)
+@jit
 def kth_rank(ranks: Any, k: int, exactly: bool) -> Any:
     """A value that at least k of the int32 ranks reach: the k-th largest, or else one that exactly k reach.
 
@@ -74,7 +74,7 @@ class Shortlist(NamedTuple):
     ids: Any
 
 
-@njit(nogil=True, cache=True)
+@jit
 def threshold_below(limit: float, store: float) -> Any:
     """A float32 t such that key < t implies key + store |key| <= limit.
 
@@ -84,7 +84,7 @@ def threshold_below(limit: float, store: float) -> Any:
     return float32_below(low - 2.0**-49 * abs(low))
 
 
-@njit(nogil=True, cache=True)
+@jit
 def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: Any) -> None:
     """Raises row i's threshold to its k-th best lower bound; keeps at most cap entries that reach it."""
     n, keys, ids = rows.count[i], rows.keys[i], rows.ids[i]
@@ -130,7 +130,7 @@ def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: 
     rows.count[i] = kept
 
 
-@njit(nogil=True, cache=True)
+@jit
 def compact_exact(i: int, k: int, rows: Any, work: Any) -> None:
     """Keeps exactly the first k of row i's buffer by (score descending, centre ascending).
 
@@ -159,7 +159,7 @@ def compact_exact(i: int, k: int, rows: Any, work: Any) -> None:
     rows.threshold[i] = float32_above(kth)
 
 
-@njit(nogil=True, cache=True)
+@jit
 def scan_float32(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
     """Keeps what may matter of a tile of scores.
 
@@ -197,7 +197,7 @@ def scan_float32(tile: Any, width: int, first: int, k: int, cap: int, rows: Any,
         count[i] = n
 
 
-@njit(nogil=True, cache=True)
+@jit
 def scan_bfloat16(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
     """scan_float32 for a tile of bfloat16 bit patterns, (r * width,) uint16.
 
@@ -237,7 +237,7 @@ def scan_bfloat16(tile: Any, width: int, first: int, k: int, cap: int, rows: Any
         count[i] = n
 
 
-@njit(nogil=True, cache=True)
+@jit
 def finish(k: int, cap: int, store: float, rows: Any, errs: Any) -> int:
     """Compacts every row's buffer a last time; returns the longest count."""
     work = np.empty(rows.keys.shape[1], np.int32)

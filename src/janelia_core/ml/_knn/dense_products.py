@@ -19,9 +19,7 @@ def multiplies_bfloat16() -> bool:
     """
     if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
-    asked = [
-        getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    ]
+    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
     if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
         return any(bool(ask()) for ask in asked if ask is not None)
     return True  # Arm: torch answers yes only where the bf16 extension exists

@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
+
+from janelia_core.ml._jit import jit
 
 LANES = 64
 """Scores compared at once; the width of a tile is a multiple of it."""
@@ -29,15 +31,9 @@ def _mask_builder(predicate: str) -> Callable[..., Any]:
         vector = ir.VectorType(scalar, LANES)
         start = builder.gep(array.data, [args[1]], inbounds=True)
         # The array owns LANES entries from `start`; only the alignment of one entry is promised.
-        values = builder.load(
-            builder.bitcast(start, vector.as_pointer()), align=array_type.dtype.bitwidth // 8
-        )
-        single = builder.insert_element(
-            ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0)
-        )
-        splat = builder.shuffle_vector(
-            single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        )
+        values = builder.load(builder.bitcast(start, vector.as_pointer()), align=array_type.dtype.bitwidth // 8)
+        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0))
+        splat = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
         compare = {
             types.float32: builder.fcmp_ordered,
             types.int16: builder.icmp_signed,
@@ -100,20 +96,20 @@ def _bits_of_float(typing_context: Any, value: Any) -> Any:
 bits_of_float: Any = intrinsic(_bits_of_float)
 
 
-@njit(nogil=True, cache=True)
+@jit
 def rank_of_float(value: Any) -> Any:
     """A float32 as an int32 that orders as floats do (-0 just below +0); its own inverse on bit patterns."""
     bits = np.int32(bits_of_float(value))
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
 
 
-@njit(nogil=True, cache=True)
+@jit
 def float_of_rank(rank: Any) -> Any:
     """The float32 of a rank."""
     return float_of_bits(np.uint32(rank ^ ((rank >> np.int32(31)) & np.int32(0x7FFFFFFF))))
 
 
-@njit(nogil=True, cache=True)
+@jit
 def float32_below(value: float) -> Any:
     """The largest float32 at most `value`."""
     near = np.float32(value)
@@ -122,7 +118,7 @@ def float32_below(value: float) -> Any:
     return near
 
 
-@njit(nogil=True, cache=True)
+@jit
 def float32_above(value: Any) -> Any:
     """The next float32 above a finite float32."""
     return float_of_rank(np.int32(rank_of_float(value) + np.int32(1)))

@@ -28,6 +28,7 @@ class Frame:
         exact: float64 evaluation of every squared distance is free of rounding.
         in_float64: float64 holds all stored values and their squares: no wide integers, no extreme magnitudes.
         x_finite: whether all rows are finite.
+        ctrs_finite: whether all centres are finite.
     """
 
     shift: Tensor
@@ -36,6 +37,7 @@ class Frame:
     exact: bool
     in_float64: bool
     x_finite: bool
+    ctrs_finite: bool
 
     def apply(self, values: Tensor) -> Tensor:
         """Return u (r, d) float64 of stored values (r, d): relative rounding at most 2^-53 a coordinate.
@@ -54,7 +56,7 @@ def scale(values: Tensor, exponent: int) -> Tensor:
 def survey(x: Points, ctrs: Points) -> Frame:
     """Look at all stored values once, in bounded memory."""
     x_largest, x_finite = _magnitude(x)
-    c_largest, _ = _magnitude(ctrs)
+    c_largest, ctrs_finite = _magnitude(ctrs)
     largest = max(x_largest, c_largest)
     top = _ceil_log2(largest)
     middle, spread = _middle(ctrs)
@@ -67,6 +69,7 @@ def survey(x: Points, ctrs: Points) -> Frame:
         exact=_is_exact(x, ctrs, largest, top),
         in_float64=verify_exponent == 0 and (top <= 53 or not (is_wide(x.values) or is_wide(ctrs.values))),
         x_finite=x_finite,
+        ctrs_finite=ctrs_finite,
     )
 
 
@@ -120,7 +123,7 @@ def _middle(ctrs: Points) -> tuple[Tensor, float]:
     """
     size = max(8, min(_SAMPLE, _CHUNK // max(1, ctrs.d)))
     stride = max(1, len(ctrs) // size)
-    sample = as_float64(ctrs.take(torch.arange(0, len(ctrs), stride, device=ctrs.device)[:size]))
+    sample = as_float64(ctrs.block(0, size * stride, stride))
     sample = sample[torch.isfinite(sample).all(dim=1)]
     if sample.numel() == 0:
         return torch.zeros(ctrs.d, dtype=torch.float64, device=float64_device(ctrs.device)), 0.0

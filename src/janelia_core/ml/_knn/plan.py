@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from janelia_core.ml._knn.bounds import UNIT32, gamma
+from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
 
+PLAIN = Machine()
 MEBIBYTE = 1 << 20
 DEFAULT_BUDGET = 64 * MEBIBYTE
 
@@ -17,6 +19,9 @@ _PER_CANDIDATE = 256  # verify, sort and settle a candidate of a row
 _PER_CELL = 4  # a score of the tile
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
 
+_PANEL = 256  # centres in one product of the dense screen
+_FEWEST_ROWS = 256  # a worker is worth its start from so many rows
+_FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
 
@@ -30,7 +35,7 @@ class Plan:
         n_ctrs: Centres searched (after dropout).
         d: Coordinates.
         k: Neighbours asked for.
-        screen: "portable", or "none" where every centre is verified at once.
+        screen: "dense" (compiled kernels), "portable" (torch operations), or "none" where every centre is verified.
         reason: Why this screen.
         row_block: Rows of x worked on at a time.
         ctr_block: Centres whose scores are held at a time, at most m.
@@ -40,6 +45,8 @@ class Plan:
         fallback_rows: Rows worked on at a time by the exhaustive rung.
         fallback_ctrs: Centres worked on at a time by the exhaustive rung.
         fallback_pairs: Candidates verified at a time by the rungs above the screen.
+        workers: Threads that work on blocks of rows.
+        pack_bytes: What the dense screen's packed centres may take; above, they are made anew for every block.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
     """
 
@@ -57,6 +64,8 @@ class Plan:
     fallback_rows: int
     fallback_ctrs: int
     fallback_pairs: int
+    workers: int
+    pack_bytes: int
     workspace_bytes: int
 
     def __str__(self) -> str:
@@ -65,38 +74,44 @@ class Plan:
                 f"{self.n_smps} x {self.n_ctrs} points in {self.d} dimensions, k = {self.k}",
                 f"screen: {self.screen} ({self.reason})",
                 f"blocks: {self.row_block} rows x {self.ctr_block} centres, {self.width} candidates a row, "
-                f"packed centres {'kept' if self.keep_packed else 'made anew for every block'}",
+                f"packed centres {'kept' if self.keep_packed or self.pack_bytes else 'made anew for every block'}, "
+                f"{self.workers} worker{'s' if self.workers > 1 else ''}",
                 f"workspace: at most {self.workspace_bytes / MEBIBYTE:.1f} MiB",
             ]
         )
 
 
 def make_plan(
-    n_smps: int,
-    n_ctrs: int,
-    d: int,
-    k: int,
-    m: int,
-    *,
-    exact_products: bool = True,
-    budget: int = DEFAULT_BUDGET,
+    n_smps: int, n_ctrs: int, d: int, k: int, m: int, *, machine: Machine = PLAIN, budget: int = DEFAULT_BUDGET
 ) -> Plan:
     """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all."""
     width = min(n_ctrs, k + 8 + k // 4)
-    screen, reason = _screen(n_ctrs, d, width)
-    columns = n_columns(d)
+    screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, budget)
     blocks = max(0, budget - _FIXED)
-    packed_bytes = 4 * columns
-    keep_packed = screen == "portable" and n_ctrs * packed_bytes <= blocks // 3
-    ctr_block = _clamp(blocks // 4 // packed_bytes, min(m, n_ctrs, _MOST_CTRS))
-    per_row = packed_bytes + _PER_CANDIDATE * width + _PER_CELL * ctr_block
-    held = packed_bytes * (n_ctrs if keep_packed else ctr_block)
-    # The exhaustive rung runs inside a row block: the two share what is left.
-    row_block = _clamp((blocks - held) // 2 // per_row, min(n_smps, _MOST_ROWS))
-    pairs = (blocks - held) // 2 // _PER_FALLBACK_CELL
+    packed = 4 * n_columns(d)  # bytes of a packed centre or row
+    workers, held, keep_packed = 1, 0, False
+    if screen == "dense":
+        workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads)
+        pack_bytes = n_ctrs * packed if n_ctrs * packed <= blocks // 3 else 0
+        held = 8 * n_ctrs + (pack_bytes or _PANEL * packed * workers)
+        width = k + 16 + k // 2
+        per_row = 7 * packed + _PER_CELL * _PANEL
+    else:
+        pack_bytes = 0
+        keep_packed = screen == "portable" and n_ctrs * packed <= blocks // 3
+        held = n_ctrs * packed if keep_packed else 0
+        per_row = packed
+    share = max(0, blocks - held) // workers
+    ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
+    per_row += _PER_CANDIDATE * width + _PER_CELL * ctr_block
+    share -= 0 if keep_packed else ctr_block * packed
+    # The rungs above the screen run inside a row block: the two share what is left.
+    row_block = _clamp(share // 2 // per_row, min(-(-n_smps // workers), _MOST_ROWS))
+    pairs = max(1, share // 2 // _PER_FALLBACK_CELL)
     fallback_ctrs = _clamp(pairs - k, ctr_block)
     fallback_rows = _clamp(pairs // (fallback_ctrs + k), row_block)
-    needed = _FIXED + held + row_block * per_row + fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
+    needed = row_block * per_row + fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
+    needed = _FIXED + held + workers * (needed + (0 if keep_packed else ctr_block * packed))
     return Plan(
         n_smps=n_smps,
         n_ctrs=n_ctrs,
@@ -107,21 +122,33 @@ def make_plan(
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,
-        operand_bits=FULL_BITS if exact_products else CUT_BITS,
+        operand_bits=FULL_BITS if machine.exact_products else CUT_BITS,
         keep_packed=keep_packed,
         fallback_rows=fallback_rows,
         fallback_ctrs=fallback_ctrs,
         fallback_pairs=pairs,
+        workers=workers,
+        pack_bytes=pack_bytes,
         workspace_bytes=max(budget, needed),
     )
 
 
-def _screen(n_ctrs: int, d: int, width: int) -> tuple[str, str]:
+def _screen(
+    n_smps: int, n_ctrs: int, d: int, k: int, m: int, width: int, machine: Machine, budget: int
+) -> tuple[str, str]:
     if n_ctrs <= 4 * width:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
     if gamma(n_columns(d), UNIT32) > WORST_GAMMA:
         return "none", f"float32 sums over {d} coordinates exclude nothing"
-    return "portable", "float32 product in torch operations"
+    if not machine.kernels:
+        return "portable", "torch operations: Numba kernels need a CPU tensor and an installed numba"
+    if not machine.exact_products:
+        return "portable", "torch operations: this process lets float32 products round their operands"
+    if n_smps * n_ctrs * max(d, 8) < _FEW_CELLS:
+        return "portable", "torch operations: too small to gain from compiled kernels"
+    if m < _PANEL or 32 * n_ctrs > budget or 64 * k * _PANEL > budget:
+        return "portable", f"torch operations: m, n_ctrs or k does not fit the kernels' blocks of {_PANEL} centres"
+    return "dense", "float32 product scanned in cache by compiled kernels"
 
 
 def _clamp(value: int, most: int) -> int:

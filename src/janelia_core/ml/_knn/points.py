@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+_ROWS = 4096
 _WIDE = (torch.int64, torch.uint64)  # dtypes with values that float64 cannot hold
 
 
@@ -35,20 +36,30 @@ class Points:
         """Where the values are stored."""
         return self.values.device
 
-    def block(self, start: int, stop: int) -> Tensor:
-        """Return rows start .. stop-1 as stored, a view where possible."""
-        return self.values[start:stop] if self.subset is None else self.values[self.subset[start:stop]]
+    def block(self, start: int, stop: int, step: int = 1) -> Tensor:
+        """Return every step-th of the rows start .. stop-1 as stored, a view where possible."""
+        part = slice(start, stop, step)
+        return self.values[part] if self.subset is None else self.values[self.subset[part]]
 
-    def take(self, positions: Tensor) -> Tensor:
-        """Return the rows at int64 positions (any shape) as stored: positions.shape + (d,)."""
-        positions = positions.to(self.values.device)
-        return self.values[positions if self.subset is None else self.subset[positions]]
-
-    def original(self, positions: Tensor) -> Tensor:
-        """Translate positions among these points to row numbers of `values`."""
+    def row_numbers(self, positions: Tensor) -> Tensor:
+        """Translate positions among these points to row numbers of `values`; -1 stays."""
         if self.subset is None:
             return positions
-        return self.subset[positions.to(self.subset.device)]
+        positions = positions.to(self.subset.device)
+        return torch.where(positions < 0, positions, self.subset[positions.clamp(min=0)])
+
+    def take(self, row_numbers: Tensor) -> Tensor:
+        """Return the rows of `values` (any shape of int64 row numbers) as stored: row_numbers.shape + (d,)."""
+        return self.values[row_numbers.to(self.values.device)]
+
+    def finite(self) -> Points:
+        """Return the points without infinite or NaN coordinates."""
+        kept = [
+            start + torch.isfinite(as_float64(self.block(start, start + _ROWS))).all(dim=1).nonzero()[:, 0]
+            for start in range(0, len(self), _ROWS)
+        ]
+        positions = torch.cat([torch.empty(0, dtype=torch.int64), *(part.cpu() for part in kept)]).to(self.device)
+        return Points(self.values, self.row_numbers(positions))
 
 
 def is_wide(values: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ class Report:
         n_escalated: Rows the screen could not certify, searched again with a proven radius.
         n_exhaustive: Rows for which every centre was verified.
         settled: Clusters of near-ties, by the stage that put them in order.
+        screen: Another screen than planned and why, or empty.
     """
 
     plan: Plan
@@ -30,12 +32,21 @@ class Report:
     n_escalated: int = 0
     n_exhaustive: int = 0
     settled: Counts = field(default_factory=Counts)
+    screen: str = ""
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
+
+    def add(self, **numbers: int | Counts) -> None:
+        """Add to the fields named, from any thread."""
+        with self._lock:
+            for name, number in numbers.items():
+                setattr(self, name, getattr(self, name) + number)
 
     def __str__(self) -> str:
         mean = self.n_candidates / self.n_screened if self.n_screened else 0.0
         return "\n".join(
             [
                 str(self.plan),
+                *([f"ran instead: {self.screen}"] if self.screen else []),
                 f"screened: {self.n_screened} rows, {mean:.1f} candidates a row, {self.n_escalated} rows escalated",
                 f"exhaustive: {self.n_exhaustive} rows",
                 f"near-ties settled: {self.settled.identical} as identical centres, "

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.float_bits import bits_of_float, float_of_bits
 
 
-@njit(nogil=True, cache=True)
+@jit
 def round_points(u: Any, shift: Any, scale: float, grid: bool, half: bool, values: Any, sums: Any) -> None:
     """Writes u * scale - shift in float32 or bfloat16, and sums of squares of point, loss, value and u.
 
@@ -45,9 +45,7 @@ def round_points(u: Any, shift: Any, scale: float, grid: bool, half: bool, value
             kept += back * back
             wide += given * given
             # The last test: scaling down a subnormal may have lost it.
-            whole = (
-                whole and gap == 0.0 and given == np.floor(given) and given * unscale == np.float64(u[i, q])
-            )
+            whole = whole and gap == 0.0 and given == np.floor(given) and given * unscale == np.float64(u[i, q])
             values[q, i] = value
         sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3] = square, loss, kept, wide
         sums[i, 4] = np.float64(whole)

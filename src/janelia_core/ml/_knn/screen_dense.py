@@ -50,6 +50,7 @@ scan breaks ties by the lowest index, and k centres with excluded = +inf are the
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -59,6 +60,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
+from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.rounding_kernels import round_points
 
 FloatArray = npt.NDArray[np.float64]
@@ -81,13 +84,6 @@ UP = 1.0 + 2.0**-20
 """Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
-
-
-class Candidates(NamedTuple):
-    """What a screen hands on; see the contract."""
-
-    indices: Tensor
-    excluded: Tensor
 
 
 class Measured(NamedTuple):
@@ -128,8 +124,7 @@ class Frame:
 
     def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
         """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
-        if u.dtype not in (torch.float32, torch.float64):
-            u = u.double()
+        u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
         half = self.dtype == torch.bfloat16
         wide = torch.empty(values.shape) if half else values
         shift = self.shift.numpy() * self.scale
@@ -152,24 +147,22 @@ class Frame:
         return Measured(residual, norm, square, square_error, whole)
 
 
-def find_frame(u_ctrs: Tensor, dtype: torch.dtype, relative_error: float) -> Frame:
+def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> Frame:
     """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
-    largest = max(abs(float(bound)) for bound in u_ctrs.aminmax())
-    shift = u_ctrs.mean(0, dtype=torch.float64)
-    d = u_ctrs.shape[1]
-    step = find_grid(u_ctrs) if dtype == torch.float32 and relative_error == 0 else 0.0
+    largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
+    shift = sum((block.sum(0) for block in _blocks(ctrs)), torch.zeros(ctrs.d, dtype=torch.float64)) / len(ctrs)
+    step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
     if step:
         return Frame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)
-    exponent = int(np.frexp(largest * d**0.5)[1]) if largest else 0
+    exponent = int(np.frexp(largest * ctrs.d**0.5)[1]) if largest else 0
     return Frame(shift, 2.0 ** min(20 - exponent, 1000), False, dtype, relative_error)
 
 
-def find_grid(u_ctrs: Tensor) -> float:
+def find_grid(ctrs: Points, largest: float) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
-    if not u_ctrs.is_floating_point():
-        return 1.0 if max(abs(int(bound)) for bound in u_ctrs.aminmax()) < 2**22 else 0.0
-    n_ctrs = u_ctrs.shape[0]
-    sample = u_ctrs[:: max(1, n_ctrs // 64)].double().numpy().ravel()
+    if not ctrs.values.is_floating_point():
+        return 1.0 if largest < 2**22 else 0.0
+    sample = ctrs.block(0, len(ctrs), max(1, len(ctrs) // 64)).double().numpy().ravel()
     sample = sample[sample != 0]
     if sample.size == 0:
         return 1.0
@@ -177,14 +170,19 @@ def find_grid(u_ctrs: Tensor) -> float:
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
     step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
-    if not step or max(abs(float(bound)) for bound in u_ctrs.aminmax()) / step >= 2**22:
+    if not step or largest / step >= 2**22:
         return 0.0
-    size = max(1, 2**18 // u_ctrs.shape[1])
-    for first in range(0, u_ctrs.shape[0], size):
-        quotient = u_ctrs[first : first + size].double() / step
+    for block in _blocks(ctrs):
+        quotient = block / step
         if not bool((quotient == quotient.round()).all()):
             return 0.0
     return step
+
+
+def _blocks(ctrs: Points) -> Iterator[Tensor]:
+    """The centres in float64, a few at a time."""
+    size = max(1, 2**17 // ctrs.d)
+    return (ctrs.block(first, first + size).double() for first in range(0, len(ctrs), size))
 
 
 def round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
@@ -207,7 +205,7 @@ class DenseScreen:
     """Excludes centres by one low-precision matrix product; thread safe, scratch is a call's own.
 
     Args:
-        u_ctrs: (n_ctrs, d) finite centres, any real dtype.
+        ctrs: Finite centres, any real dtype that float64 holds.
         k: How many centres are wanted, 1 <= k <= n_ctrs.
         dtype: Format of the product, float32 or bfloat16.
         relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
@@ -222,15 +220,15 @@ class DenseScreen:
 
     def __init__(
         self,
-        u_ctrs: Tensor,
+        ctrs: Points,
         k: int,
         dtype: torch.dtype = torch.float32,
         relative_error: float = 0.0,
         pack_bytes: int = 2**62,
     ) -> None:
-        self.k, self.dtype, self._u_ctrs = k, dtype, u_ctrs
-        self.n_ctrs, d = u_ctrs.shape
-        self.frame = find_frame(u_ctrs, dtype, relative_error)
+        self.k, self.dtype, self._ctrs = k, dtype, ctrs
+        self.n_ctrs, d = len(ctrs), ctrs.d
+        self.frame = find_frame(ctrs, dtype, relative_error)
         self.n_panels = -(-self.n_ctrs // PANEL)
         self.width = d + PARTS[dtype] + 1 + self.frame.whole
         self.cap = k + SLACK[dtype] + k // 2
@@ -250,36 +248,30 @@ class DenseScreen:
 
     def row_bytes(self) -> int:
         """Bytes a call takes for each of its rows, beyond the rows handed in."""
-        d = self._u_ctrs.shape[1]
-        return (
-            3 * 8 * d
-            + self.width * self.dtype.itemsize
-            + self.capacity * 8
-            + PANEL * self.dtype.itemsize
-            + 64
-        )
+        d = self._ctrs.d
+        return 3 * 8 * d + self.width * self.dtype.itemsize + self.capacity * 8 + PANEL * self.dtype.itemsize + 64
 
-    def _members(self, panel: int) -> slice:
+    def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
 
         A strided sample meets near and far centres alike, so the first panels already leave tight thresholds
         even when the centres are sorted.
         """
         if self.frame.whole:
-            return slice(panel * PANEL, min((panel + 1) * PANEL, self.n_ctrs))
-        return slice(panel, self.n_ctrs, self.n_panels)
+            return panel * PANEL, min((panel + 1) * PANEL, self.n_ctrs), 1
+        return panel, self.n_ctrs, self.n_panels
 
     def _pack(self, first: int, out: Tensor) -> float:
         """Fills panels from `first` on, out (p, width, PANEL), and their errs; returns the largest norm.
 
         Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
         """
-        p, d = out.shape[0], self._u_ctrs.shape[1]
+        p, d = out.shape[0], self._ctrs.d
         sums = np.zeros((p, PANEL, 5))
         unused = torch.ones(p, PANEL, dtype=torch.bool)
         out[:, :d, :] = 0
         for panel in range(p):
-            points = self._u_ctrs[self._members(first + panel)]
+            points = self._ctrs.block(*self._members(first + panel))
             n = points.shape[0]
             self.frame.round(points, out[panel, :d, :n], sums[panel, :n])
             unused[panel, :n] = False
@@ -330,10 +322,10 @@ class DenseScreen:
         lists = [block.finish(self) for block in blocks]
         width = max(listed.indices.shape[1] for listed in lists)
         indices = [
-            torch.nn.functional.pad(listed.indices, (0, width - listed.indices.shape[1]), value=-1)
-            for listed in lists
+            torch.nn.functional.pad(listed.indices, (0, width - listed.indices.shape[1]), value=-1) for listed in lists
         ]
-        return Candidates(torch.cat(indices), torch.cat([listed.excluded for listed in lists]))
+        row_numbers = self._ctrs.row_numbers(torch.cat(indices))
+        return Candidates(row_numbers, torch.cat([listed.excluded for listed in lists]))
 
     def original(self, packed: IdArray) -> IdArray:
         """Positions in u_ctrs of packed positions."""

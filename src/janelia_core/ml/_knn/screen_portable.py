@@ -42,7 +42,7 @@ class PortableScreen:
             excluded = self._in_verify_units(rows.square_low - 2.0 * as_float64(best.amin(dim=1)))
         if not sound:
             excluded = torch.full_like(excluded, -torch.inf)
-        return Candidates(indices, excluded)
+        return Candidates(self._ctrs.row_numbers(indices), excluded)
 
     def within(self, x_rows: Tensor, radius: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: False where centre start + j is proven farther than radius (r,)."""

@@ -2,32 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import DistanceBound
+from janelia_core.ml._knn.contract import Screen
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
-from janelia_core.ml._knn.verify import block_distances, candidate_distances, order
+from janelia_core.ml._knn.verify import block_distances, ordered
+from janelia_core.ml._knn.workers import for_each
 
 
 def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
-    """Return the k nearest centres (k, n_smps) int64 of every row, as positions in ctrs.values."""
+    """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values."""
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
     report = Report(plan)
-    with torch.no_grad(), torch.autocast(device_type=x.device.type, enabled=False):
+    with _quietly(x.device):
         ladder = _Ladder(x, ctrs, plan, report)
-        for start in range(0, len(x), plan.row_block):
-            stop = min(start + plan.row_block, len(x))
-            out[:, start:stop] = ctrs.original(ladder.search(x.block(start, stop))).T
+
+    def work(start: int) -> None:
+        stop = min(start + plan.row_block, len(x))
+        with _quietly(x.device):
+            out[:, start:stop] = ladder.search(x.block(start, stop)).T
+
+    for_each(work, range(0, len(x), plan.row_block), ladder.workers)
     publish(report)
     return out
+
+
+@contextlib.contextmanager
+def _quietly(device: torch.device) -> Iterator[None]:
+    """Neither graphs nor autocast; both are settings of a thread."""
+    with torch.no_grad(), torch.autocast(device_type=device.type, enabled=False):
+        yield
 
 
 class _Ladder:
@@ -39,9 +53,28 @@ class _Ladder:
         self._report = report
         self._frame: Frame = survey(x, ctrs)
         self._bound = DistanceBound.of(ctrs.d, self._frame.exact)
-        self._screen: PortableScreen | None = None
-        if plan.screen == "portable":
-            self._screen = PortableScreen(ctrs, self._frame, plan)
+        self._portable: PortableScreen | None = None
+        self._screen: Screen | None = None
+        self.workers = 1
+        if plan.screen != "none":
+            self._portable = PortableScreen(ctrs, self._frame, plan)
+            self._screen = self._portable
+        if plan.screen == "dense":
+            self._use_dense()
+
+    def _use_dense(self) -> None:
+        """Take the dense screen, unless the values are beyond what its kernels compute with."""
+        if not self._frame.in_float64:
+            self._report.screen = "portable: values are of extreme magnitude"
+            return
+        from janelia_core.ml._knn.screen_dense import DenseScreen
+
+        ctrs = self._ctrs if self._frame.ctrs_finite else self._ctrs.finite()
+        if len(ctrs) < self._plan.k:
+            self._report.screen = "portable: fewer than k centres are finite"
+            return
+        self._screen = DenseScreen(ctrs, self._plan.k, pack_bytes=self._plan.pack_bytes)
+        self.workers = self._plan.workers
 
     def search(self, x_rows: Tensor) -> Tensor:
         """Return (r, k) positions among the centres, final."""
@@ -49,7 +82,8 @@ class _Ladder:
             return self._screened(x_rows)
         rows = as_float64(x_rows)
         finite, undefined = torch.isfinite(rows).all(dim=1), torch.isnan(rows).any(dim=1)
-        out = torch.arange(self._plan.k, device=rows.device).repeat(len(rows), 1)  # the answer for NaN rows
+        first = self._ctrs.row_numbers(torch.arange(self._plan.k, device=rows.device))
+        out = first.repeat(len(rows), 1)  # the answer for NaN rows
         _assign(out, finite, lambda i: self._screened(_rows(x_rows, i)))
         _assign(out, ~finite & ~undefined, lambda i: self._exhaust(_rows(x_rows, i)))
         return out
@@ -59,8 +93,7 @@ class _Ladder:
         if self._screen is None:
             return self._exhaust(x_rows)
         candidates, excluded = self._screen.candidates(x_rows)
-        self._report.n_screened += len(x_rows)
-        self._report.n_candidates += candidates.numel()
+        self._report.add(n_screened=len(x_rows), n_candidates=int((candidates >= 0).sum()))
         indices, distances = self._ordered(x_rows, candidates.to(excluded.device))
         radius = self._bound.upper(distances[:, self._plan.k - 1])
         certified = radius < excluded
@@ -75,17 +108,17 @@ class _Ladder:
 
     def _within(self, x_rows: Tensor, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
-        assert self._screen is not None
-        self._report.n_escalated += len(x_rows)
+        assert self._portable is not None
+        self._report.add(n_escalated=len(x_rows))
         kept = torch.empty(len(x_rows), 0, dtype=torch.int64, device=radius.device)
-        for start, stop in self._screen.blocks():
-            mask = self._screen.within(x_rows, radius, start, stop).to(radius.device)
+        for start, stop in self._portable.blocks():
+            mask = self._portable.within(x_rows, radius, start, stop).to(radius.device)
             kept = self._fold(x_rows, kept, mask, start)[0]
         return kept
 
     def _exhaust(self, x_rows: Tensor) -> Tensor:
         """Search all centres, in float64."""
-        self._report.n_exhaustive += len(x_rows)
+        self._report.add(n_exhaustive=len(x_rows))
         step = self._plan.fallback_rows
         return torch.cat([self._exhaust_block(x_rows[i : i + step]) for i in range(0, len(x_rows), step)])
 
@@ -124,7 +157,7 @@ class _Ladder:
         merged_distances = torch.empty(len(x_rows), width, dtype=torch.float64, device=kept.device)
         for i in range(0, len(x_rows), step):
             part = slice(i, i + step)
-            pairs = torch.cat([kept[part], _listed(mask[part], start)], dim=1)
+            pairs = torch.cat([kept[part], self._ctrs.row_numbers(_listed(mask[part], start))], dim=1)
             pairs = torch.nn.functional.pad(pairs, (0, max(0, width - pairs.shape[1])), value=-1)
             indices, distances = self._ordered(x_rows[part], pairs)
             merged[part], merged_distances[part] = self._settled(x_rows[part], indices, distances, width)
@@ -132,8 +165,8 @@ class _Ladder:
 
     def _ordered(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return indices (r, w) sorted by (D^, index), and D^."""
-        distances = candidate_distances(x_rows, self._ctrs, indices, self._frame.verify_exponent)
-        return order(indices, distances)
+        compiled = self._screen is not self._portable and self._frame.in_float64
+        return ordered(x_rows, self._ctrs, indices, self._frame.verify_exponent, compiled)
 
     def _settled(
         self, x_rows: Tensor, indices: Tensor, distances: Tensor, k: int | None = None
@@ -141,7 +174,7 @@ class _Ladder:
         """Return the first k in the exact order, and the D^ that stand at these places."""
         k = k or self._plan.k
         settled, counts = settle(x_rows, self._ctrs, indices, distances, k, self._bound, self._frame.in_float64)
-        self._report.settled += counts
+        self._report.add(settled=counts)
         return settled[:, :k], distances[:, :k]
 
 

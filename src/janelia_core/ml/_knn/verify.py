@@ -11,7 +11,32 @@ from torch import Tensor
 from janelia_core.ml._knn.frame import scale
 from janelia_core.ml._knn.points import Points, as_float64, float64_device, halves, is_wide
 
+_KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 _TEMPORARY = 1 << 18  # float64 elements in one temporary (2 MiB): stays in a core's cache
+
+
+def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int, compiled: bool) -> tuple[Tensor, Tensor]:
+    """Return row numbers of centres (r, w) sorted by (D^, number), and D^ * 4^-exponent (r, w) float64.
+
+    Args:
+        x_rows: (r, d) stored values.
+        ctrs: The centres.
+        indices: (r, w) int64 row numbers, -1 in empty slots.
+        exponent: Keeps squares of extreme values from overflow and underflow.
+        compiled: Numba kernels may be used.
+    """
+    if compiled and exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
+        from janelia_core.ml._knn.verify_kernels import verify
+
+        distances, numbers = torch.empty(indices.shape, dtype=torch.float64), torch.empty_like(indices)
+        arrays = (x_rows.contiguous(), ctrs.values, indices.contiguous(), distances, numbers)
+        verify(*(array.numpy() for array in arrays))
+        return numbers, distances
+    return order(indices, candidate_distances(x_rows, ctrs, indices, exponent))
+
+
+def _for_kernels(values: Tensor) -> bool:
+    return values.is_contiguous() and values.dtype in _KERNEL_DTYPES and values.device.type == "cpu"
 
 
 def candidate_distances(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int) -> Tensor:

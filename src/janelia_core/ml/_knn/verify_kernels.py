@@ -11,13 +11,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from janelia_core.ml._jit import jit
 
 CHAINS = 16
 """Independent sums: four float64 vectors of AVX2, enough to hide the latency of an addition."""
 
 
-@njit(nogil=True, cache=True)
+@jit
 def squared_distance(x: Any, c: Any, sums: Any) -> float:
     """Sum of (x_q - c_q)^2 in float64, over two vectors of any real dtype; `sums` is (CHAINS,) scratch."""
     d = x.shape[0]
@@ -37,7 +38,7 @@ def squared_distance(x: Any, c: Any, sums: Any) -> float:
     return total
 
 
-@njit(nogil=True, cache=True)
+@jit
 def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None:
     """Fills each row with the first of its listed centres, by (squared distance, index).
 
@@ -57,15 +58,12 @@ def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None
             if j < 0:
                 continue
             far = squared_distance(x[i], ctrs[j], sums)
-            if n == keep and not (
-                far < distances[i, n - 1] or (far == distances[i, n - 1] and j < indices[i, n - 1])
-            ):
+            if n == keep and not (far < distances[i, n - 1] or (far == distances[i, n - 1] and j < indices[i, n - 1])):
                 continue
             # Insertion keeps the row sorted: lists are short and nearly all sorted rows are of length k.
             place = min(n, keep - 1)
             while place > 0 and (
-                far < distances[i, place - 1]
-                or (far == distances[i, place - 1] and j < indices[i, place - 1])
+                far < distances[i, place - 1] or (far == distances[i, place - 1] and j < indices[i, place - 1])
             ):
                 distances[i, place] = distances[i, place - 1]
                 indices[i, place] = indices[i, place - 1]
