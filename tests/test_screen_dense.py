@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import screen_dense, verify_kernels
+from janelia_core.ml._knn import dense_frame, verify_kernels
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.screen_dense import DenseScreen
 
@@ -201,7 +201,7 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
 def test_a_loosened_bound_is_caught(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = DenseScreen._bound
 
-    def loosened(self: DenseScreen, points: screen_dense.Measured) -> tuple[Tensor, list[Tensor], Tensor]:
+    def loosened(self: DenseScreen, points: dense_frame.Measured) -> tuple[Tensor, list[Tensor], Tensor]:
         reach, levels, gap = honest(self, points)
         return reach * 0, levels, gap * 0
 

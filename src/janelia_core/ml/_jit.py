@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 
 import numba
 
-
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 

@@ -2,16 +2,19 @@
 
     face        arguments checked before any work
       |
-    plan        shapes, budget -> Plan: screen, blocks, bytes             (pure arithmetic)
+    plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
       |
-    search      the only loop; composes what follows, block of rows by block of rows
+    search      the only loop; composes what follows, block of rows by block of rows, on workers
       |
-      |  frame     one look at the data: finite? how large? on a grid?    points: stored values
+      |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |
-      |  screen_*  cheap scores with a proven bound -> Candidates         packing, products
-      |              "whatever is not listed is farther than `excluded`"  (contract)
-      |  verify    float64 distances of the candidates                    bounds
-      |  settle    overlapping error intervals -> exact comparisons       double_double
+      |  screen_*  cheap scores with a proven bound -> Candidates           (contract)
+      |              "whatever is not listed is farther than `excluded`"
+      |              portable   torch operations, any device                packing
+      |              dense      product scanned in cache, CPU               dense_frame, dense_products,
+      |                                                                     dense_kernels, rounding_kernels, float_bits
+      |  verify    float64 distances of the candidates, in order            verify_kernels, bounds
+      |  settle    overlapping error intervals -> exact comparisons         double_double
       |
       |  a row whose certificate fails climbs the ladder:
       |     screen -> everything within a proven radius -> every centre in float64

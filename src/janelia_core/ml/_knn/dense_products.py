@@ -1,4 +1,4 @@
-"""Which formats this CPU multiplies natively, and whether its products obey the bound the screen assumes."""
+"""Whether the products of this machine obey the bound that the dense screen assumes: the canary."""
 
 from __future__ import annotations
 
@@ -7,22 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.screen_dense import SUM_UNIT, TINY, UNIT
-
-
-@functools.cache
-def multiplies_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 dot-product instructions that torch's build uses.
-
-    `_is_mkldnn_bf16_supported` alone is also true of AVX512 without BF16, where oneDNN emulates and is
-    slower than float32; so on x86 the instruction itself is asked for.
-    """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        return any(bool(ask()) for ask in asked if ask is not None)
-    return True  # Arm: torch answers yes only where the bf16 extension exists
+from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT
 
 
 def product_is_sound(dtype: torch.dtype) -> bool:

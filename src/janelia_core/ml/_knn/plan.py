@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from janelia_core.ml._knn.bounds import UNIT32, gamma
 from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
@@ -21,6 +23,7 @@ _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padd
 
 _PANEL = 256  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
+_FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -45,8 +48,10 @@ class Plan:
         fallback_rows: Rows worked on at a time by the exhaustive rung.
         fallback_ctrs: Centres worked on at a time by the exhaustive rung.
         fallback_pairs: Candidates verified at a time by the rungs above the screen.
+        escalated_rows: Rows searched at a time within a proven radius.
         workers: Threads that work on blocks of rows.
         pack_bytes: What the dense screen's packed centres may take; above, they are made anew for every block.
+        product: Format of the dense screen's matrix product.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
     """
 
@@ -64,15 +69,17 @@ class Plan:
     fallback_rows: int
     fallback_ctrs: int
     fallback_pairs: int
+    escalated_rows: int
     workers: int
     pack_bytes: int
+    product: torch.dtype
     workspace_bytes: int
 
     def __str__(self) -> str:
         return "\n".join(
             [
                 f"{self.n_smps} x {self.n_ctrs} points in {self.d} dimensions, k = {self.k}",
-                f"screen: {self.screen} ({self.reason})",
+                f"screen: {self.screen} ({self.reason}), {str(self.product).removeprefix('torch.')} product",
                 f"blocks: {self.row_block} rows x {self.ctr_block} centres, {self.width} candidates a row, "
                 f"packed centres {'kept' if self.keep_packed or self.pack_bytes else 'made anew for every block'}, "
                 f"{self.workers} worker{'s' if self.workers > 1 else ''}",
@@ -89,29 +96,28 @@ def make_plan(
     screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, budget)
     blocks = max(0, budget - _FIXED)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
-    workers, held, keep_packed = 1, 0, False
-    if screen == "dense":
-        workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads)
-        pack_bytes = n_ctrs * packed if n_ctrs * packed <= blocks // 3 else 0
-        held = 8 * n_ctrs + (pack_bytes or _PANEL * packed * workers)
-        width = k + 16 + k // 2
-        per_row = 7 * packed + _PER_CELL * _PANEL
-    else:
-        pack_bytes = 0
-        keep_packed = screen == "portable" and n_ctrs * packed <= blocks // 3
-        held = n_ctrs * packed if keep_packed else 0
-        per_row = packed
+    dense = screen == "dense"
+    workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads) if dense else 1
+    kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
+    held = kept + (8 * n_ctrs + workers * _PANEL * packed if dense else 0)
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
-    per_row += _PER_CANDIDATE * width + _PER_CELL * ctr_block
-    share -= 0 if keep_packed else ctr_block * packed
-    # The rungs above the screen run inside a row block: the two share what is left.
-    row_block = _clamp(share // 2 // per_row, min(-(-n_smps // workers), _MOST_ROWS))
-    pairs = max(1, share // 2 // _PER_FALLBACK_CELL)
+    escalation = share // 3 if dense else share // 2
+    if dense:
+        width = k + 16 + k // 2
+        per_row = 4 * packed + 24 * (k + 16 + k) + _PER_CELL * _PANEL
+    else:
+        per_row = packed + _PER_CELL * ctr_block
+    # A screen's packed block and the rungs above it take turns; candidates outlive both.
+    per_row += _PER_CANDIDATE * width
+    row_block = _clamp((share - escalation) // per_row, min(-(-n_smps // workers), _MOST_ROWS))
+    free = escalation - (ctr_block * packed if not kept or dense else 0)
+    pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
     fallback_ctrs = _clamp(pairs - k, ctr_block)
     fallback_rows = _clamp(pairs // (fallback_ctrs + k), row_block)
-    needed = row_block * per_row + fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
-    needed = _FIXED + held + workers * (needed + (0 if keep_packed else ctr_block * packed))
+    escalated_rows = _clamp(free // 2 // (packed + 6 * ctr_block), row_block)
+    used = row_block * per_row + fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
+    used += escalated_rows * (packed + 6 * ctr_block) + ctr_block * packed
     return Plan(
         n_smps=n_smps,
         n_ctrs=n_ctrs,
@@ -123,13 +129,15 @@ def make_plan(
         ctr_block=ctr_block,
         width=width,
         operand_bits=FULL_BITS if machine.exact_products else CUT_BITS,
-        keep_packed=keep_packed,
+        keep_packed=bool(kept) and not dense,
         fallback_rows=fallback_rows,
         fallback_ctrs=fallback_ctrs,
         fallback_pairs=pairs,
+        escalated_rows=escalated_rows,
         workers=workers,
-        pack_bytes=pack_bytes,
-        workspace_bytes=max(budget, needed),
+        pack_bytes=kept if dense else 0,
+        product=torch.bfloat16 if dense and machine.bfloat16 and d >= _FEWEST_BFLOAT16 else torch.float32,
+        workspace_bytes=max(budget, _FIXED + held + workers * used),
     )
 
 
@@ -148,7 +156,7 @@ def _screen(
         return "portable", "torch operations: too small to gain from compiled kernels"
     if m < _PANEL or 32 * n_ctrs > budget or 64 * k * _PANEL > budget:
         return "portable", f"torch operations: m, n_ctrs or k does not fit the kernels' blocks of {_PANEL} centres"
-    return "dense", "float32 product scanned in cache by compiled kernels"
+    return "dense", "matrix product scanned in cache by compiled kernels"
 
 
 def _clamp(value: int, most: int) -> int:

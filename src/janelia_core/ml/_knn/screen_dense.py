@@ -4,7 +4,7 @@ Per row block and panel of centres, one `torch.mm` gives an upper bound of every
 `dense_kernels` keeps the centres whose bound reaches the k-th best lower bound met so far.
 
 The score of centre c for row x is s = <x, c> - |c|^2 / 2, so that D = |x - c|^2 = |x|^2 - 2 s in real
-arithmetic: nearest is largest. Both points are taken relative to the centres' mean (which changes no
+arithmetic: nearest is largest. Both points are taken relative to a mean of centres (which changes no
 difference) and multiplied by a power of two that puts the largest centre near 2^20, far from overflow and
 subnormals.
 
@@ -50,10 +50,6 @@ scan breaks ties by the lowest index, and k centres with excluded = +inf are the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
-
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -61,10 +57,9 @@ from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame
 from janelia_core.ml._knn.points import Points
-from janelia_core.ml._knn.rounding_kernels import round_points
 
-FloatArray = npt.NDArray[np.float64]
 IdArray = npt.NDArray[np.int64]
 PANEL = 256
 """Centres in one product: with ROWS rows a float32 tile of 256 KiB stays in a core's L2 cache."""
@@ -72,117 +67,13 @@ ROWS = 256
 """Rows in one product."""
 PACKED_AT_ONCE = 32
 """Panels packed together, so that the arithmetic on norms costs no call per panel."""
-UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
-SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
 PARTS = {torch.float32: 1, torch.bfloat16: 3}
 """Columns that hold h_j: each adds a format's bits, down to a remainder below the accumulation error."""
 STORE = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}
 SLACK = {torch.float32: 16, torch.bfloat16: 48}
 """Candidates a row may keep beyond k + k / 2; Gaussian data at d = 768 needed 3 and 42 at most."""
-TINY = 2.0**-125
-UP = 1.0 + 2.0**-20
-"""Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
-
-
-class Measured(NamedTuple):
-    """What (1) needs to know of each of r points, as (r,) float64, and `whole` as bool.
-
-    Fields:
-        residual: At least the norm of point - value.
-        norm: At least the norms of point and of value.
-        square: |point|^2 as computed.
-        square_error: At least its error.
-        whole: The value is the point itself, and made of integers.
-    """
-
-    residual: Tensor
-    norm: Tensor
-    square: Tensor
-    square_error: Tensor
-    whole: Tensor
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where points are taken: (u - shift) * scale, in a format.
-
-    Fields:
-        shift: (d,) float64.
-        scale: A power of two.
-        whole: The centres are integers in this frame, and so is the shift.
-        dtype: float32 or bfloat16.
-        relative_error: Bound of the relative error each coordinate of u comes with.
-    """
-
-    shift: Tensor
-    scale: float
-    whole: bool
-    dtype: torch.dtype
-    relative_error: float
-
-    def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
-        """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
-        u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
-        half = self.dtype == torch.bfloat16
-        wide = torch.empty(values.shape) if half else values
-        shift = self.shift.numpy() * self.scale
-        round_points(u.numpy(), shift, self.scale, self.whole, half, wide.numpy(), sums)
-        if half:
-            values.copy_(wide)
-
-    def measure(self, d: int, sums: FloatArray) -> Measured:
-        """Turns the sums of points of d coordinates into bounds."""
-        square, loss, kept, wide = torch.from_numpy(np.ascontiguousarray(sums[:, :4].T))
-        whole = torch.from_numpy(sums[:, 4] != 0) & (square < 2.0**48)
-        norm = square.sqrt()
-        # The subtraction rounds each coordinate once; between integers of this size it does not.
-        lost = 2.0**-53 * norm + self.relative_error * wide.sqrt() + TINY
-        lost[whole] = 0
-        residual = (loss.sqrt() + lost) * UP
-        square_error = ((d + 2) * 2.0**-53 * square + 2 * norm * lost + lost * lost) * UP
-        square_error[whole] = 0
-        norm = torch.maximum(norm, kept.sqrt()) * UP + lost
-        return Measured(residual, norm, square, square_error, whole)
-
-
-def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> Frame:
-    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
-    largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
-    shift = sum((block.sum(0) for block in _blocks(ctrs)), torch.zeros(ctrs.d, dtype=torch.float64)) / len(ctrs)
-    step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
-    if step:
-        return Frame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)
-    exponent = int(np.frexp(largest * ctrs.d**0.5)[1]) if largest else 0
-    return Frame(shift, 2.0 ** min(20 - exponent, 1000), False, dtype, relative_error)
-
-
-def find_grid(ctrs: Points, largest: float) -> float:
-    """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
-    if not ctrs.values.is_floating_point():
-        return 1.0 if largest < 2**22 else 0.0
-    sample = ctrs.block(0, len(ctrs), max(1, len(ctrs) // 64)).double().numpy().ravel()
-    sample = sample[sample != 0]
-    if sample.size == 0:
-        return 1.0
-    mantissa, exponent = np.frexp(sample)
-    whole = np.ldexp(mantissa, 53).astype(np.int64)
-    step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
-    step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
-    if not step or largest / step >= 2**22:
-        return 0.0
-    for block in _blocks(ctrs):
-        quotient = block / step
-        if not bool((quotient == quotient.round()).all()):
-            return 0.0
-    return step
-
-
-def _blocks(ctrs: Points) -> Iterator[Tensor]:
-    """The centres in float64, a few at a time."""
-    size = max(1, 2**17 // ctrs.d)
-    return (ctrs.block(first, first + size).double() for first in range(0, len(ctrs), size))
 
 
 def round_up(bound: Tensor, dtype: torch.dtype) -> Tensor:
@@ -269,12 +160,12 @@ class DenseScreen:
         p, d = out.shape[0], self._ctrs.d
         sums = np.zeros((p, PANEL, 5))
         unused = torch.ones(p, PANEL, dtype=torch.bool)
-        out[:, :d, :] = 0
         for panel in range(p):
             points = self._ctrs.block(*self._members(first + panel))
             n = points.shape[0]
             self.frame.round(points, out[panel, :d, :n], sums[panel, :n])
             unused[panel, :n] = False
+            out[panel, :d, n:] = 0
         measured = self.frame.measure(d, sums.reshape(-1, 5))
         reach, levels, gap = self._bound(measured)
         rows = torch.stack([*levels, reach])

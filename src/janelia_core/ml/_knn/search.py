@@ -67,13 +67,18 @@ class _Ladder:
         if not self._frame.in_float64:
             self._report.screen = "portable: values are of extreme magnitude"
             return
+        from janelia_core.ml._knn.dense_products import product_is_sound
         from janelia_core.ml._knn.screen_dense import DenseScreen
+
+        if not product_is_sound(self._plan.product):
+            self._report.screen = "portable: the product of this machine exceeds its error bound"
+            return
 
         ctrs = self._ctrs if self._frame.ctrs_finite else self._ctrs.finite()
         if len(ctrs) < self._plan.k:
             self._report.screen = "portable: fewer than k centres are finite"
             return
-        self._screen = DenseScreen(ctrs, self._plan.k, pack_bytes=self._plan.pack_bytes)
+        self._screen = DenseScreen(ctrs, self._plan.k, self._plan.product, pack_bytes=self._plan.pack_bytes)
         self.workers = self._plan.workers
 
     def search(self, x_rows: Tensor) -> Tensor:
@@ -108,8 +113,13 @@ class _Ladder:
 
     def _within(self, x_rows: Tensor, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
-        assert self._portable is not None
         self._report.add(n_escalated=len(x_rows))
+        step = self._plan.escalated_rows
+        parts = [(x_rows[i : i + step], radius[i : i + step]) for i in range(0, len(x_rows), step)]
+        return torch.cat([self._within_block(*part) for part in parts])
+
+    def _within_block(self, x_rows: Tensor, radius: Tensor) -> Tensor:
+        assert self._portable is not None
         kept = torch.empty(len(x_rows), 0, dtype=torch.int64, device=radius.device)
         for start, stop in self._portable.blocks():
             mask = self._portable.within(x_rows, radius, start, stop).to(radius.device)

@@ -1,0 +1,123 @@
+"""Where the dense screen takes its points: shifted, scaled, rounded to a format, and what that loses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.rounding_kernels import round_points
+
+FloatArray = npt.NDArray[np.float64]
+UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
+SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
+TINY = 2.0**-125
+UP = 1.0 + 2.0**-20
+"""Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
+_SAMPLE = 4096
+
+
+class Measured(NamedTuple):
+    """What (1) needs to know of each of r points, as (r,) float64, and `whole` as bool.
+
+    Fields:
+        residual: At least the norm of point - value.
+        norm: At least the norms of point and of value.
+        square: |point|^2 as computed.
+        square_error: At least its error.
+        whole: The value is the point itself, and made of integers.
+    """
+
+    residual: Tensor
+    norm: Tensor
+    square: Tensor
+    square_error: Tensor
+    whole: Tensor
+
+
+@dataclass(frozen=True)
+class DenseFrame:
+    """Where points are taken: (u - shift) * scale, in a format.
+
+    Fields:
+        shift: (d,) float64.
+        scale: A power of two.
+        whole: The centres are integers in this frame, and so is the shift.
+        dtype: float32 or bfloat16.
+        relative_error: Bound of the relative error each coordinate of u comes with.
+    """
+
+    shift: Tensor
+    scale: float
+    whole: bool
+    dtype: torch.dtype
+    relative_error: float
+
+    def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
+        """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
+        u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
+        half = self.dtype == torch.bfloat16
+        wide = torch.empty(values.shape) if half else values
+        shift = self.shift.numpy() * self.scale
+        round_points(u.numpy(), shift, self.scale, self.whole, half, wide.numpy(), sums)
+        if half:
+            values.copy_(wide)
+
+    def measure(self, d: int, sums: FloatArray) -> Measured:
+        """Turns the sums of points of d coordinates into bounds."""
+        square, loss, kept, wide = torch.from_numpy(np.ascontiguousarray(sums[:, :4].T))
+        whole = torch.from_numpy(sums[:, 4] != 0) & (square < 2.0**48)
+        norm = square.sqrt()
+        # The subtraction rounds each coordinate once; between integers of this size it does not.
+        lost = 2.0**-53 * norm + self.relative_error * wide.sqrt() + TINY
+        lost[whole] = 0
+        residual = (loss.sqrt() + lost) * UP
+        square_error = ((d + 2) * 2.0**-53 * square + 2 * norm * lost + lost * lost) * UP
+        square_error[whole] = 0
+        norm = torch.maximum(norm, kept.sqrt()) * UP + lost
+        return Measured(residual, norm, square, square_error, whole)
+
+
+def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> DenseFrame:
+    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
+    largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
+    # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
+    shift = ctrs.block(0, len(ctrs), max(1, len(ctrs) // _SAMPLE)).mean(0, dtype=torch.float64)
+    step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
+    if step:
+        return DenseFrame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)
+    exponent = int(np.frexp(largest * ctrs.d**0.5)[1]) if largest else 0
+    return DenseFrame(shift, 2.0 ** min(20 - exponent, 1000), False, dtype, relative_error)
+
+
+def find_grid(ctrs: Points, largest: float) -> float:
+    """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
+    if not ctrs.values.is_floating_point():
+        return 1.0 if largest < 2**22 else 0.0
+    sample = ctrs.block(0, len(ctrs), max(1, len(ctrs) // 64)).double().numpy().ravel()
+    sample = sample[sample != 0]
+    if sample.size == 0:
+        return 1.0
+    mantissa, exponent = np.frexp(sample)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
+    step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
+    if not step or largest / step >= 2**22:
+        return 0.0
+    for block in _blocks(ctrs):
+        quotient = block / step
+        if not bool((quotient == quotient.round()).all()):
+            return 0.0
+    return step
+
+
+def _blocks(ctrs: Points) -> Iterator[Tensor]:
+    """The centres in float64, a few at a time."""
+    size = max(1, 2**17 // ctrs.d)
+    return (ctrs.block(first, first + size).double() for first in range(0, len(ctrs), size))
