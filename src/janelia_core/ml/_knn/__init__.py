@@ -4,7 +4,7 @@
       |
     plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
       |
-    search      the only loop; composes what follows, block of rows by block of rows, on workers
+    search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
       |
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |

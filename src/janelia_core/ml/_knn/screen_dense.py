@@ -59,6 +59,7 @@ from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame
 from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.workers import Workers
 
 IdArray = npt.NDArray[np.int64]
 PANEL = 256
@@ -101,6 +102,7 @@ class DenseScreen:
         dtype: Format of the product, float32 or bfloat16.
         relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
         pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
+        workers: Threads that share the packing.
 
     Memory:
         Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
@@ -116,10 +118,12 @@ class DenseScreen:
         dtype: torch.dtype = torch.float32,
         relative_error: float = 0.0,
         pack_bytes: int = 2**62,
+        workers: Workers | None = None,
     ) -> None:
         self.k, self.dtype, self._ctrs = k, dtype, ctrs
         self.n_ctrs, d = len(ctrs), ctrs.d
-        self.frame = find_frame(ctrs, dtype, relative_error)
+        workers = workers or Workers(1)
+        self.frame = workers.once(lambda: find_frame(ctrs, dtype, relative_error))
         self.n_panels = -(-self.n_ctrs // PANEL)
         self.width = d + PARTS[dtype] + 1 + self.frame.whole
         self.cap = k + SLACK[dtype] + k // 2
@@ -131,9 +135,12 @@ class DenseScreen:
         group = PACKED_AT_ONCE if keep else 1
         self._kept = False
         self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype)
-        norms = []
-        for first in range(0, self.n_panels, group):
-            norms.append(self._pack(first, self._panels[first : first + group] if keep else self._panels))
+
+        def pack(first: int) -> float:
+            out = self._panels[first : first + group] if keep else torch.empty_like(self._panels)
+            return self._pack(first, out)
+
+        norms = workers.each(pack, range(0, self.n_panels, group))
         self.largest = max(norms)
         self._kept = keep
 

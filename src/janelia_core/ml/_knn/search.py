@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -17,52 +16,43 @@ from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import block_distances, ordered
-from janelia_core.ml._knn.workers import for_each
+from janelia_core.ml._knn.workers import Workers
 
 
 def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values."""
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
     report = Report(plan)
-    with _quietly(x.device):
-        ladder = _Ladder(x, ctrs, plan, report)
+    with Workers(plan.workers) as workers:
+        ladder = _Ladder(x, ctrs, plan, report, workers)
 
-    def work(start: int) -> None:
-        stop = min(start + plan.row_block, len(x))
-        with _quietly(x.device):
+        def work(start: int) -> None:
+            stop = min(start + plan.row_block, len(x))
             out[:, start:stop] = ladder.search(x.block(start, stop)).T
 
-    for_each(work, range(0, len(x), plan.row_block), ladder.workers)
+        workers.each(work, range(0, len(x), plan.row_block))
     publish(report)
     return out
-
-
-@contextlib.contextmanager
-def _quietly(device: torch.device) -> Iterator[None]:
-    """Neither graphs nor autocast; both are settings of a thread."""
-    with torch.no_grad(), torch.autocast(device_type=device.type, enabled=False):
-        yield
 
 
 class _Ladder:
     """Searches blocks of rows: screen first, then a proven radius, then every centre."""
 
-    def __init__(self, x: Points, ctrs: Points, plan: Plan, report: Report) -> None:
+    def __init__(self, x: Points, ctrs: Points, plan: Plan, report: Report, workers: Workers) -> None:
         self._ctrs = ctrs
         self._plan = plan
         self._report = report
-        self._frame: Frame = survey(x, ctrs)
+        self._frame: Frame = workers.once(lambda: survey(x, ctrs))
         self._bound = DistanceBound.of(ctrs.d, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._screen: Screen | None = None
-        self.workers = 1
         if plan.screen != "none":
-            self._portable = PortableScreen(ctrs, self._frame, plan)
+            self._portable = workers.once(lambda: PortableScreen(ctrs, self._frame, plan))
             self._screen = self._portable
         if plan.screen == "dense":
-            self._use_dense()
+            self._use_dense(workers)
 
-    def _use_dense(self) -> None:
+    def _use_dense(self, workers: Workers) -> None:
         """Take the dense screen, unless the values are beyond what its kernels compute with."""
         if not self._frame.in_float64:
             self._report.screen = "portable: values are of extreme magnitude"
@@ -78,8 +68,9 @@ class _Ladder:
         if len(ctrs) < self._plan.k:
             self._report.screen = "portable: fewer than k centres are finite"
             return
-        self._screen = DenseScreen(ctrs, self._plan.k, self._plan.product, pack_bytes=self._plan.pack_bytes)
-        self.workers = self._plan.workers
+        self._screen = DenseScreen(
+            ctrs, self._plan.k, self._plan.product, pack_bytes=self._plan.pack_bytes, workers=workers
+        )
 
     def search(self, x_rows: Tensor) -> Tensor:
         """Return (r, k) positions among the centres, final."""

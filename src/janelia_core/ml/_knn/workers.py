@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,24 +11,46 @@ from typing import TypeVar
 import torch
 
 Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _starting = threading.Lock()
 
 
-def for_each(work: Callable[[Item], None], items: Iterable[Item], workers: int) -> None:
-    """Call work(item) for every item on `workers` threads; the first exception ends the rest and is raised."""
-    if workers <= 1:
-        for item in items:
-            work(item)
-        return
-    pool = _pool(workers)
-    try:
-        futures = [pool.submit(work, item) for item in items]
-        for future in futures:
-            future.result()
-    finally:
-        # Also after Ctrl-C: blocks that have begun are waited for, the others never start.
-        pool.shutdown(wait=True, cancel_futures=True)
+class Workers:
+    """`count` threads for as long as a `with` block lasts; one means the calling thread itself."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._threads: ThreadPoolExecutor | None = None
+
+    def __enter__(self) -> Workers:
+        if self.count > 1:
+            self._threads = _pool(self.count)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._threads is not None:
+            # Also after Ctrl-C: jobs that have begun are waited for, the others never start.
+            self._threads.shutdown(wait=True, cancel_futures=True)
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return [work(item) for item in items], done in any order; the first exception is raised."""
+        if self._threads is None:
+            return [_quietly(work, item) for item in items]
+        return [future.result() for future in [self._threads.submit(_quietly, work, item) for item in items]]
+
+    def once(self, job: Callable[[], Result]) -> Result:
+        """Return job(), done by one worker."""
+        return self.each(lambda _: job(), [None])[0]
+
+
+def _quietly(work: Callable[[Item], Result], item: Item) -> Result:
+    """Work on an item without graphs or autocast, which are settings of a thread."""
+    with torch.no_grad(), contextlib.ExitStack() as stack:
+        for device_type in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        return work(item)
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
