@@ -44,6 +44,9 @@ def test_the_screen_never_changes_the_result(name):
     x = x[:8]
     expected = searched(x, ctrs, k, screen="none")
     for changes in (
+        {"screen": "dense"},
+        {"screen": "dense", "workers": 2, "row_block": 3, "pack_bytes": 10**6},
+        {"screen": "dense", "product": torch.bfloat16},
         {"screen": "portable"},
         {"screen": "portable", "width": min(k, len(ctrs))},
         {"screen": "portable", "width": len(ctrs)},

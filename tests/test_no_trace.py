@@ -29,23 +29,50 @@ def state():
     )
 
 
-def test_global_state_is_as_before():
-    x, ctrs, k, _ = gaussian(n=300, n_ctrs=900)
-    before = state()
-    knn_mc(x, ctrs, k, 100)
-    assert state() == before
+@pytest.mark.parametrize("threads", [1, 2, 3])
+@pytest.mark.parametrize("m", [100, 5000])
+def test_global_state_is_as_before(threads, m):
+    x, ctrs, k, _ = gaussian(n=1500, n_ctrs=2000)
+    original = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        before = state()
+        knn_mc(x, ctrs, k, m)
+        assert state() == before
+    finally:
+        torch.set_num_threads(original)
 
 
-def test_global_state_is_as_before_an_exception(monkeypatch):
+def test_searches_that_start_at_once_leave_the_thread_counts_alone():
+    x, ctrs, k, _ = gaussian(n=1500, n_ctrs=2000)
+    original = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        before = state()
+        threads = [threading.Thread(target=knn_mc, args=(x, ctrs, k, 5000)) for _ in range(6)]
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+        assert state() == before
+    finally:
+        torch.set_num_threads(original)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_global_state_is_as_before_an_exception(monkeypatch, threads):
     def fail(*_args, **_kwargs):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(search_module, "settle", fail)
-    x, ctrs, k, _ = gaussian()
-    before = state()
-    with pytest.raises(KeyboardInterrupt):
-        knn_mc(x, ctrs, k, 100)
-    assert state() == before
+    x, ctrs, k, _ = gaussian(n=1500, n_ctrs=2000)
+    original = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        before = state()
+        with pytest.raises(KeyboardInterrupt):
+            knn_mc(x, ctrs, k, 5000)
+        assert state() == before
+    finally:
+        torch.set_num_threads(original)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

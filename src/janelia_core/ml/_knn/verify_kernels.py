@@ -39,14 +39,24 @@ def squared_distance(x: Any, c: Any, sums: Any) -> float:
 
 
 @jit
+def precedes(far: float, j: int, other: float, other_j: int) -> bool:
+    """Whether (far, j) comes before (other, other_j): finite < inf < NaN, ties by index."""
+    if far < other:
+        return True
+    if far == other or (np.isnan(far) and np.isnan(other)):
+        return j < other_j
+    return bool(np.isnan(other))
+
+
+@jit
 def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None:
     """Fills each row with the first of its listed centres, by (squared distance, index).
 
     Args:
-        x: (r, d) rows; ctrs: (n_ctrs, d) centres; C order, float32 or float64.
+        x: (r, d) rows; ctrs: (n_ctrs, d) centres; C order, any real dtype.
         ctrs: See x.
-        listed: (r, w) int64 positions in ctrs, -1 for an empty slot, without duplicates.
-        distances: (r, keep) float64, written; +inf where the list is shorter.
+        listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
+        distances: (r, keep) float64, written; NaN where the list is shorter.
         indices: (r, keep) int64, written; -1 where the list is shorter.
     """
     keep = distances.shape[1]
@@ -58,13 +68,11 @@ def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None
             if j < 0:
                 continue
             far = squared_distance(x[i], ctrs[j], sums)
-            if n == keep and not (far < distances[i, n - 1] or (far == distances[i, n - 1] and j < indices[i, n - 1])):
+            if n == keep and not precedes(far, j, distances[i, n - 1], indices[i, n - 1]):
                 continue
-            # Insertion keeps the row sorted: lists are short and nearly all sorted rows are of length k.
+            # Insertion keeps the row sorted: lists are short.
             place = min(n, keep - 1)
-            while place > 0 and (
-                far < distances[i, place - 1] or (far == distances[i, place - 1] and j < indices[i, place - 1])
-            ):
+            while place > 0 and precedes(far, j, distances[i, place - 1], indices[i, place - 1]):
                 distances[i, place] = distances[i, place - 1]
                 indices[i, place] = indices[i, place - 1]
                 place -= 1
@@ -72,5 +80,5 @@ def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None
             indices[i, place] = j
             n = min(n + 1, keep)
         for slot in range(n, keep):
-            distances[i, slot] = np.inf
+            distances[i, slot] = np.nan
             indices[i, slot] = -1
