@@ -6,6 +6,7 @@ import itertools
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import numba
@@ -126,17 +127,24 @@ def test_inference_mode_and_meta_tensors() -> None:
     assert log_cosh(torch.empty(3, LARGE, device="meta")).shape == (3, LARGE)
 
 
-def test_a_call_leaves_torch_as_it_was() -> None:
+@pytest.fixture
+def thread_count() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_call_leaves_torch_as_it_was(threads: int, thread_count: None) -> None:
     x = torch.randn(8 * LARGE, requires_grad=True)
-    for threads in (1, 2):
-        torch.set_num_threads(threads)
-        state = torch.get_rng_state()
-        alive = threading.active_count()
-        log_cosh(x).sum().backward()
-        assert torch.get_num_threads() == threads
-        assert threading.active_count() == alive
-        assert torch.is_grad_enabled()
-        assert torch.equal(torch.get_rng_state(), state)
+    torch.set_num_threads(threads)
+    state = torch.get_rng_state()
+    alive = threading.active_count()
+    log_cosh(x).sum().backward()
+    assert torch.get_num_threads() == threads
+    assert threading.active_count() == alive
+    assert torch.is_grad_enabled()
+    assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_threads_are_bounded_by_torch(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -175,16 +183,12 @@ def test_concurrent_callers_get_their_own_answers() -> None:
             assert torch.equal(got, y)
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
+def test_the_number_of_threads_changes_no_bit(thread_count: None) -> None:
     x = torch.randn(7 * LARGE + 13)
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2, 5):
-            torch.set_num_threads(threads)
-            results.append(log_cosh(x))
-    finally:
-        torch.set_num_threads(before)
+    results = []
+    for threads in (1, 2, 5):
+        torch.set_num_threads(threads)
+        results.append(log_cosh(x))
     assert all(torch.equal(y, results[0]) for y in results)
 
 

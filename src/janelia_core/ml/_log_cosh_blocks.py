@@ -24,7 +24,7 @@ from janelia_core.ml._log_cosh_formulas import CPU_TENSORS, FLOATS, Formula
 
 LARGE = 1 << 16
 """Elements from which a CPU tensor goes block by block; 256 KiB of float32, about a core's second cache."""
-KERNEL_BLOCK = 1 << 16
+KERNEL_BLOCK = 1 << 17
 TORCH_BLOCK = 1 << 14
 """Below torch's grain of 2^15 elements, so that torch starts no threads of its own within ours."""
 
