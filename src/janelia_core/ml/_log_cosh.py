@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
-from janelia_core.ml import _log_cosh_formulas as formulas
+import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
 
 _LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")

@@ -96,7 +96,7 @@ def _kernels() -> Any:
         config: Any = numba.config
         if config.DISABLE_JIT:
             return None
-        from janelia_core.ml import _log_cosh_kernel
+        import janelia_core.ml._log_cosh_kernel as _log_cosh_kernel
     except ImportError as error:
         warnings.warn(
             f"log_cosh uses torch operations, several times slower on large CPU tensors: numba did not "

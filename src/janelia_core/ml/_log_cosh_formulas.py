@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from janelia_core.ml import _log_cosh_constants as c
+import janelia_core.ml._log_cosh_constants as c
 
 Number: TypeAlias = "float | Tensor"
 

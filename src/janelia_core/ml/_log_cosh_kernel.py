@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from numba.extending import overload
 
-from janelia_core.ml import _log_cosh_constants as c
+import janelia_core.ml._log_cosh_constants as c
 from janelia_core.ml._jit import jit_with
 
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}  # the other model branches on z / 0
