@@ -20,6 +20,7 @@ from janelia_core.ml import _log_cosh_blocks as blocks
 from janelia_core.ml import _log_cosh_formulas as formulas
 from janelia_core.ml import _log_cosh_kernel as kernel
 from janelia_core.ml import log_cosh
+from janelia_core.ml._jit import jit_with
 from janelia_core.ml._log_cosh_blocks import LARGE
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
@@ -216,7 +217,7 @@ def test_an_unwritable_cache_folder_is_no_error(monkeypatch: pytest.MonkeyPatch)
         return options
 
     monkeypatch.setattr(numba, "njit", njit)
-    assert kernel._compiled(len) == kernel._JIT
+    assert jit_with(**kernel._OPTIONS)(len) == {"nogil": True} | kernel._OPTIONS
 
 
 def test_importing_and_small_tensors_leave_numba_alone() -> None:

@@ -35,6 +35,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
         ValueError: The reduction is unknown.
 
     Example:
+        >>> import torch
         >>> log_cosh_loss(torch.tensor([0.0, 3.0]), torch.tensor([0.0, 1.0]), reduction="sum")
         tensor(1.3250)
     """

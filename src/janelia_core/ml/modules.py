@@ -17,6 +17,7 @@ class LogCoshLoss(nn.Module):
         ValueError: The reduction is unknown.
 
     Example:
+        >>> import torch
         >>> LogCoshLoss()(torch.tensor([0.0, 3.0]), torch.tensor([0.0, 1.0]))
         tensor(0.6625)
     """

@@ -20,7 +20,7 @@ SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
 TINY = 2.0**-125
 UP = 1.0 + 2.0**-20
 """Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
-_SAMPLE = 4096
+_ELEMENTS = 1 << 17  # coordinates looked at at a time
 
 
 class Measured(NamedTuple):
@@ -88,7 +88,8 @@ def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> Dense
     """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
     largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
     # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
-    shift = ctrs.block(0, len(ctrs), max(1, len(ctrs) // _SAMPLE)).mean(0, dtype=torch.float64)
+    sample = max(1, min(4096, _ELEMENTS // ctrs.d))
+    shift = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
     step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
     if step:
         return DenseFrame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)
@@ -100,7 +101,7 @@ def find_grid(ctrs: Points, largest: float) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
     if not ctrs.values.is_floating_point():
         return 1.0 if largest < 2**22 else 0.0
-    sample = ctrs.block(0, len(ctrs), max(1, len(ctrs) // 64)).double().numpy().ravel()
+    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64)).double().numpy().ravel()
     sample = sample[sample != 0]
     if sample.size == 0:
         return 1.0
@@ -119,5 +120,5 @@ def find_grid(ctrs: Points, largest: float) -> float:
 
 def _blocks(ctrs: Points) -> Iterator[Tensor]:
     """The centres in float64, a few at a time."""
-    size = max(1, 2**17 // ctrs.d)
+    size = max(1, _ELEMENTS // ctrs.d)
     return (ctrs.block(first, first + size).double() for first in range(0, len(ctrs), size))

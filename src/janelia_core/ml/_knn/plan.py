@@ -99,7 +99,7 @@ def make_plan(
     dense = screen == "dense"
     workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads) if dense else 1
     kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
-    held = kept + (8 * n_ctrs + workers * _PANEL * packed if dense else 0)
+    held = kept + (8 * n_ctrs + 2 * workers * _PANEL * packed if dense else 0)
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
     escalation = share // 3 if dense else share // 2
@@ -154,8 +154,9 @@ def _screen(
         return "portable", "torch operations: this process lets float32 products round their operands"
     if n_smps * n_ctrs * max(d, 8) < _FEW_CELLS:
         return "portable", "torch operations: too small to gain from compiled kernels"
-    if m < _PANEL or 32 * n_ctrs > budget or 64 * k * _PANEL > budget:
-        return "portable", f"torch operations: m, n_ctrs or k does not fit the kernels' blocks of {_PANEL} centres"
+    panel = 2 * 4 * n_columns(d) * _PANEL  # packed, and as stored
+    if m < _PANEL or max(32 * n_ctrs, 64 * k * _PANEL, 8 * machine.threads * panel) > budget:
+        return "portable", f"torch operations: blocks of {_PANEL} centres exceed m or, with n_ctrs, k and d, the memory"
     return "dense", "matrix product scanned in cache by compiled kernels"
 
 

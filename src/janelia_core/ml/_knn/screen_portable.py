@@ -4,8 +4,8 @@ The score s(x, c) = <x, c> - |c|^2 / 2 is largest for the nearest centre: D = |x
 coordinates to float32 and adds columns for the bias and for the error margin, so that one matrix product gives
 U >= s, proven for any order of summation. Everything outside the w best U of a row has D >= |x|^2 - 2 U_w.
 
-A product can be wrong all the same (precision flags flipped half-way, device bugs): one row of every row block
-is compared with float64, and a block that disagrees by more than the bound is handed up the ladder.
+A product can be wrong all the same (precision flags flipped half-way, device bugs): one row of every block of
+rows is compared with float64; where it disagrees by more than the bound, nothing is excluded.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class PortableScreen:
         least = (0.5 * (rows.square_low - in_frame)).to(torch.float32)
         threshold = torch.nextafter(least, torch.full_like(least, -torch.inf))
         threshold = threshold.masked_fill_(threshold.isnan(), -torch.inf).to(rows.packed.device)
-        return torch.mm(rows.packed, self._packed(start, stop).T) >= threshold[:, None]
+        packed = self._packed(start, stop)
+        scores = torch.mm(rows.packed, packed.T)
+        return (scores >= threshold[:, None]) | (not _is_sound(rows.packed[0], packed, scores[0]))
 
     def _best(self, rows: PackedRows) -> tuple[Tensor, Tensor, bool]:
         """Return the `width` largest U of each row, their centres (r, width), and whether the product is sound."""
