@@ -53,10 +53,9 @@ def order_by_leaf(leaves: I32, n_leaves: int, order: I64) -> None:
 @kernel
 def _scan(
     z: F32, ids: I32, leaf: int, mask: int, packet: F32, d: int, by_id: bool, w: int, chunks: int,
-    lists: I64, key_limits: F32, id_limits: I32, keys: F32, fresh: I64,
+    lists: I64, key_limits: F32, limit_bits: I32, id_limits: I32, keys: F32, bits: I32, fresh: I64,
 ) -> None:
     """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
-    bits, limit_bits = keys.view(np.int32), key_limits.view(np.int32)
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - 1
@@ -92,6 +91,7 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
     lists, fresh = np.empty(PACKET * chunks * CHUNK, np.int64), np.empty(LEAF, np.int64)
     packet, keys = np.empty(d * PACKET, np.float32), np.empty(LEAF, np.float32)
     key_limits, id_limits = np.empty(PACKET, np.float32), np.full(PACKET, -1, np.int32)
+    bits, limit_bits = keys.view(np.int32), key_limits.view(np.int32)
     stack = np.empty(STACK, np.int64)
     for row in range(0, r, PACKET):
         used = min(PACKET, r - row)
@@ -117,7 +117,10 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
                 top += 2
                 continue
             for leaf in range(first[node], first[node] + span):
-                _scan(z, ids, leaf, mask, packet, d, by_id, w, chunks, lists, key_limits, id_limits, keys, fresh)
+                _scan(
+                    z, ids, leaf, mask, packet, d, by_id, w, chunks,
+                    lists, key_limits, limit_bits, id_limits, keys, bits, fresh,
+                )
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
                     mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
                     if mask == 0:
