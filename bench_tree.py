@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-K_BLOCK, THREADS = 8192, 2
+K_BLOCK, THREADS = 4096, 2
 GAUSSIAN = {
     "1e6 x 1e6, 3, 10": (1_000_000, 1_000_000, 3, 10),
     "1e5 x 1e5, 2, 10": (100_000, 100_000, 2, 10),
@@ -61,29 +61,26 @@ def ours(x: np.ndarray, ctrs: np.ndarray, k: int) -> tuple[Any, Any]:
     """Build, query, verify, certify; the few uncertified rows by float64 brute force."""
     import torch
 
-    from janelia_core.ml._knn.screen_tree import TreeScreen
+    from janelia_core.ml._knn.screen_tree import Answers, TreeScreen
 
     xt, ct = torch.from_numpy(x), torch.from_numpy(ctrs)
     screen = TreeScreen(ct, k, xt, THREADS)
-    order = screen.row_order
-    distances = torch.empty(len(x), k, dtype=torch.float64)
-    indices = torch.empty(len(x), k, dtype=torch.int64)
-    relative = 4 * (x.shape[1] + 4) * 2.0**-53
+    order, values = screen.row_order.numpy(), xt.to(torch.float32).numpy()
+    out = Answers(np.empty((len(x), k)), np.empty((len(x), k), np.int64), np.empty(len(x), bool))
 
     def block(start: int) -> None:
         rows = order[start : start + K_BLOCK]
-        found = screen.verified(xt[rows])
-        d, i = found.distances[:, :k], found.indices[:, :k]
-        for t in torch.nonzero(~(d[:, -1] * (1 + relative) < found.excluded))[:, 0].tolist():
-            full = ((xt[rows[t]].double() - ct.double()) ** 2).sum(1)
-            i[t] = torch.from_numpy(np.lexsort((np.arange(len(ct)), full.numpy()))[:k].copy())
-            d[t] = full[i[t]]
-            UNCERTIFIED.append(int(rows[t]))
-        distances[rows], indices[rows] = d, i
+        if screen.answer(values, rows, out) == 0:
+            return
+        for row in rows[~out.certified[rows]].tolist():
+            full = ((x[row].astype(np.float64) - ctrs.astype(np.float64)) ** 2).sum(1)
+            out.indices[row] = np.lexsort((np.arange(len(ctrs)), full))[:k]
+            out.distances[row] = full[out.indices[row]]
+            UNCERTIFIED.append(row)
 
     with ThreadPoolExecutor(THREADS) as pool:
         list(pool.map(block, range(0, len(x), K_BLOCK)))
-    return distances.numpy(), indices.numpy()
+    return out.distances, out.indices
 
 
 UNCERTIFIED: list[int] = []

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from janelia_core.ml._knn.screen_tree import TreeScreen
+from janelia_core.ml._knn.screen_tree import Answers, TreeScreen
 
 Problem = tuple[Tensor, Tensor]
 
@@ -77,8 +77,21 @@ def check(x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool =
         d64 = ((x[order].double()[:, None] - ctrs.double()[verified.indices.clamp(min=0)]) ** 2).sum(-1)
         torch.testing.assert_close(verified.distances.masked_fill(verified.indices < 0, 0.0),
                                    d64.masked_fill(verified.indices < 0, 0.0), rtol=1e-14, atol=0.0)
+        check_answer(screen, x, expected, order)
         assert (verified.distances.diff(dim=1).nan_to_num(0.0) >= 0).all()
     return screen
+
+
+def check_answer(screen: TreeScreen, x: Tensor, expected: list[list[int]], order: Tensor) -> None:
+    """Check that rows certified by the fused path hold exactly the k nearest."""
+    k = screen.k
+    out = Answers(np.full((len(x), k), np.nan), np.full((len(x), k), -9), np.zeros(len(x), bool))
+    failed = screen.answer(x.to(torch.float32).numpy(), order.numpy(), out)
+    assert failed == (~out.certified).sum()
+    for t, row in enumerate(order.tolist()):
+        if out.certified[row]:
+            assert set(out.indices[row].tolist()) == set(expected[t])  # their order is for settle to prove
+    assert not screen.exact_keys or out.certified.all() and out.indices[order].tolist() == expected
 
 
 def gaussian(n: int, m: int, d: int, seed: int = 0) -> Problem:

@@ -54,6 +54,20 @@ class Verified(NamedTuple):
     excluded: Tensor
 
 
+class Answers(NamedTuple):
+    """Where TreeScreen.answer writes, one row a row of x.
+
+    Attributes:
+        distances: (n_smps, k) float64.
+        indices: (n_smps, k) int64.
+        certified: (n_smps,) bool.
+    """
+
+    distances: build.F64
+    indices: build.I64
+    certified: build.B8
+
+
 class TreeScreen:
     """Shortlists by a box tree; built once, then called for blocks of rows from any number of threads.
 
@@ -123,6 +137,20 @@ class TreeScreen:
         distances, indices = np.empty(best.shape, np.float64), np.empty(best.shape, np.int64)
         kernels.verify(self._tree, best, _as_float32(x_rows)[0], self.exact_keys, distances, indices)
         return Verified(torch.from_numpy(distances), torch.from_numpy(indices), torch.from_numpy(excluded))
+
+    def answer(self, x: build.F32, rows: build.I64, out: Answers) -> int:
+        """Search, verify and certify rows (r,) of x (n_smps, d), the stored float32 values; write them to `out`.
+
+        The quick way of `verified` for the bulk of the rows. Returns how many were not certified: their distances
+        and indices are a first guess, and a longer list or another screen must follow.
+        """
+        relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
+        upward = 1.0 + (self.d + 4) * 2.0**-52
+        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        failed: int = kernels.answer(
+            self._tree, x, rows, self.exact_keys, w, self._live, relative, self._absolute, upward, *out
+        )
+        return failed
 
     def _search(self, x_rows: Tensor) -> tuple[build.I64, build.F64]:
         """Return list entries (r, w) and what they exclude (r,), with a second, longer try where that may pay."""

@@ -5,7 +5,7 @@ All release the GIL, none starts a thread, and none writes to the tree.
 
 import numpy as np
 
-from janelia_core.ml._knn.tree_build import F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
+from janelia_core.ml._knn.tree_build import B8, F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
 from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_hits, lowest_bit, merge
 
 # A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal numbers,
@@ -171,3 +171,39 @@ def verify(tree: Tree, best: I64, x: F32, by_id: bool, distances: F64, indices: 
                 distances[row, s], indices[row, s] = distances[row, s - 1], indices[row, s - 1]
                 s -= 1
             distances[row, s], indices[row, s] = total, j
+
+
+@kernel
+def answer(
+    tree: Tree, x: F32, rows: I64, by_id: bool, w: int, live: int, relative: float, absolute: float, upward: float,
+    distances: F64, indices: I64, certified: B8,
+) -> int:
+    """Search, verify and certify rows of x (n_smps, d) in one call, and return how many are not certified.
+
+    Writes each row of distances, indices (n_smps, k) and certified (n_smps,). The same stages as query, verify and
+    the certificate, without the passes over memory between them; x are the stored values. D is at most `upward`
+    times its float64 evaluation, and at least (key - absolute) * relative.
+    """
+    r, d, k = rows.shape[0], x.shape[1], indices.shape[1]
+    block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
+    d64, positions = np.empty((r, w), np.float64), np.empty((r, w), np.int64)
+    bits = np.empty(1, np.int32)
+    key = bits.view(np.float32)
+    for t in range(r):
+        for q in range(d):
+            block[t, q] = x[rows[t], q]
+    query(tree, block, by_id, best)
+    verify(tree, best, block, by_id, d64, positions)
+    failed = 0
+    for t in range(r):
+        row = rows[t]
+        bits[0] = (best[t, w - 1] >> 32) - BIAS
+        # by_id, the list is the answer; a list as long as the tree has points left excludes nothing
+        proven = best[t, w - 1] != EMPTY and (
+            by_id or w == live or d64[t, k - 1] * upward < (key[0] - absolute) * relative
+        )
+        certified[row] = proven
+        failed += not proven
+        for slot in range(k):
+            distances[row, slot], indices[row, slot] = d64[t, slot], positions[t, slot]
+    return failed
