@@ -75,8 +75,12 @@ def check(x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool =
         assert torch.equal(verified.excluded, found.excluded)
         assert torch.equal(verified.indices.sort(dim=1).values, found.indices.sort(dim=1).values)
         d64 = ((x[order].double()[:, None] - ctrs.double()[verified.indices.clamp(min=0)]) ** 2).sum(-1)
-        torch.testing.assert_close(verified.distances.masked_fill(verified.indices < 0, 0.0),
-                                   d64.masked_fill(verified.indices < 0, 0.0), rtol=1e-14, atol=0.0)
+        torch.testing.assert_close(
+            verified.distances.masked_fill(verified.indices < 0, 0.0),
+            d64.masked_fill(verified.indices < 0, 0.0),
+            rtol=1e-14,
+            atol=0.0,
+        )
         check_answer(screen, x, expected, order)
         assert (verified.distances.diff(dim=1).nan_to_num(0.0) >= 0).all()
     return screen
@@ -142,29 +146,53 @@ def degenerate() -> dict[str, Callable[[], Problem]]:
     t = torch.rand(900, 1, generator=g)
     return {
         "all equal": lambda: (torch.full((9, 4), 0.1), torch.full((3000, 4), 0.1)),
-        "all equal, asked from elsewhere": lambda: (torch.rand(9, 4, generator=g), torch.full((3000, 4), 0.1)),
-        "equal but in one dimension": lambda: (column(torch.rand(20, generator=g), 5, 2),
-                                               column(torch.rand(900, generator=g), 5, 2)),
+        "all equal, asked from elsewhere": lambda: (
+            torch.rand(9, 4, generator=g),
+            torch.full((3000, 4), 0.1),
+        ),
+        "equal but in one dimension": lambda: (
+            column(torch.rand(20, generator=g), 5, 2),
+            column(torch.rand(900, generator=g), 5, 2),
+        ),
         "on a line in 16-d": lambda: (t[:30] * torch.arange(16.0), t * torch.arange(16.0)),
         "one ulp apart": lambda: (column(ulp[:20], 3, 1), column(ulp, 3, 1)),
-        "duplicates by the thousand": lambda: (torch.randn(12, 3, generator=g),
-                                               torch.randn(7, 3, generator=g).repeat(700, 1)),
+        "duplicates by the thousand": lambda: (
+            torch.randn(12, 3, generator=g),
+            torch.randn(7, 3, generator=g).repeat(700, 1),
+        ),
         "duplicates among others": lambda: (
             torch.randn(12, 3, generator=g),
             torch.cat([torch.randn(900, 3, generator=g), torch.randn(2, 3, generator=g).repeat(900, 1)])[
-                torch.randperm(2700, generator=g)]),
+                torch.randperm(2700, generator=g)
+            ],
+        ),
         "rows at piles of duplicates": lambda: (lambda p: (p, torch.cat([p.repeat(300, 1), p * 1.5])))(
-            torch.randn(5, 2, generator=g)),
-        "lattice": lambda: (torch.randint(0, 6, (40, 3), generator=g).float(),
-                            torch.randint(0, 6, (1500, 3), generator=g).float()),
-        "lattice of eighths, far off": lambda: (torch.randint(0, 64, (20, 2), generator=g) / 8.0 + 1000,
-                                                torch.randint(0, 64, (900, 2), generator=g) / 8.0 + 1000),
-        "uint8": lambda: (torch.randint(0, 256, (30, 3), generator=g, dtype=torch.uint8),
-                          torch.randint(100, 130, (1200, 3), generator=g, dtype=torch.uint8)),
-        "int16": lambda: (torch.randint(-9, 9, (30, 2), generator=g, dtype=torch.int16),
-                          torch.randint(-9, 9, (600, 2), generator=g, dtype=torch.int16)),
-        "subnormal": lambda: (torch.randn(20, 2, generator=g) * 1e-40, torch.randn(300, 2, generator=g) * 1e-40),
-        "huge": lambda: (torch.randn(20, 3, generator=g) * 2.0**53, torch.randn(300, 3, generator=g) * 2.0**53),
+            torch.randn(5, 2, generator=g)
+        ),
+        "lattice": lambda: (
+            torch.randint(0, 6, (40, 3), generator=g).float(),
+            torch.randint(0, 6, (1500, 3), generator=g).float(),
+        ),
+        "lattice of eighths, far off": lambda: (
+            torch.randint(0, 64, (20, 2), generator=g) / 8.0 + 1000,
+            torch.randint(0, 64, (900, 2), generator=g) / 8.0 + 1000,
+        ),
+        "uint8": lambda: (
+            torch.randint(0, 256, (30, 3), generator=g, dtype=torch.uint8),
+            torch.randint(100, 130, (1200, 3), generator=g, dtype=torch.uint8),
+        ),
+        "int16": lambda: (
+            torch.randint(-9, 9, (30, 2), generator=g, dtype=torch.int16),
+            torch.randint(-9, 9, (600, 2), generator=g, dtype=torch.int16),
+        ),
+        "subnormal": lambda: (
+            torch.randn(20, 2, generator=g) * 1e-40,
+            torch.randn(300, 2, generator=g) * 1e-40,
+        ),
+        "huge": lambda: (
+            torch.randn(20, 3, generator=g) * 2.0**53,
+            torch.randn(300, 3, generator=g) * 2.0**53,
+        ),
         "signed zeros": lambda: (torch.zeros(5, 2), torch.tensor([0.0, -0.0]).repeat(400).reshape(-1, 2)),
     }
 
@@ -217,9 +245,17 @@ def test_many_identical_centres_cost_no_more_than_few() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.integers(1, 6), st.integers(1, 200), st.integers(1, 12), st.integers(1, 5), st.booleans(),
-       st.integers(0, 2**31))
-def test_random_small_worlds_full_of_ties(d: int, n_ctrs: int, k: int, side: int, scaled: bool, seed: int) -> None:
+@given(
+    st.integers(1, 6),
+    st.integers(1, 200),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
+def test_random_small_worlds_full_of_ties(
+    d: int, n_ctrs: int, k: int, side: int, scaled: bool, seed: int
+) -> None:
     g = torch.Generator().manual_seed(seed)
     x, ctrs = (torch.randint(0, side, (n, d), generator=g).float() for n in (6, n_ctrs))
     if scaled:

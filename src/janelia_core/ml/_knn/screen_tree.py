@@ -1,8 +1,8 @@
 """The tree screen: a balanced box tree over the centres, walked by packets of neighbouring rows.
 
-Where d is small, or the data clustered, most centres are far from most rows, and a box around sixteen of them
-says so at once. Rows are taken in the order of the tree's leaves, so that neighbours in memory are neighbours in
-space and share a walk.
+Where d is small, or the data clustered, most centres are far from most rows, and a box around sixteen of
+them says so at once. Rows are taken in the order of the tree's leaves, so that neighbours in memory are
+neighbours in space and share a walk.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ class TreeScreen:
     Args:
         ctrs: (n_ctrs, d) finite centres, any real dtype, CPU, d >= 1. Values of at most 2^55 in size.
         k: neighbours wanted, 1 <= k <= n_ctrs.
-        x: (n_smps, d) the rows that will be asked for: gives `row_order`, and lets lattice data be recognised.
+        x: (n_smps, d) the rows that will be asked for: gives `row_order`, lets lattice data be recognised.
         n_threads: threads used while building.
 
     Attributes:
@@ -83,33 +83,34 @@ class TreeScreen:
         stored: the float32 coordinates are the stored values of ctrs and x.
 
     Exactness:
-        Let z = fl32(u) for rows and centres, r_x = |u_x - z_x| and r_c = max |u_c - z_c|, measured in float64.
-        The key is K = sum_q fl(fl(z_x - z_c)^2), float32, added in order. Each of the d terms carries two roundings
-        of the difference (it is squared), one of the square and at most d - 1 of the sum, d + 2 in all, so
+        Let z = fl32(u) for rows and centres, r_x = |u_x - z_x| and r_c = max |u_c - z_c|, measured in
+        float64. The key is K = sum_q fl(fl(z_x - z_c)^2), float32, added in order. Each of the d terms carries
+        two roundings of the difference (it is squared), one of the square and at most d - 1 of the sum, d + 2 in
+        all, so
 
             K <= (1 + u)^(d + 2) D_z + a,   u = 2^-24, a = (d + 2) 2^-125,
 
-        where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not. A list
-        holds the w lowest keys. T is the last of them: a point that is not listed was cut when its key was not
-        below the limit of that time, or lies in a box that was; and a limit never rises. A box's key never exceeds
-        that of a point inside (see tree_simd: the same rounded operations, each monotone), so in both cases
+        where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not. A
+        list holds the w lowest keys. T is the last of them: a point that is not listed was cut when its key was
+        not below the limit of that time, or lies in a box that was; and a limit never rises. A box's key never
+        exceeds that of a point inside (tree_simd: the same rounded operations, each monotone), so in both cases
         K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
 
             D >= max(0, sqrt((T - a) (1 - (d + 2) u)) - r_x - r_c)^2,
 
-        which is `excluded`, a few float64 roundings further out. Rows whose k-th key is not below that try once
-        more with a longer list.
+        which is `excluded`, a few float64 roundings further out. Rows whose k-th key is not below that try
+        once more with a longer list.
 
-        If all values are multiples of one power of two g, and d (range / g)^2 < 2^24, every float32 operation above
-        is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are entered
+        If all values are multiples of one power of two g, and d (range / g)^2 < 2^24, every float32 operation
+        above is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are entered
         if they hold a lower position, so that the list is the answer and excludes everything: +inf.
 
         Of centres that are identical, only the k of lowest position can be answered; where they are many, the
         others are dropped from the tree when it is built.
 
     Memory:
-        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes, 8 bytes a row for the order
-        (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
+        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes, 8 bytes a row for the
+        order (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
     """
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, n_threads: int = 1) -> None:
@@ -120,7 +121,9 @@ class TreeScreen:
         self.exact_keys = self.stored and x is not None and _on_lattice(z, _as_float32(x)[0])
         with ThreadPoolExecutor(n_threads) as pool:
             self._build(z, raw, pool.map if n_threads > 1 and self.n_ctrs >= _BLOCK // 4 else map)
-            self.row_order = None if x is None else self._order(x, x is ctrs, pool.map if n_threads > 1 else map)
+            self.row_order = (
+                None if x is None else self._order(x, x is ctrs, pool.map if n_threads > 1 else map)
+            )
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for x_rows (r, d), rows of x."""
@@ -132,17 +135,19 @@ class TreeScreen:
     def verified(self, x_rows: Tensor) -> Verified:
         """Shortlist the centres for x_rows (r, d) and verify them at once; only where `stored` is true."""
         if not self.stored:
-            raise ValueError("TreeScreen.verified needs values that float32 holds; use candidates() and verify them")
+            raise ValueError(
+                "TreeScreen.verified needs values that float32 holds; use candidates() and verify them"
+            )
         best, excluded = self._search(x_rows)
         distances, indices = np.empty(best.shape, np.float64), np.empty(best.shape, np.int64)
         kernels.verify(self._tree, best, _as_float32(x_rows)[0], self.exact_keys, distances, indices)
         return Verified(torch.from_numpy(distances), torch.from_numpy(indices), torch.from_numpy(excluded))
 
     def answer(self, x: build.F32, rows: build.I64, out: Answers) -> int:
-        """Search, verify and certify rows (r,) of x (n_smps, d), the stored float32 values; write them to `out`.
+        """Search, verify and certify rows (r,) of x (n_smps, d), the stored float32 values, into `out`.
 
-        The quick way of `verified` for the bulk of the rows. Returns how many were not certified: their distances
-        and indices are a first guess, and a longer list or another screen must follow.
+        The quick way of `verified` for the bulk of the rows. Returns how many were not certified: their
+        distances and indices are a first guess, and a longer list or another screen must follow.
         """
         relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
         upward = 1.0 + (self.d + 4) * 2.0**-52
@@ -153,7 +158,7 @@ class TreeScreen:
         return failed
 
     def _search(self, x_rows: Tensor) -> tuple[build.I64, build.F64]:
-        """Return list entries (r, w) and what they exclude (r,), with a second, longer try where that may pay."""
+        """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
         z, raw, _ = _as_float32(x_rows)
         radius = self._residual + (_residuals(raw, z) if len(raw) else np.zeros(len(z)))
         w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
@@ -193,6 +198,7 @@ class TreeScreen:
 
     @property
     def _absolute(self) -> float:
+        """Return a bound of what underflows in a key."""
         return (self.d + 2) * 2.0**-125
 
     def _build(self, z: build.F32, raw: build.F64, each: Callable[..., Iterable[Any]]) -> None:
@@ -203,11 +209,11 @@ class TreeScreen:
         tree.ids[:n] = np.arange(n, dtype=np.int32)
         level = [(0, 0, n_leaves)]
         while len(level) < _SUBTREES <= n_leaves:
-            split = list(each(lambda part: _split(tree, *part, n, d), level))
+            split = list(each(lambda part: _split(tree, part, n, d), level))
             if not all(split):
                 break  # a pile of identical points on top: whoever splits what is left splits it again
             level = [child for children in split for child in children]
-        list(each(lambda part: build.build_below(tree, *part, n, d, self.k, raw), level))
+        list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], n, d, self.k, raw), level))
         build.thin(tree, n, d, self.k, raw)
         self._live = build.note_lowest(tree, n, d)
 
@@ -241,8 +247,9 @@ def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
     )
 
 
-def _split(tree: build.Tree, node: int, first: int, span: int, n: int, d: int) -> list[tuple[int, int, int]]:
+def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list[tuple[int, int, int]]:
     """Split a node of the top levels and return its children, none if it is a leaf or a pile."""
+    node, first, span = part
     if not build.split(tree, node, first, span, n, d, np.empty(build.SAMPLE, np.float32)):
         return []
     left = (span + 1) // 2
@@ -250,7 +257,7 @@ def _split(tree: build.Tree, node: int, first: int, span: int, n: int, d: int) -
 
 
 def _as_float32(values: Tensor) -> tuple[build.F32, build.F64, float]:
-    """Return float32 coordinates, the float64 ones if they differ (else none), and the largest residual norm."""
+    """Return float32 coordinates, the float64 ones if they differ (else none), the largest residual norm."""
     if values.dtype in _NARROW:
         return values.to(torch.float32).contiguous().numpy(), np.empty((0, 0)), 0.0
     raw = values.to(torch.float64).contiguous().numpy()
@@ -267,7 +274,9 @@ def _is_float32(values: Tensor) -> bool:
 def _residuals(raw: build.F64, z: build.F32) -> build.F64:
     """Return upper bounds of |raw - z| for each row."""
     difference = raw - z
-    result: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference)) * (1.0 + raw.shape[1] * 2.0**-50)
+    result: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference)) * (
+        1.0 + raw.shape[1] * 2.0**-50
+    )
     return result
 
 
@@ -284,12 +293,15 @@ def _on_lattice(a: build.F32, b: build.F32) -> bool:
 
 
 def _fits(a: build.F32, b: build.F32) -> bool:
+    """Tell whether the finest step that keeps keys exact divides all values."""
     spread = float(max(a.max(), b.max())) - float(min(a.min(), b.min()))
     if spread == 0.0:
         return True
-    # the finest step with d (spread / step)^2 < 2^24
+    # d (spread / step)^2 < 2^24
     step = 2.0 ** np.ceil(np.log2(spread / (4095.0 / np.sqrt(a.shape[1]))))
     if not 2.0**-50 <= step <= 2.0**50:
         return False
     blocks = (values[i : i + _BLOCK] for values in (a, b) for i in range(0, len(values), _BLOCK))
-    return all(bool((np.rint(block / np.float32(step)) == block / np.float32(step)).all()) for block in blocks)
+    return all(
+        bool((np.rint(block / np.float32(step)) == block / np.float32(step)).all()) for block in blocks
+    )

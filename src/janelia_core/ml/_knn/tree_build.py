@@ -4,7 +4,7 @@ All release the GIL and none starts a thread: subtrees are disjoint, so the call
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
 from numba import njit
@@ -53,8 +53,8 @@ class Tree(NamedTuple):
 
 def kernel(function: Kernel) -> Kernel:
     """Compile without the GIL, cache on disk, strict IEEE arithmetic."""
-    compiled: Kernel = njit(nogil=True, cache=True, error_model="numpy")(function)
-    return compiled
+    compiled: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
+    return cast(Kernel, compiled)
 
 
 @kernel
@@ -70,7 +70,7 @@ def _pivot(rows: F32, lo: int, hi: int, nth: int, d: int, axis: int, sample: F32
             sample[t] = sample[t - 1]
             t -= 1
         sample[t] = value
-    return sample[int((nth - lo) * size / count)]
+    return float(sample[int((nth - lo) * size / count)])
 
 
 @kernel
@@ -131,7 +131,7 @@ def split(tree: Tree, node: int, first: int, span: int, n: int, d: int, sample: 
 
 
 @kernel
-def _front(ids: I32, lo: int, hi: int, nth: int) -> None:
+def _front(ids: I32 | I64, lo: int, hi: int, nth: int) -> None:
     """Partition ids lo .. hi (inclusive, all different) so that the lowest come before position nth."""
     while hi > lo:
         pivot = ids[(lo + hi) // 2]

@@ -52,8 +52,22 @@ def order_by_leaf(leaves: I32, n_leaves: int, order: I64) -> None:
 
 @kernel
 def _scan(
-    z: F32, ids: I32, leaf: int, mask: int, packet: F32, d: int, by_id: bool, w: int, chunks: int,
-    lists: I64, key_limits: F32, limit_bits: I32, id_limits: I32, keys: F32, bits: I32, fresh: I64,
+    z: F32,
+    ids: I32,
+    leaf: int,
+    mask: int,
+    packet: F32,
+    d: int,
+    by_id: bool,
+    w: int,
+    chunks: int,
+    lists: I64,
+    key_limits: F32,
+    limit_bits: I32,
+    id_limits: I32,
+    keys: F32,
+    bits: I32,
+    fresh: I64,
 ) -> None:
     """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
     while mask != 0:
@@ -118,8 +132,22 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
                 continue
             for leaf in range(first[node], first[node] + span):
                 _scan(
-                    z, ids, leaf, mask, packet, d, by_id, w, chunks,
-                    lists, key_limits, limit_bits, id_limits, keys, bits, fresh,
+                    z,
+                    ids,
+                    leaf,
+                    mask,
+                    packet,
+                    d,
+                    by_id,
+                    w,
+                    chunks,
+                    lists,
+                    key_limits,
+                    limit_bits,
+                    id_limits,
+                    keys,
+                    bits,
+                    fresh,
                 )
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
                     mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
@@ -175,8 +203,18 @@ def verify(tree: Tree, best: I64, x: F32, by_id: bool, distances: F64, indices: 
 
 @kernel
 def answer(
-    tree: Tree, x: F32, rows: I64, by_id: bool, w: int, live: int, relative: float, absolute: float, upward: float,
-    distances: F64, indices: I64, certified: B8,
+    tree: Tree,
+    x: F32,
+    rows: I64,
+    by_id: bool,
+    w: int,
+    live: int,
+    relative: float,
+    absolute: float,
+    upward: float,
+    distances: F64,
+    indices: I64,
+    certified: B8,
 ) -> int:
     """Search, verify and certify rows of x (n_smps, d) in one call, and return how many are not certified.
 

@@ -14,7 +14,9 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic as _numba_intrinsic
+
+intrinsic: Any = _numba_intrinsic  # its stubs know only plain Python signatures
 
 #: Points of a leaf, and queries of a packet: the lanes of one vector operation.
 LEAF = 16
@@ -80,15 +82,25 @@ def _before(builder: Any, keys: Any, ids: Any, key_limit: Any, id_limit: Any, la
 
 @intrinsic
 def leaf_hits(
-    typingctx: Any, z: Any, start: Any, x: Any, lane: Any, d: Any, ids: Any, first: Any,
-    key_limit: Any, id_limit: Any, keys: Any,
+    typingctx: Any,
+    z: Any,
+    start: Any,
+    x: Any,
+    lane: Any,
+    d: Any,
+    ids: Any,
+    first: Any,
+    key_limit: Any,
+    id_limit: Any,
+    keys: Any,
 ) -> Any:
     """Write a leaf's keys against one query of the packet, and return the mask of those before the limit.
 
     z[start:] holds the leaf, LEAF values a coordinate; x holds the packet, PACKET values a coordinate.
     """
-    sig = types.int64(z, types.int64, x, types.int64, types.int64, ids, types.int64,
-                      types.float32, types.int32, keys)
+    sig = types.int64(
+        z, types.int64, x, types.int64, types.int64, ids, types.int64, types.float32, types.int32, keys
+    )
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         z, start, x, lane, d, ids, first, key_limit, id_limit, keys = args
@@ -141,11 +153,11 @@ def box_hits(
             return larger(larger(builder.fsub(lo, value), builder.fsub(value, hi)), zero)
 
         total = _sum_over_coordinates(builder, d, PACKET, gap)
-        limits = [
+        key_limit, id_limit = [
             _load(builder, _address(context, builder, sig.args[i], args[i], ir.Constant(_I64, 0)), e, PACKET)
             for i, e in ((5, _F32), (6, _I32))
         ]
-        return _before(builder, total, _splat(builder, lowest_id, PACKET), *limits, PACKET)
+        return _before(builder, total, _splat(builder, lowest_id, PACKET), key_limit, id_limit, PACKET)
 
     return sig, codegen
 
@@ -172,7 +184,9 @@ def merge(typingctx: Any, entries: Any, start: Any, chunks: Any, fresh: Any, cou
 
         def one_chunk(c: Any, unused: Any) -> Any:
             offset = builder.add(start, builder.mul(c, ir.Constant(_I64, CHUNK)))
-            slots = builder.bitcast(_address(context, builder, sig.args[0], entries, offset), chunk_type.as_pointer())
+            slots = builder.bitcast(
+                _address(context, builder, sig.args[0], entries, offset), chunk_type.as_pointer()
+            )
 
             def one_entry(i: Any, old: Any) -> Any:
                 place = builder.bitcast(_address(context, builder, sig.args[3], fresh, i), f64.as_pointer())
