@@ -95,7 +95,7 @@ def check_answer(screen: TreeScreen, x: Tensor, expected: list[list[int]], order
     for t, row in enumerate(order.tolist()):
         if out.certified[row]:
             assert set(out.indices[row].tolist()) == set(expected[t])  # their order is for settle to prove
-    assert not screen.exact_keys or out.certified.all() and out.indices[order].tolist() == expected
+    assert not screen.exact_keys or (out.certified.all() and out.indices[order].tolist() == expected)
 
 
 def gaussian(n: int, m: int, d: int, seed: int = 0) -> Problem:

@@ -84,17 +84,17 @@ class TreeScreen:
 
     Exactness:
         Let z = fl32(u) for rows and centres, r_x = |u_x - z_x| and r_c = max |u_c - z_c|, measured in
-        float64. The key is K = sum_q fl(fl(z_x - z_c)^2), float32, added in order. Each of the d terms carries
-        two roundings of the difference (it is squared), one of the square and at most d - 1 of the sum, d + 2 in
-        all, so
+        float64. The key is K = sum_q fl(fl(z_x - z_c)^2), float32, added in order. Each of the d terms
+        carries two roundings of the difference (it is squared), one of the square and at most d - 1 of the
+        sum, d + 2 in all, so
 
             K <= (1 + u)^(d + 2) D_z + a,   u = 2^-24, a = (d + 2) 2^-125,
 
-        where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not. A
-        list holds the w lowest keys. T is the last of them: a point that is not listed was cut when its key was
-        not below the limit of that time, or lies in a box that was; and a limit never rises. A box's key never
-        exceeds that of a point inside (tree_simd: the same rounded operations, each monotone), so in both cases
-        K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
+        where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not.
+        A list holds the w lowest keys. T is the last of them: a point that is not listed was cut when its
+        key was not below the limit of that time, or lies in a box that was; and a limit never rises. A box's
+        key never exceeds that of a point inside (tree_simd: the same rounded operations, each monotone), so
+        in both cases K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
 
             D >= max(0, sqrt((T - a) (1 - (d + 2) u)) - r_x - r_c)^2,
 
@@ -102,15 +102,15 @@ class TreeScreen:
         once more with a longer list.
 
         If all values are multiples of one power of two g, and d (range / g)^2 < 2^24, every float32 operation
-        above is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are entered
-        if they hold a lower position, so that the list is the answer and excludes everything: +inf.
+        above is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are
+        entered if they hold a lower position, so that the list is the answer and excludes everything: +inf.
 
         Of centres that are identical, only the k of lowest position can be answered; where they are many, the
         others are dropped from the tree when it is built.
 
     Memory:
-        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes, 8 bytes a row for the
-        order (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
+        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes, 8 bytes a row for
+        the order (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
     """
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, n_threads: int = 1) -> None:

@@ -1,6 +1,7 @@
-"""Numba kernels that build the tree: balanced median splits in place, leaves transposed in place, copies thinned.
+"""Numba kernels that build the tree: median splits in place, leaves transposed in place, copies thinned.
 
-All release the GIL and none starts a thread: subtrees are disjoint, so the caller's threads build them at once.
+All release the GIL and none starts a thread: subtrees are disjoint, so the caller's threads build them at
+once.
 """
 
 from collections.abc import Callable
@@ -27,8 +28,8 @@ SAMPLE = 63
 class Tree(NamedTuple):
     """A balanced box tree over centres, nodes in preorder: the left child of node i is i + 1.
 
-    A node of m leaves has (m + 1) // 2 of them in its left child; so the right child is i + 2 * ((m + 1) // 2).
-    Every leaf but the last is full.
+    A node of m leaves has (m + 1) // 2 of them in its left child; so the right child is
+    i + 2 * ((m + 1) // 2). Every leaf but the last is full.
 
     Attributes:
         z: (n_leaves * d * LEAF,) coordinates: leaf by leaf, coordinate by coordinate; NaN in unused lanes.
@@ -36,7 +37,8 @@ class Tree(NamedTuple):
         boxes: (n_nodes * d * 2,) lo, hi of each coordinate.
         first: (n_nodes,) first leaf of a node.
         span: (n_nodes,) number of leaves below an inner node; number of leaves to scan where `axis` is -1.
-        axis: (n_nodes,) coordinate in which an inner node was split; -1 for a leaf or a pile of identical points.
+        axis: (n_nodes,) coordinate in which an inner node was split; -1 for a leaf or a pile of identical
+            points.
         at: (n_nodes,) where an inner node was split.
         lowest: (n_nodes,) lowest id below a node.
     """
@@ -59,7 +61,7 @@ def kernel(function: Kernel) -> Kernel:
 
 @kernel
 def _pivot(rows: F32, lo: int, hi: int, nth: int, d: int, axis: int, sample: F32) -> float:
-    """Guess the nth value of rows lo .. hi from a small sorted sample, one at a scattered place of each stratum."""
+    """Guess the nth value of rows lo .. hi from a small sorted sample, one value a stratum."""
     count = hi - lo + 1
     size = 5 if count < 256 else (15 if count < 8192 else SAMPLE)
     for s in range(size):
@@ -155,10 +157,10 @@ def _front(ids: I32 | I64, lo: int, hi: int, nth: int) -> None:
 
 @kernel
 def _identical(raw: F64, a: int, b: int) -> bool:
-    """Tell whether two centres with equal float32 coordinates are equal; raw is empty if those are the values."""
+    """Tell whether centres with equal float32 coordinates are equal; raw is empty if those are the values."""
     if raw.shape[0] == 0:
         return True
-    for q in range(raw.shape[1]):
+    for q in range(raw.shape[1]):  # noqa: SIM110 - Numba knows no all()
         if raw[a, q] != raw[b, q]:
             return False
     return True
@@ -220,7 +222,7 @@ def _covers(boxes: F32, node: int, pile: int, d: int) -> bool:
 @kernel
 def _is_point(boxes: F32, node: int, d: int) -> bool:
     """Tell whether a box is a single point."""
-    for q in range(d):
+    for q in range(d):  # noqa: SIM110
         if boxes[(node * d + q) * 2] != boxes[(node * d + q) * 2 + 1]:
             return False
     return True
@@ -228,7 +230,7 @@ def _is_point(boxes: F32, node: int, d: int) -> bool:
 
 @kernel
 def _copies(tree: Tree, pile: int, n: int, d: int, raw: F64, found: I64, stack: I64) -> int:
-    """Write the positions of all scanned copies of a pile's point; 0 if a pile before this one has the same."""
+    """Write the positions of scanned copies of a pile's point; 0 if a pile before has the same point."""
     z, ids, boxes, axis, span = tree.z, tree.ids, tree.boxes, tree.axis, tree.span
     point = tree.first[pile] * LEAF
     stack[0], top, count = 0, 1, 0
@@ -259,8 +261,8 @@ def _copies(tree: Tree, pile: int, n: int, d: int, raw: F64, found: I64, stack: 
 def thin(tree: Tree, n: int, d: int, keep: int, raw: F64) -> None:
     """Drop copies that cannot be answered: those with `keep` identical centres of lower id.
 
-    Starts from the leaves that are one point; a point with many copies has one, whatever the splits did. A few
-    spare copies of a point without such a leaf only cost time.
+    Starts from the leaves that are one point, which a point with many copies nearly always has. Spare copies
+    of a point without such a leaf cost time and may cost a certificate, never an answer.
     """
     z, boxes, axis = tree.z, tree.boxes, tree.axis
     stack = np.empty(STACK, np.int64)

@@ -8,8 +8,8 @@ import numpy as np
 from janelia_core.ml._knn.tree_build import B8, F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
 from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_hits, lowest_bit, merge
 
-# A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal numbers,
-# as float64 too, whether or not the thread flushes subnormals.
+# A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal
+# numbers, as float64 too, whether or not the thread flushes subnormals.
 BIAS = 1 << 20
 EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
@@ -97,7 +97,8 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
     """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
 
     PACKET adjacent rows share a walk; each has its own limit, the w-th entry so far. Without by_id, id is the
-    position in the tree, and what ties with the limit may be cut; with it, order is by (key, position among centres).
+    position in the tree, and what ties with the limit may be cut; with it, order is by (key, position among
+    centres).
     """
     z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
@@ -169,10 +170,10 @@ def unpack(ids: I32, best: I64, by_id: bool, indices: I64) -> None:
 
 @kernel
 def verify(tree: Tree, best: I64, x: F32, by_id: bool, distances: F64, indices: I64) -> None:
-    """Write float64 distances and positions of listed entries, sorted by (distance, position); inf, -1 when empty.
+    """Write float64 distances and positions of listed entries, by (distance, position); inf, -1 if empty.
 
-    For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just left
-    them in cache. Entries by id have exact keys: those are the distances.
+    For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just
+    left them in cache. Entries by id have exact keys: those are the distances.
     """
     z, ids = tree.z, tree.ids
     (r, w), d = best.shape, x.shape[1]
@@ -218,9 +219,9 @@ def answer(
 ) -> int:
     """Search, verify and certify rows of x (n_smps, d) in one call, and return how many are not certified.
 
-    Writes each row of distances, indices (n_smps, k) and certified (n_smps,). The same stages as query, verify and
-    the certificate, without the passes over memory between them; x are the stored values. D is at most `upward`
-    times its float64 evaluation, and at least (key - absolute) * relative.
+    Writes each row of distances, indices (n_smps, k) and certified (n_smps,). The same stages as query,
+    verify and the certificate, without the passes over memory between them; x are the stored values. D is at
+    most `upward` times its float64 evaluation, and at least (key - absolute) * relative.
     """
     r, d, k = rows.shape[0], x.shape[1], indices.shape[1]
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)

@@ -80,7 +80,7 @@ def _before(builder: Any, keys: Any, ids: Any, key_limit: Any, id_limit: Any, la
     return builder.zext(mask, _I64)
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def leaf_hits(
     typingctx: Any,
     z: Any,
@@ -125,7 +125,7 @@ def leaf_hits(
     return sig, codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def box_hits(
     typingctx: Any, boxes: Any, start: Any, lowest_id: Any, x: Any, d: Any, key_limits: Any, id_limits: Any
 ) -> Any:
@@ -136,7 +136,7 @@ def box_hits(
     sig = types.int64(boxes, types.int64, types.int32, x, types.int64, key_limits, id_limits)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        boxes, start, lowest_id, x, d, key_limits, id_limits = args
+        boxes, start, lowest_id, x, d = args[:5]
         box = _address(context, builder, sig.args[0], boxes, start)
         packet = _address(context, builder, sig.args[3], x, ir.Constant(_I64, 0))
         zero = ir.Constant(ir.VectorType(_F32, PACKET), [0.0] * PACKET)
@@ -162,13 +162,13 @@ def box_hits(
     return sig, codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def merge(typingctx: Any, entries: Any, start: Any, chunks: Any, fresh: Any, count: Any) -> Any:
-    """Merge fresh[:count] into the ascending list entries[start : start + CHUNK * chunks], dropping the largest.
+    """Merge fresh[:count] into the ascending list entries[start : start + CHUNK * chunks], largest dropped.
 
-    Without a branch: new[s] = min(old[s], max(old[s - 1], entry)), CHUNK slots held in registers at a time; what
-    they drop is left in `fresh` for the next slots. Entries are int64 whose bits, read as float64, are positive,
-    normal and finite, and so in the same order: CPUs have a vector minimum for those.
+    Without a branch: new[s] = min(old[s], max(old[s - 1], entry)), CHUNK slots held in registers at a time;
+    what they drop is left in `fresh` for the next slots. Entries are int64 whose bits, read as float64, are
+    positive, normal and finite, and so in the same order: CPUs have a vector minimum for those.
     """
     sig = types.void(entries, types.int64, types.int64, fresh, types.int64)
     f64 = ir.DoubleType()
@@ -205,7 +205,7 @@ def merge(typingctx: Any, entries: Any, start: Any, chunks: Any, fresh: Any, cou
     return sig, codegen
 
 
-@intrinsic
+@intrinsic  # type: ignore[untyped-decorator]
 def lowest_bit(typingctx: Any, mask: Any) -> Any:
     """Return the position of the lowest set bit of a mask that is not 0."""
 
