@@ -1,0 +1,307 @@
+"""The tree screen: a balanced box tree over the centres, walked by packets of neighbouring rows.
+
+Where d is small, or the data clustered, most centres are far from most rows, and a box around sixteen of
+them says so at once. Rows are taken in the order of the tree's leaves, so that neighbours in memory are
+neighbours in space and share a walk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from janelia_core.ml._knn import tree_build as build
+from janelia_core.ml._knn import tree_kernels as kernels
+from janelia_core.ml._knn.tree_simd import LEAF
+
+UNIT = 2.0**-24  # unit roundoff of float32
+_SLACK = 2  # places beyond k: one to hold the limit, one so that a single near-tie costs nothing
+_SUBTREES = 8  # handed to threads; the levels above them are split level by level
+_BLOCK = 1 << 16
+_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
+
+
+class Candidates(NamedTuple):
+    """What a screen leaves for a block of r rows; see the contract.
+
+    Attributes:
+        indices: (r, w) int64 positions among the centres, -1 in empty slots.
+        excluded: (r,) float64 lower bound of the true squared distance of every centre that is not listed and
+            could be answered (spare copies of listed centres, of higher position, could not).
+    """
+
+    indices: Tensor
+    excluded: Tensor
+
+
+class Verified(NamedTuple):
+    """Candidates with their distances.
+
+    Attributes:
+        distances: (r, w) float64 sums of squared differences in float64, ascending, inf in empty slots.
+        indices: (r, w) int64 positions among the centres; equal distances by position.
+        excluded: (r,) as for Candidates.
+    """
+
+    distances: Tensor
+    indices: Tensor
+    excluded: Tensor
+
+
+class Answers(NamedTuple):
+    """Where TreeScreen.answer writes, one row a row of x.
+
+    Attributes:
+        distances: (n_smps, k) float64.
+        indices: (n_smps, k) int64.
+        certified: (n_smps,) bool.
+    """
+
+    distances: build.F64
+    indices: build.I64
+    certified: build.B8
+
+
+class TreeScreen:
+    """Shortlists by a box tree; built once, then called for blocks of rows from any number of threads.
+
+    Args:
+        ctrs: (n_ctrs, d) finite centres, any real dtype, CPU, d >= 1. Values of at most 2^55 in size.
+        k: neighbours wanted, 1 <= k <= n_ctrs.
+        x: (n_smps, d) the rows that will be asked for: gives `row_order`, lets lattice data be recognised.
+        n_threads: threads used while building.
+
+    Attributes:
+        row_order: (n_smps,) int64, the order in which rows are best asked for; None without x.
+        exact_keys: the float32 keys are the distances, and ties are broken here.
+        stored: the float32 coordinates are the stored values of ctrs and x.
+
+    Exactness:
+        Let z = fl32(u) for rows and centres, r_x = |u_x - z_x| and r_c = max |u_c - z_c|, measured in
+        float64. The key is K = sum_q fl(fl(z_x - z_c)^2), float32, added in order. Each of the d terms
+        carries two roundings of the difference (it is squared), one of the square and at most d - 1 of the
+        sum, d + 2 in all, so
+
+            K <= (1 + u)^(d + 2) D_z + a,   u = 2^-24, a = (d + 2) 2^-125,
+
+        where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not.
+        A list holds the w lowest keys. T is the last of them: a point that is not listed was cut when its
+        key was not below the limit of that time, or lies in a box that was; and a limit never rises. A box's
+        key never exceeds that of a point inside (tree_simd: the same rounded operations, each monotone), so
+        in both cases K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
+
+            D >= max(0, sqrt((T - a) (1 - (d + 2) u)) - r_x - r_c)^2,
+
+        which is `excluded`, a few float64 roundings further out. Rows whose k-th key is not below that try
+        once more with a longer list.
+
+        If all values are multiples of one power of two g, and d (range / g)^2 < 2^24, every float32 operation
+        above is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are
+        entered if they hold a lower position, so that the list is the answer and excludes everything: +inf.
+
+        Of centres that are identical, only the k of lowest position can be answered; where they are many, the
+        others are dropped from the tree when it is built.
+
+    Memory:
+        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes, 8 bytes a row for
+        the order (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
+    """
+
+    def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, n_threads: int = 1) -> None:
+        self.k, (self.n_ctrs, self.d) = k, ctrs.shape
+        z, raw, self._residual = _as_float32(ctrs)
+        exact_x = x is None or x.dtype in _NARROW or _is_float32(x)
+        self.stored = raw.shape[0] == 0 and exact_x
+        self.exact_keys = self.stored and x is not None and _on_lattice(z, _as_float32(x)[0])
+        with ThreadPoolExecutor(n_threads) as pool:
+            self._build(z, raw, pool.map if n_threads > 1 and self.n_ctrs >= _BLOCK // 4 else map)
+            self.row_order = (
+                None if x is None else self._order(x, x is ctrs, pool.map if n_threads > 1 else map)
+            )
+
+    def candidates(self, x_rows: Tensor) -> Candidates:
+        """Shortlist the centres for x_rows (r, d), rows of x."""
+        best, excluded = self._search(x_rows)
+        indices = np.empty(best.shape, np.int64)
+        kernels.unpack(self._tree.ids, best, self.exact_keys, indices)
+        return Candidates(torch.from_numpy(indices), torch.from_numpy(excluded))
+
+    def verified(self, x_rows: Tensor) -> Verified:
+        """Shortlist the centres for x_rows (r, d) and verify them at once; only where `stored` is true."""
+        if not self.stored:
+            raise ValueError(
+                "TreeScreen.verified needs values that float32 holds; use candidates() and verify them"
+            )
+        best, excluded = self._search(x_rows)
+        distances, indices = np.empty(best.shape, np.float64), np.empty(best.shape, np.int64)
+        kernels.verify(self._tree, best, _as_float32(x_rows)[0], self.exact_keys, distances, indices)
+        return Verified(torch.from_numpy(distances), torch.from_numpy(indices), torch.from_numpy(excluded))
+
+    def answer(self, x: build.F32, rows: build.I64, out: Answers) -> int:
+        """Search, verify and certify rows (r,) of x (n_smps, d), the stored float32 values, into `out`.
+
+        The quick way of `verified` for the bulk of the rows. Returns how many were not certified: their
+        distances and indices are a first guess, and a longer list or another screen must follow.
+        """
+        relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
+        upward = 1.0 + (self.d + 4) * 2.0**-52
+        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        failed: int = kernels.answer(
+            self._tree, x, rows, self.exact_keys, w, self._live, relative, self._absolute, upward, *out
+        )
+        return failed
+
+    def _search(self, x_rows: Tensor) -> tuple[build.I64, build.F64]:
+        """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
+        z, raw, _ = _as_float32(x_rows)
+        radius = self._residual + (_residuals(raw, z) if len(raw) else np.zeros(len(z)))
+        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        best = np.empty((len(z), w), np.int64)
+        kernels.query(self._tree, z, self.exact_keys, best)
+        excluded = self._excluded(best, radius)
+        doubtful = np.flatnonzero(self._upper(best, radius) >= excluded)
+        longer = min(4 * w + 16, self._live)
+        if len(doubtful) == 0 or longer == w:
+            return best, excluded
+        again = np.empty((len(doubtful), longer), np.int64)
+        kernels.query(self._tree, np.ascontiguousarray(z[doubtful]), False, again)
+        excluded[doubtful] = self._excluded(again, radius[doubtful])
+        wide = np.full((len(z), longer), kernels.EMPTY, np.int64)
+        wide[:, :w] = best
+        wide[doubtful] = again
+        return wide, excluded
+
+    def _excluded(self, best: build.I64, radius: build.F64) -> build.F64:
+        """Return the lower bound of the class docstring for each list."""
+        complete = (best != kernels.EMPTY).sum(axis=1) == self._live if best.shape[1] == self._live else False
+        if self.exact_keys:
+            return np.full(len(best), np.inf)
+        key = _keys(best[:, -1])
+        root = np.sqrt(np.maximum(0.0, (key - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
+        bound = np.maximum(0.0, root * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50)) ** 2 * (1.0 - 2.0**-50)
+        overflow = best[:, -1] == kernels.EMPTY
+        result: build.F64 = np.where(complete, np.inf, np.where(overflow, -np.inf, bound))
+        return result
+
+    def _upper(self, best: build.I64, radius: build.F64) -> build.F64:
+        """Return an upper bound of the true D of the k-th key (if not exact)."""
+        key = _keys(best[:, self.k - 1]) if best.shape[1] >= self.k else np.full(len(best), -np.inf)
+        root = np.sqrt(np.maximum(0.0, (key + self._absolute) * (1.0 + 2.0 * (self.d + 2) * UNIT))) + radius
+        result: build.F64 = np.where(key < np.inf, root * root * (1.0 + 2.0**-50), -np.inf)
+        return result
+
+    @property
+    def _absolute(self) -> float:
+        """Return a bound of what underflows in a key."""
+        return (self.d + 2) * 2.0**-125
+
+    def _build(self, z: build.F32, raw: build.F64, each: Callable[..., Iterable[Any]]) -> None:
+        """Build the tree: the top levels one by one, then the subtrees below them."""
+        n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
+        self._tree = tree = _allocate(n, d, n_leaves)
+        tree.z[: n * d] = z.reshape(-1)
+        tree.ids[:n] = np.arange(n, dtype=np.int32)
+        level = [(0, 0, n_leaves)]
+        while len(level) < _SUBTREES <= n_leaves:
+            split = list(each(lambda part: _split(tree, part, n, d), level))
+            if not all(split):
+                break  # a pile of identical points on top: whoever splits what is left splits it again
+            level = [child for children in split for child in children]
+        list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], n, d, self.k, raw), level))
+        build.thin(tree, n, d, self.k, raw)
+        self._live = build.note_lowest(tree, n, d)
+
+    def _order(self, x: Tensor, is_ctrs: bool, each: Callable[..., Iterable[Any]]) -> Tensor:
+        """Return the rows in the order of the leaves in whose cells they lie."""
+        if is_ctrs:
+            return torch.from_numpy(self._tree.ids[: self.n_ctrs].astype(np.int64))
+        leaves, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
+
+        def route(start: int) -> None:
+            rows = _as_float32(x[start : start + _BLOCK])[0]
+            kernels.route(self._tree, rows, leaves[start : start + _BLOCK])
+
+        list(each(route, range(0, len(x), _BLOCK)))
+        kernels.order_by_leaf(leaves, len(self._tree.ids) // LEAF, order)
+        return torch.from_numpy(order)
+
+
+def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
+    """Return an empty tree. Nodes below a pile of identical points are never built: axis -2."""
+    n_nodes = 2 * n_leaves - 1
+    return build.Tree(
+        z=np.empty(n_leaves * LEAF * d, np.float32),
+        ids=np.full(n_leaves * LEAF, build.NO_ID, np.int32),
+        boxes=np.empty(n_nodes * d * 2, np.float32),
+        first=np.empty(n_nodes, np.int32),
+        span=np.empty(n_nodes, np.int32),
+        axis=np.full(n_nodes, -2, np.int32),
+        at=np.empty(n_nodes, np.float32),
+        lowest=np.empty(n_nodes, np.int32),
+    )
+
+
+def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list[tuple[int, int, int]]:
+    """Split a node of the top levels and return its children, none if it is a leaf or a pile."""
+    node, first, span = part
+    if not build.split(tree, node, first, span, n, d, np.empty(build.SAMPLE, np.float32)):
+        return []
+    left = (span + 1) // 2
+    return [(node + 1, first, left), (node + 2 * left, first + left, span - left)]
+
+
+def _as_float32(values: Tensor) -> tuple[build.F32, build.F64, float]:
+    """Return float32 coordinates, the float64 ones if they differ (else none), the largest residual norm."""
+    if values.dtype in _NARROW:
+        return values.to(torch.float32).contiguous().numpy(), np.empty((0, 0)), 0.0
+    raw = values.to(torch.float64).contiguous().numpy()
+    z = raw.astype(np.float32)
+    residual = float(_residuals(raw, z).max(initial=0.0))
+    return (z, np.empty((0, 0)), 0.0) if residual == 0.0 else (z, raw, residual)
+
+
+def _is_float32(values: Tensor) -> bool:
+    """Tell whether float32 holds all values."""
+    return len(_as_float32(values)[1]) == 0
+
+
+def _residuals(raw: build.F64, z: build.F32) -> build.F64:
+    """Return upper bounds of |raw - z| for each row."""
+    difference = raw - z
+    result: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference)) * (
+        1.0 + raw.shape[1] * 2.0**-50
+    )
+    return result
+
+
+def _keys(entries: build.I64) -> NDArray[np.float64]:
+    """Return the float32 keys of list entries."""
+    bits: NDArray[np.int32] = ((entries >> 32) - kernels.BIAS).astype(np.int32)
+    return bits.view(np.float32).astype(np.float64)
+
+
+def _on_lattice(a: build.F32, b: build.F32) -> bool:
+    """Tell whether all values are multiples of a power of two so coarse that float32 keys are exact."""
+    sample = (a[:64], b[:64])
+    return _fits(*sample) and _fits(a, b)
+
+
+def _fits(a: build.F32, b: build.F32) -> bool:
+    """Tell whether the finest step that keeps keys exact divides all values."""
+    spread = float(max(a.max(), b.max())) - float(min(a.min(), b.min()))
+    if spread == 0.0:
+        return True
+    # d (spread / step)^2 < 2^24
+    step = 2.0 ** np.ceil(np.log2(spread / (4095.0 / np.sqrt(a.shape[1]))))
+    if not 2.0**-50 <= step <= 2.0**50:
+        return False
+    blocks = (values[i : i + _BLOCK] for values in (a, b) for i in range(0, len(values), _BLOCK))
+    return all(
+        bool((np.rint(block / np.float32(step)) == block / np.float32(step)).all()) for block in blocks
+    )

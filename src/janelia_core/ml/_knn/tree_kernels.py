@@ -1,0 +1,248 @@
+"""Numba kernels that search the tree: order rows, query packets of rows, verify what they found.
+
+All release the GIL, none starts a thread, and none writes to the tree.
+"""
+
+import numpy as np
+
+from janelia_core.ml._knn.tree_build import B8, F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
+from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_hits, lowest_bit, merge
+
+# A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal
+# numbers, as float64 too, whether or not the thread flushes subnormals.
+BIAS = 1 << 20
+EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
+_BATCH = 8  # rows routed together, so that their chains of loads overlap
+
+
+@kernel
+def route(tree: Tree, x: F32, leaves: I32) -> None:
+    """Write the leaf in whose cell each row of x (r, d) lies."""
+    first, span, axis, at = tree.first, tree.span, tree.axis, tree.at
+    nodes = np.empty(_BATCH, np.int64)
+    for row in range(0, x.shape[0], _BATCH):
+        used = min(_BATCH, x.shape[0] - row)
+        nodes[:] = 0
+        moving = True
+        while moving:
+            moving = False
+            for t in range(used):
+                node = nodes[t]
+                if axis[node] >= 0:
+                    moving = True
+                    right = np.int64(x[row + t, axis[node]] >= at[node])
+                    nodes[t] = node + 1 + right * (2 * ((span[node] + 1) // 2) - 1)
+        for t in range(used):
+            leaves[row + t] = first[nodes[t]]
+
+
+@kernel
+def order_by_leaf(leaves: I32, n_leaves: int, order: I64) -> None:
+    """Counting sort: write the rows in the order of their leaves."""
+    start = np.zeros(n_leaves + 1, np.int64)
+    for row in range(leaves.shape[0]):
+        start[leaves[row] + 1] += 1
+    for leaf in range(n_leaves):
+        start[leaf + 1] += start[leaf]
+    for row in range(leaves.shape[0]):
+        leaf = leaves[row]
+        order[start[leaf]] = row
+        start[leaf] += 1
+
+
+@kernel
+def _scan(
+    z: F32,
+    ids: I32,
+    leaf: int,
+    mask: int,
+    packet: F32,
+    d: int,
+    by_id: bool,
+    w: int,
+    chunks: int,
+    lists: I64,
+    key_limits: F32,
+    limit_bits: I32,
+    id_limits: I32,
+    keys: F32,
+    bits: I32,
+    fresh: I64,
+) -> None:
+    """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
+    while mask != 0:
+        lane = lowest_bit(mask)
+        mask &= mask - 1
+        hits = leaf_hits(
+            z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys
+        )
+        if hits == 0:
+            continue
+        count = 0
+        while hits != 0:
+            t = lowest_bit(hits)
+            hits &= hits - 1
+            position = leaf * LEAF + t
+            fresh[count] = ((np.int64(bits[t]) + BIAS) << 32) | (ids[position] if by_id else position)
+            count += 1
+        merge(lists, lane * chunks * CHUNK, chunks, fresh, count)
+        last = lists[lane * chunks * CHUNK + w - 1]
+        limit_bits[lane] = (last >> 32) - BIAS
+        if by_id:
+            id_limits[lane] = last & NO_ID
+
+
+@kernel
+def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
+    """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
+
+    PACKET adjacent rows share a walk; each has its own limit, the w-th entry so far. Without by_id, id is the
+    position in the tree, and what ties with the limit may be cut; with it, order is by (key, position among
+    centres).
+    """
+    z, ids, boxes, first, spans, axes, at, lowest = tree
+    (r, w), d = best.shape, x.shape[1]
+    chunks = (w + CHUNK - 1) // CHUNK
+    lists, fresh = np.empty(PACKET * chunks * CHUNK, np.int64), np.empty(LEAF, np.int64)
+    packet, keys = np.empty(d * PACKET, np.float32), np.empty(LEAF, np.float32)
+    key_limits, id_limits = np.empty(PACKET, np.float32), np.full(PACKET, -1, np.int32)
+    bits, limit_bits = keys.view(np.int32), key_limits.view(np.int32)
+    stack = np.empty(STACK, np.int64)
+    for row in range(0, r, PACKET):
+        used = min(PACKET, r - row)
+        lists[:] = EMPTY
+        for lane in range(PACKET):
+            key_limits[lane] = np.inf if lane < used else -1.0
+            id_limits[lane] = NO_ID if by_id else -1
+            for q in range(d):
+                packet[q * PACKET + lane] = x[row + min(lane, used - 1), q]
+        stack[0], top = 0, 1
+        while top > 0:
+            top -= 1
+            node = stack[top]
+            mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
+            if mask == 0:
+                continue
+            axis, span = axes[node], spans[node]
+            if axis >= 0:
+                left, right = node + 1, node + 2 * ((span + 1) // 2)
+                ahead = packet[axis * PACKET + PACKET // 2] >= at[node]
+                stack[top] = left if ahead else right
+                stack[top + 1] = right if ahead else left
+                top += 2
+                continue
+            for leaf in range(first[node], first[node] + span):
+                _scan(
+                    z,
+                    ids,
+                    leaf,
+                    mask,
+                    packet,
+                    d,
+                    by_id,
+                    w,
+                    chunks,
+                    lists,
+                    key_limits,
+                    limit_bits,
+                    id_limits,
+                    keys,
+                    bits,
+                    fresh,
+                )
+                if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
+                    mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
+                    if mask == 0:
+                        break
+        for lane in range(used):
+            for slot in range(w):
+                best[row + lane, slot] = lists[lane * chunks * CHUNK + slot]
+
+
+@kernel
+def unpack(ids: I32, best: I64, by_id: bool, indices: I64) -> None:
+    """Write the positions among the centres of listed entries, -1 in empty slots."""
+    for row in range(best.shape[0]):
+        for slot in range(best.shape[1]):
+            entry = best[row, slot]
+            indices[row, slot] = -1 if entry == EMPTY else ((entry & NO_ID) if by_id else ids[entry & NO_ID])
+
+
+@kernel
+def verify(tree: Tree, best: I64, x: F32, by_id: bool, distances: F64, indices: I64) -> None:
+    """Write float64 distances and positions of listed entries, by (distance, position); inf, -1 if empty.
+
+    For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just
+    left them in cache. Entries by id have exact keys: those are the distances.
+    """
+    z, ids = tree.z, tree.ids
+    (r, w), d = best.shape, x.shape[1]
+    bits = np.empty(1, np.int32)
+    key = bits.view(np.float32)
+    for row in range(r):
+        for slot in range(w):
+            entry = best[row, slot]
+            total, j = np.inf, np.int64(-1)
+            if entry != EMPTY and by_id:
+                bits[0] = (entry >> 32) - BIAS
+                total, j = np.float64(key[0]), entry & NO_ID
+            elif entry != EMPTY:
+                position = entry & NO_ID
+                total, j = 0.0, np.int64(ids[position])
+                base = position // LEAF * d * LEAF + position % LEAF
+                for q in range(d):
+                    diff = np.float64(x[row, q]) - np.float64(z[base + q * LEAF])
+                    total += diff * diff
+            s = slot
+            while s > 0 and distances[row, s - 1] >= total:
+                if distances[row, s - 1] == total and indices[row, s - 1] < j:
+                    break
+                distances[row, s], indices[row, s] = distances[row, s - 1], indices[row, s - 1]
+                s -= 1
+            distances[row, s], indices[row, s] = total, j
+
+
+@kernel
+def answer(
+    tree: Tree,
+    x: F32,
+    rows: I64,
+    by_id: bool,
+    w: int,
+    live: int,
+    relative: float,
+    absolute: float,
+    upward: float,
+    distances: F64,
+    indices: I64,
+    certified: B8,
+) -> int:
+    """Search, verify and certify rows of x (n_smps, d) in one call, and return how many are not certified.
+
+    Writes each row of distances, indices (n_smps, k) and certified (n_smps,). The same stages as query,
+    verify and the certificate, without the passes over memory between them; x are the stored values. D is at
+    most `upward` times its float64 evaluation, and at least (key - absolute) * relative.
+    """
+    r, d, k = rows.shape[0], x.shape[1], indices.shape[1]
+    block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
+    d64, positions = np.empty((r, w), np.float64), np.empty((r, w), np.int64)
+    bits = np.empty(1, np.int32)
+    key = bits.view(np.float32)
+    for t in range(r):
+        for q in range(d):
+            block[t, q] = x[rows[t], q]
+    query(tree, block, by_id, best)
+    verify(tree, best, block, by_id, d64, positions)
+    failed = 0
+    for t in range(r):
+        row = rows[t]
+        bits[0] = (best[t, w - 1] >> 32) - BIAS
+        # by_id, the list is the answer; a list as long as the tree has points left excludes nothing
+        proven = best[t, w - 1] != EMPTY and (
+            by_id or w == live or d64[t, k - 1] * upward < (key[0] - absolute) * relative
+        )
+        certified[row] = proven
+        failed += not proven
+        for slot in range(k):
+            distances[row, slot], indices[row, slot] = d64[t, slot], positions[t, slot]
+    return failed

@@ -1,0 +1,263 @@
+"""The tree screen's certificate is never wrong, and where it certifies the answer is the definition's."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from janelia_core.ml._knn.screen_tree import Answers, TreeScreen
+
+Problem = tuple[Tensor, Tensor]
+
+
+def exact_distances(x: Tensor, ctrs: Tensor) -> np.ndarray:
+    """Squared distances of float or integer values as Python integers, in units of 2^-2200."""
+    scale = 1 << 1100
+
+    def integers(values: Tensor) -> np.ndarray:
+        ratios = [float(v).as_integer_ratio() for v in values.double().flatten()]
+        out = np.empty(len(ratios), object)
+        out[:] = [top * (scale // bottom) for top, bottom in ratios]
+        return out.reshape(values.shape)
+
+    a, b = integers(x), integers(ctrs)
+    return sum((a[:, None, q] - b[None, :, q]) ** 2 for q in range(a.shape[1]))
+
+
+def answer(distances: np.ndarray, k: int) -> list[list[int]]:
+    return [sorted(range(len(row)), key=lambda j, row=row: (row[j], j))[:k] for row in distances]
+
+
+def spare_copies(ctrs: Tensor, k: int) -> np.ndarray:
+    """Which centres have k identical ones of lower position, and so can never be answered."""
+    seen: dict[tuple[float, ...], int] = {}
+    spare = []
+    for row in ctrs.tolist():
+        seen[tuple(row)] = seen.get(tuple(row), 0) + 1
+        spare.append(seen[tuple(row)] > k)
+    return np.array(spare)
+
+
+def check(x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool = True) -> TreeScreen:
+    """Check every certificate against exact distances, and the answers of certified rows."""
+    screen = TreeScreen(ctrs, k, x if given_x else None, n_threads=2)
+    order = screen.row_order if screen.row_order is not None else torch.arange(len(x))
+    assert sorted(order.tolist()) == list(range(len(x)))
+    found = screen.candidates(x[order])
+    distances, spare = exact_distances(x[order], ctrs), spare_copies(ctrs, k)
+    expected, failed = answer(distances, k), 0
+    for i, listed in enumerate(found.indices.tolist()):
+        listed = [j for j in listed if j >= 0]
+        assert len(set(listed)) == len(listed), "a centre is listed twice"
+        mine = sorted(listed, key=lambda j, i=i: (distances[i, j], j))[:k]
+        excluded = float(found.excluded[i])
+        if excluded == np.inf:
+            assert mine == expected[i]
+            continue
+        numerator, denominator = excluded.as_integer_ratio()
+        limit = (numerator << 2200) // denominator  # floor: compares like the exact value with integers
+        unlisted = np.ones(len(ctrs), bool)
+        unlisted[listed] = False
+        unlisted &= ~spare
+        assert all(d >= limit for d in distances[i, unlisted]), "the certificate is wrong"
+        if len(mine) == k and distances[i, mine[-1]] < limit:
+            assert mine == expected[i]
+        else:
+            failed += 1
+    assert failed <= uncertified
+    if screen.stored:
+        verified = screen.verified(x[order])
+        assert torch.equal(verified.excluded, found.excluded)
+        assert torch.equal(verified.indices.sort(dim=1).values, found.indices.sort(dim=1).values)
+        d64 = ((x[order].double()[:, None] - ctrs.double()[verified.indices.clamp(min=0)]) ** 2).sum(-1)
+        torch.testing.assert_close(
+            verified.distances.masked_fill(verified.indices < 0, 0.0),
+            d64.masked_fill(verified.indices < 0, 0.0),
+            rtol=1e-14,
+            atol=0.0,
+        )
+        check_answer(screen, x, expected, order)
+        assert (verified.distances.diff(dim=1).nan_to_num(0.0) >= 0).all()
+    return screen
+
+
+def check_answer(screen: TreeScreen, x: Tensor, expected: list[list[int]], order: Tensor) -> None:
+    """Check that rows certified by the fused path hold exactly the k nearest."""
+    k = screen.k
+    out = Answers(np.full((len(x), k), np.nan), np.full((len(x), k), -9), np.zeros(len(x), bool))
+    failed = screen.answer(x.to(torch.float32).numpy(), order.numpy(), out)
+    assert failed == (~out.certified).sum()
+    for t, row in enumerate(order.tolist()):
+        if out.certified[row]:
+            assert set(out.indices[row].tolist()) == set(expected[t])  # their order is for settle to prove
+    assert not screen.exact_keys or (out.certified.all() and out.indices[order].tolist() == expected)
+
+
+def gaussian(n: int, m: int, d: int, seed: int = 0) -> Problem:
+    g = torch.Generator().manual_seed(seed)
+    return torch.randn(n, d, generator=g), torch.randn(m, d, generator=g)
+
+
+@pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 16])
+@pytest.mark.parametrize("k", [1, 10])
+def test_certifies_gaussian_rows_in_any_dimension(d: int, k: int) -> None:
+    check(*gaussian(40, 700, d), k)
+
+
+@pytest.mark.parametrize(("n_ctrs", "k"), [(1, 1), (5, 5), (16, 16), (17, 3), (33, 33), (40, 25), (300, 100)])
+def test_one_leaf_long_lists_and_all_centres(n_ctrs: int, k: int) -> None:
+    check(*gaussian(11, n_ctrs, 3), k)
+
+
+def test_blocks_of_any_size_and_several_threads_find_the_same() -> None:
+    x, ctrs = gaussian(1000, 20_000, 3)
+    screen = TreeScreen(ctrs, 7, x, n_threads=2)
+    whole = screen.verified(x)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda i: screen.verified(x[i : i + 37]), range(0, len(x), 37)))
+    assert torch.equal(whole.indices[:, :7], torch.cat([part.indices[:, :7] for part in parts]))
+    one = TreeScreen(ctrs, 7, None, n_threads=1).verified(x)
+    assert torch.equal(whole.indices[:, :7], one.indices[:, :7])
+    truth = ((x.double()[:, None] - ctrs.double()) ** 2).sum(-1).topk(7, largest=False).indices
+    assert torch.equal(whole.indices[:, :7], truth)
+
+
+def test_searching_the_centres_themselves() -> None:
+    _, ctrs = gaussian(1, 400, 3)
+    screen = check(ctrs, ctrs, 4)
+    assert torch.equal(screen.verified(ctrs).indices[:, 0], torch.arange(400))
+
+
+def degenerate() -> dict[str, Callable[[], Problem]]:
+    g = torch.Generator().manual_seed(3)
+
+    def column(values: Tensor, d: int, at: int) -> Tensor:
+        out = torch.full((len(values), d), 0.3)
+        out[:, at] = values
+        return out
+
+    ulp = torch.ones(500)
+    ulp += torch.randint(0, 40, (500,), generator=g) * 2.0**-23
+    t = torch.rand(900, 1, generator=g)
+    return {
+        "all equal": lambda: (torch.full((9, 4), 0.1), torch.full((3000, 4), 0.1)),
+        "all equal, asked from elsewhere": lambda: (
+            torch.rand(9, 4, generator=g),
+            torch.full((3000, 4), 0.1),
+        ),
+        "equal but in one dimension": lambda: (
+            column(torch.rand(20, generator=g), 5, 2),
+            column(torch.rand(900, generator=g), 5, 2),
+        ),
+        "on a line in 16-d": lambda: (t[:30] * torch.arange(16.0), t * torch.arange(16.0)),
+        "one ulp apart": lambda: (column(ulp[:20], 3, 1), column(ulp, 3, 1)),
+        "duplicates by the thousand": lambda: (
+            torch.randn(12, 3, generator=g),
+            torch.randn(7, 3, generator=g).repeat(700, 1),
+        ),
+        "duplicates among others": lambda: (
+            torch.randn(12, 3, generator=g),
+            torch.cat([torch.randn(900, 3, generator=g), torch.randn(2, 3, generator=g).repeat(900, 1)])[
+                torch.randperm(2700, generator=g)
+            ],
+        ),
+        "rows at piles of duplicates": lambda: (lambda p: (p, torch.cat([p.repeat(300, 1), p * 1.5])))(
+            torch.randn(5, 2, generator=g)
+        ),
+        "lattice": lambda: (
+            torch.randint(0, 6, (40, 3), generator=g).float(),
+            torch.randint(0, 6, (1500, 3), generator=g).float(),
+        ),
+        "lattice of eighths, far off": lambda: (
+            torch.randint(0, 64, (20, 2), generator=g) / 8.0 + 1000,
+            torch.randint(0, 64, (900, 2), generator=g) / 8.0 + 1000,
+        ),
+        "uint8": lambda: (
+            torch.randint(0, 256, (30, 3), generator=g, dtype=torch.uint8),
+            torch.randint(100, 130, (1200, 3), generator=g, dtype=torch.uint8),
+        ),
+        "int16": lambda: (
+            torch.randint(-9, 9, (30, 2), generator=g, dtype=torch.int16),
+            torch.randint(-9, 9, (600, 2), generator=g, dtype=torch.int16),
+        ),
+        "subnormal": lambda: (
+            torch.randn(20, 2, generator=g) * 1e-40,
+            torch.randn(300, 2, generator=g) * 1e-40,
+        ),
+        "huge": lambda: (
+            torch.randn(20, 3, generator=g) * 2.0**53,
+            torch.randn(300, 3, generator=g) * 2.0**53,
+        ),
+        "signed zeros": lambda: (torch.zeros(5, 2), torch.tensor([0.0, -0.0]).repeat(400).reshape(-1, 2)),
+    }
+
+
+@pytest.mark.parametrize("name", degenerate())
+def test_certificate_and_answers_on_degenerate_data(name: str) -> None:
+    x, ctrs = degenerate()[name]()
+    uncertified = len(x) if name in ("subnormal", "one ulp apart") else 0
+    for k in (1, 10):
+        check(x, ctrs, k, uncertified)
+        check(x, ctrs, k, len(x), given_x=False)
+
+
+def test_float64_within_float32_resolution_is_refused_or_right() -> None:
+    g = torch.Generator().manual_seed(1)
+    ctrs = 1.0 + torch.rand(900, 3, generator=g, dtype=torch.float64) * 1e-9
+    check(ctrs[:20] + 1e-12, ctrs, 5, uncertified=20)
+
+
+def test_float64_is_certified_through_measured_residuals() -> None:
+    g = torch.Generator().manual_seed(1)
+    x, ctrs = (torch.randn(n, 3, generator=g, dtype=torch.float64) for n in (40, 900))
+    assert not check(x, ctrs, 5).stored
+
+
+def test_float64_duplicates_by_the_thousand_are_certified() -> None:
+    g = torch.Generator().manual_seed(1)
+    ctrs = torch.randn(5, 3, generator=g, dtype=torch.float64).repeat(700, 1)
+    check(torch.randn(20, 3, generator=g, dtype=torch.float64), ctrs, 4)
+
+
+def test_large_integers_are_rounded_with_measured_residuals() -> None:
+    g = torch.Generator().manual_seed(1)
+    x, ctrs = (torch.randint(0, 1 << 40, (n, 2), generator=g) for n in (20, 500))
+    assert not check(x, ctrs, 5).stored
+
+
+def test_lattice_keys_are_recognised_as_exact_and_others_not() -> None:
+    pixels = torch.randint(0, 256, (500, 3), dtype=torch.uint8)
+    assert TreeScreen(pixels, 3, pixels).exact_keys
+    assert not TreeScreen(pixels, 3, pixels[:9] + 0.1).exact_keys
+    assert not TreeScreen(pixels.int() * 100, 3, pixels.int()).exact_keys
+
+
+def test_many_identical_centres_cost_no_more_than_few() -> None:
+    ctrs = torch.full((50_000, 3), 0.25)
+    ctrs[::1000] = torch.rand(50, 3)
+    screen = TreeScreen(ctrs, 5, ctrs[:10])
+    assert screen._live <= 50 + 5
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.integers(1, 6),
+    st.integers(1, 200),
+    st.integers(1, 12),
+    st.integers(1, 5),
+    st.booleans(),
+    st.integers(0, 2**31),
+)
+def test_random_small_worlds_full_of_ties(
+    d: int, n_ctrs: int, k: int, side: int, scaled: bool, seed: int
+) -> None:
+    g = torch.Generator().manual_seed(seed)
+    x, ctrs = (torch.randint(0, side, (n, d), generator=g).float() for n in (6, n_ctrs))
+    if scaled:
+        x, ctrs = x * 0.1, ctrs * 0.1
+    check(x, ctrs, min(k, n_ctrs), uncertified=6 if scaled else 0)
