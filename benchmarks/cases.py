@@ -63,6 +63,14 @@ def pixels() -> Case:
     return _split(torch.from_numpy(values.astype(np.float32)), 10000, 10)
 
 
+def places() -> Case:
+    """The demo's 234,908 populated places against themselves, on the unit sphere, float32."""
+    from janelia_core.demo.places import load_places, unit_sphere
+
+    points = torch.from_numpy(unit_sphere(load_places().degrees)).float()
+    return Case(points, points, 10)
+
+
 def _split(values: Tensor, n: int, k: int) -> Case:
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     return Case(values[order[:n]].contiguous(), values[order[n:]].contiguous(), k)
@@ -78,6 +86,10 @@ CASES: dict[str, Callable[[], Case]] = {
             (10000, 16384, 768, 10),
             (10000, 16384, 64, 100),
             (2000, 131072, 128, 10),
+            (1000000, 1000000, 3, 10),
+            (100000, 100000, 2, 10),
+            (100000, 100000, 8, 10),
+            (1000000, 10000, 3, 4),
             (100, 50, 3, 5),
             (1000, 100, 3, 5),
             (256, 1024, 64, 4),
@@ -88,4 +100,5 @@ CASES: dict[str, Callable[[], Case]] = {
     "fashion-mnist pooled 64": lambda: fashion_mnist(4),
     "minilm vocabulary": minilm,
     "photo pixels": pixels,
+    "places": places,
 }

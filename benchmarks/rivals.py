@@ -40,6 +40,19 @@ def sklearn(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
     return torch.from_numpy(model.kneighbors(x.numpy(), return_distance=False))
 
 
+def pykdtree(x: Tensor, ctrs: Tensor, k: int) -> Tensor | None:
+    from pykdtree.kdtree import KDTree
+
+    return torch.from_numpy(KDTree(ctrs.numpy()).query(x.numpy(), k=k)[1].astype("int64").reshape(len(x), k))
+
+
+def scipy(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(ctrs.numpy())
+    return torch.from_numpy(tree.query(x.numpy(), k=k, workers=torch.get_num_threads())[1].reshape(len(x), k))
+
+
 def float32_mm(x: Tensor, ctrs: Tensor, k: int) -> None:
     """Not a search: the matrix product that others start with."""
     torch.mm(x.float(), ctrs.float().T)
@@ -50,5 +63,5 @@ def bfloat16_mm(x: Tensor, ctrs: Tensor, k: int) -> None:
 
 
 RIVALS: dict[str, Rival] = {
-    f.__name__: f for f in (janelia, faiss, sklearn, cdist_topk, broadcasting, float32_mm, bfloat16_mm)
+    f.__name__: f for f in (janelia, faiss, sklearn, cdist_topk, broadcasting, float32_mm, bfloat16_mm, pykdtree, scipy)
 }

@@ -44,6 +44,8 @@ def test_the_screen_never_changes_the_result(name):
     x = x[:8]
     expected = searched(x, ctrs, k, screen="none")
     for changes in (
+        {"screen": "tree"},
+        {"screen": "tree", "workers": 2, "row_block": 3},
         {"screen": "dense"},
         {"screen": "dense", "workers": 2, "row_block": 3, "pack_bytes": 10**6},
         {"screen": "dense", "product": torch.bfloat16},

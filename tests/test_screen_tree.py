@@ -1,7 +1,6 @@
 """The tree screen's certificate is never wrong, and where it certifies the answer is the definition's."""
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -10,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from janelia_core.ml._knn.screen_tree import Answers, TreeScreen
+from janelia_core.ml._knn.screen_tree import TreeScreen
+from janelia_core.ml._knn.workers import Workers
 
 Problem = tuple[Tensor, Tensor]
 
@@ -45,7 +45,8 @@ def spare_copies(ctrs: Tensor, k: int) -> np.ndarray:
 
 def check(x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool = True) -> TreeScreen:
     """Check every certificate against exact distances, and the answers of certified rows."""
-    screen = TreeScreen(ctrs, k, x if given_x else None, n_threads=2)
+    with Workers(2) as workers:
+        screen = TreeScreen(ctrs, k, x if given_x else None, workers)
     order = screen.row_order if screen.row_order is not None else torch.arange(len(x))
     assert sorted(order.tolist()) == list(range(len(x)))
     found = screen.candidates(x[order])
@@ -71,31 +72,20 @@ def check(x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool =
             failed += 1
     assert failed <= uncertified
     if screen.stored:
-        verified = screen.verified(x[order])
-        assert torch.equal(verified.excluded, found.excluded)
-        assert torch.equal(verified.indices.sort(dim=1).values, found.indices.sort(dim=1).values)
-        d64 = ((x[order].double()[:, None] - ctrs.double()[verified.indices.clamp(min=0)]) ** 2).sum(-1)
-        torch.testing.assert_close(
-            verified.distances.masked_fill(verified.indices < 0, 0.0),
-            d64.masked_fill(verified.indices < 0, 0.0),
-            rtol=1e-14,
-            atol=0.0,
-        )
-        check_answer(screen, x, expected, order)
-        assert (verified.distances.diff(dim=1).nan_to_num(0.0) >= 0).all()
+        check_answer(screen, x, ctrs, expected, order)
     return screen
 
 
-def check_answer(screen: TreeScreen, x: Tensor, expected: list[list[int]], order: Tensor) -> None:
-    """Check that rows certified by the fused path hold exactly the k nearest."""
-    k = screen.k
-    out = Answers(np.full((len(x), k), np.nan), np.full((len(x), k), -9), np.zeros(len(x), bool))
-    failed = screen.answer(x.to(torch.float32).numpy(), order.numpy(), out)
-    assert failed == (~out.certified).sum()
-    for t, row in enumerate(order.tolist()):
-        if out.certified[row]:
-            assert set(out.indices[row].tolist()) == set(expected[t])  # their order is for settle to prove
-    assert not screen.exact_keys or (out.certified.all() and out.indices[order].tolist() == expected)
+def check_answer(screen: TreeScreen, x: Tensor, ctrs: Tensor, expected: list[list[int]], order: Tensor) -> None:
+    """Check that rows certified by the fused path hold exactly the k nearest, with their distances, in order."""
+    indices, distances, certified = screen.answer(x[order])
+    for row, sure in enumerate(certified.tolist()):
+        if sure:
+            assert set(indices[row].tolist()) == set(expected[row])  # their order is for settle to prove
+    d64 = ((x[order].double()[:, None] - ctrs.double()[indices.clamp(min=0)]) ** 2).sum(-1)
+    torch.testing.assert_close(distances[certified], d64[certified], rtol=1e-14, atol=0.0)
+    assert (distances[certified].diff(dim=1) >= 0).all()
+    assert not screen.exact_keys or (certified.all() and indices.tolist() == expected)
 
 
 def gaussian(n: int, m: int, d: int, seed: int = 0) -> Problem:
@@ -116,21 +106,20 @@ def test_one_leaf_long_lists_and_all_centres(n_ctrs: int, k: int) -> None:
 
 def test_blocks_of_any_size_and_several_threads_find_the_same() -> None:
     x, ctrs = gaussian(1000, 20_000, 3)
-    screen = TreeScreen(ctrs, 7, x, n_threads=2)
-    whole = screen.verified(x)
-    with ThreadPoolExecutor(4) as pool:
-        parts = list(pool.map(lambda i: screen.verified(x[i : i + 37]), range(0, len(x), 37)))
-    assert torch.equal(whole.indices[:, :7], torch.cat([part.indices[:, :7] for part in parts]))
-    one = TreeScreen(ctrs, 7, None, n_threads=1).verified(x)
-    assert torch.equal(whole.indices[:, :7], one.indices[:, :7])
+    with Workers(2) as workers:
+        screen = TreeScreen(ctrs, 7, x, workers)
+        whole = screen.answer(x)[0]
+        parts = workers.each(lambda i: screen.answer(x[i : i + 37])[0], range(0, len(x), 37))
+    assert torch.equal(whole, torch.cat(parts))
+    assert torch.equal(whole, TreeScreen(ctrs, 7).answer(x)[0])
     truth = ((x.double()[:, None] - ctrs.double()) ** 2).sum(-1).topk(7, largest=False).indices
-    assert torch.equal(whole.indices[:, :7], truth)
+    assert torch.equal(whole, truth)
 
 
 def test_searching_the_centres_themselves() -> None:
     _, ctrs = gaussian(1, 400, 3)
     screen = check(ctrs, ctrs, 4)
-    assert torch.equal(screen.verified(ctrs).indices[:, 0], torch.arange(400))
+    assert torch.equal(screen.answer(ctrs)[0][:, 0], torch.arange(400))
 
 
 def degenerate() -> dict[str, Callable[[], Problem]]:
@@ -253,9 +242,7 @@ def test_many_identical_centres_cost_no_more_than_few() -> None:
     st.booleans(),
     st.integers(0, 2**31),
 )
-def test_random_small_worlds_full_of_ties(
-    d: int, n_ctrs: int, k: int, side: int, scaled: bool, seed: int
-) -> None:
+def test_random_small_worlds_full_of_ties(d: int, n_ctrs: int, k: int, side: int, scaled: bool, seed: int) -> None:
     g = torch.Generator().manual_seed(seed)
     x, ctrs = (torch.randint(0, side, (n, d), generator=g).float() for n in (6, n_ctrs))
     if scaled:

@@ -13,6 +13,7 @@
       |              portable   torch operations, any device                packing
       |              dense      product scanned in cache, CPU               dense_frame, dense_products,
       |                                                                     dense_kernels, rounding_kernels, float_bits
+      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd
       |  verify    float64 distances of the candidates, in order            verify_kernels, bounds
       |  settle    overlapping error intervals -> exact comparisons         double_double
       |

@@ -27,6 +27,7 @@ class Frame:
         verify_exponent: 0, or what keeps float64 squares of stored values from overflow and underflow.
         exact: float64 evaluation of every squared distance is free of rounding.
         in_float64: float64 holds all stored values and their squares: no wide integers, no extreme magnitudes.
+        fits_float32: squares of stored values neither overflow nor vanish in float32.
         x_finite: whether all rows are finite.
         ctrs_finite: whether all centres are finite.
     """
@@ -36,6 +37,7 @@ class Frame:
     verify_exponent: int
     exact: bool
     in_float64: bool
+    fits_float32: bool
     x_finite: bool
     ctrs_finite: bool
 
@@ -68,6 +70,7 @@ def survey(x: Points, ctrs: Points) -> Frame:
         verify_exponent=verify_exponent,
         exact=_is_exact(x, ctrs, largest, top),
         in_float64=verify_exponent == 0 and (top <= 53 or not (is_wide(x.values) or is_wide(ctrs.values))),
+        fits_float32=-40 <= top <= 50 or largest == 0,
         x_finite=x_finite,
         ctrs_finite=ctrs_finite,
     )

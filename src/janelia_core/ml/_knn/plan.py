@@ -17,6 +17,7 @@ DEFAULT_BUDGET = 64 * MEBIBYTE
 # Bytes in use whatever the blocks are: temporaries of survey, packing, verify and settle (each works on chunks of
 # fixed size), buffers of the matrix product. Measured by tests/test_memory.py.
 _FIXED = 30 * MEBIBYTE
+_FIXED_OF_TREE = 22 * MEBIBYTE  # no matrix product
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate of a row
 _PER_CELL = 4  # a score of the tile
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
@@ -24,6 +25,8 @@ _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padd
 _PANEL = 256  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
+_MOST_TREE_COLUMNS = 8
+_MOST_TREE_K = 128  # the tree's lists are kept sorted by insertion
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -38,7 +41,7 @@ class Plan:
         n_ctrs: Centres searched (after dropout).
         d: Coordinates.
         k: Neighbours asked for.
-        screen: "dense" (compiled kernels), "portable" (torch operations), or "none" where every centre is verified.
+        screen: "tree", "dense" (compiled kernels), "portable" (torch operations), or "none": all are verified.
         reason: Why this screen.
         row_block: Rows of x worked on at a time.
         ctr_block: Centres whose scores are held at a time, at most m.
@@ -79,7 +82,7 @@ class Plan:
         return "\n".join(
             [
                 f"{self.n_smps} x {self.n_ctrs} points in {self.d} dimensions, k = {self.k}",
-                f"screen: {self.screen} ({self.reason}), {str(self.product).removeprefix('torch.')} product",
+                f"screen: {self.screen} ({self.reason})",
                 f"blocks: {self.row_block} rows x {self.ctr_block} centres, {self.width} candidates a row, "
                 f"packed centres {'kept' if self.keep_packed or self.pack_bytes else 'made anew for every block'}, "
                 f"{self.workers} worker{'s' if self.workers > 1 else ''}",
@@ -89,17 +92,31 @@ class Plan:
 
 
 def make_plan(
-    n_smps: int, n_ctrs: int, d: int, k: int, m: int, *, machine: Machine = PLAIN, budget: int = DEFAULT_BUDGET
+    n_smps: int,
+    n_ctrs: int,
+    d: int,
+    k: int,
+    m: int,
+    *,
+    machine: Machine = PLAIN,
+    float32: bool = True,
+    budget: int = DEFAULT_BUDGET,
 ) -> Plan:
-    """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all."""
+    """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all.
+
+    float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied.
+    """
     width = min(n_ctrs, k + 8 + k // 4)
-    screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, budget)
+    screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, float32, budget)
     blocks = max(0, budget - _FIXED)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
-    dense = screen == "dense"
+    dense = screen in ("dense", "tree")
     workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads) if dense else 1
     kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
     held = kept + (8 * n_ctrs + 2 * workers * _PANEL * packed if dense else 0)
+    if screen == "tree":
+        kept, held = 0, _tree_bytes(n_smps, n_ctrs, d, float32)
+        blocks = max(0, budget - _FIXED_OF_TREE)
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
     escalation = share // 3 if dense else share // 2
@@ -136,13 +153,21 @@ def make_plan(
         escalated_rows=escalated_rows,
         workers=workers,
         pack_bytes=kept if dense else 0,
-        product=torch.bfloat16 if dense and machine.bfloat16 and d >= _FEWEST_BFLOAT16 else torch.float32,
+        product=torch.bfloat16 if dense and _takes_bfloat16(machine, d) else torch.float32,
         workspace_bytes=max(budget, _FIXED + held + workers * used),
     )
 
 
 def _screen(
-    n_smps: int, n_ctrs: int, d: int, k: int, m: int, width: int, machine: Machine, budget: int
+    n_smps: int,
+    n_ctrs: int,
+    d: int,
+    k: int,
+    m: int,
+    width: int,
+    machine: Machine,
+    float32: bool,
+    budget: int,
 ) -> tuple[str, str]:
     if n_ctrs <= 4 * width:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
@@ -157,7 +182,26 @@ def _screen(
     panel = 2 * 4 * n_columns(d) * _PANEL  # packed, and as stored
     if m < _PANEL or max(32 * n_ctrs, 64 * k * _PANEL, 8 * machine.threads * panel) > budget:
         return "portable", f"torch operations: blocks of {_PANEL} centres exceed m or, with n_ctrs, k and d, the memory"
-    return "dense", "matrix product scanned in cache by compiled kernels"
+    product = "bfloat16" if _takes_bfloat16(machine, d) else "float32"
+    if d <= _MOST_TREE_COLUMNS and n_ctrs >= _fewest_tree_ctrs(d) and k <= _MOST_TREE_K:
+        if _tree_bytes(n_smps, n_ctrs, d, float32) <= budget - _FIXED_OF_TREE:
+            return "tree", f"box tree in {d} dimensions, by compiled kernels"
+        product += " (a box tree does not fit the memory)"
+    return "dense", f"{product} product scanned in cache by compiled kernels"
+
+
+def _tree_bytes(n_smps: int, n_ctrs: int, d: int, float32: bool) -> int:
+    """Return what a box tree takes: coordinates, nodes, the order of rows, and copies of what is not float32."""
+    return (5 * d + 7) * n_ctrs + 12 * n_smps + (0 if float32 else 12 * d * (n_smps + n_ctrs))
+
+
+def _takes_bfloat16(machine: Machine, d: int) -> bool:
+    return machine.bfloat16 and d >= _FEWEST_BFLOAT16
+
+
+def _fewest_tree_ctrs(d: int) -> int:
+    """Return from how many centres on boxes exclude more than they cost; measured, see benchmarks."""
+    return 1 << max(10, 8 + d)
 
 
 def _clamp(value: int, most: int) -> int:

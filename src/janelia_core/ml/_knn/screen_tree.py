@@ -8,7 +8,6 @@ neighbours in space and share a walk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,40 +17,15 @@ from torch import Tensor
 
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
+from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.tree_simd import LEAF
+from janelia_core.ml._knn.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one so that a single near-tie costs nothing
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
 _BLOCK = 1 << 16
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
-
-
-class Candidates(NamedTuple):
-    """What a screen leaves for a block of r rows; see the contract.
-
-    Attributes:
-        indices: (r, w) int64 positions among the centres, -1 in empty slots.
-        excluded: (r,) float64 lower bound of the true squared distance of every centre that is not listed and
-            could be answered (spare copies of listed centres, of higher position, could not).
-    """
-
-    indices: Tensor
-    excluded: Tensor
-
-
-class Verified(NamedTuple):
-    """Candidates with their distances.
-
-    Attributes:
-        distances: (r, w) float64 sums of squared differences in float64, ascending, inf in empty slots.
-        indices: (r, w) int64 positions among the centres; equal distances by position.
-        excluded: (r,) as for Candidates.
-    """
-
-    distances: Tensor
-    indices: Tensor
-    excluded: Tensor
 
 
 class Answers(NamedTuple):
@@ -72,10 +46,10 @@ class TreeScreen:
     """Shortlists by a box tree; built once, then called for blocks of rows from any number of threads.
 
     Args:
-        ctrs: (n_ctrs, d) finite centres, any real dtype, CPU, d >= 1. Values of at most 2^55 in size.
+        ctrs: (n_ctrs, d) finite centres, any real dtype that float64 holds, CPU, d >= 1. Values of at most 2^55.
         k: neighbours wanted, 1 <= k <= n_ctrs.
         x: (n_smps, d) the rows that will be asked for: gives `row_order`, lets lattice data be recognised.
-        n_threads: threads used while building.
+        workers: threads that share the building.
 
     Attributes:
         row_order: (n_smps,) int64, the order in which rows are best asked for; None without x.
@@ -113,17 +87,15 @@ class TreeScreen:
         the order (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
     """
 
-    def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, n_threads: int = 1) -> None:
+    def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
         self.k, (self.n_ctrs, self.d) = k, ctrs.shape
         z, raw, self._residual = _as_float32(ctrs)
         exact_x = x is None or x.dtype in _NARROW or _is_float32(x)
         self.stored = raw.shape[0] == 0 and exact_x
         self.exact_keys = self.stored and x is not None and _on_lattice(z, _as_float32(x)[0])
-        with ThreadPoolExecutor(n_threads) as pool:
-            self._build(z, raw, pool.map if n_threads > 1 and self.n_ctrs >= _BLOCK // 4 else map)
-            self.row_order = (
-                None if x is None else self._order(x, x is ctrs, pool.map if n_threads > 1 else map)
-            )
+        each = (workers or Workers(1)).each
+        self._build(z, raw, each)
+        self.row_order = None if x is None else self._order(x, x is ctrs, each)
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for x_rows (r, d), rows of x."""
@@ -132,30 +104,23 @@ class TreeScreen:
         kernels.unpack(self._tree.ids, best, self.exact_keys, indices)
         return Candidates(torch.from_numpy(indices), torch.from_numpy(excluded))
 
-    def verified(self, x_rows: Tensor) -> Verified:
-        """Shortlist the centres for x_rows (r, d) and verify them at once; only where `stored` is true."""
-        if not self.stored:
-            raise ValueError(
-                "TreeScreen.verified needs values that float32 holds; use candidates() and verify them"
-            )
-        best, excluded = self._search(x_rows)
-        distances, indices = np.empty(best.shape, np.float64), np.empty(best.shape, np.int64)
-        kernels.verify(self._tree, best, _as_float32(x_rows)[0], self.exact_keys, distances, indices)
-        return Verified(torch.from_numpy(distances), torch.from_numpy(indices), torch.from_numpy(excluded))
+    def answer(self, x_rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Search, verify and certify rows (r, d) at once: the quick way for the bulk of rows, where `stored` is true.
 
-    def answer(self, x: build.F32, rows: build.I64, out: Answers) -> int:
-        """Search, verify and certify rows (r,) of x (n_smps, d), the stored float32 values, into `out`.
-
-        The quick way of `verified` for the bulk of the rows. Returns how many were not certified: their
-        distances and indices are a first guess, and a longer list or another screen must follow.
+        Returns:
+            indices (r, k) int64 positions sorted by (distance, position), distances (r, k) float64, and certified
+            (r,) bool. Where it is False the others are a first guess, and `candidates` must follow.
         """
+        x, r = _as_float32(x_rows)[0], x_rows.shape[0]
+        out = Answers(np.empty((r, self.k)), np.empty((r, self.k), np.int64), np.empty(r, np.bool_))
         relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
         upward = 1.0 + (self.d + 4) * 2.0**-52
         w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
-        failed: int = kernels.answer(
-            self._tree, x, rows, self.exact_keys, w, self._live, relative, self._absolute, upward, *out
+        kernels.answer(
+            self._tree, x, np.arange(r), self.exact_keys, w, self._live, relative, self._absolute, upward, *out
         )
-        return failed
+        distances, indices, certified = map(torch.from_numpy, out)
+        return indices, distances, certified
 
     def _search(self, x_rows: Tensor) -> tuple[build.I64, build.F64]:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
@@ -262,8 +227,9 @@ def _as_float32(values: Tensor) -> tuple[build.F32, build.F64, float]:
         return values.to(torch.float32).contiguous().numpy(), np.empty((0, 0)), 0.0
     raw = values.to(torch.float64).contiguous().numpy()
     z = raw.astype(np.float32)
-    residual = float(_residuals(raw, z).max(initial=0.0))
-    return (z, np.empty((0, 0)), 0.0) if residual == 0.0 else (z, raw, residual)
+    if np.array_equal(raw, z):
+        return z, np.empty((0, 0)), 0.0
+    return z, raw, float(_residuals(raw, z).max(initial=0.0))
 
 
 def _is_float32(values: Tensor) -> bool:
@@ -274,10 +240,9 @@ def _is_float32(values: Tensor) -> bool:
 def _residuals(raw: build.F64, z: build.F32) -> build.F64:
     """Return upper bounds of |raw - z| for each row."""
     difference = raw - z
-    result: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference)) * (
-        1.0 + raw.shape[1] * 2.0**-50
-    )
-    return result
+    norms: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference))
+    norms = norms * (1.0 + raw.shape[1] * 2.0**-50) + raw.shape[1] * 2.0**-530  # squares below 2^-1060 may vanish
+    return norms
 
 
 def _keys(entries: build.I64) -> NDArray[np.float64]:
@@ -302,6 +267,4 @@ def _fits(a: build.F32, b: build.F32) -> bool:
     if not 2.0**-50 <= step <= 2.0**50:
         return False
     blocks = (values[i : i + _BLOCK] for values in (a, b) for i in range(0, len(values), _BLOCK))
-    return all(
-        bool((np.rint(block / np.float32(step)) == block / np.float32(step)).all()) for block in blocks
-    )
+    return all(bool((np.rint(block / np.float32(step)) == block / np.float32(step)).all()) for block in blocks)

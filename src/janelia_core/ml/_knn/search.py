@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -18,6 +19,9 @@ from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import block_distances, ordered
 from janelia_core.ml._knn.workers import Workers
 
+if TYPE_CHECKING:
+    from janelia_core.ml._knn.screen_tree import TreeScreen
+
 
 def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values."""
@@ -28,7 +32,11 @@ def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
 
         def work(start: int) -> None:
             stop = min(start + plan.row_block, len(x))
-            out[:, start:stop] = ladder.search(x.block(start, stop)).T
+            if ladder.row_order is None:
+                out[:, start:stop] = ladder.search(x.block(start, stop)).T
+            else:
+                rows = ladder.row_order[start:stop]
+                out[:, rows] = ladder.search(x.take(rows)).T
 
         workers.each(work, range(0, len(x), plan.row_block))
     publish(report)
@@ -49,25 +57,41 @@ class _Ladder:
         if plan.screen != "none":
             self._portable = workers.once(lambda: PortableScreen(ctrs, self._frame, plan))
             self._screen = self._portable
-        if plan.screen == "dense":
-            self._use_dense(workers)
+        self._tree: TreeScreen | None = None
+        self.row_order: Tensor | None = None
+        if plan.screen in ("dense", "tree"):
+            self._use_kernels(x, workers)
 
-    def _use_dense(self, workers: Workers) -> None:
-        """Take the dense screen, unless the values are beyond what its kernels compute with."""
+    def _use_kernels(self, x: Points, workers: Workers) -> None:
+        """Take a compiled screen, unless the values are beyond what its kernels compute with."""
+        ctrs = self._ctrs if self._frame.ctrs_finite else self._ctrs.finite()
         if not self._frame.in_float64:
             self._report.screen = "portable: values are of extreme magnitude"
-            return
+        elif len(ctrs) < self._plan.k:
+            self._report.screen = "portable: fewer than k centres are finite"
+        elif self._plan.screen == "tree" and self._frame.x_finite and self._frame.fits_float32:
+            self._use_tree(x, ctrs, workers)
+        else:
+            self._use_dense(ctrs, workers)
+
+    def _use_tree(self, x: Points, ctrs: Points, workers: Workers) -> None:
+        from janelia_core.ml._knn.screen_tree import TreeScreen
+
+        same = ctrs.values is x.values and ctrs.subset is None
+        values = x.values if same else ctrs.block(0, len(ctrs))
+        self._screen = self._tree = TreeScreen(values, self._plan.k, x.values, workers)
+        self._listed_ctrs = ctrs
+        self.row_order = self._tree.row_order
+
+    def _use_dense(self, ctrs: Points, workers: Workers) -> None:
         from janelia_core.ml._knn.dense_products import product_is_sound
         from janelia_core.ml._knn.screen_dense import DenseScreen
 
         if not product_is_sound(self._plan.product):
             self._report.screen = "portable: the product of this machine exceeds its error bound"
             return
-
-        ctrs = self._ctrs if self._frame.ctrs_finite else self._ctrs.finite()
-        if len(ctrs) < self._plan.k:
-            self._report.screen = "portable: fewer than k centres are finite"
-            return
+        if self._plan.screen != "dense":
+            self._report.screen = "dense: the tree wants finite rows of moderate magnitude"
         self._screen = DenseScreen(
             ctrs, self._plan.k, self._plan.product, pack_bytes=self._plan.pack_bytes, workers=workers
         )
@@ -88,7 +112,27 @@ class _Ladder:
         """Search rows without infinities and NaN."""
         if self._screen is None:
             return self._exhaust(x_rows)
-        candidates, excluded = self._screen.candidates(x_rows)
+        if self._tree is not None and self._tree.stored:
+            return self._answered(self._tree, x_rows)
+        return self._listed(self._screen, x_rows)
+
+    def _answered(self, tree: TreeScreen, x_rows: Tensor) -> Tensor:
+        """Search by the tree's quick way, and the rows that it leaves open by lists."""
+        indices, distances, certified = tree.answer(x_rows)
+        indices = self._listed_ctrs.row_numbers(indices)
+        self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self._plan.k)
+        if bool(certified.all()):
+            return self._settled(x_rows, indices, distances)[0]
+        out = torch.empty(len(x_rows), self._plan.k, dtype=torch.int64)
+        _assign(out, certified, lambda i: self._settled(_rows(x_rows, i), indices[i], distances[i])[0])
+        _assign(out, ~certified, lambda i: self._listed(tree, _rows(x_rows, i)))
+        return out
+
+    def _listed(self, screen: Screen, x_rows: Tensor) -> Tensor:
+        """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder."""
+        candidates, excluded = screen.candidates(x_rows)
+        if screen is self._tree:
+            candidates = self._listed_ctrs.row_numbers(candidates)
         self._report.add(n_screened=len(x_rows), n_candidates=int((candidates >= 0).sum()))
         indices, distances = self._ordered(x_rows, candidates.to(excluded.device))
         radius = self._bound.upper(distances[:, self._plan.k - 1])

@@ -4,13 +4,12 @@ All release the GIL and none starts a thread: subtrees are disjoint, so the call
 once.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple, TypeVar, cast
+from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from janelia_core.ml._jit import jit_with
 from janelia_core.ml._knn.tree_simd import LEAF
 
 F32 = NDArray[np.float32]
@@ -18,7 +17,6 @@ F64 = NDArray[np.float64]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 B8 = NDArray[np.bool_]
-Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 NO_ID = 0x7FFFFFFF
 STACK = 96  # a depth-first walk holds at most one node a level; a tree over 2^31 centres has 28 levels
@@ -53,10 +51,7 @@ class Tree(NamedTuple):
     lowest: I32
 
 
-def kernel(function: Kernel) -> Kernel:
-    """Compile without the GIL, cache on disk, strict IEEE arithmetic."""
-    compiled: Any = njit(nogil=True, cache=True, error_model="numpy")(function)
-    return cast(Kernel, compiled)
+kernel = jit_with(error_model="numpy")
 
 
 @kernel

@@ -73,9 +73,7 @@ def _scan(
     while mask != 0:
         lane = lowest_bit(mask)
         mask &= mask - 1
-        hits = leaf_hits(
-            z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys
-        )
+        hits = leaf_hits(z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys)
         if hits == 0:
             continue
         count = 0

@@ -98,9 +98,7 @@ def leaf_hits(
 
     z[start:] holds the leaf, LEAF values a coordinate; x holds the packet, PACKET values a coordinate.
     """
-    sig = types.int64(
-        z, types.int64, x, types.int64, types.int64, ids, types.int64, types.float32, types.int32, keys
-    )
+    sig = types.int64(z, types.int64, x, types.int64, types.int64, ids, types.int64, types.float32, types.int32, keys)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         z, start, x, lane, d, ids, first, key_limit, id_limit, keys = args
@@ -184,9 +182,7 @@ def merge(typingctx: Any, entries: Any, start: Any, chunks: Any, fresh: Any, cou
 
         def one_chunk(c: Any, unused: Any) -> Any:
             offset = builder.add(start, builder.mul(c, ir.Constant(_I64, CHUNK)))
-            slots = builder.bitcast(
-                _address(context, builder, sig.args[0], entries, offset), chunk_type.as_pointer()
-            )
+            slots = builder.bitcast(_address(context, builder, sig.args[0], entries, offset), chunk_type.as_pointer())
 
             def one_entry(i: Any, old: Any) -> Any:
                 place = builder.bitcast(_address(context, builder, sig.args[3], fresh, i), f64.as_pointer())
