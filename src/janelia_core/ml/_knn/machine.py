@@ -14,12 +14,14 @@ class Machine:
     """What a plan may count on.
 
     Attributes:
+        on_cpu: The tensors are there.
         exact_products: Float32 products keep all 24 bits of their operands.
         kernels: Numba kernels can run on the tensors' device.
         bfloat16: The CPU multiplies bfloat16 natively, several times faster than float32.
         threads: How many threads torch would use there.
     """
 
+    on_cpu: bool = False
     exact_products: bool = True
     kernels: bool = False
     bfloat16: bool = False
@@ -30,11 +32,17 @@ def this_machine(device: torch.device) -> Machine:
     """Describe this process as seen from the calling thread."""
     on_cpu = device.type == "cpu"
     return Machine(
+        on_cpu=on_cpu,
         exact_products=products_are_exact(device),
-        kernels=on_cpu and importlib.util.find_spec("numba") is not None,
+        kernels=on_cpu and _has_numba(),
         bfloat16=on_cpu and multiplies_bfloat16(),
         threads=torch.get_num_threads() if on_cpu else 1,
     )
+
+
+@functools.cache
+def _has_numba() -> bool:
+    return importlib.util.find_spec("numba") is not None
 
 
 def products_are_exact(device: torch.device) -> bool:

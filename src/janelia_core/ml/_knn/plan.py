@@ -25,6 +25,7 @@ _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padd
 _PANEL = 256  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
+_AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
 _MOST_TREE_COLUMNS = 8
 _MOST_TREE_K = 128  # the tree's lists are kept sorted by insertion
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
@@ -43,6 +44,7 @@ class Plan:
         k: Neighbours asked for.
         screen: "tree", "dense" (compiled kernels), "portable" (torch operations), or "none": all are verified.
         reason: Why this screen.
+        at_once: The problem is small: one look at all float64 distances first, without blocks.
         row_block: Rows of x worked on at a time.
         ctr_block: Centres whose scores are held at a time, at most m.
         width: Candidates kept for a row.
@@ -64,6 +66,7 @@ class Plan:
     k: int
     screen: str
     reason: str
+    at_once: bool
     row_block: int
     ctr_block: int
     width: int
@@ -108,7 +111,8 @@ def make_plan(
     """
     width = min(n_ctrs, k + 8 + k // 4)
     screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, float32, budget)
-    blocks = max(0, budget - _FIXED)
+    fixed = _FIXED_OF_TREE if screen == "tree" else _FIXED
+    blocks = max(0, budget - fixed)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
     dense = screen in ("dense", "tree")
     workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads) if dense else 1
@@ -116,7 +120,6 @@ def make_plan(
     held = kept + (8 * n_ctrs + 2 * workers * _PANEL * packed if dense else 0)
     if screen == "tree":
         kept, held = 0, _tree_bytes(n_smps, n_ctrs, d, float32)
-        blocks = max(0, budget - _FIXED_OF_TREE)
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
     escalation = share // 3 if dense else share // 2
@@ -142,6 +145,7 @@ def make_plan(
         k=k,
         screen=screen,
         reason=reason,
+        at_once=screen == "none" and n_smps * n_ctrs * d <= _AT_ONCE and n_ctrs <= m and machine.on_cpu,
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,
@@ -154,7 +158,7 @@ def make_plan(
         workers=workers,
         pack_bytes=kept if dense else 0,
         product=torch.bfloat16 if dense and _takes_bfloat16(machine, d) else torch.float32,
-        workspace_bytes=max(budget, _FIXED + held + workers * used),
+        workspace_bytes=max(budget, fixed + held + workers * used),
     )
 
 
@@ -169,6 +173,8 @@ def _screen(
     float32: bool,
     budget: int,
 ) -> tuple[str, str]:
+    if n_smps * n_ctrs * d <= _AT_ONCE and machine.on_cpu:
+        return "none", "small enough to verify every centre at once"
     if n_ctrs <= 4 * width:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
     if gamma(n_columns(d), UNIT32) > WORST_GAMMA:

@@ -241,8 +241,9 @@ def _residuals(raw: build.F64, z: build.F32) -> build.F64:
     """Return upper bounds of |raw - z| for each row."""
     difference = raw - z
     norms: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-    norms = norms * (1.0 + raw.shape[1] * 2.0**-50) + raw.shape[1] * 2.0**-530  # squares below 2^-1060 may vanish
-    return norms
+    vanished = raw.shape[1] * 2.0**-530  # squares below 2^-1060
+    bounds: build.F64 = norms * (1.0 + raw.shape[1] * 2.0**-50) + vanished
+    return bounds
 
 
 def _keys(entries: build.I64) -> NDArray[np.float64]:

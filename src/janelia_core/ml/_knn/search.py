@@ -12,11 +12,11 @@ from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Screen
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.plan import Plan
-from janelia_core.ml._knn.points import Points, as_float64
+from janelia_core.ml._knn.points import Points, as_float64, is_wide
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
-from janelia_core.ml._knn.verify import block_distances, ordered
+from janelia_core.ml._knn.verify import at_once, block_distances, ordered
 from janelia_core.ml._knn.workers import Workers
 
 if TYPE_CHECKING:
@@ -25,8 +25,31 @@ if TYPE_CHECKING:
 
 def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values."""
-    out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
     report = Report(plan)
+    out = _at_once(x, ctrs, plan, report) if plan.at_once else _by_blocks(x, ctrs, plan, report)
+    publish(report)
+    return out
+
+
+def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
+    """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
+    if is_wide(x.values) or is_wide(ctrs.values):
+        return _by_blocks(x, ctrs, plan, report)
+    with Workers(1) as workers:
+        block = ctrs.block(0, len(ctrs))
+        indices, clear = workers.once(lambda: at_once(x.values, block, plan.k))
+    out = ctrs.row_numbers(indices).T.contiguous()
+    if bool(clear.all()):
+        report.add(n_exhaustive=len(x))
+        return out
+    doubtful = (~clear).nonzero()[:, 0]
+    report.add(n_exhaustive=len(x) - len(doubtful))
+    out[:, doubtful] = _by_blocks(Points(x.values, doubtful), ctrs, plan, report)
+    return out
+
+
+def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
+    out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
     with Workers(plan.workers) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers)
 
@@ -36,10 +59,9 @@ def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
                 out[:, start:stop] = ladder.search(x.block(start, stop)).T
             else:
                 rows = ladder.row_order[start:stop]
-                out[:, rows] = ladder.search(x.take(rows)).T
+                out[:, rows] = ladder.search(x.take(x.row_numbers(rows))).T
 
         workers.each(work, range(0, len(x), plan.row_block))
-    publish(report)
     return out
 
 

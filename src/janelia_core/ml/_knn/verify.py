@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.bounds import UNIT64
 from janelia_core.ml._knn.frame import scale
 from janelia_core.ml._knn.points import Points, as_float64, float64_device, halves, is_wide
 
@@ -37,6 +38,20 @@ def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int, compil
 
 def _for_kernels(values: Tensor) -> bool:
     return values.is_contiguous() and values.dtype in _KERNEL_DTYPES and values.device.type == "cpu"
+
+
+def at_once(x: Tensor, ctrs: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Search a small problem in a few operations: indices (n, k), and whether (n,) rounding left no doubt of them.
+
+    Works on Euclidean distances R = sqrt(D^), off by a relative (d + 4) 2^-53 at most: a gap of four times that
+    between all neighbours among the k + 1 nearest proves their order. What overflows, underflows, ties or is not
+    finite shows no such gap. CPU tensors that float64 holds.
+    """
+    roots = torch.cdist(as_float64(x), as_float64(ctrs), compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = roots.topk(min(k + 1, ctrs.shape[0]), dim=1, largest=False)
+    relative, smallest = 4.0 * (x.shape[1] + 4) * UNIT64, 2.0**-480
+    gaps = nearest.values[:, 1:] > nearest.values[:, :-1] * (1.0 + relative) + smallest
+    return nearest.indices[:, :k], gaps.all(dim=1)
 
 
 def candidate_distances(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int) -> Tensor:
