@@ -29,6 +29,14 @@ from problems import PROBLEMS, far_clusters, gaussian, nearly_equidistant
 FINITE = [name for name in PROBLEMS if "finite" not in name]
 
 
+def watched(x, ctrs, k, **changes):
+    """Search by the portable screen, or as the changes to its plan say; return the answer and the report."""
+    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs)), **({"screen": "portable"} | changes))
+    with watch_knn() as reports:
+        found = search(Points(x), Points(ctrs), plan)
+    return found, reports[0]
+
+
 def true_distance(x, c):
     """Return D of two rows of numbers as a Fraction."""
     return sum((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(x, c, strict=True))
@@ -80,10 +88,9 @@ def test_the_packed_product_is_an_upper_bound_of_the_score(name, bits):
 
 def test_the_bound_is_tight_enough_to_exclude_all_but_a_few():
     x, ctrs, k, _ = gaussian(n=500, n_ctrs=3000, d=32)
-    with watch_knn() as reports:
-        knn_mc(x, ctrs, k, 3000)
-    assert reports[0].n_escalated == 0
-    assert reports[0].n_exhaustive == 0
+    for screen in ("portable", "dense", "tree"):
+        report = watched(x, ctrs, k, screen=screen)[1]
+        assert (report.n_screened, report.n_escalated, report.n_exhaustive) == (500, 0, 0)
 
 
 def test_the_certificate_is_never_above_an_excluded_centre():
@@ -128,9 +135,8 @@ def test_a_broken_product_is_noticed_and_the_answer_stays_exact(monkeypatch):
         return honest(a.bfloat16().float(), b.bfloat16().float(), out=out)
 
     monkeypatch.setattr(screen_portable.torch, "mm", rounding)
-    with watch_knn() as reports:
-        got = knn_mc(x, ctrs, k, 500)
-    assert reports[0].n_exhaustive == 40
+    got, report = watched(x, ctrs, k)
+    assert report.n_exhaustive == 40
     assert wrong_rows(x, ctrs, got) == []
 
 
@@ -140,10 +146,10 @@ def test_operands_cut_to_eight_bits_survive_a_product_that_rounds_them(monkeypat
     monkeypatch.setattr(
         screen_portable.torch, "mm", lambda a, b, out=None: honest(a.bfloat16().float(), b.bfloat16().float(), out=out)
     )
-    plan = make_plan(len(x), len(ctrs), x.shape[1], k, 500, machine=Machine(exact_products=False))
-    with watch_knn() as reports:
-        assert torch.equal(search(Points(x), Points(ctrs), plan), expected)
-    assert reports[0].n_exhaustive == 0
+    assert make_plan(len(x), len(ctrs), x.shape[1], k, 500, machine=Machine(exact_products=False)).operand_bits == 8
+    got, report = watched(x, ctrs, k, operand_bits=8)
+    assert torch.equal(got, expected)
+    assert report.n_exhaustive == 0
 
 
 def test_double_double_distances_are_within_their_measured_error():
@@ -170,24 +176,18 @@ def test_double_double_knows_when_it_is_exact():
 )
 def test_ties_are_settled_by_the_cheapest_stage_that_can(name, stage):
     x, ctrs, k, _ = PROBLEMS[name]()
-    with watch_knn() as reports:
-        knn_mc(x, ctrs, k, len(ctrs))
-    assert getattr(reports[0].settled, stage) > 0
+    assert getattr(watched(x, ctrs, k)[1].settled, stage) > 0
 
 
 def test_lattice_ties_cost_no_settling_at_all():
     x, ctrs, k, _ = PROBLEMS["lattice"]()
-    with watch_knn() as reports:
-        knn_mc(x, ctrs, k, len(ctrs))
-    settled = reports[0].settled
+    settled = watched(x, ctrs, k)[1].settled
     assert (settled.identical, settled.double_double, settled.integers) == (0, 0, 0)
 
 
 def test_a_plan_and_a_report_can_be_read():
     x, ctrs, k, _ = gaussian()
-    with watch_knn() as reports:
-        knn_mc(x, ctrs, k, 100)
-    text = str(reports[0])
+    text = str(watched(x, ctrs, k, ctr_block=100)[1])
     for words in (
         "20 x 200 points in 6 dimensions, k = 5",
         "screen: portable",
@@ -196,3 +196,33 @@ def test_a_plan_and_a_report_can_be_read():
         "escalated",
     ):
         assert words in text
+
+
+def test_small_problems_are_searched_at_once_and_doubtful_rows_take_the_ladder():
+    x, ctrs, k, _ = PROBLEMS["near-swapped"]()
+    x = torch.cat([x, x + torch.rand(5, 4)[:3]])
+    with watch_knn() as reports:
+        got = knn_mc(x, ctrs, k, 1000)
+    assert reports[0].plan.at_once
+    assert reports[0].settled.double_double + reports[0].settled.integers > 0
+    assert torch.equal(got, nearest(x, ctrs, k))
+
+
+@pytest.mark.parametrize(
+    ("shape", "screen"),
+    [((100, 50, 3, 5), "none"), ((3000, 5000, 3, 10), "tree"), ((3000, 5000, 30, 10), "dense")],
+)
+def test_the_plan_takes_the_screen_for_the_shape_and_says_why(shape, screen):
+    plan = make_plan(*shape, m=10**6, machine=Machine(on_cpu=True, kernels=True, threads=2))
+    assert plan.screen == screen
+    assert plan.reason in str(plan)
+    assert make_plan(*shape, m=10**6).screen in ("none", "portable")
+
+
+@pytest.mark.parametrize("screen", ["tree", "dense"])
+def test_a_screen_that_cannot_serve_says_what_ran_instead(screen):
+    x, ctrs, k, _ = PROBLEMS["overflow-torch.float64"]()
+    got, report = watched(x, ctrs, k, screen=screen)
+    assert "extreme magnitude" in report.screen
+    assert report.screen in str(report)
+    assert torch.equal(got, nearest(x, ctrs, k))

@@ -69,9 +69,9 @@ def watch_knn() -> Iterator[list[Report]]:
         >>> import torch
         >>> from janelia_core.ml.extra_torch_functions import knn_mc
         >>> with watch_knn() as reports:
-        ...     _ = knn_mc(torch.rand(100, 3), torch.rand(1000, 3), 5, 500)
-        >>> reports[0].n_screened
-        100
+        ...     _ = knn_mc(torch.rand(1000, 3), torch.rand(5000, 3), 5, 5000)
+        >>> reports[0].plan.screen, reports[0].n_screened
+        ('tree', 1000)
     """
     reports: list[Report] = []
     token = _watchers.set((*_watchers.get(), reports))
