@@ -162,6 +162,23 @@ def tiny_beside_one() -> Problem:
     return Problem(torch.tensor([[5e-324, 1e-323], [0.0, 1.0]], dtype=torch.float64), ctrs.roll(1, 0), 50)
 
 
+def near_tie_in_a_crowd() -> Problem:
+    """Two centres whose distances differ by 2^-59, nearer than 1500 others: only exact arithmetic tells them apart."""
+    g = torch.Generator().manual_seed(13)
+    ctrs = torch.rand(1500, 2, generator=g) * 100 + 50
+    ctrs[10], ctrs[20] = torch.tensor([1.0, 3 * 2.0**-30]), torch.tensor([1.0, 2 * 2.0**-30])
+    return Problem(torch.zeros(1, 2), ctrs, 1, torch.tensor([[20]]))
+
+
+def speck_on_a_lattice(dtype: torch.dtype) -> Problem:
+    """A coarse lattice but for one subnormal coordinate, which any scaling loses: the tie is none."""
+    g = torch.Generator().manual_seed(14)
+    ctrs = (torch.randint(100, 1000, (900, 3), generator=g) * 16).to(dtype)
+    ctrs[70] = torch.tensor([16.0, 5e-324 if dtype == torch.float64 else 1e-45, 0.0], dtype=dtype)
+    ctrs[80] = torch.tensor([16.0, 0.0, 0.0], dtype=dtype)
+    return Problem(torch.zeros(2, 3, dtype=dtype), ctrs, 1, torch.tensor([[80, 80]]))
+
+
 def nearly_equidistant(n: int = 20, n_ctrs: int = 300) -> Problem:
     """Centres on a unit sphere, asked from close to its middle: float32 scores differ by a few units at most."""
     g = torch.Generator().manual_seed(12)
@@ -192,6 +209,8 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "one-giant-coordinate": one_giant_coordinate,
     "far-clusters": far_clusters,
     "nearly-equidistant": nearly_equidistant,
+    "near-tie-in-a-crowd": near_tie_in_a_crowd,
+    **{f"speck-on-a-lattice-{t}": (lambda t=t: speck_on_a_lattice(t)) for t in (torch.float32, torch.float64)},
     "tiny-beside-one": tiny_beside_one,
     "all-equal": all_equal,
 }

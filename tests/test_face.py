@@ -69,6 +69,11 @@ def test_without_coordinates_all_centres_tie():
     assert knn_mc(torch.zeros(2, 0), torch.zeros(200, 0), 3, 50).tolist() == [[0, 0], [1, 1], [2, 2]]
 
 
+def test_searching_a_tensor_in_itself_finds_each_row_first():
+    points = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0))
+    assert knn_mc(points, points, 2, 3000)[0].tolist() == list(range(3000))
+
+
 def test_all_centres_used_means_no_dropout_and_no_random_number():
     before = torch.get_rng_state()
     assert torch.equal(knn_do(X, C, 3, 4, 9), knn_mc(X, C, 3, 4))

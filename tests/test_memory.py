@@ -26,7 +26,7 @@ def peak():
 torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
 # Libraries, kernels and their one-off buffers come first.
-rows = max(64, 2**14 // d)
+rows = max(64, 2**14 // max(1, d))
 knn_mc(torch.rand(rows, d, generator=g), torch.rand(max(2048, 6 * k), d, generator=g), k, m)
 x, c = (torch.rand(rows, d, generator=g) for rows in (n, n_ctrs))
 if ties:
@@ -49,6 +49,7 @@ print(high - before - result.nbytes - out.nbytes, reports[0].plan.workspace_byte
     [
         (20000, 20000, 3, 10, 1000, 0),
         (2000, 20000, 768, 10, 1000, 0),
+        (3000, 60000, 0, 3, 1000, 0),
         (100, 1000, 20000, 5, 1000, 0),
         (3000, 30000, 16, 1000, 30000, 0),
         (2000, 20000, 2, 10, 20000, 1),  # nine different centres: every row goes up the ladder

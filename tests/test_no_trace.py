@@ -112,16 +112,40 @@ def test_reduced_matmul_precision_changes_no_answer(precision):
         torch.set_float32_matmul_precision("highest")
 
 
-def test_a_default_dtype_and_device_of_the_caller_change_nothing():
-    x, ctrs, k, _ = gaussian()
-    expected = knn_mc(x, ctrs, k, 50)
-    torch.set_default_dtype(torch.float64)
+SHAPES = [(20, 200, 6), (600, 4000, 2), (600, 4000, 30)]  # at once, tree, dense
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_a_default_dtype_of_the_caller_changes_nothing(dtype, shape):
+    n, n_ctrs, d = shape
+    x, ctrs, k, _ = gaussian(n=n, n_ctrs=n_ctrs, d=d)
+    expected = knn_mc(x, ctrs, k, n_ctrs)
+    torch.set_default_dtype(dtype)
     try:
-        assert torch.equal(knn_mc(x, ctrs, k, 50), expected)
+        assert torch.equal(knn_mc(x, ctrs, k, n_ctrs), expected)
     finally:
         torch.set_default_dtype(torch.float32)
-    with torch.device("meta"):
-        assert torch.equal(knn_mc(x, ctrs, k, 50), expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_default_device_or_inference_mode_of_the_caller_changes_nothing(shape, threads):
+    n, n_ctrs, d = shape
+    x, ctrs, k, _ = gaussian(n=n, n_ctrs=n_ctrs, d=d)
+    expected = knn_mc(x, ctrs, k, n_ctrs)
+    x_hard, ctrs_hard = x.clone(), ctrs.clone()
+    x_hard[3, 0], ctrs_hard[5, 1] = torch.nan, torch.inf
+    expected_hard = knn_mc(x_hard, ctrs_hard, k, n_ctrs)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        for setting in (torch.device("meta"), torch.inference_mode()):
+            with setting:
+                assert torch.equal(knn_mc(x, ctrs, k, n_ctrs), expected)
+                assert torch.equal(knn_mc(x_hard, ctrs_hard, k, n_ctrs), expected_hard)
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])

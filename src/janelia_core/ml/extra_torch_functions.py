@@ -110,7 +110,9 @@ def _search(x: Tensor, ctrs: Tensor, k: int, m: int, drawn: Tensor | None = None
     n_ctrs = ctrs.shape[0] if drawn is None else drawn.shape[0]
     float32 = x.dtype == ctrs.dtype == torch.float32 and drawn is None
     plan = make_plan(x.shape[0], n_ctrs, x.shape[1], k, m, machine=this_machine(x.device), float32=float32)
-    x, ctrs = x.detach(), ctrs.detach()
+    same = x is ctrs
+    x = x.detach()
+    ctrs = x if same else ctrs.detach()
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)
     return search(Points(x), Points(ctrs, drawn), plan)

@@ -63,7 +63,7 @@ class DenseFrame:
         """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
         u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
         half = self.dtype == torch.bfloat16
-        wide = torch.empty(values.shape) if half else values
+        wide = torch.empty(values.shape, dtype=torch.float32, device="cpu") if half else values
         shift = self.shift.numpy() * self.scale
         round_points(u.numpy(), shift, self.scale, self.whole, half, wide.numpy(), sums)
         if half:
@@ -113,7 +113,8 @@ def find_grid(ctrs: Points, largest: float) -> float:
         return 0.0
     for block in _blocks(ctrs):
         quotient = block / step
-        if not bool((quotient == quotient.round()).all()):
+        # A quotient that underflows is no whole number.
+        if not bool(((quotient == quotient.round()) & ((quotient != 0) | (block == 0))).all()):
             return 0.0
     return step
 

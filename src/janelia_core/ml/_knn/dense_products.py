@@ -10,26 +10,22 @@ from torch import Tensor
 from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT
 
 
+@functools.cache
 def product_is_sound(dtype: torch.dtype) -> bool:
     """Whether a product in this format stays within the screen's bound, on a sample made to show shortcuts.
 
-    Global switches may let torch multiply float32 in a lower precision (`set_float32_matmul_precision`,
-    oneDNN's `fp32_precision`); a result is therefore kept per setting of the switches, not once for all.
+    Asked once per process; the switches that let torch multiply float32 in a lower precision are read anew for
+    every search (`machine.products_are_exact`), and then the dense screen isn't used at all.
     """
-    return _is_sound(dtype, torch.get_float32_matmul_precision())
-
-
-@functools.cache
-def _is_sound(dtype: torch.dtype, switches: str) -> bool:
     return all(within_bound(*sample, dtype) for sample in _samples(dtype))
 
 
 def _samples(dtype: torch.dtype) -> list[tuple[Tensor, Tensor]]:
-    generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator("cpu").manual_seed(0)
     samples = []
     for d in (18, 770):
-        a = torch.randn(256, d, generator=generator).to(dtype)
-        b = torch.randn(d, 256, generator=generator).to(dtype)
+        a = torch.randn(256, d, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
+        b = torch.randn(d, 256, generator=generator, dtype=torch.float32, device="cpu").to(dtype)
         samples += [(a, b), (a.abs(), b.abs())]  # sums that cancel, and sums that grow
     return samples
 

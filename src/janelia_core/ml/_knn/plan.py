@@ -145,7 +145,7 @@ def make_plan(
         k=k,
         screen=screen,
         reason=reason,
-        at_once=screen == "none" and n_smps * n_ctrs * d <= _AT_ONCE and n_ctrs <= m and machine.on_cpu,
+        at_once=screen == "none" and n_smps * n_ctrs * max(d, 1) <= _AT_ONCE and n_ctrs <= m and machine.on_cpu,
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,
@@ -173,7 +173,7 @@ def _screen(
     float32: bool,
     budget: int,
 ) -> tuple[str, str]:
-    if n_smps * n_ctrs * d <= _AT_ONCE and machine.on_cpu:
+    if n_smps * n_ctrs * max(d, 1) <= _AT_ONCE and machine.on_cpu:
         return "none", "small enough to verify every centre at once"
     if n_ctrs <= 4 * width:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"

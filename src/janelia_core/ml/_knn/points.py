@@ -58,7 +58,9 @@ class Points:
             start + torch.isfinite(as_float64(self.block(start, start + _ROWS))).all(dim=1).nonzero()[:, 0]
             for start in range(0, len(self), _ROWS)
         ]
-        positions = torch.cat([torch.empty(0, dtype=torch.int64), *(part.cpu() for part in kept)]).to(self.device)
+        positions = torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *(part.cpu() for part in kept)]).to(
+            self.device
+        )
         return Points(self.values, self.row_numbers(positions))
 
 

@@ -106,7 +106,7 @@ class DenseScreen:
 
     Memory:
         Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
-        its buffer of `capacity` pairs and a tile's row: see `row_bytes`.
+        its buffer of `capacity` pairs and a tile's row.
     """
 
     row_order: Tensor | None = None
@@ -134,20 +134,16 @@ class DenseScreen:
         keep = self.n_panels * PANEL * self.width * dtype.itemsize <= pack_bytes
         group = PACKED_AT_ONCE if keep else 1
         self._kept = False
-        self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype)
+        self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype, device="cpu")
 
-        def pack(first: int) -> float:
+        def pack(first: int) -> tuple[float, bool]:
             out = self._panels[first : first + group] if keep else torch.empty_like(self._panels)
             return self._pack(first, out)
 
-        norms = workers.each(pack, range(0, self.n_panels, group))
-        self.largest = max(norms)
+        packed = workers.each(pack, range(0, self.n_panels, group))
+        self.largest = max(norm for norm, _ in packed)
+        self.whole = self.frame.whole and all(whole for _, whole in packed)
         self._kept = keep
-
-    def row_bytes(self) -> int:
-        """Bytes a call takes for each of its rows, beyond the rows handed in."""
-        d = self._ctrs.d
-        return 3 * 8 * d + self.width * self.dtype.itemsize + self.capacity * 8 + PANEL * self.dtype.itemsize + 64
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -159,14 +155,16 @@ class DenseScreen:
             return panel * PANEL, min((panel + 1) * PANEL, self.n_ctrs), 1
         return panel, self.n_ctrs, self.n_panels
 
-    def _pack(self, first: int, out: Tensor) -> float:
-        """Fills panels from `first` on, out (p, width, PANEL), and their errs; returns the largest norm.
+    def _pack(self, first: int, out: Tensor) -> tuple[float, bool]:
+        """Fills panels from `first` on, out (p, width, PANEL), and their errs.
+
+        Returns the largest norm, and whether all centres are made of integers.
 
         Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
         """
         p, d = out.shape[0], self._ctrs.d
         sums = np.zeros((p, PANEL, 5))
-        unused = torch.ones(p, PANEL, dtype=torch.bool)
+        unused = torch.ones(p, PANEL, dtype=torch.bool, device="cpu")
         for panel in range(p):
             points = self._ctrs.block(*self._members(first + panel))
             n = points.shape[0]
@@ -180,7 +178,7 @@ class DenseScreen:
         out[:, d:, :] = rows.reshape(-1, p, PANEL).transpose(0, 1)
         errs = round_up(torch.stack([reach.double(), gap * UP], 1), torch.float32)
         self.errs[first * PANEL : (first + p) * PANEL] = errs.numpy()
-        return float(measured.norm.max())
+        return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all())
 
     def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
         """e_j and the parts of h_j in the format, and g_j, of centres."""
@@ -203,7 +201,7 @@ class DenseScreen:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
         blocks = [_RowBlock(self, x_rows[first : first + ROWS]) for first in range(0, x_rows.shape[0], ROWS)]
-        tile = torch.empty(min(ROWS, x_rows.shape[0]), PANEL, dtype=self.dtype)
+        tile = torch.empty(min(ROWS, x_rows.shape[0]), PANEL, dtype=self.dtype, device="cpu")
         flat = tile.view(torch.uint16 if self.dtype == torch.bfloat16 else self.dtype).numpy().reshape(-1)
         scan = kernels.scan_bfloat16 if self.dtype == torch.bfloat16 else kernels.scan_float32
         spare = None if self._kept else torch.empty_like(self._panels[0])
@@ -226,7 +224,7 @@ class DenseScreen:
         return Candidates(row_numbers, torch.cat([listed.excluded for listed in lists]))
 
     def original(self, packed: IdArray) -> IdArray:
-        """Positions in u_ctrs of packed positions."""
+        """Positions among the centres of packed positions."""
         position = packed.astype(np.int64)
         if not self.frame.whole:
             position = position % PANEL * self.n_panels + position // PANEL
@@ -238,16 +236,16 @@ class _RowBlock:
 
     def __init__(self, screen: DenseScreen, rows: Tensor) -> None:
         r, d = rows.shape
-        values, sums = torch.empty(d, r), np.empty((r, 5))
+        values, sums = torch.empty(d, r, dtype=torch.float32, device="cpu"), np.empty((r, 5))
         screen.frame.round(rows, values, sums)
         points = screen.frame.measure(d, sums)
         unit = UNIT[screen.dtype] * (1 + 2.0**-10)
-        exact = points.whole & (points.norm * screen.largest + screen.largest**2 / 2 < 2.0**23)
+        exact = points.whole & screen.whole & (points.norm * screen.largest + screen.largest**2 / 2 < 2.0**23)
         reach = round_up(torch.maximum(points.norm, points.residual / unit) * UP, screen.dtype)
         self.lost = ~(reach < MAX_NORM)
         reach[exact | self.lost] = 0
         values[:, self.lost] = 0
-        columns = [values, torch.ones(PARTS[screen.dtype], r), reach[None]]
+        columns = [values, torch.ones(PARTS[screen.dtype], r, dtype=torch.float32, device="cpu"), reach[None]]
         if screen.frame.whole:
             columns.insert(2, (~exact).float()[None])
         self.points = torch.cat(columns).T.to(screen.dtype).contiguous()

@@ -22,7 +22,7 @@ from janelia_core.ml._knn.tree_simd import LEAF
 from janelia_core.ml._knn.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
-_SLACK = 2  # places beyond k: one to hold the limit, one so that a single near-tie costs nothing
+_SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
 _BLOCK = 1 << 16
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
@@ -32,8 +32,8 @@ class Answers(NamedTuple):
     """Where TreeScreen.answer writes, one row a row of x.
 
     Attributes:
-        distances: (n_smps, k) float64.
-        indices: (n_smps, k) int64.
+        distances: (n_smps, w) float64.
+        indices: (n_smps, w) int64.
         certified: (n_smps,) bool.
     """
 
@@ -108,16 +108,17 @@ class TreeScreen:
         """Search, verify and certify rows (r, d) at once: the quick way for the bulk of rows, where `stored` is true.
 
         Returns:
-            indices (r, k) int64 positions sorted by (distance, position), distances (r, k) float64, and certified
-            (r,) bool. Where it is False the others are a first guess, and `candidates` must follow.
+            indices (r, w) int64 positions sorted by (distance, position), distances (r, w) float64, and certified
+            (r,) bool: the k nearest are listed, in an order that is for settle to prove. Where it is False the
+            others are a first guess, and `candidates` must follow.
         """
         x, r = _as_float32(x_rows)[0], x_rows.shape[0]
-        out = Answers(np.empty((r, self.k)), np.empty((r, self.k), np.int64), np.empty(r, np.bool_))
+        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        out = Answers(np.empty((r, w)), np.empty((r, w), np.int64), np.empty(r, np.bool_))
         relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
         upward = 1.0 + (self.d + 4) * 2.0**-52
-        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
         kernels.answer(
-            self._tree, x, np.arange(r), self.exact_keys, w, self._live, relative, self._absolute, upward, *out
+            self._tree, x, np.arange(r), self.exact_keys, self.k, self._live, relative, self._absolute, upward, *out
         )
         distances, indices, certified = map(torch.from_numpy, out)
         return indices, distances, certified
@@ -268,4 +269,10 @@ def _fits(a: build.F32, b: build.F32) -> bool:
     if not 2.0**-50 <= step <= 2.0**50:
         return False
     blocks = (values[i : i + _BLOCK] for values in (a, b) for i in range(0, len(values), _BLOCK))
-    return all(bool((np.rint(block / np.float32(step)) == block / np.float32(step)).all()) for block in blocks)
+    return all(_divides(np.float32(step), block) for block in blocks)
+
+
+def _divides(step: np.float32, values: build.F32) -> bool:
+    """Tell whether all values are multiples of a power of two; a quotient that underflows is none."""
+    quotient = values / step
+    return bool(((np.rint(quotient) == quotient) & ((quotient != 0) | (values == 0))).all())

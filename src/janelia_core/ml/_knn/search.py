@@ -26,7 +26,12 @@ if TYPE_CHECKING:
 def search(x: Points, ctrs: Points, plan: Plan) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values."""
     report = Report(plan)
-    out = _at_once(x, ctrs, plan, report) if plan.at_once else _by_blocks(x, ctrs, plan, report)
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
+    with torch.inference_mode(False):
+        if ctrs.d == 0:  # all distances are 0
+            out = ctrs.row_numbers(torch.arange(plan.k, device=x.device))[:, None].repeat(1, len(x))
+        else:
+            out = _at_once(x, ctrs, plan, report) if plan.at_once else _by_blocks(x, ctrs, plan, report)
     publish(report)
     return out
 
@@ -145,7 +150,7 @@ class _Ladder:
         self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self._plan.k)
         if bool(certified.all()):
             return self._settled(x_rows, indices, distances)[0]
-        out = torch.empty(len(x_rows), self._plan.k, dtype=torch.int64)
+        out = torch.empty(len(x_rows), self._plan.k, dtype=torch.int64, device=x_rows.device)
         _assign(out, certified, lambda i: self._settled(_rows(x_rows, i), indices[i], distances[i])[0])
         _assign(out, ~certified, lambda i: self._listed(tree, _rows(x_rows, i)))
         return out

@@ -206,7 +206,7 @@ def answer(
     x: F32,
     rows: I64,
     by_id: bool,
-    w: int,
+    k: int,
     live: int,
     relative: float,
     absolute: float,
@@ -217,11 +217,11 @@ def answer(
 ) -> int:
     """Search, verify and certify rows of x (n_smps, d) in one call, and return how many are not certified.
 
-    Writes each row of distances, indices (n_smps, k) and certified (n_smps,). The same stages as query,
+    Writes each row of distances, indices (n_smps, w) and certified (n_smps,). The same stages as query,
     verify and the certificate, without the passes over memory between them; x are the stored values. D is at
     most `upward` times its float64 evaluation, and at least (key - absolute) * relative.
     """
-    r, d, k = rows.shape[0], x.shape[1], indices.shape[1]
+    r, d, w = rows.shape[0], x.shape[1], indices.shape[1]
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
     d64, positions = np.empty((r, w), np.float64), np.empty((r, w), np.int64)
     bits = np.empty(1, np.int32)
@@ -241,6 +241,6 @@ def answer(
         )
         certified[row] = proven
         failed += not proven
-        for slot in range(k):
+        for slot in range(w):
             distances[row, slot], indices[row, slot] = d64[t, slot], positions[t, slot]
     return failed

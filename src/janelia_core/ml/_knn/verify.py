@@ -29,7 +29,8 @@ def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int, compil
     if compiled and exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
         from janelia_core.ml._knn.verify_kernels import verify
 
-        distances, numbers = torch.empty(indices.shape, dtype=torch.float64), torch.empty_like(indices)
+        distances = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
+        numbers = torch.empty_like(indices)
         arrays = (x_rows.contiguous(), ctrs.values, indices.contiguous(), distances, numbers)
         verify(*(array.numpy() for array in arrays))
         return numbers, distances

@@ -59,7 +59,8 @@ def _pool(workers: int) -> ThreadPoolExecutor:
     `torch.set_num_threads` sets the calling thread's own count and also a process-wide number, which a thread
     copies when it first asks. So a worker first asks (or it would copy the number again later), then sets 1;
     afterwards a short-lived thread sets the number back to what new threads saw before. The lock keeps two
-    searches that start at once from taking each other's 1 for the original.
+    searches that start at once from taking each other's 1 for the original. What remains: a thread that the
+    caller starts elsewhere *and* that first uses torch within the fraction of a millisecond in between copies 1.
     """
     with _starting:
         before: list[int] = []
@@ -69,13 +70,20 @@ def _pool(workers: int) -> ThreadPoolExecutor:
         def begin() -> None:
             torch.get_num_threads()
             torch.set_num_threads(1)
-            ready.wait()
+            with contextlib.suppress(threading.BrokenBarrierError):
+                ready.wait()
 
         pool = ThreadPoolExecutor(workers, "knn", initializer=begin)
-        for _ in range(workers):
-            pool.submit(int)
-        ready.wait()
-        _in_new_thread(lambda: torch.set_num_threads(before[0]))
+        try:
+            for _ in range(workers):
+                pool.submit(int)
+            ready.wait()
+        except BaseException:  # a thread that cannot start, or Ctrl-C: let the others go
+            ready.abort()
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+        finally:
+            _in_new_thread(lambda: torch.set_num_threads(before[0]))
     return pool
 
 
