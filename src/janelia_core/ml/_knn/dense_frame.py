@@ -11,7 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.points import Points, are_multiples
 from janelia_core.ml._knn.rounding_kernels import round_points
 
 FloatArray = npt.NDArray[np.float64]
@@ -111,12 +111,7 @@ def find_grid(ctrs: Points, largest: float) -> float:
     step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
     if not step or largest / step >= 2**22:
         return 0.0
-    for block in _blocks(ctrs):
-        quotient = block / step
-        # A quotient that underflows is no whole number.
-        if not bool(((quotient == quotient.round()) & ((quotient != 0) | (block == 0))).all()):
-            return 0.0
-    return step
+    return step if all(are_multiples(block, step) for block in _blocks(ctrs)) else 0.0
 
 
 def _blocks(ctrs: Points) -> Iterator[Tensor]:

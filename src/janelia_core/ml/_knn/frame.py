@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.points import Points, as_float64, float64_device, is_wide
+from janelia_core.ml._knn.points import Points, are_multiples, as_float64, float64_device, is_wide
 
 _CHUNK = 1 << 18  # elements looked at a time: bounds the survey's own workspace to a few MiB
 _SAMPLE = 512  # centres sampled for the common point
@@ -161,12 +161,4 @@ def _on_grid(points: Points, grid: int) -> bool:
     """Tell whether all finite values are multiples of 2^grid; stops at the first block that is not."""
     if is_wide(points.values) or not points.values.is_floating_point():
         return grid <= 0
-    factor = 2.0**-grid
-    for start, stop in _chunks(points):
-        values = as_float64(points.block(start, stop))
-        scaled = values * factor
-        # A product that underflows is off the grid.
-        whole = (scaled == scaled.round()) & ((scaled != 0) | (values == 0))
-        if not bool((whole | ~torch.isfinite(values)).all()):
-            return False
-    return True
+    return all(are_multiples(as_float64(points.block(*chunk)), 2.0**grid) for chunk in _chunks(points))

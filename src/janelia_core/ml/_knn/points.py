@@ -79,6 +79,14 @@ def as_float64(values: Tensor) -> Tensor:
     return values.to(device=float64_device(values.device), dtype=torch.float64)
 
 
+def are_multiples(values: Tensor, step: float) -> bool:
+    """Tell whether all finite values, float32 or float64, are multiples of a power of two."""
+    quotient = values / step
+    # A quotient that underflows to zero is no whole number.
+    whole = (quotient == quotient.round()) & ((quotient != 0) | (values == 0))
+    return bool((whole | ~torch.isfinite(values)).all())
+
+
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     """Split 64-bit integers v = high + low with both parts exact in float64."""
     bits = values.to(float64_device(values.device)).view(torch.int64)

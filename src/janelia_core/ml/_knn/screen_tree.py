@@ -18,6 +18,7 @@ from torch import Tensor
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.points import are_multiples
 from janelia_core.ml._knn.tree_simd import LEAF
 from janelia_core.ml._knn.workers import Workers
 
@@ -269,10 +270,4 @@ def _fits(a: build.F32, b: build.F32) -> bool:
     if not 2.0**-50 <= step <= 2.0**50:
         return False
     blocks = (values[i : i + _BLOCK] for values in (a, b) for i in range(0, len(values), _BLOCK))
-    return all(_divides(np.float32(step), block) for block in blocks)
-
-
-def _divides(step: np.float32, values: build.F32) -> bool:
-    """Tell whether all values are multiples of a power of two; a quotient that underflows is none."""
-    quotient = values / step
-    return bool(((np.rint(quotient) == quotient) & ((quotient != 0) | (values == 0))).all())
+    return all(are_multiples(torch.from_numpy(block), float(step)) for block in blocks)
