@@ -8,10 +8,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_points
-from janelia_core.ml._knn.machine import this_machine
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
-from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.find import find
 from janelia_core.ml._log_cosh import log_cosh
 
 __all__ = ["LOG_2", "knn_do", "knn_mc", "log_cosh"]
@@ -57,7 +54,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
     """
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
-    return _search(x, ctrs, k, checked_count("m", m))
+    return find(x, ctrs, k, m=checked_count("m", m))
 
 
 def knn_do(
@@ -101,18 +98,6 @@ def knn_do(
     m = checked_count("m", m)
     checked_generator(generator, x.device)
     if n_ctrs_used == n_ctrs:
-        return _search(x, ctrs, k, m)
+        return find(x, ctrs, k, m=m)
     drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
-    return _search(x, ctrs, k, m, drawn)
-
-
-def _search(x: Tensor, ctrs: Tensor, k: int, m: int, drawn: Tensor | None = None) -> Tensor:
-    n_ctrs = ctrs.shape[0] if drawn is None else drawn.shape[0]
-    float32 = x.dtype == ctrs.dtype == torch.float32 and drawn is None
-    plan = make_plan(x.shape[0], n_ctrs, x.shape[1], k, m, machine=this_machine(x.device), float32=float32)
-    same = x is ctrs
-    x = x.detach()
-    ctrs = x if same else ctrs.detach()
-    if flushes_subnormals():
-        x, ctrs = without_subnormals(x, ctrs)
-    return search(Points(x), Points(ctrs, drawn), plan)
+    return find(x, ctrs, k, m=m, subset=drawn)

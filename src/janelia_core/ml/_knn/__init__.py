@@ -2,6 +2,8 @@
 
     face        arguments checked before any work
       |
+    find        the one door: plans for this machine, then searches
+      |
     plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
       |
     search      the only loop; composes what follows, block of rows by block of rows, on workers   machine

@@ -1,0 +1,49 @@
+"""The one door to the search: from checked tensors to indices, by a plan made for this machine."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._knn.plan import DEFAULT_BUDGET, make_plan
+from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
+from janelia_core.ml._knn.search import search
+
+
+def find(
+    x: Tensor,
+    ctrs: Tensor,
+    k: int,
+    *,
+    m: int | None = None,
+    max_memory: int = DEFAULT_BUDGET,
+    subset: Tensor | None = None,
+) -> Tensor:
+    """Return the k nearest centres (k, n_smps) int64 of each row of x, as row numbers of ctrs.
+
+    Args:
+        x: (n_smps, d), as `face.checked_points` wants it.
+        ctrs: (n_ctrs, d), likewise.
+        k: 1 <= k <= number of centres searched.
+        m: At most so many centres' scores at a time; None: as many as the memory allows.
+        max_memory: Bytes of workspace beyond inputs and result.
+        subset: Ascending int64 row numbers of the centres to search; None: all.
+    """
+    n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]
+    plan = make_plan(
+        x.shape[0],
+        n_ctrs,
+        x.shape[1],
+        k,
+        n_ctrs if m is None else m,
+        machine=this_machine(x.device),
+        float32=x.dtype == ctrs.dtype == torch.float32 and subset is None,
+        budget=max_memory,
+    )
+    same = x is ctrs
+    x = x.detach()
+    ctrs = x if same else ctrs.detach()
+    if flushes_subnormals():
+        x, ctrs = without_subnormals(x, ctrs)
+    return search(Points(x), Points(ctrs, subset), plan)
