@@ -28,6 +28,16 @@ X, C = torch.zeros(4, 3), torch.zeros(9, 3)
         (lambda: knn_mc(X, C, 1.0, 1), TypeError, "k must be an int, got float: 1.0"),
         (lambda: knn_mc(X, C, 1, 0), ValueError, "m must be at least 1, got 0"),
         (lambda: knn_mc(X, C, 1, None), TypeError, "m must be an int, got NoneType"),
+        (
+            lambda: knn_mc(X, C, 1, 1, max_memory=1000),
+            ValueError,
+            "max_memory must be at least 1048576 bytes.*got 1000",
+        ),
+        (
+            lambda: knn_mc(X, C, 1, 1, max_memory=2.0**30),
+            TypeError,
+            "max_memory must be an int.*got float: 1073741824.0",
+        ),
         (lambda: knn_do(X, C, 3, 1, 2), ValueError, "k must be at most n_ctrs_used = 2, got 3"),
         (lambda: knn_do(X, C, 1, 1, 0), ValueError, "n_ctrs_used must be at least 1, got 0"),
         (lambda: knn_do(X, C, 1, 1, 10), ValueError, "n_ctrs_used must be at most n_ctrs = 9, got 10"),

@@ -39,6 +39,14 @@ def test_m_never_changes_the_result(name, m):
 
 
 @pytest.mark.parametrize("name", PROBLEMS)
+def test_the_memory_never_changes_the_result(name):
+    x, ctrs, k, _ = PROBLEMS[name]()
+    x, ctrs = x.repeat(-(-600 // len(x)), 1), ctrs.repeat(4, 1)  # too large to be looked at at once
+    expected = knn_mc(x, ctrs, k, len(ctrs), max_memory=2**30)
+    assert torch.equal(knn_mc(x, ctrs, k, len(ctrs), max_memory=2**20), expected)
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
 def test_the_screen_never_changes_the_result(name):
     x, ctrs, k, _ = PROBLEMS[name]()
     x = x[:8]
@@ -48,6 +56,7 @@ def test_the_screen_never_changes_the_result(name):
         {"screen": "tree", "workers": 2, "row_block": 3},
         {"screen": "dense"},
         {"screen": "dense", "workers": 2, "row_block": 3, "pack_bytes": 10**6},
+        {"screen": "dense", "panel": 64, "verified_rows": 2},
         {"screen": "dense", "product": torch.bfloat16},
         {"screen": "portable"},
         {"screen": "portable", "width": min(k, len(ctrs))},

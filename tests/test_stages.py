@@ -112,8 +112,8 @@ def test_a_loosened_bound_is_caught(monkeypatch, what):
     assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) == []
     honest = packing.pack_ctrs
 
-    def loosened(values, frame, bits):
-        packed = honest(values, frame, bits)
+    def loosened(values, frame, bits, chunk):
+        packed = honest(values, frame, bits, chunk)
         packed[:, -2] = -0.5 * frame.apply(values).square().sum(dim=1)
         packed[:, -1] = 0.0
         return packed

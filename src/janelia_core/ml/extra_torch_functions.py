@@ -7,8 +7,9 @@ import math
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.face import checked_count, checked_generator, checked_points
+from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh import log_cosh
 
 __all__ = ["LOG_2", "knn_do", "knn_mc", "log_cosh"]
@@ -17,7 +18,7 @@ LOG_2 = torch.tensor(math.log(2.0), dtype=torch.float32, device="cpu")
 """log 2 as a 0-dim float32 tensor."""
 
 
-def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
+def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT_MEMORY) -> Tensor:
     """Find the k nearest centres of each row of x, looking at no more than m centres at a time.
 
     Args:
@@ -25,6 +26,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
         ctrs: (n_ctrs, d) centres on the same device; the dtype may differ from that of x.
         k: How many centres to find for each sample, 1 <= k <= n_ctrs.
         m: At most this many centres' scores are held at once. It bounds memory and never changes the result.
+        max_memory: Bytes of workspace beyond inputs and result, at least 2^20 (1 MiB); it never changes the result.
 
     Returns:
         (k, n_smps) int64 indices into ctrs on x's device, nearest first: `indices[:, i]` belongs to `x[i, :]`.
@@ -40,8 +42,8 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
         0 .. k-1, and a centre that holds one comes last.
 
     Memory:
-        At most 64 MiB beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where a single row
-        or centre with its k candidates does not fit into that.
+        At most max_memory bytes (256 MiB) beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where
+        a single row or centre with its k candidates does not fit into that. Little memory costs time.
 
     Source:
         The definition, the bounds and their derivations are in docs/exactness.md.
@@ -54,11 +56,18 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int) -> Tensor:
     """
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
-    return find(x, ctrs, k, m=checked_count("m", m))
+    return find(x, ctrs, k, m=checked_count("m", m), max_memory=checked_memory(max_memory))
 
 
 def knn_do(
-    x: Tensor, ctrs: Tensor, k: int, m: int, n_ctrs_used: int, *, generator: torch.Generator | None = None
+    x: Tensor,
+    ctrs: Tensor,
+    k: int,
+    m: int,
+    n_ctrs_used: int,
+    *,
+    generator: torch.Generator | None = None,
+    max_memory: int = DEFAULT_MEMORY,
 ) -> Tensor:
     """Find the k nearest centres of each row of x among n_ctrs_used centres drawn at random: dropout of centres.
 
@@ -71,6 +80,7 @@ def knn_do(
             All of them means no dropout, and then no random number is consumed.
         generator: Source of the draw; the global one of x's device by default, so that `torch.manual_seed` fixes
             the draw. The centres used are `torch.randperm(n_ctrs, device=x.device)[:n_ctrs_used]`.
+        max_memory: As `knn_mc`.
 
     Returns:
         (k, n_smps) int64 indices into ctrs (the original ones) on x's device, nearest first.
@@ -95,9 +105,9 @@ def knn_do(
     n_ctrs = ctrs.shape[0]
     n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, n_ctrs, "n_ctrs")
     k = checked_count("k", k, n_ctrs_used, "n_ctrs_used")
-    m = checked_count("m", m)
+    m, max_memory = checked_count("m", m), checked_memory(max_memory)
     checked_generator(generator, x.device)
     if n_ctrs_used == n_ctrs:
-        return find(x, ctrs, k, m=m)
+        return find(x, ctrs, k, m=m, max_memory=max_memory)
     drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
-    return find(x, ctrs, k, m=m, subset=drawn)
+    return find(x, ctrs, k, m=m, max_memory=max_memory, subset=drawn)

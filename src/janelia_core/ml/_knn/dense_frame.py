@@ -20,7 +20,7 @@ SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
 TINY = 2.0**-125
 UP = 1.0 + 2.0**-20
 """Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
-_ELEMENTS = 1 << 17  # coordinates looked at at a time
+_SHARE = 2  # of a chunk, for coordinates looked at at a time
 
 
 class Measured(NamedTuple):
@@ -88,7 +88,7 @@ def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> Dense
     """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
     largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
     # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
-    sample = max(1, min(4096, _ELEMENTS // ctrs.d))
+    sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
     shift = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
     step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
     if step:
@@ -116,5 +116,4 @@ def find_grid(ctrs: Points, largest: float) -> float:
 
 def _blocks(ctrs: Points) -> Iterator[Tensor]:
     """The centres in float64, a few at a time."""
-    size = max(1, _ELEMENTS // ctrs.d)
-    return (ctrs.block(first, first + size).double() for first in range(0, len(ctrs), size))
+    return (ctrs.block(*part).double() for part in ctrs.chunks(_SHARE))

@@ -7,6 +7,8 @@ import numbers
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.plan import LEAST_MEMORY
+
 
 def checked_points(x: Tensor, ctrs: Tensor) -> None:
     """Check that x (n_smps, d) and ctrs (n_ctrs, d) can be compared."""
@@ -39,6 +41,17 @@ def checked_count(name: str, value: object, most: int | None = None, most_name: 
     if most is not None and count > most:
         raise ValueError(f"{name} must be at most {most_name} = {most}, got {count}")
     return count
+
+
+def checked_memory(max_memory: object) -> int:
+    """Return max_memory as an int if it is a number of bytes that a search can keep to."""
+    if isinstance(max_memory, bool) or not isinstance(max_memory, numbers.Integral):
+        raise TypeError(
+            f"max_memory must be an int, a number of bytes, got {type(max_memory).__name__}: {max_memory!r}"
+        )
+    if max_memory < LEAST_MEMORY:
+        raise ValueError(f"max_memory must be at least {LEAST_MEMORY} bytes (1 MiB), got {max_memory}")
+    return int(max_memory)
 
 
 def checked_generator(generator: object, device: torch.device) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.machine import this_machine
-from janelia_core.ml._knn.plan import DEFAULT_BUDGET, make_plan
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY, make_plan
 from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
 from janelia_core.ml._knn.search import search
 
@@ -17,7 +17,7 @@ def find(
     k: int,
     *,
     m: int | None = None,
-    max_memory: int = DEFAULT_BUDGET,
+    max_memory: int = DEFAULT_MEMORY,
     subset: Tensor | None = None,
 ) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of each row of x, as row numbers of ctrs.
@@ -46,4 +46,4 @@ def find(
     ctrs = x if same else ctrs.detach()
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)
-    return search(Points(x), Points(ctrs, subset), plan)
+    return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan)

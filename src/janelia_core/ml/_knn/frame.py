@@ -10,7 +10,6 @@ from torch import Tensor
 
 from janelia_core.ml._knn.points import Points, are_multiples, as_float64, float64_device, is_wide
 
-_CHUNK = 1 << 18  # elements looked at a time: bounds the survey's own workspace to a few MiB
 _SAMPLE = 512  # centres sampled for the common point
 _HEADROOM = 40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
 
@@ -81,17 +80,12 @@ def _ceil_log2(value: float) -> int:
     return math.frexp(value)[1]
 
 
-def _chunks(points: Points) -> list[tuple[int, int]]:
-    step = max(1, _CHUNK // max(1, points.d))
-    return [(start, min(start + step, len(points))) for start in range(0, len(points), step)]
-
-
 def _magnitude(points: Points) -> tuple[float, bool]:
     """Return the largest finite |value| and whether all values are finite."""
     largest, all_finite = 0.0, True
     if points.d == 0:
         return largest, all_finite
-    for start, stop in _chunks(points):
+    for start, stop in points.chunks():
         low, high = _extremes(points.block(start, stop))
         if not (math.isfinite(low) and math.isfinite(high)):
             all_finite = False
@@ -124,7 +118,7 @@ def _middle(ctrs: Points) -> tuple[Tensor, float]:
     Medians, so that a few wild centres move neither. The point is rounded to a quarter of the spread: lattice
     data stays lattice data, and a cloud about the origin is not shifted at all.
     """
-    size = max(8, min(_SAMPLE, _CHUNK // max(1, ctrs.d)))
+    size = max(8, min(_SAMPLE, ctrs.chunk // max(1, ctrs.d)))
     stride = max(1, len(ctrs) // size)
     sample = as_float64(ctrs.block(0, size * stride, stride))
     sample = sample[torch.isfinite(sample).all(dim=1)]
@@ -161,4 +155,4 @@ def _on_grid(points: Points, grid: int) -> bool:
     """Tell whether all finite values are multiples of 2^grid; stops at the first block that is not."""
     if is_wide(points.values) or not points.values.is_floating_point():
         return grid <= 0
-    return all(are_multiples(as_float64(points.block(*chunk)), 2.0**grid) for chunk in _chunks(points))
+    return all(are_multiples(as_float64(points.block(*chunk)), 2.0**grid) for chunk in points.chunks())

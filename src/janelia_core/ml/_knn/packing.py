@@ -31,7 +31,7 @@ FULL_BITS = 24  # float32 operands as they are
 CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
 WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
 
-_CHUNK = 1 << 15  # elements packed at a time
+_MOST = 1 << 15  # coordinates packed at a time
 _FLUSH = 2.0**-60  # smaller coordinates become 0 (measured) and margins are no smaller: no product is subnormal
 _TINY = 2.0**-100  # more than all that may be flushed to zero on the way
 _NEVER = -(2.0**126)  # score of a centre that is not finite: below every finite one
@@ -49,12 +49,12 @@ def n_columns(d: int) -> int:
     return _columns(d, CUT_BITS)
 
 
-def pack_rows(values: Tensor, frame: Frame, bits: int) -> PackedRows:
-    """Pack stored rows (r, d), all finite, for products with `pack_ctrs`."""
+def pack_rows(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> PackedRows:
+    """Pack stored rows (r, d), all finite, for products with `pack_ctrs`, `chunk` coordinates at a time."""
     r, d = values.shape
     packed = torch.empty(r, _columns(d, bits), dtype=torch.float32, device=values.device)
     square_low = torch.empty(r, dtype=torch.float64, device=frame.shift.device)
-    for part in _chunks(r, d):
+    for part in _chunks(r, d, chunk):
         z, residual, square_low[part], _ = _rounded(frame.apply(values[part]), values[part], frame, bits)
         packed[part, :d] = z
         packed[part, d:-1] = 1.0
@@ -63,12 +63,12 @@ def pack_rows(values: Tensor, frame: Frame, bits: int) -> PackedRows:
     return PackedRows(packed, square_low)
 
 
-def pack_ctrs(values: Tensor, frame: Frame, bits: int) -> Tensor:
+def pack_ctrs(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> Tensor:
     """Pack stored centres (b, d) as (b, columns) float32; those that are not finite score below all others."""
     b, d = values.shape
     packed = torch.empty(b, _columns(d, bits), dtype=torch.float32, device=values.device)
     g = gamma(n_columns(d), UNIT32)
-    for part in _chunks(b, d):
+    for part in _chunks(b, d, chunk):
         u = frame.apply(values[part])
         finite = torch.isfinite(u).all(dim=1)
         u = torch.where(finite[:, None], u, 0.0)
@@ -136,7 +136,7 @@ def _columns(d: int, bits: int) -> int:
     return d + (2 if bits == FULL_BITS else 4)
 
 
-def _chunks(rows: int, d: int) -> Iterator[slice]:
-    """Cut rows into parts whose float64 temporaries stay in a core's cache."""
-    step = max(1, _CHUNK // max(1, d))
+def _chunks(rows: int, d: int, chunk: int) -> Iterator[slice]:
+    """Cut rows into parts of at most chunk coordinates whose float64 temporaries stay in a core's cache."""
+    step = max(1, min(chunk, _MOST) // max(1, d))
     return (slice(start, start + step) for start in range(0, rows, step))

@@ -12,17 +12,21 @@ from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_col
 
 PLAIN = Machine()
 MEBIBYTE = 1 << 20
-DEFAULT_BUDGET = 64 * MEBIBYTE
+DEFAULT_MEMORY = 256 * MEBIBYTE
+LEAST_MEMORY = MEBIBYTE
 
-# Bytes in use whatever the blocks are: temporaries of survey, packing, verify and settle (each works on chunks of
-# fixed size), buffers of the matrix product. Measured by tests/test_memory.py.
-_FIXED = 30 * MEBIBYTE
-_FIXED_OF_TREE = 22 * MEBIBYTE  # no matrix product
-_PER_CANDIDATE = 256  # verify, sort and settle a candidate of a row
+# Temporaries of survey, packing, verify and settle hold one chunk of coordinates at a time; what a coordinate of it
+# takes there, and what a worker needs to be worth starting, was measured (tests/test_memory.py holds plans to it).
+_MOST_CHUNK = 1 << 18
+_PER_CHUNKED = 60
+_CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
+_PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, whatever it does
+_PER_CANDIDATE = 256  # verify, sort and settle a candidate
+_PER_LISTED = 48  # a candidate's score and place in the lists of a row
 _PER_CELL = 4  # a score of the tile
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
 
-_PANEL = 256  # centres in one product of the dense screen
+_PANELS = (256, 128, 64)  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
@@ -50,13 +54,17 @@ class Plan:
         width: Candidates kept for a row.
         operand_bits: Significant bits of the screen's operands.
         keep_packed: Packed centres are kept for all row blocks.
+        verified_rows: Rows whose candidates are verified and settled at a time.
         fallback_rows: Rows worked on at a time by the exhaustive rung.
         fallback_ctrs: Centres worked on at a time by the exhaustive rung.
         fallback_pairs: Candidates verified at a time by the rungs above the screen.
         escalated_rows: Rows searched at a time within a proven radius.
         workers: Threads that work on blocks of rows.
+        pooled: Work in threads that run torch single-threaded, else in the calling thread.
+        panel: Centres in one product of the dense screen.
         pack_bytes: What the dense screen's packed centres may take; above, they are made anew for every block.
         product: Format of the dense screen's matrix product.
+        chunk: Coordinates a stage holds at a time, in each worker.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
     """
 
@@ -72,13 +80,17 @@ class Plan:
     width: int
     operand_bits: int
     keep_packed: bool
+    verified_rows: int
     fallback_rows: int
     fallback_ctrs: int
     fallback_pairs: int
     escalated_rows: int
     workers: int
+    pooled: bool
+    panel: int
     pack_bytes: int
     product: torch.dtype
+    chunk: int
     workspace_bytes: int
 
     def __str__(self) -> str:
@@ -103,40 +115,44 @@ def make_plan(
     *,
     machine: Machine = PLAIN,
     float32: bool = True,
-    budget: int = DEFAULT_BUDGET,
+    budget: int = DEFAULT_MEMORY,
 ) -> Plan:
     """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all.
 
     float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied.
     """
     width = min(n_ctrs, k + 8 + k // 4)
-    screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, float32, budget)
-    fixed = _FIXED_OF_TREE if screen == "tree" else _FIXED
-    blocks = max(0, budget - fixed)
+    panel = _panel(n_smps, n_ctrs, d, k, m, machine, float32, budget)
+    screen, reason = _screen(n_smps, n_ctrs, d, k, panel, width, machine, float32, budget)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
     dense = screen in ("dense", "tree")
-    workers = _clamp(n_smps // _FEWEST_ROWS, machine.threads) if dense else 1
+    workers = _workers(n_smps, machine, budget) if dense else 1
+    pooled = dense and budget >= 2 * _PER_WORKER
+    chunk = _clamp(budget // _CHUNK_SHARE // workers, _MOST_CHUNK)
+    fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
+    blocks = max(0, budget - fixed)
     kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
-    held = kept + (8 * n_ctrs + 2 * workers * _PANEL * packed if dense else 0)
+    held = kept + (8 * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
     if screen == "tree":
         kept, held = 0, _tree_bytes(n_smps, n_ctrs, d, float32)
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
-    escalation = share // 3 if dense else share // 2
+    escalation, verification = share // 3 if dense else share // 2, share // 8
     if dense:
         width = k + 16 + k // 2
-        per_row = 4 * packed + 24 * (k + 16 + k) + _PER_CELL * _PANEL
+        per_row = _dense_row_bytes(d, k, panel)
     else:
-        per_row = packed + _PER_CELL * ctr_block
-    # A screen's packed block and the rungs above it take turns; candidates outlive both.
-    per_row += _PER_CANDIDATE * width
-    row_block = _clamp((share - escalation) // per_row, min(-(-n_smps // workers), _MOST_ROWS))
+        per_row = packed + _PER_CELL * ctr_block + _PER_LISTED * width
+    # A screen's packed block and the rungs above it take turns; its lists outlive both.
+    row_block = _clamp((share - escalation - verification) // per_row, min(-(-n_smps // workers), _MOST_ROWS))
+    verified_rows = _clamp(verification // (_PER_CANDIDATE * width), row_block)
     free = escalation - (ctr_block * packed if not kept or dense else 0)
     pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
     fallback_ctrs = _clamp(pairs - k, ctr_block)
     fallback_rows = _clamp(pairs // (fallback_ctrs + k), row_block)
     escalated_rows = _clamp(free // 2 // (packed + 6 * ctr_block), row_block)
-    used = row_block * per_row + fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
+    used = row_block * per_row + verified_rows * _PER_CANDIDATE * width
+    used += fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
     used += escalated_rows * (packed + 6 * ctr_block) + ctr_block * packed
     return Plan(
         n_smps=n_smps,
@@ -151,14 +167,18 @@ def make_plan(
         width=width,
         operand_bits=FULL_BITS if machine.exact_products else CUT_BITS,
         keep_packed=bool(kept) and not dense,
+        verified_rows=verified_rows,
         fallback_rows=fallback_rows,
         fallback_ctrs=fallback_ctrs,
         fallback_pairs=pairs,
         escalated_rows=escalated_rows,
         workers=workers,
+        panel=panel,
         pack_bytes=kept if dense else 0,
         product=torch.bfloat16 if dense and _takes_bfloat16(machine, d) else torch.float32,
-        workspace_bytes=max(budget, fixed + held + workers * used),
+        pooled=pooled,
+        chunk=chunk,
+        workspace_bytes=fixed + held + workers * used,
     )
 
 
@@ -167,7 +187,7 @@ def _screen(
     n_ctrs: int,
     d: int,
     k: int,
-    m: int,
+    panel: int,
     width: int,
     machine: Machine,
     float32: bool,
@@ -185,15 +205,38 @@ def _screen(
         return "portable", "torch operations: this process lets float32 products round their operands"
     if n_smps * n_ctrs * max(d, 8) < _FEW_CELLS:
         return "portable", "torch operations: too small to gain from compiled kernels"
-    panel = 2 * 4 * n_columns(d) * _PANEL  # packed, and as stored
-    if m < _PANEL or max(32 * n_ctrs, 64 * k * _PANEL, 8 * machine.threads * panel) > budget:
-        return "portable", f"torch operations: blocks of {_PANEL} centres exceed m or, with n_ctrs, k and d, the memory"
+    if not panel:
+        return (
+            "portable",
+            f"torch operations: blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory",
+        )
     product = "bfloat16" if _takes_bfloat16(machine, d) else "float32"
     if d <= _MOST_TREE_COLUMNS and n_ctrs >= _fewest_tree_ctrs(d) and k <= _MOST_TREE_K:
-        if _tree_bytes(n_smps, n_ctrs, d, float32) <= budget - _FIXED_OF_TREE:
+        if _tree_bytes(n_smps, n_ctrs, d, float32) <= budget // 2:
             return "tree", f"box tree in {d} dimensions, by compiled kernels"
         product += " (a box tree does not fit the memory)"
     return "dense", f"{product} product scanned in cache by compiled kernels"
+
+
+def _panel(n_smps: int, n_ctrs: int, d: int, k: int, m: int, machine: Machine, float32: bool, budget: int) -> int:
+    """Return how many centres the compiled screens may take into one product; 0: not even the fewest fit."""
+    workers = _workers(n_smps, machine, budget)
+    for panel in _PANELS:
+        # For less than a handful of rows at a time, packing would cost more than the product.
+        each = _panel_bytes(d, panel, float32) + panel // 8 * _dense_row_bytes(d, k, panel) * 3 // 2
+        if panel <= m and 8 * n_ctrs + workers * each <= budget // 4 * 3:
+            return panel
+    return 0
+
+
+def _panel_bytes(d: int, panel: int, float32: bool) -> int:
+    """Return what a worker needs for a panel: packed, and gathered or converted before."""
+    return panel * (4 * n_columns(d) + (4 if float32 else 8) * d)
+
+
+def _dense_row_bytes(d: int, k: int, panel: int) -> int:
+    """Return what a row takes in the dense screen, packed and with its lists."""
+    return 3 * 4 * n_columns(d) + _PER_CELL * panel + _PER_LISTED * (k + 16 + k // 2)
 
 
 def _tree_bytes(n_smps: int, n_ctrs: int, d: int, float32: bool) -> int:
@@ -208,6 +251,11 @@ def _takes_bfloat16(machine: Machine, d: int) -> bool:
 def _fewest_tree_ctrs(d: int) -> int:
     """Return from how many centres on boxes exclude more than they cost; measured, see benchmarks."""
     return 1 << max(10, 8 + d)
+
+
+def _workers(n_smps: int, machine: Machine, budget: int) -> int:
+    """Return how many workers have enough rows and memory to be worth their start."""
+    return _clamp(min(n_smps // _FEWEST_ROWS, budget // _PER_WORKER), machine.threads)
 
 
 def _clamp(value: int, most: int) -> int:

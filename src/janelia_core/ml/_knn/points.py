@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
-_ROWS = 4096
 _WIDE = (torch.int64, torch.uint64)  # dtypes with values that float64 cannot hold
 
 
@@ -18,10 +18,12 @@ class Points:
     Attributes:
         values: (n, d) tensor as the caller stored it.
         subset: ascending int64 positions into values, or None for all rows (centre dropout draws a subset).
+        chunk: Coordinates that a stage may hold at a time beside its result; bounds the temporaries of all stages.
     """
 
     values: Tensor
     subset: Tensor | None = None
+    chunk: int = 1 << 18
 
     def __len__(self) -> int:
         return self.values.shape[0] if self.subset is None else self.subset.shape[0]
@@ -41,6 +43,11 @@ class Points:
         part = slice(start, stop, step)
         return self.values[part] if self.subset is None else self.values[self.subset[part]]
 
+    def chunks(self, share: int = 1) -> Iterator[tuple[int, int]]:
+        """Cut the rows into parts (start, stop) of at most chunk / share coordinates, or of one row."""
+        step = max(1, self.chunk // share // max(1, self.d))
+        return ((start, min(start + step, len(self))) for start in range(0, len(self), step))
+
     def row_numbers(self, positions: Tensor) -> Tensor:
         """Translate positions among these points to row numbers of `values`; -1 stays."""
         if self.subset is None:
@@ -55,13 +62,13 @@ class Points:
     def finite(self) -> Points:
         """Return the points without infinite or NaN coordinates."""
         kept = [
-            start + torch.isfinite(as_float64(self.block(start, start + _ROWS))).all(dim=1).nonzero()[:, 0]
-            for start in range(0, len(self), _ROWS)
+            start + torch.isfinite(as_float64(self.block(start, stop))).all(dim=1).nonzero()[:, 0]
+            for start, stop in self.chunks()
         ]
         positions = torch.cat([torch.empty(0, dtype=torch.int64, device="cpu"), *(part.cpu() for part in kept)]).to(
             self.device
         )
-        return Points(self.values, self.row_numbers(positions))
+        return replace(self, subset=self.row_numbers(positions))
 
 
 def is_wide(values: Tensor) -> bool:

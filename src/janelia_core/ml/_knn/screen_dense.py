@@ -63,9 +63,9 @@ from janelia_core.ml._knn.workers import Workers
 
 IdArray = npt.NDArray[np.int64]
 PANEL = 256
-"""Centres in one product: with ROWS rows a float32 tile of 256 KiB stays in a core's L2 cache."""
+"""Centres in one product, fewer where memory is tight (a multiple of 64, what a scan compares at a time)."""
 ROWS = 256
-"""Rows in one product."""
+"""Rows in one product: a float32 tile of 256 KiB stays in a core's L2 cache."""
 PACKED_AT_ONCE = 32
 """Panels packed together, so that the arithmetic on norms costs no call per panel."""
 PARTS = {torch.float32: 1, torch.bfloat16: 3}
@@ -103,6 +103,7 @@ class DenseScreen:
         relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
         pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
         workers: Threads that share the packing.
+        panel: Centres in one product.
 
     Memory:
         Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
@@ -119,22 +120,23 @@ class DenseScreen:
         relative_error: float = 0.0,
         pack_bytes: int = 2**62,
         workers: Workers | None = None,
+        panel: int = PANEL,
     ) -> None:
-        self.k, self.dtype, self._ctrs = k, dtype, ctrs
+        self.k, self.dtype, self._ctrs, self._panel = k, dtype, ctrs, panel
         self.n_ctrs, d = len(ctrs), ctrs.d
         workers = workers or Workers(1)
         self.frame = workers.once(lambda: find_frame(ctrs, dtype, relative_error))
-        self.n_panels = -(-self.n_ctrs // PANEL)
+        self.n_panels = -(-self.n_ctrs // panel)
         self.width = d + PARTS[dtype] + 1 + self.frame.whole
         self.cap = k + SLACK[dtype] + k // 2
         self.capacity = self.cap + 16 + k // 2
         unit = SUM_UNIT[dtype]
         self.gamma = self.width * unit / (1.0 - self.width * unit)
-        self.errs = np.zeros((self.n_panels * PANEL, 2), np.float32)
-        keep = self.n_panels * PANEL * self.width * dtype.itemsize <= pack_bytes
+        self.errs = np.zeros((self.n_panels * panel, 2), np.float32)
+        keep = self.n_panels * panel * self.width * dtype.itemsize <= pack_bytes
         group = PACKED_AT_ONCE if keep else 1
         self._kept = False
-        self._panels = torch.empty(self.n_panels if keep else 1, self.width, PANEL, dtype=dtype, device="cpu")
+        self._panels = torch.empty(self.n_panels if keep else 1, self.width, panel, dtype=dtype, device="cpu")
 
         def pack(first: int) -> tuple[float, bool]:
             out = self._panels[first : first + group] if keep else torch.empty_like(self._panels)
@@ -152,19 +154,19 @@ class DenseScreen:
         even when the centres are sorted.
         """
         if self.frame.whole:
-            return panel * PANEL, min((panel + 1) * PANEL, self.n_ctrs), 1
+            return panel * self._panel, min((panel + 1) * self._panel, self.n_ctrs), 1
         return panel, self.n_ctrs, self.n_panels
 
     def _pack(self, first: int, out: Tensor) -> tuple[float, bool]:
-        """Fills panels from `first` on, out (p, width, PANEL), and their errs.
+        """Fills panels from `first` on, out (p, width, self._panel), and their errs.
 
         Returns the largest norm, and whether all centres are made of integers.
 
         Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
         """
-        p, d = out.shape[0], self._ctrs.d
-        sums = np.zeros((p, PANEL, 5))
-        unused = torch.ones(p, PANEL, dtype=torch.bool, device="cpu")
+        p, d, size = out.shape[0], self._ctrs.d, self._panel
+        sums = np.zeros((p, size, 5))
+        unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
         for panel in range(p):
             points = self._ctrs.block(*self._members(first + panel))
             n = points.shape[0]
@@ -175,9 +177,9 @@ class DenseScreen:
         reach, levels, gap = self._bound(measured)
         rows = torch.stack([*levels, reach])
         rows[0, unused.reshape(-1)] = -torch.inf
-        out[:, d:, :] = rows.reshape(-1, p, PANEL).transpose(0, 1)
+        out[:, d:, :] = rows.reshape(-1, p, size).transpose(0, 1)
         errs = round_up(torch.stack([reach.double(), gap * UP], 1), torch.float32)
-        self.errs[first * PANEL : (first + p) * PANEL] = errs.numpy()
+        self.errs[first * size : (first + p) * size] = errs.numpy()
         return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all())
 
     def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
@@ -201,7 +203,7 @@ class DenseScreen:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
         blocks = [_RowBlock(self, x_rows[first : first + ROWS]) for first in range(0, x_rows.shape[0], ROWS)]
-        tile = torch.empty(min(ROWS, x_rows.shape[0]), PANEL, dtype=self.dtype, device="cpu")
+        tile = torch.empty(min(ROWS, x_rows.shape[0]), self._panel, dtype=self.dtype, device="cpu")
         flat = tile.view(torch.uint16 if self.dtype == torch.bfloat16 else self.dtype).numpy().reshape(-1)
         scan = kernels.scan_bfloat16 if self.dtype == torch.bfloat16 else kernels.scan_float32
         spare = None if self._kept else torch.empty_like(self._panels[0])
@@ -214,7 +216,7 @@ class DenseScreen:
             for block in blocks:
                 r = block.points.shape[0]
                 torch.mm(block.points, packed, out=tile[:r])
-                scan(flat, PANEL, panel * PANEL, self.k, self.cap, block.rows, self.errs)
+                scan(flat, self._panel, panel * self._panel, self.k, self.cap, block.rows, self.errs)
         lists = [block.finish(self) for block in blocks]
         width = max(listed.indices.shape[1] for listed in lists)
         indices = [
@@ -227,7 +229,7 @@ class DenseScreen:
         """Positions among the centres of packed positions."""
         position = packed.astype(np.int64)
         if not self.frame.whole:
-            position = position % PANEL * self.n_panels + position // PANEL
+            position = position % self._panel * self.n_panels + position // self._panel
         return position
 
 
@@ -236,19 +238,20 @@ class _RowBlock:
 
     def __init__(self, screen: DenseScreen, rows: Tensor) -> None:
         r, d = rows.shape
-        values, sums = torch.empty(d, r, dtype=torch.float32, device="cpu"), np.empty((r, 5))
-        screen.frame.round(rows, values, sums)
+        columns, sums = torch.empty(screen.width, r, dtype=torch.float32, device="cpu"), np.empty((r, 5))
+        screen.frame.round(rows, columns[:d], sums)
         points = screen.frame.measure(d, sums)
         unit = UNIT[screen.dtype] * (1 + 2.0**-10)
         exact = points.whole & screen.whole & (points.norm * screen.largest + screen.largest**2 / 2 < 2.0**23)
         reach = round_up(torch.maximum(points.norm, points.residual / unit) * UP, screen.dtype)
         self.lost = ~(reach < MAX_NORM)
         reach[exact | self.lost] = 0
-        values[:, self.lost] = 0
-        columns = [values, torch.ones(PARTS[screen.dtype], r, dtype=torch.float32, device="cpu"), reach[None]]
+        columns[:d, self.lost] = 0
+        columns[d:-1] = 1
         if screen.frame.whole:
-            columns.insert(2, (~exact).float()[None])
-        self.points = torch.cat(columns).T.to(screen.dtype).contiguous()
+            columns[-2] = (~exact).float()
+        columns[-1] = reach
+        self.points = columns.T.to(screen.dtype, memory_format=torch.contiguous_format, copy=True)
         # |x|^2 rounded down, in the frame.
         self.square = points.square - points.square_error
         self.exact = exact

@@ -30,11 +30,12 @@ class PortableScreen:
         self._width = plan.width
         self._block = plan.ctr_block
         self._bits = plan.operand_bits
+        self._chunk = ctrs.chunk
         self._kept = [self._pack(start, stop) for start, stop in self.blocks()] if plan.keep_packed else None
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for rows (r, d) of stored, finite values."""
-        rows = pack_rows(x_rows, self._frame, self._bits)
+        rows = pack_rows(x_rows, self._frame, self._bits, self._chunk)
         best, indices, sound = self._best(rows)
         if self._width == len(self._ctrs):
             excluded = torch.full_like(rows.square_low, torch.inf)
@@ -46,14 +47,14 @@ class PortableScreen:
 
     def within(self, x_rows: Tensor, radius: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: False where centre start + j is proven farther than radius (r,)."""
-        rows = pack_rows(x_rows, self._frame, self._bits)
+        rows = pack_rows(x_rows, self._frame, self._bits, self._chunk)
         in_frame = radius * 4.0 ** (self._frame.verify_exponent - self._frame.exponent) * OUTWARD
         least = (0.5 * (rows.square_low - in_frame)).to(torch.float32)
         threshold = torch.nextafter(least, torch.full_like(least, -torch.inf))
         threshold = threshold.masked_fill_(threshold.isnan(), -torch.inf).to(rows.packed.device)
         packed = self._packed(start, stop)
         scores = torch.mm(rows.packed, packed.T)
-        return (scores >= threshold[:, None]) | (not _is_sound(rows.packed[0], packed, scores[0]))
+        return (scores >= threshold[:, None]) | (not _is_sound(rows.packed[0], packed, scores[0], self._chunk))
 
     def _best(self, rows: PackedRows) -> tuple[Tensor, Tensor, bool]:
         """Return the `width` largest U of each row, their centres (r, width), and whether the product is sound."""
@@ -66,7 +67,7 @@ class PortableScreen:
             packed = self._packed(start, stop)
             scores = torch.mm(rows.packed, packed.T, out=tile[: r * (stop - start)].view(r, stop - start))
             if start == 0:
-                sound = _is_sound(rows.packed[0], packed, scores[0])
+                sound = _is_sound(rows.packed[0], packed, scores[0], self._chunk)
             top = scores.topk(min(self._width, stop - start), dim=1, sorted=False)
             best = torch.cat([best, top.values], dim=1)
             indices = torch.cat([indices, top.indices.add_(start)], dim=1)
@@ -84,14 +85,18 @@ class PortableScreen:
         return self._pack(start, stop) if self._kept is None else self._kept[start // self._block]
 
     def _pack(self, start: int, stop: int) -> Tensor:
-        return pack_ctrs(self._ctrs.block(start, stop), self._frame, self._bits)
+        return pack_ctrs(self._ctrs.block(start, stop), self._frame, self._bits, self._chunk)
 
     def _in_verify_units(self, distance: Tensor) -> Tensor:
         # Rounded towards zero: a lower bound that is negative says nothing anyway.
         return distance * (4.0 ** (self._frame.exponent - self._frame.verify_exponent) * (2.0 - OUTWARD))
 
 
-def _is_sound(row: Tensor, packed: Tensor, scores: Tensor) -> bool:
-    """Compare one row of a tile (b,) with the same products in float64: the canary."""
-    exact = torch.mv(as_float64(packed), as_float64(row))
-    return bool(((as_float64(scores) - exact).abs() <= product_error(row, packed)).all())
+def _is_sound(row: Tensor, packed: Tensor, scores: Tensor, chunk: int) -> bool:
+    """Compare one row of a tile (b,) with the same products in float64, `chunk` coordinates at a time: the canary."""
+    step = max(1, chunk // len(row))
+    for part in (slice(start, start + step) for start in range(0, len(packed), step)):
+        exact = torch.mv(as_float64(packed[part]), as_float64(row))
+        if not bool(((as_float64(scores[part]) - exact).abs() <= product_error(row, packed[part])).all()):
+            return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -40,7 +41,7 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     if is_wide(x.values) or is_wide(ctrs.values):
         return _by_blocks(x, ctrs, plan, report)
-    with Workers(1) as workers:
+    with Workers(1, pool=False) as workers:
         block = ctrs.block(0, len(ctrs))
         indices, clear = workers.once(lambda: at_once(x.values, block, plan.k))
     out = ctrs.row_numbers(indices).T.contiguous()
@@ -49,13 +50,13 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
         return out
     doubtful = (~clear).nonzero()[:, 0]
     report.add(n_exhaustive=len(x) - len(doubtful))
-    out[:, doubtful] = _by_blocks(Points(x.values, doubtful), ctrs, plan, report)
+    out[:, doubtful] = _by_blocks(replace(x, subset=doubtful), ctrs, plan, report)
     return out
 
 
 def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
-    with Workers(plan.workers) as workers:
+    with Workers(plan.workers, pool=plan.pooled) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers)
 
         def work(start: int) -> None:
@@ -119,8 +120,9 @@ class _Ladder:
             return
         if self._plan.screen != "dense":
             self._report.screen = "dense: the tree wants finite rows of moderate magnitude"
+        plan = self._plan
         self._screen = DenseScreen(
-            ctrs, self._plan.k, self._plan.product, pack_bytes=self._plan.pack_bytes, workers=workers
+            ctrs, plan.k, plan.product, pack_bytes=plan.pack_bytes, workers=workers, panel=plan.panel
         )
 
     def search(self, x_rows: Tensor) -> Tensor:
@@ -161,6 +163,10 @@ class _Ladder:
         if screen is self._tree:
             candidates = self._listed_ctrs.row_numbers(candidates)
         self._report.add(n_screened=len(x_rows), n_candidates=int((candidates >= 0).sum()))
+        parts = _parts(len(x_rows), self._plan.verified_rows)
+        return torch.cat([self._verified(x_rows[part], candidates[part], excluded[part]) for part in parts])
+
+    def _verified(self, x_rows: Tensor, candidates: Tensor, excluded: Tensor) -> Tensor:
         indices, distances = self._ordered(x_rows, candidates.to(excluded.device))
         radius = self._bound.upper(distances[:, self._plan.k - 1])
         certified = radius < excluded
@@ -176,9 +182,8 @@ class _Ladder:
     def _within(self, x_rows: Tensor, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
         self._report.add(n_escalated=len(x_rows))
-        step = self._plan.escalated_rows
-        parts = [(x_rows[i : i + step], radius[i : i + step]) for i in range(0, len(x_rows), step)]
-        return torch.cat([self._within_block(*part) for part in parts])
+        parts = _parts(len(x_rows), self._plan.escalated_rows)
+        return torch.cat([self._within_block(x_rows[part], radius[part]) for part in parts])
 
     def _within_block(self, x_rows: Tensor, radius: Tensor) -> Tensor:
         assert self._portable is not None
@@ -191,8 +196,7 @@ class _Ladder:
     def _exhaust(self, x_rows: Tensor) -> Tensor:
         """Search all centres, in float64."""
         self._report.add(n_exhaustive=len(x_rows))
-        step = self._plan.fallback_rows
-        return torch.cat([self._exhaust_block(x_rows[i : i + step]) for i in range(0, len(x_rows), step)])
+        return torch.cat([self._exhaust_block(x_rows[part]) for part in _parts(len(x_rows), self._plan.fallback_rows)])
 
     def _exhaust_block(self, x_rows: Tensor) -> Tensor:
         device = self._frame.shift.device
@@ -227,8 +231,7 @@ class _Ladder:
         step = max(1, self._plan.fallback_pairs // max(1, kept.shape[1] + widest))
         merged = torch.empty(len(x_rows), width, dtype=torch.int64, device=kept.device)
         merged_distances = torch.empty(len(x_rows), width, dtype=torch.float64, device=kept.device)
-        for i in range(0, len(x_rows), step):
-            part = slice(i, i + step)
+        for part in _parts(len(x_rows), step):
             pairs = torch.cat([kept[part], self._ctrs.row_numbers(_listed(mask[part], start))], dim=1)
             pairs = torch.nn.functional.pad(pairs, (0, max(0, width - pairs.shape[1])), value=-1)
             indices, distances = self._ordered(x_rows[part], pairs)
@@ -248,6 +251,11 @@ class _Ladder:
         settled, counts = settle(x_rows, self._ctrs, indices, distances, k, self._bound, self._frame.in_float64)
         self._report.add(settled=counts)
         return settled[:, :k], distances[:, :k]
+
+
+def _parts(n: int, step: int) -> list[slice]:
+    """Cut n rows into parts of at most step rows; no rows are one empty part."""
+    return [slice(start, start + step) for start in range(0, max(1, n), step)]
 
 
 def _rows(x_rows: Tensor, positions: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-_ELEMENTS = 1 << 15  # coordinates of pairs held at once: a few MiB of double-double temporaries
+_SHARE = 8  # of a chunk, for coordinates of pairs held at once: double-double has many temporaries
 
 
 @dataclass
@@ -113,7 +113,7 @@ def _settle_identical(table: Ints, ctrs: Points, members: _Members, counts: Coun
     first = np.flatnonzero(np.diff(members.cluster, prepend=-1))  # of each cluster
     ordinal = np.repeat(np.arange(len(first)), np.diff(first, append=len(members.ctr)))
     same = np.ones(len(members.ctr), dtype=np.bool_)
-    step = max(1, _ELEMENTS // max(1, ctrs.d))
+    step = max(1, ctrs.chunk // _SHARE // max(1, ctrs.d))
     for start in range(0, len(same), step):
         part = slice(start, start + step)
         one, other = _rows(ctrs, members.ctr[part]), _rows(ctrs, members.ctr[first[ordinal[part]]])
@@ -149,7 +149,7 @@ def _settle_double_double(table: Ints, x: Tensor, ctrs: Points, members: _Member
 def _double_double(x: Tensor, ctrs: Points, members: _Members) -> tuple[Floats, Floats, Floats]:
     n = len(members.ctr)
     hi, lo, error = np.empty(n), np.empty(n), np.empty(n)
-    step = max(1, _ELEMENTS // max(1, ctrs.d))
+    step = max(1, ctrs.chunk // _SHARE // max(1, ctrs.d))
     for start in range(0, n, step):
         part = slice(start, start + step)
         x64 = as_float64(x[torch.from_numpy(members.row[part]).to(x.device)]).cpu().numpy()

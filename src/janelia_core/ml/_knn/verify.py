@@ -13,7 +13,6 @@ from janelia_core.ml._knn.frame import scale
 from janelia_core.ml._knn.points import Points, as_float64, float64_device, halves, is_wide
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
-_TEMPORARY = 1 << 18  # float64 elements in one temporary (2 MiB): stays in a core's cache
 
 
 def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int, compiled: bool) -> tuple[Tensor, Tensor]:
@@ -59,7 +58,7 @@ def candidate_distances(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent:
     """Return D^ * 4^-exponent (r, w) float64 between rows (r, d) and the centres at indices (r, w) int64."""
     rows, width = indices.shape
     out = torch.empty(rows, width, dtype=torch.float64, device=float64_device(x_rows.device))
-    pairs = max(1, _TEMPORARY // max(1, ctrs.d))
+    pairs = max(1, ctrs.chunk // max(1, ctrs.d))
     slots = min(max(1, width), pairs)
     step = pairs // slots
     for start in range(0, rows, step):

@@ -17,14 +17,15 @@ _starting = threading.Lock()
 
 
 class Workers:
-    """`count` threads for as long as a `with` block lasts; one means the calling thread itself."""
+    """`count` threads for as long as a `with` block lasts, or without a pool the calling thread itself."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, pool: bool = True) -> None:
         self.count = count
+        self._pooled = pool
         self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Workers:
-        if self.count > 1:
+        if self._pooled:
             self._threads = _pool(self.count)
         return self
 
