@@ -24,5 +24,8 @@
       v
     (k, n_smps) indices, and a report for those who watch
 
+metrics says what is ordered by. distances gives the distances of what was found, correctly rounded: float64 intervals
+(pair_sums, pair_kernels), double_double, integers; rounding tells when both ends of an interval round alike.
+
 reference is the definition of the answer, in plain Python. Stages do not import each other; only search does.
 """

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import UNIT64
-from janelia_core.ml._knn.frame import scale
-from janelia_core.ml._knn.points import Points, as_float64, float64_device, halves, is_wide
+from janelia_core.ml._knn.metrics import difference
+from janelia_core.ml._knn.points import Points, as_float64, float64_device
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 _TEMPORARY = 1 << 18  # float64 elements in one temporary (2 MiB): stays in a core's cache
@@ -81,30 +81,9 @@ def block_distances(x_rows: Tensor, c_rows: Tensor, exponent: int) -> Tensor:
     return out
 
 
-def difference(x: Tensor, c: Tensor, exponent: int) -> Tensor:
-    """Return (x - c) * 2^-exponent in float64, broadcast, rounded once (64-bit integers included)."""
-    if is_wide(x) or is_wide(c):
-        x_high, x_low = _parts(x)
-        c_high, c_low = _parts(c)
-        # Differences of the halves are exact for integers; against floats below 2^53 they are exact, too.
-        delta = (x_high - c_high) + (x_low - c_low)
-        return scale(delta, -exponent) if exponent else delta
-    x64, c64 = as_float64(x), as_float64(c)
-    if exponent:
-        x64, c64 = scale(x64, -exponent), scale(c64, -exponent)
-    return x64 - c64
-
-
 def order(indices: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
     """Sort each row of indices, distances (r, w) by (D^, index): finite < inf < NaN < empty slots."""
     empty_last = torch.where(indices < 0, torch.iinfo(torch.int64).max, indices)
     by_index = empty_last.argsort(dim=1)
     sorted_distances, by_distance = distances.gather(1, by_index).sort(dim=1, stable=True)
     return indices.gather(1, by_index).gather(1, by_distance), sorted_distances
-
-
-def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
-    if is_wide(values):
-        return halves(values)
-    exact = as_float64(values)
-    return exact, torch.zeros_like(exact)
