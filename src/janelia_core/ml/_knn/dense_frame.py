@@ -84,12 +84,18 @@ class DenseFrame:
         return Measured(residual, norm, square, square_error, whole)
 
 
-def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> DenseFrame:
-    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
+def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float, product: bool = False) -> DenseFrame:
+    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly.
+
+    Inner products want the origin where it is. Points known to a relative error are taken to be directions, of norm 1.
+    """
+    if product and relative_error:
+        return DenseFrame(torch.zeros(ctrs.d, dtype=torch.float64, device="cpu"), 2.0**20, False, dtype, relative_error)
     largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
     # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
     sample = max(1, min(4096, _ELEMENTS // ctrs.d))
     shift = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
+    shift = torch.zeros_like(shift) if product else shift
     step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
     if step:
         return DenseFrame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)

@@ -7,12 +7,10 @@ decide is enclosed in double-double arithmetic, and what that cannot decide is c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.double_double import Floats, Sum, cosine_distances, products, square_distances
+from janelia_core.ml._knn.double_double import order_sums
 from janelia_core.ml._knn.integers import FLOAT32, FLOAT64, rounded_distance
 from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import pair_values
@@ -122,7 +120,7 @@ class _Work:
         held = finite & _fits(x, x64, self._metric) & _fits(c, c64, self._metric)
         decided = ~finite
         if bool(held.any()):
-            sums = _SUMS[self._metric](x64[held].numpy(), c64[held].numpy())
+            sums = order_sums(self._metric, x64[held].numpy(), c64[held].numpy())
             hi, lo, error = (torch.from_numpy(part) for part in sums)
             out[held], decided[held] = rounded_double(hi, lo, error, self._root, self._dtype)
         rest = (~decided).nonzero()[:, 0]
@@ -132,14 +130,6 @@ class _Work:
 
 def _for_kernels(values: Tensor) -> bool:
     return values.is_contiguous() and values.dtype in (torch.float32, torch.float64)
-
-
-_SUMS: dict[str, Callable[[Floats, Floats], Sum]] = {
-    "euclidean": square_distances,
-    "sqeuclidean": square_distances,
-    "dot": lambda x, c: products(-x, c),
-    "cosine": cosine_distances,
-}
 
 
 def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:

@@ -43,6 +43,13 @@ def square_distances(x: Floats, c: Floats) -> Sum:
     return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * _LOSS
 
 
+def order_sums(metric: str, x: Floats, c: Floats) -> Sum:
+    """Return what a metric orders by (`metrics`), of pairs of rows x, c (p, d), |values| < 2^400 but for "cosine"."""
+    if metric == "dot":
+        return products(-x, c)
+    return cosine_distances(x, c) if metric == "cosine" else square_distances(x, c)
+
+
 def products(x: Floats, c: Floats) -> Sum:
     """Return (hi, lo, error), each (p,): the inner products of pairs of rows x, c (p, d), |values| < 2^400."""
     hi, lo = _two_product(x, c)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Frame:
         fits_float32: squares of stored values neither overflow nor vanish in float32.
         x_finite: whether all rows are finite.
         ctrs_finite: whether all centres are finite.
+        relative_error: how far each coordinate of the values themselves may be off.
     """
 
     shift: Tensor
@@ -40,6 +41,11 @@ class Frame:
     fits_float32: bool
     x_finite: bool
     ctrs_finite: bool
+    relative_error: float = 0.0
+
+    def for_directions(self, relative_error: float) -> Frame:
+        """Return the frame in which directions, known to a relative error, are as they are."""
+        return replace(self, shift=torch.zeros_like(self.shift), exponent=0, relative_error=relative_error)
 
     def apply(self, values: Tensor) -> Tensor:
         """Return u (r, d) float64 of stored values (r, d): relative rounding at most 2^-53 a coordinate.
@@ -55,13 +61,13 @@ def scale(values: Tensor, exponent: int) -> Tensor:
     return values.mul(2.0**half).mul_(2.0 ** (exponent - half))
 
 
-def survey(x: Points, ctrs: Points) -> Frame:
-    """Look at all stored values once, in bounded memory."""
+def survey(x: Points, ctrs: Points, shifted: bool = True) -> Frame:
+    """Look at all stored values once, in bounded memory; the shift is 0 where differences are not what counts."""
     x_largest, x_finite = _magnitude(x)
     c_largest, ctrs_finite = _magnitude(ctrs)
     largest = max(x_largest, c_largest)
     top = _ceil_log2(largest)
-    middle, spread = _middle(ctrs)
+    middle, spread = _middle(ctrs, shifted)
     verify_exponent = 0 if -200 <= top <= 400 or largest == 0 else top
     exponent = max(_ceil_log2(spread if spread > 0 else largest), top - _HEADROOM)
     return Frame(
@@ -118,7 +124,7 @@ def _extremes(block: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _middle(ctrs: Points) -> tuple[Tensor, float]:
+def _middle(ctrs: Points, shifted: bool) -> tuple[Tensor, float]:
     """Return a common point (d,) float64 near the middle of the finite centres, and their typical distance from it.
 
     Medians, so that a few wild centres move neither. The point is rounded to a quarter of the spread: lattice
@@ -130,7 +136,7 @@ def _middle(ctrs: Points) -> tuple[Tensor, float]:
     sample = sample[torch.isfinite(sample).all(dim=1)]
     if sample.numel() == 0:
         return torch.zeros(ctrs.d, dtype=torch.float64, device=float64_device(ctrs.device)), 0.0
-    middle = sample.median(dim=0).values
+    middle = sample.median(dim=0).values if shifted else torch.zeros_like(sample[0])
     offsets = (sample - middle).abs_().amax(dim=1)
     spread = float(offsets.median()) or float(offsets.max())
     quantum = math.ldexp(1.0, max(-1021, _ceil_log2(spread) - 2)) if spread > 0 else 0.0

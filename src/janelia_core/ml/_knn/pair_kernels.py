@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 
 from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.metrics import LARGEST_SQUARE, LEAST_SQUARE
-from janelia_core.ml._knn.verify_kernels import CHAINS, squared_distance
+from janelia_core.ml._knn.verify_kernels import CHAINS, precedes, squared_distance
 
 CODES = {"euclidean": 0, "sqeuclidean": 0, "dot": 1, "cosine": 2}
 SMALL, LOSS = 2.0**-800, 2.0**-890  # below SMALL the error of a product may underflow, by less than LOSS
@@ -119,6 +119,42 @@ def values_of_pairs(
             else:
                 found = value_of_pair(code, x[i], ctrs[j], x_square, relative, absolute, sums)
                 value[i, slot], error[i, slot] = found
+
+
+@jit
+def verify_pairs(
+    code: int, relative: float, absolute: float, x: Any, ctrs: Any, listed: Any, value: Any, error: Any, indices: Any
+) -> None:
+    """Fills each row with its listed centres, sorted by (order value, index), as `verify_kernels.verify`.
+
+    Args:
+        code: See `values_of_pairs`, as for the next four.
+        relative: See there.
+        absolute: See there.
+        x: See there.
+        ctrs: See there.
+        listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
+        value: (r, w) float64, written; NaN where the list is shorter.
+        error: (r, w) float64, written; NaN where the list is shorter.
+        indices: (r, w) int64, written; -1 where the list is shorter.
+    """
+    sums = np.zeros(CHAINS)
+    for i in range(x.shape[0]):
+        x_square = dot(x[i], x[i], sums)
+        n = 0
+        for slot in range(listed.shape[1]):
+            j = listed[i, slot]
+            if j < 0:
+                continue
+            far, off = value_of_pair(code, x[i], ctrs[j], x_square, relative, absolute, sums)
+            place = n
+            while place > 0 and precedes(far, j, value[i, place - 1], indices[i, place - 1]):
+                value[i, place], error[i, place] = value[i, place - 1], error[i, place - 1]
+                indices[i, place] = indices[i, place - 1]
+                place -= 1
+            value[i, place], error[i, place], indices[i, place] = far, off, j
+            n += 1
+        value[i, n:], error[i, n:], indices[i, n:] = np.nan, np.nan, -1
 
 
 @jit

@@ -58,6 +58,7 @@ class Plan:
         pack_bytes: What the dense screen's packed centres may take; above, they are made anew for every block.
         product: Format of the dense screen's matrix product.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
+        metric: What centres are ordered by, see `metrics`.
     """
 
     n_smps: int
@@ -80,6 +81,7 @@ class Plan:
     pack_bytes: int
     product: torch.dtype
     workspace_bytes: int
+    metric: str = "euclidean"
 
     def __str__(self) -> str:
         return "\n".join(
@@ -104,13 +106,20 @@ def make_plan(
     machine: Machine = PLAIN,
     float32: bool = True,
     budget: int = DEFAULT_BUDGET,
+    metric: str = "euclidean",
+    masked: bool = False,
 ) -> Plan:
     """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all.
 
-    float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied.
+    float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied; masked,
+    whether rows may be denied some centres.
     """
     width = min(n_ctrs, k + 8 + k // 4)
     screen, reason = _screen(n_smps, n_ctrs, d, k, m, width, machine, float32, budget)
+    if masked and screen in ("dense", "tree"):
+        screen, reason = "portable", "torch operations: the compiled screens take no masks"
+    elif screen == "tree" and metric not in ("euclidean", "sqeuclidean"):
+        screen, reason = "dense", f"product scanned in cache by compiled kernels: boxes bound no {metric}"
     fixed = _FIXED_OF_TREE if screen == "tree" else _FIXED
     blocks = max(0, budget - fixed)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
@@ -145,7 +154,12 @@ def make_plan(
         k=k,
         screen=screen,
         reason=reason,
-        at_once=screen == "none" and n_smps * n_ctrs * max(d, 1) <= _AT_ONCE and n_ctrs <= m and machine.on_cpu,
+        metric=metric,
+        at_once=screen == "none"
+        and not masked
+        and n_smps * n_ctrs * max(d, 1) <= _AT_ONCE
+        and n_ctrs <= m
+        and machine.on_cpu,
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,

@@ -64,6 +64,12 @@ class Points:
         return Points(self.values, self.row_numbers(positions))
 
 
+def has_infinities(points: Points) -> bool:
+    """Tell whether any value is infinite."""
+    blocks = (points.block(start, start + _ROWS) for start in range(0, len(points), _ROWS))
+    return any(bool(torch.isinf(as_float64(block)).any()) for block in blocks)
+
+
 def is_wide(values: Tensor) -> bool:
     """Tell whether float64 may be unable to hold the stored values."""
     return values.dtype in _WIDE
