@@ -229,7 +229,7 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
 def around_one_point(point):
     """Return 150 points that differ from the given one by a few units in the last place: their products tie or swap."""
     g = torch.Generator().manual_seed(18)
-    return point * (1 + torch.randint(-4, 4, (150, len(point)), generator=g) * 2.0**-52)
+    return point * (1 + torch.randint(-4, 4, (150, len(point)), generator=g).double() * 2.0**-52)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -237,10 +237,10 @@ def around_one_point(point):
 def test_a_loosened_bound_is_caught(what, metric, monkeypatch):
     """A margin left out makes wrong neighbours, and the comparison with the oracle sees them."""
     if what == "value":
-        x, ctrs, k, _ = nearly_parallel(torch.float64)
+        x, ctrs, k = nearly_parallel(torch.float64).x, nearly_parallel(torch.float64).ctrs, 100
         ctrs = ctrs if metric == "cosine" else around_one_point(x[0])
     else:
-        x, ctrs, k, _ = nearly_equidistant(40, 1000)
+        x, ctrs, k, _ = nearly_equidistant(8, 400)
         ctrs = (torch.ones(12) + ctrs * 1e-4).float()
         x = 1 + x
     expected = nearest(x, ctrs, k, metric)
