@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from janelia_core.ml._knn import metrics as module
-from janelia_core.ml._knn import screen_portable
-from janelia_core.ml._knn.directions import Directions, direction_error, directions
+from janelia_core.ml._knn import reference, screen_portable
+from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.frame import survey
 from janelia_core.ml._knn.machine import Machine
@@ -69,6 +69,13 @@ def test_the_answer_is_the_exact_one_whatever_the_screen(name, metric):
     assert torch.equal(find(x, ctrs, k, metric=metric), expected)
     for changes in WAYS:
         assert torch.equal(searched(x, ctrs, k, metric, **changes)[0], expected), changes
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_the_reference_agrees_with_the_oracle(name, metric):
+    x, ctrs, k, _ = PROBLEMS[name]()
+    assert torch.equal(reference.nearest(x[:2], ctrs[:300], k, metric), nearest(x[:2], ctrs[:300], k, metric))
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -208,17 +215,14 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
     x, ctrs, k, _ = PROBLEMS[name]()
     x, k = x[:3], min(k, 4)
     frame = survey(Points(x), Points(ctrs), shifted=False)
-    seen, rows, error = Points(ctrs), x, 0.0
     plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 70, metric=metric), width=k)
-    if metric == "cosine":
-        seen, rows, error = Directions.of(seen), directions(x), direction_error(x.shape[1])
-        frame = frame.for_directions(error)
-    screens = [(screen_portable.PortableScreen(seen, frame, plan), Fraction(4) ** frame.verify_exponent)]
+    frame = frame.of_directions() if metric == "cosine" else frame
+    screens = [(screen_portable.PortableScreen(Points(ctrs), frame, plan), Fraction(4) ** frame.verify_exponent)]
     if frame.in_float64:
         for dtype in (torch.float32, torch.bfloat16):
-            screens.append((DenseScreen(seen, k, dtype, error, metric=metric), Fraction(1)))
+            screens.append((DenseScreen(Points(ctrs), k, dtype, metric=metric), Fraction(1)))
     for screen, unit in screens:
-        listed, excluded = screen.candidates(rows)
+        listed, excluded = screen.candidates(x)
         for i, row in enumerate(x.tolist()):
             if abs(float(excluded[i])) != torch.inf:
                 bound = Fraction(float(excluded[i])) * (unit if metric == "dot" else 1)

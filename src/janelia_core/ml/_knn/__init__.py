@@ -11,6 +11,7 @@
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |                                                                     directions: of norm 1, for cosines
       |                                                                     mask: what a row may be answered with
+      |                                                                     rows: a block of them
       |
       |  screen_*  cheap scores with a proven bound -> Candidates           (contract)
       |              "whatever is not listed is farther than `excluded`"

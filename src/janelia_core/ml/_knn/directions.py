@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import UNIT64, gamma
-from janelia_core.ml._knn.points import Points, as_float64
+from janelia_core.ml._knn.points import as_float64
 
 _MODERATE = 2.0**400
 
@@ -31,16 +31,3 @@ def directions(values: Tensor) -> Tensor:
         v = v * torch.ldexp(one, -half) * torch.ldexp(one, half - exponent)
     norm: Tensor = torch.linalg.vector_norm(v, dim=1, keepdim=True)
     return v / torch.where(norm == 0, 1.0, norm)
-
-
-class Directions(Points):
-    """The directions of points, made block by block."""
-
-    def block(self, start: int, stop: int, step: int = 1) -> Tensor:
-        """Return the directions of every step-th of the rows start .. stop-1."""
-        return directions(super().block(start, stop, step))
-
-    @classmethod
-    def of(cls, points: Points) -> Directions:
-        """Return the directions of points."""
-        return cls(points.values, points.subset)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.directions import directions
 from janelia_core.ml._knn.points import Points, are_multiples, as_float64, float64_device, is_wide
 
 _CHUNK = 1 << 18  # elements looked at a time: bounds the survey's own workspace to a few MiB
@@ -30,7 +31,7 @@ class Frame:
         fits_float32: squares of stored values neither overflow nor vanish in float32.
         x_finite: whether all rows are finite.
         ctrs_finite: whether all centres are finite.
-        relative_error: how far each coordinate of the values themselves may be off.
+        directed: u are the directions of v, for cosines.
     """
 
     shift: Tensor
@@ -41,17 +42,20 @@ class Frame:
     fits_float32: bool
     x_finite: bool
     ctrs_finite: bool
-    relative_error: float = 0.0
+    directed: bool = False
 
-    def for_directions(self, relative_error: float) -> Frame:
-        """Return the frame in which directions, known to a relative error, are as they are."""
-        return replace(self, shift=torch.zeros_like(self.shift), exponent=0, relative_error=relative_error)
+    def of_directions(self) -> Frame:
+        """Return the frame in which points are divided by their norms."""
+        return replace(self, shift=torch.zeros_like(self.shift), exponent=0, directed=True)
 
     def apply(self, values: Tensor) -> Tensor:
         """Return u (r, d) float64 of stored values (r, d): relative rounding at most 2^-53 a coordinate.
 
         64-bit integers are rounded before the shift as well, by at most 2^-53 |v| 2^-exponent a coordinate.
+        Directions: `direction_error`.
         """
+        if self.directed:
+            return directions(values)
         return scale(as_float64(values), -self.exponent).sub_(self.shift)
 
 

@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import OUTWARD, UNIT32, UNIT64, gamma
+from janelia_core.ml._knn.directions import direction_error
 from janelia_core.ml._knn.frame import Frame
 from janelia_core.ml._knn.points import as_float64, is_wide
 
@@ -98,8 +99,8 @@ def _rounded(u: Tensor, values: Tensor, frame: Frame, bits: int) -> tuple[Tensor
         z = _cut(z)
     norm = _norm(u)
     # What u itself may have lost: the shift's rounding, and before it that of 64-bit integers or of directions.
-    lost = norm * (2.0 * UNIT64 + 2.0 * frame.relative_error)
-    if is_wide(values):
+    lost = norm * 2.0 * (direction_error(u.shape[1]) if frame.directed else UNIT64)
+    if is_wide(values) and not frame.directed:
         lost = lost + _norm(as_float64(values)) * (2.0 * UNIT64 * 2.0**-frame.exponent)
     residual = (_norm(u - as_float64(z)) + lost) * OUTWARD
     # norm is an upper bound by a relative 2 (d + 8) units; twice that below it is a lower bound.

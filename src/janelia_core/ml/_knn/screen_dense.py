@@ -62,7 +62,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame
+from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame, frame_of_directions
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
@@ -108,7 +108,7 @@ class DenseScreen:
         relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
         pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
         workers: Threads that share the packing.
-        metric: "dot", "cosine" (ctrs and rows are then `Directions`), or a Euclidean one.
+        metric: "dot", "cosine" or a Euclidean one.
 
     Memory:
         Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
@@ -131,7 +131,10 @@ class DenseScreen:
         self.metric, self._product = metric, metric in ("dot", "cosine")
         self.n_ctrs, d = len(ctrs), ctrs.d
         workers = workers or Workers(1)
-        self.frame = workers.once(lambda: find_frame(ctrs, dtype, relative_error, self._product))
+        if metric == "cosine":
+            self.frame = frame_of_directions(d, dtype)
+        else:
+            self.frame = workers.once(lambda: find_frame(ctrs, dtype, relative_error, self._product))
         self.n_panels = -(-self.n_ctrs // PANEL)
         self.width = d + PARTS[dtype] + 1 + self.frame.whole
         self.cap = k + SLACK[dtype] + k // 2

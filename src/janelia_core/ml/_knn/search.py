@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates, Ordered, Screen
-from janelia_core.ml._knn.directions import Directions, direction_error, directions
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.mask import Allowed, Mask
 from janelia_core.ml._knn.metrics import Metric
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64, has_infinities, is_wide
 from janelia_core.ml._knn.report import Report, publish
+from janelia_core.ml._knn.rows import Rows, assign, listed
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import at_once, ordered
@@ -23,19 +22,6 @@ from janelia_core.ml._knn.workers import Workers
 
 if TYPE_CHECKING:
     from janelia_core.ml._knn.screen_tree import TreeScreen
-
-
-class Rows(NamedTuple):
-    """A block of rows of x: stored values (r, d), and their row numbers (r,) in x."""
-
-    values: Tensor
-    numbers: Tensor
-
-    def pick(self, positions: Tensor | slice) -> Rows:
-        """Return some of the rows."""
-        if isinstance(positions, slice):
-            return Rows(self.values[positions], self.numbers[positions])
-        return Rows(self.values[positions.to(self.values.device)], self.numbers[positions.to(self.numbers.device)])
 
 
 def search(x: Points, ctrs: Points, plan: Plan, allowed: Allowed | None = None) -> Tensor:
@@ -103,7 +89,6 @@ class _Ladder:
         self._plan = plan
         self._report = report
         self._mask = mask
-        self._cosine = plan.metric == "cosine"
         self._frame: Frame = workers.once(lambda: survey(x, ctrs, shifted=plan.metric not in ("dot", "cosine")))
         self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
@@ -116,10 +101,8 @@ class _Ladder:
             self._use_screens(x, workers)
 
     def _use_screens(self, x: Points, workers: Workers) -> None:
-        seen, frame = self._ctrs, self._frame
-        if self._cosine:
-            seen, frame = Directions.of(seen), frame.for_directions(direction_error(seen.d))
-        self._portable = workers.once(lambda: PortableScreen(seen, frame, self._plan))
+        frame = self._frame.of_directions() if self._plan.metric == "cosine" else self._frame
+        self._portable = workers.once(lambda: PortableScreen(self._ctrs, frame, self._plan))
         self._screen = self._portable
         if self._plan.screen in ("dense", "tree"):
             self._use_kernels(x, workers)
@@ -157,10 +140,9 @@ class _Ladder:
         if self._plan.screen != "dense":
             self._report.screen = "dense: the tree wants Euclidean distances, finite rows and moderate magnitudes"
         self._screen = DenseScreen(
-            Directions.of(ctrs) if self._cosine else ctrs,
+            ctrs,
             self._plan.k,
             self._plan.product,
-            relative_error=direction_error(ctrs.d) if self._cosine else 0.0,
             pack_bytes=self._plan.pack_bytes,
             workers=workers,
             metric=self._plan.metric,
@@ -174,9 +156,9 @@ class _Ladder:
         finite, undefined = torch.isfinite(values).all(dim=1), torch.isnan(values).any(dim=1)
         first = self._ctrs.row_numbers(torch.arange(self._plan.k, device=values.device))
         out = first.repeat(len(values), 1)  # the answer for NaN rows, if nothing is masked
-        _assign(out, finite, lambda i: self._screened(rows.pick(i)))
+        assign(out, finite, lambda i: self._screened(rows.pick(i)))
         exhausted = ~finite if self._mask is not None else ~finite & ~undefined
-        _assign(out, exhausted, lambda i: self._exhaust(rows.pick(i)))
+        assign(out, exhausted, lambda i: self._exhaust(rows.pick(i)))
         return out
 
     def _screened(self, rows: Rows) -> Tensor:
@@ -195,8 +177,8 @@ class _Ladder:
         if bool(certified.all()):
             return self._settled(rows, found)
         out = torch.empty(len(rows.values), self._plan.k, dtype=torch.int64, device=rows.values.device)
-        _assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
-        _assign(out, ~certified, lambda i: self._listed(tree, rows.pick(i)))
+        assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
+        assign(out, ~certified, lambda i: self._listed(tree, rows.pick(i)))
         return out
 
     def _listed(self, screen: Screen, rows: Rows) -> Tensor:
@@ -213,22 +195,18 @@ class _Ladder:
             return self._settled(rows, found)
         by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
         out = torch.empty(len(candidates), self._plan.k, dtype=torch.int64, device=found.indices.device)
-        _assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
-        _assign(out, by_radius, lambda i: self._within(rows.pick(i), radius[i]))
-        _assign(out, ~certified & ~by_radius, lambda i: self._exhaust(rows.pick(i)))
+        assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
+        assign(out, by_radius, lambda i: self._within(rows.pick(i), radius[i]))
+        assign(out, ~certified & ~by_radius, lambda i: self._exhaust(rows.pick(i)))
         return out
 
     def _candidates(self, screen: Screen, rows: Rows) -> Candidates:
-        mask, seen = self._mask, self._seen(rows.values)
+        mask = self._mask
         if mask is None:
-            return screen.candidates(seen)
+            return screen.candidates(rows.values)
         assert screen is self._portable
         assert self._portable is not None
-        return self._portable.candidates(seen, lambda start, stop: mask.tile(rows.numbers, start, stop))
-
-    def _seen(self, x_rows: Tensor) -> Tensor:
-        """Return rows as screens want them: cosines are products of directions."""
-        return directions(x_rows) if self._cosine else x_rows
+        return self._portable.candidates(rows.values, lambda start, stop: mask.tile(rows.numbers, start, stop))
 
     def _within(self, rows: Rows, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
@@ -240,9 +218,8 @@ class _Ladder:
     def _within_block(self, rows: Rows, radius: Tensor) -> Tensor:
         assert self._portable is not None
         kept = torch.empty(len(radius), 0, dtype=torch.int64, device=radius.device)
-        seen = self._seen(rows.values)
         for start, stop in self._portable.blocks():
-            near = self._portable.within(seen, radius, start, stop).to(radius.device)
+            near = self._portable.within(rows.values, radius, start, stop).to(radius.device)
             kept = self._fold(rows, kept, self._shown(rows, near, start, stop), start)[0]
         return kept
 
@@ -296,7 +273,7 @@ class _Ladder:
         kth = torch.empty(n, dtype=torch.float64, device=kept.device)
         for i in range(0, n, step):
             part = slice(i, i + step)
-            pairs = torch.cat([kept[part], self._ctrs.row_numbers(_listed(mask[part], start))], dim=1)
+            pairs = torch.cat([kept[part], self._ctrs.row_numbers(listed(mask[part], start))], dim=1)
             pairs = torch.nn.functional.pad(pairs, (0, max(0, width - pairs.shape[1])), value=-1)
             found = self._ordered(rows.pick(part), pairs)
             kth[part] = self._radius(found, width)
@@ -320,20 +297,3 @@ class _Ladder:
         settled, counts = settle(rows.values, self._ctrs, found, k, self._metric, self._frame.in_float64)
         self._report.add(settled=counts)
         return settled[:, :k]
-
-
-def _assign(out: Tensor, rows: Tensor, search: Callable[[Tensor], Tensor]) -> None:
-    """Set out[rows] = search(positions of rows), where there are any."""
-    positions = rows.nonzero()[:, 0]
-    if positions.numel():
-        out[positions] = search(positions)
-
-
-def _listed(mask: Tensor, start: int) -> Tensor:
-    """List where mask (r, b) holds as start + column, (r, largest count) int64 padded with -1."""
-    counts = mask.sum(dim=1)
-    row, column = mask.nonzero(as_tuple=True)
-    place = torch.arange(len(row), device=mask.device) - (counts.cumsum(0) - counts)[row]
-    out = torch.full((len(mask), int(counts.max())), -1, dtype=torch.int64, device=mask.device)
-    out[row, place] = column + start
-    return out
