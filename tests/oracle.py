@@ -12,17 +12,23 @@ import torch
 from torch import Tensor
 
 
-def exact_order(x_row: list, ctrs: list[list], k: int) -> list[int]:
-    """Return the first k centres of one row by (D, index), with finite < inf < NaN."""
-    return [j for *_, j in sorted((*_distance(x_row, c), j) for j, c in enumerate(ctrs))[:k]]
+def exact_order(
+    x_row: list, ctrs: list[list], k: int, metric: str = "euclidean", allowed: list | None = None
+) -> list[int]:
+    """Return the first k centres of one row by (order value, index), -inf < finite < inf < NaN; -1 if none is left."""
+    value = {"dot": _product, "cosine": _cosine}.get(metric, _distance)
+    shown = [j for j in range(len(ctrs)) if allowed is None or allowed[j]]
+    order = [j for *_, j in sorted((*value(x_row, ctrs[j]), j) for j in shown)[:k]]
+    return order + [-1] * (k - len(order))
 
 
-def nearest(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
+def nearest(x: Tensor, ctrs: Tensor, k: int, metric: str = "euclidean", allowed: Tensor | None = None) -> Tensor:
     """Return the unique answer (k, n_smps)."""
     rows, centres = x.tolist(), ctrs.tolist()
     found = torch.empty(k, len(rows), dtype=torch.int64)
     for i, row in enumerate(rows):
-        found[:, i] = torch.tensor(exact_order(row, centres, k))
+        shown = None if allowed is None else allowed[i].tolist()
+        found[:, i] = torch.tensor(exact_order(row, centres, k, metric, shown))
     return found
 
 
@@ -43,6 +49,38 @@ def _distance(x: list, c: list) -> tuple[int, int, int]:
         return (2, 0, 0) if math.isnan(total) else (1, 0, 0)
     # D as mantissa * 2^exponent, put on the common exponent -2 * 1074 so that plain integers compare.
     return 0, sum((_integer(a) - _integer(b)) ** 2 for a, b in zip(x, c, strict=True)), 0
+
+
+def _product(x: list, c: list) -> tuple[int, int, int]:
+    """Return -<x, c> as (class, value)."""
+    if all(math.isfinite(v) for v in (*x, *c)):
+        return 0, -sum(_integer(a) * _integer(b) for a, b in zip(x, c, strict=True)), 0
+    # Only terms with something infinite or undefined decide: real numbers do not overflow.
+    terms = [float(a) * float(b) for a, b in zip(x, c, strict=True) if not (math.isfinite(a) and math.isfinite(b))]
+    total = -sum(terms)
+    return (2, 0, 0) if math.isnan(total) else (1 if total > 0 else -1, 0, 0)
+
+
+class _Ratio:
+    """A fraction that compares without being reduced."""
+
+    def __init__(self, top: int, bottom: int) -> None:
+        self.top, self.bottom = top, bottom
+
+    def __eq__(self, other: object) -> bool:
+        return self.top * other.bottom == other.top * self.bottom
+
+    def __lt__(self, other: _Ratio) -> bool:
+        return self.top * other.bottom < other.top * self.bottom
+
+
+def _cosine(x: list, c: list) -> tuple[int, _Ratio]:
+    """Return 1 - cos as (class, -cos |cos| |x|^2): the same order in a row; cos is 0 for a zero vector."""
+    if any(not math.isfinite(v) for v in (*x, *c)):
+        return 2, _Ratio(0, 1)
+    a, b = [_integer(v) for v in x], [_integer(v) for v in c]
+    s, square = sum(p * q for p, q in zip(a, b, strict=True)), sum(q * q for q in b)
+    return 0, _Ratio(-s * abs(s), square or 1)
 
 
 def _integer(value: float) -> int:

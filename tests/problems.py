@@ -214,3 +214,45 @@ PROBLEMS: dict[str, Callable[[], Problem]] = {
     "tiny-beside-one": tiny_beside_one,
     "all-equal": all_equal,
 }
+
+
+def giant_centres() -> Problem:
+    """Inner products of very different sizes: two centres dwarf the others and are nearly orthogonal to some rows."""
+    x, ctrs, k, _ = gaussian(n=24)
+    ctrs[7] *= 1e30
+    ctrs[90] = 1e25 * torch.tensor([1.0, -1.0, 0.0, 0.0, 0.0, 0.0])
+    x[::3, :2] = 1.5
+    return Problem(x, ctrs, k)
+
+
+def directions_that_tie(dtype: torch.dtype) -> Problem:
+    """Vectors with copies times 2, 3 and -1, others one unit in the last place beside them, and zero vectors."""
+    g = torch.Generator().manual_seed(15)
+    base = torch.randint(-9, 9, (12, 4), generator=g).to(dtype) / 8
+    near = base.clone()
+    near[:, 2] = torch.nextafter(near[:, 2], near[:, 2] * 2 + 1)
+    ctrs = torch.cat([base, 2 * base, near, 3 * base, -base, 0 * base, base / 4, near * 2])
+    x = torch.cat([base[:8], 5 * near[:4], 0 * base[:1], torch.eye(4, dtype=dtype)])
+    return Problem(x, ctrs[torch.randperm(len(ctrs), generator=g)], 9)
+
+
+def nearly_parallel(dtype: torch.dtype = torch.float32) -> Problem:
+    """Vectors around one direction, so close that float64 cosines tie or swap."""
+    g = torch.Generator().manual_seed(16)
+    around = torch.tensor([1.0, 2.0, -3.0, 0.5], dtype=torch.float64)
+    x, ctrs = (around + 1e-7 * torch.randn(n, 4, generator=g, dtype=torch.float64) for n in (12, 150))
+    return Problem(x.to(dtype), (ctrs * torch.rand(150, 1, generator=g)).to(dtype), 6)
+
+
+def word_counts() -> Problem:
+    """Small counts: equal cosines between different vectors, at any scale."""
+    g = torch.Generator().manual_seed(17)
+    return Problem(*(torch.randint(0, 3, (n, 5), generator=g).float() for n in (20, 300)), 12)
+
+
+PROBLEMS |= {
+    "giant-centres": giant_centres,
+    **{f"directions-that-tie-{t}": (lambda t=t: directions_that_tie(t)) for t in (torch.float32, torch.float64)},
+    **{f"nearly-parallel-{t}": (lambda t=t: nearly_parallel(t)) for t in (torch.float32, torch.float64)},
+    "word-counts": word_counts,
+}

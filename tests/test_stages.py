@@ -9,19 +9,19 @@ import numpy as np
 import pytest
 import torch
 
+from janelia_core.ml._knn import metrics as metrics_module
 from janelia_core.ml._knn import packing, screen_portable
-from janelia_core.ml._knn import search as search_module
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.double_double import square_distances
 from janelia_core.ml._knn.frame import survey
 from janelia_core.ml._knn.machine import Machine
+from janelia_core.ml._knn.metrics import block_values
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.search import search
-from janelia_core.ml._knn.verify import block_distances
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest, wrong_rows
 from problems import PROBLEMS, far_clusters, gaussian, nearly_equidistant
@@ -48,7 +48,7 @@ def test_float64_distances_are_within_their_bound_of_the_truth(name):
     x, ctrs = x[:2], ctrs[:40]
     frame = survey(Points(x), Points(ctrs))
     bound = DistanceBound.of(x.shape[1], frame.exact)
-    distances = block_distances(x, ctrs, frame.verify_exponent)
+    distances = block_values("euclidean", x, ctrs, frame.verify_exponent)[0]
     unit = Fraction(4) ** frame.verify_exponent
     for i, row in enumerate(x.tolist()):
         for j, centre in enumerate(ctrs.tolist()):
@@ -107,13 +107,13 @@ def test_the_certificate_is_never_above_an_excluded_centre():
 @pytest.mark.parametrize("what", ["product", "distance"])
 def test_a_loosened_bound_is_caught(monkeypatch, what):
     """A margin left out makes wrong neighbours, and the comparison with the oracle sees them."""
-    x, ctrs, k, _ = nearly_equidistant(40, 1000) if what == "product" else PROBLEMS["near-swapped"]()
+    x, ctrs, k, _ = nearly_equidistant(40, 1000) if what == "product" else PROBLEMS["swapped-coordinates"]()
     plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 1000), screen="portable")
     assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) == []
     honest = packing.pack_ctrs
 
-    def loosened(values, frame, bits, chunk):
-        packed = honest(values, frame, bits, chunk)
+    def loosened(values, frame, bits, product, chunk):
+        packed = honest(values, frame, bits, product, chunk)
         packed[:, -2] = -0.5 * frame.apply(values).square().sum(dim=1)
         packed[:, -1] = 0.0
         return packed
@@ -122,7 +122,7 @@ def test_a_loosened_bound_is_caught(monkeypatch, what):
         monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
         plan = replace(plan, width=k)
     else:
-        monkeypatch.setattr(search_module.DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
+        monkeypatch.setattr(metrics_module.DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
     assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) != []
 
 

@@ -9,6 +9,9 @@
     search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
       |
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
+      |                                                                     directions: of norm 1, for cosines
+      |                                                                     mask: what a row may be answered with
+      |                                                                     rows: a block of them
       |
       |  screen_*  cheap scores with a proven bound -> Candidates           (contract)
       |              "whatever is not listed is farther than `excluded`"
@@ -16,13 +19,17 @@
       |              dense      product scanned in cache, CPU               dense_frame, dense_products,
       |                                                                     dense_kernels, rounding_kernels, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd
-      |  verify    float64 distances of the candidates, in order            verify_kernels, bounds
-      |  settle    overlapping error intervals -> exact comparisons         double_double
+      |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
+      |                                                                     pair_kernels
+      |  settle    overlapping error intervals -> exact comparisons         double_double, integers
       |
       |  a row whose certificate fails climbs the ladder:
       |     screen -> everything within a proven radius -> every centre in float64
       v
     (k, n_smps) indices, and a report for those who watch
+
+distances gives the distances of what was found, correctly rounded: float64 intervals
+(pair_sums, pair_kernels), double_double, integers; rounding tells when both ends of an interval round alike.
 
 reference is the definition of the answer, in plain Python. Stages do not import each other; only search does.
 """

@@ -15,13 +15,31 @@ class Candidates(NamedTuple):
 
     Attributes:
         indices: (r, w) int64 row numbers of centres, any order, -1 in empty slots, none twice in a row.
-        excluded: (r,) float64 lower bound of the true squared distance of every finite centre not listed, in
+        excluded: (r,) float64 lower bound of the true order value (`metrics`) of every finite centre not listed, in
             the units of verify (`Frame.verify_exponent`). +inf: the list provably holds the whole answer.
             -inf: the screen cannot tell, the row goes up the ladder.
     """
 
     indices: Tensor
     excluded: Tensor
+
+
+class Ordered(NamedTuple):
+    """Centres of a block of r rows, sorted by (order value, index), each value with its error.
+
+    Attributes:
+        indices: (r, w) int64 row numbers of centres, -1 in empty slots, which come last.
+        value: (r, w) float64, NaN in empty slots; -inf < finite < inf < NaN.
+        error: (r, w) float64: the true order value lies within value +- error; 0 where value is not finite.
+    """
+
+    indices: Tensor
+    value: Tensor
+    error: Tensor
+
+    def rows(self, which: Tensor | slice) -> Ordered:
+        """Return some of the rows."""
+        return Ordered(self.indices[which], self.value[which], self.error[which])
 
 
 class Screen(Protocol):

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.points import Points, are_multiples
 from janelia_core.ml._knn.rounding_kernels import round_points
 
@@ -51,6 +52,7 @@ class DenseFrame:
         whole: The centres are integers in this frame, and so is the shift.
         dtype: float32 or bfloat16.
         relative_error: Bound of the relative error each coordinate of u comes with.
+        directed: Points are divided by their norms before all else.
     """
 
     shift: Tensor
@@ -58,9 +60,12 @@ class DenseFrame:
     whole: bool
     dtype: torch.dtype
     relative_error: float
+    directed: bool = False
 
     def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
         """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
+        if self.directed:
+            u = directions(u)
         u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
         half = self.dtype == torch.bfloat16
         wide = torch.empty(values.shape, dtype=torch.float32, device="cpu") if half else values
@@ -84,12 +89,22 @@ class DenseFrame:
         return Measured(residual, norm, square, square_error, whole)
 
 
-def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float) -> DenseFrame:
-    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly."""
+def frame_of_directions(d: int, dtype: torch.dtype) -> DenseFrame:
+    """The frame of points divided by their norms."""
+    shift = torch.zeros(d, dtype=torch.float64, device="cpu")
+    return DenseFrame(shift, 2.0**20, False, dtype, direction_error(d), directed=True)
+
+
+def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float, product: bool = False) -> DenseFrame:
+    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly.
+
+    Inner products want the origin where it is.
+    """
     largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
     # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
     sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
     shift = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
+    shift = torch.zeros_like(shift) if product else shift
     step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
     if step:
         return DenseFrame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)

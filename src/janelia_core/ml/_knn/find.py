@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, make_plan
 from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
 from janelia_core.ml._knn.search import search
@@ -19,6 +20,8 @@ def find(
     m: int | None = None,
     max_memory: int = DEFAULT_MEMORY,
     subset: Tensor | None = None,
+    metric: str = "euclidean",
+    allowed: Allowed | None = None,
 ) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of each row of x, as row numbers of ctrs.
 
@@ -29,6 +32,11 @@ def find(
         m: At most so many centres' scores at a time; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and result.
         subset: Ascending int64 row numbers of the centres to search; None: all.
+        metric: "euclidean" or "sqeuclidean" (the same order), "cosine", "dot"; see `metrics`.
+        allowed: Called as allowed(rows, start, stop) with row numbers of x and a range of row numbers of ctrs, returns
+            (len(rows), stop - start) bool, True where the row may be answered with the centre; None: all may. Rows
+            with fewer than k allowed centres get -1 in the rest of their column. May be called from several threads,
+            in any order, and more than once for a pair.
     """
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]
     plan = make_plan(
@@ -40,10 +48,12 @@ def find(
         machine=this_machine(x.device),
         float32=x.dtype == ctrs.dtype == torch.float32 and subset is None,
         budget=max_memory,
+        metric=metric,
+        masked=allowed is not None,
     )
     same = x is ctrs
     x = x.detach()
     ctrs = x if same else ctrs.detach()
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)
-    return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan)
+    return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan, allowed)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.directions import directions
 from janelia_core.ml._knn.points import Points, are_multiples, as_float64, float64_device, is_wide
 
 _SAMPLE = 512  # centres sampled for the common point
@@ -29,6 +30,7 @@ class Frame:
         fits_float32: squares of stored values neither overflow nor vanish in float32.
         x_finite: whether all rows are finite.
         ctrs_finite: whether all centres are finite.
+        directed: u are the directions of v, for cosines.
     """
 
     shift: Tensor
@@ -39,12 +41,20 @@ class Frame:
     fits_float32: bool
     x_finite: bool
     ctrs_finite: bool
+    directed: bool = False
+
+    def of_directions(self) -> Frame:
+        """Return the frame in which points are divided by their norms."""
+        return replace(self, shift=torch.zeros_like(self.shift), exponent=0, directed=True)
 
     def apply(self, values: Tensor) -> Tensor:
         """Return u (r, d) float64 of stored values (r, d): relative rounding at most 2^-53 a coordinate.
 
         64-bit integers are rounded before the shift as well, by at most 2^-53 |v| 2^-exponent a coordinate.
+        Directions: `direction_error`.
         """
+        if self.directed:
+            return directions(values)
         return scale(as_float64(values), -self.exponent).sub_(self.shift)
 
 
@@ -54,13 +64,13 @@ def scale(values: Tensor, exponent: int) -> Tensor:
     return values.mul(2.0**half).mul_(2.0 ** (exponent - half))
 
 
-def survey(x: Points, ctrs: Points) -> Frame:
-    """Look at all stored values once, in bounded memory."""
+def survey(x: Points, ctrs: Points, shifted: bool = True) -> Frame:
+    """Look at all stored values once, in bounded memory; the shift is 0 where differences are not what counts."""
     x_largest, x_finite = _magnitude(x)
     c_largest, ctrs_finite = _magnitude(ctrs)
     largest = max(x_largest, c_largest)
     top = _ceil_log2(largest)
-    middle, spread = _middle(ctrs)
+    middle, spread = _middle(ctrs, shifted)
     verify_exponent = 0 if -200 <= top <= 400 or largest == 0 else top
     exponent = max(_ceil_log2(spread if spread > 0 else largest), top - _HEADROOM)
     return Frame(
@@ -112,7 +122,7 @@ def _extremes(block: Tensor) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _middle(ctrs: Points) -> tuple[Tensor, float]:
+def _middle(ctrs: Points, shifted: bool) -> tuple[Tensor, float]:
     """Return a common point (d,) float64 near the middle of the finite centres, and their typical distance from it.
 
     Medians, so that a few wild centres move neither. The point is rounded to a quarter of the spread: lattice
@@ -124,7 +134,7 @@ def _middle(ctrs: Points) -> tuple[Tensor, float]:
     sample = sample[torch.isfinite(sample).all(dim=1)]
     if sample.numel() == 0:
         return torch.zeros(ctrs.d, dtype=torch.float64, device=float64_device(ctrs.device)), 0.0
-    middle = sample.median(dim=0).values
+    middle = sample.median(dim=0).values if shifted else torch.zeros_like(sample[0])
     offsets = (sample - middle).abs_().amax(dim=1)
     spread = float(offsets.median()) or float(offsets.max())
     quantum = math.ldexp(1.0, max(-1021, _ceil_log2(spread) - 2)) if spread > 0 else 0.0

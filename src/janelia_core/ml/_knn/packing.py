@@ -24,6 +24,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import OUTWARD, UNIT32, UNIT64, gamma
+from janelia_core.ml._knn.directions import direction_error
 from janelia_core.ml._knn.frame import Frame
 from janelia_core.ml._knn.points import as_float64, is_wide
 
@@ -50,7 +51,7 @@ def n_columns(d: int) -> int:
 
 
 def pack_rows(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> PackedRows:
-    """Pack stored rows (r, d), all finite, for products with `pack_ctrs`, `chunk` coordinates at a time."""
+    """Pack stored rows (r, d), all finite, for products with `pack_ctrs`, chunk coordinates at a time."""
     r, d = values.shape
     packed = torch.empty(r, _columns(d, bits), dtype=torch.float32, device=values.device)
     square_low = torch.empty(r, dtype=torch.float64, device=frame.shift.device)
@@ -63,8 +64,11 @@ def pack_rows(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> Pa
     return PackedRows(packed, square_low)
 
 
-def pack_ctrs(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> Tensor:
-    """Pack stored centres (b, d) as (b, columns) float32; those that are not finite score below all others."""
+def pack_ctrs(values: Tensor, frame: Frame, bits: int, product: bool = False, chunk: int = _MOST) -> Tensor:
+    """Pack stored centres (b, d) as (b, columns) float32; those that are not finite score below all others.
+
+    The score is <x, c> - |c|^2 / 2, or just <x, c> for a product, whose b is no more than what may underflow.
+    """
     b, d = values.shape
     packed = torch.empty(b, _columns(d, bits), dtype=torch.float32, device=values.device)
     g = gamma(n_columns(d), UNIT32)
@@ -73,7 +77,8 @@ def pack_ctrs(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> Te
         finite = torch.isfinite(u).all(dim=1)
         u = torch.where(finite[:, None], u, 0.0)
         z, residual, square_low, norm_high = _rounded(u, values[part], frame, bits)
-        bias = torch.where(finite, -0.5 * square_low + g * norm_high.square() + _TINY, _NEVER)
+        bias = torch.zeros_like(square_low) if product else -0.5 * square_low + g * norm_high.square()
+        bias = torch.where(finite, bias + _TINY, _NEVER)
         q = (residual + g * _norm(as_float64(z)) + 2.0**-bits * norm_high) * ((1.0 + 2.0 * g) * OUTWARD)
         packed[part, :d] = z
         packed[part, d:-1] = _up(bias, bits)[:, None] if bits == FULL_BITS else _three_parts(bias)
@@ -93,9 +98,9 @@ def _rounded(u: Tensor, values: Tensor, frame: Frame, bits: int) -> tuple[Tensor
     if bits == CUT_BITS:
         z = _cut(z)
     norm = _norm(u)
-    # What u itself may have lost: the shift's rounding, and before it that of 64-bit integers.
-    lost = norm * (2.0 * UNIT64)
-    if is_wide(values):
+    # What u itself may have lost: the shift's rounding, and before it that of 64-bit integers or of directions.
+    lost = norm * 2.0 * (direction_error(u.shape[1]) if frame.directed else UNIT64)
+    if is_wide(values) and not frame.directed:
         lost = lost + _norm(as_float64(values)) * (2.0 * UNIT64 * 2.0**-frame.exponent)
     residual = (_norm(u - as_float64(z)) + lost) * OUTWARD
     # norm is an upper bound by a relative 2 (d + 8) units; twice that below it is a lower bound.

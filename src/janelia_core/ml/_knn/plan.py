@@ -66,6 +66,7 @@ class Plan:
         product: Format of the dense screen's matrix product.
         chunk: Coordinates a stage holds at a time, in each worker.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
+        metric: What centres are ordered by, see `metrics`.
     """
 
     n_smps: int
@@ -92,6 +93,7 @@ class Plan:
     product: torch.dtype
     chunk: int
     workspace_bytes: int
+    metric: str = "euclidean"
 
     def __str__(self) -> str:
         return "\n".join(
@@ -116,14 +118,21 @@ def make_plan(
     machine: Machine = PLAIN,
     float32: bool = True,
     budget: int = DEFAULT_MEMORY,
+    metric: str = "euclidean",
+    masked: bool = False,
 ) -> Plan:
     """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all.
 
-    float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied.
+    float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied; masked,
+    whether rows may be denied some centres.
     """
     width = min(n_ctrs, k + 8 + k // 4)
     panel = _panel(n_smps, n_ctrs, d, k, m, machine, float32, budget)
     screen, reason = _screen(n_smps, n_ctrs, d, k, panel, width, machine, float32, budget)
+    if masked and screen in ("dense", "tree"):
+        screen, reason = "portable", "torch operations: the compiled screens take no masks"
+    elif screen == "tree" and metric not in ("euclidean", "sqeuclidean"):
+        screen, reason = "dense", f"product scanned in cache by compiled kernels: boxes bound no {metric}"
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
     dense = screen in ("dense", "tree")
     workers = _workers(n_smps, machine, budget) if dense else 1
@@ -161,7 +170,12 @@ def make_plan(
         k=k,
         screen=screen,
         reason=reason,
-        at_once=screen == "none" and n_smps * n_ctrs * max(d, 1) <= _AT_ONCE and n_ctrs <= m and machine.on_cpu,
+        metric=metric,
+        at_once=screen == "none"
+        and not masked
+        and n_smps * n_ctrs * max(d, 1) <= _AT_ONCE
+        and n_ctrs <= m
+        and machine.on_cpu,
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,

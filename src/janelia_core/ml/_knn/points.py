@@ -71,6 +71,12 @@ class Points:
         return replace(self, subset=self.row_numbers(positions))
 
 
+def has_infinities(points: Points) -> bool:
+    """Tell whether any value is infinite."""
+    blocks = (points.block(*chunk) for chunk in points.chunks())
+    return any(bool(torch.isinf(as_float64(block)).any()) for block in blocks)
+
+
 def is_wide(values: Tensor) -> bool:
     """Tell whether float64 may be unable to hold the stored values."""
     return values.dtype in _WIDE

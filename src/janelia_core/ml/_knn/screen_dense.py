@@ -40,6 +40,11 @@ hence D >= |x|^2 - 2 T, evaluated in float64 and rounded outwards.
 
 Heavy tails stay harmless: the error is a product of a row's and a centre's own norms, never of two maxima.
 
+Inner products and cosines
+--------------------------
+For -<x, c> the score is <x, c>: h_j is only what pays for W t, no point is shifted, and centres not listed have
+-<x, c> >= -T. For 1 - cos the points are directions, whose own error goes into the residuals, and 1 - cos >= 1 - T.
+
 Exact keys
 ----------
 If all centres are multiples of one power of two (pixels, counts, lattices), points become integers and keys
@@ -57,7 +62,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame
+from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame, frame_of_directions
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
@@ -104,6 +109,7 @@ class DenseScreen:
         pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
         workers: Threads that share the packing.
         panel: Centres in one product.
+        metric: "dot", "cosine" or a Euclidean one.
 
     Memory:
         Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
@@ -121,11 +127,16 @@ class DenseScreen:
         pack_bytes: int = 2**62,
         workers: Workers | None = None,
         panel: int = PANEL,
+        metric: str = "euclidean",
     ) -> None:
         self.k, self.dtype, self._ctrs, self._panel = k, dtype, ctrs, panel
+        self.metric, self._product = metric, metric in ("dot", "cosine")
         self.n_ctrs, d = len(ctrs), ctrs.d
         workers = workers or Workers(1)
-        self.frame = workers.once(lambda: find_frame(ctrs, dtype, relative_error))
+        if metric == "cosine":
+            self.frame = frame_of_directions(d, dtype)
+        else:
+            self.frame = workers.once(lambda: find_frame(ctrs, dtype, relative_error, self._product))
         self.n_panels = -(-self.n_ctrs // panel)
         self.width = d + PARTS[dtype] + 1 + self.frame.whole
         self.cap = k + SLACK[dtype] + k // 2
@@ -184,8 +195,9 @@ class DenseScreen:
 
     def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
         """e_j and the parts of h_j in the format, and g_j, of centres."""
-        half = points.square / 2
-        own = self.gamma * 1.1 * half + points.square_error + (self.width + 4) * TINY
+        half = torch.zeros_like(points.square) if self._product else points.square / 2
+        own = self.gamma * 1.1 * half + (self.width + 4) * TINY
+        own += 0.0 if self._product else points.square_error
         spread = UNIT[self.dtype] * (1 + 2.0**-10) + self.gamma
         reach = round_up((spread * points.norm + points.residual) / (1 - self.gamma) * UP, self.dtype)
         if self.frame.whole:
@@ -266,14 +278,19 @@ class _RowBlock:
         )
 
     def finish(self, screen: DenseScreen) -> Candidates:
-        """The lists and what they prove: D >= |x|^2 - 2 limit, rounded down."""
+        """The lists and what they prove: the order value of a score of at most limit, rounded down."""
         width = kernels.finish(screen.k, screen.cap, STORE[screen.dtype], self.rows, screen.errs)
         listed = screen.original(self.rows.ids[:, :width])
         listed[np.arange(width) >= self.rows.count[:, None]] = -1
         limit = torch.from_numpy(self.rows.limit)
-        excluded = self.square - 2 * limit
-        excluded -= 2.0**-51 * (self.square.abs() + 2 * limit.abs())
-        excluded = excluded / screen.frame.scale / screen.frame.scale
+        if screen.metric == "cosine":
+            limit = limit / screen.frame.scale / screen.frame.scale
+            excluded = 1.0 - limit
+            excluded -= 2.0**-51 * (1.0 + limit.abs())
+        else:
+            excluded = -limit if screen.metric == "dot" else self.square - 2 * limit
+            excluded -= 2.0**-51 * (self.square.abs() + 2 * limit.abs())
+            excluded = excluded / screen.frame.scale / screen.frame.scale
         excluded[self.exact] = torch.inf
         excluded[self.lost] = -torch.inf
         return Candidates(torch.from_numpy(listed), excluded)

@@ -1,6 +1,6 @@
 """Exact order where float64 cannot tell: identical centres, then double-double, then integers.
 
-Takes what verify sorted by (D^, index). Neighbours in that order whose error intervals overlap form clusters;
+Takes what verify sorted by (order value, index). Neighbours in that order whose error intervals overlap form clusters;
 only clusters that start among the first k matter, and only they are looked at again. Each stage settles what it
 can prove and hands on the rest; the last one always ends. All of it runs on the CPU, on a few pairs.
 """
@@ -8,7 +8,6 @@ can prove and hands on the rest; the last one always ends. All of it runs on the
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,9 +15,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.bounds import DistanceBound
-from janelia_core.ml._knn.contract import Counts
-from janelia_core.ml._knn.double_double import square_distances
+from janelia_core.ml._knn.contract import Counts, Ordered
+from janelia_core.ml._knn.double_double import order_sums
+from janelia_core.ml._knn.integers import common_integers, order_key
+from janelia_core.ml._knn.metrics import Metric
 from janelia_core.ml._knn.points import Points, as_float64
 
 Ints = npt.NDArray[np.int64]
@@ -46,30 +46,24 @@ class _Members:
 
 
 def settle(
-    x_rows: Tensor,
-    ctrs: Points,
-    indices: Tensor,
-    distances: Tensor,
-    k: int,
-    bound: DistanceBound,
-    in_float64: bool,
+    x_rows: Tensor, ctrs: Points, found: Ordered, k: int, metric: Metric, in_float64: bool
 ) -> tuple[Tensor, Counts]:
-    """Put the first k of each row into the exact order by (D, index).
+    """Put the first k of each row into the exact order by (order value, index).
 
     Args:
         x_rows: (r, d) stored values.
         ctrs: the centres.
-        indices: (r, w) int64 sorted by (D^, index), -1 last.
-        distances: (r, w) float64, the D^ of verify, sorted.
+        found: what verify ordered, (r, w).
         k: how many places matter.
-        bound: the error bound of D^.
+        metric: what orders.
         in_float64: stored values are exact in float64 and of moderate magnitude: double-double may be used.
 
     Returns:
         (r, w) int64 indices, of which the first k are final, and how the clusters were settled.
     """
     counts = Counts()
-    open_ = _open(distances, bound)
+    indices = found.indices
+    open_ = _open(found, metric)
     flagged = open_[:, :k].any(dim=1).nonzero()[:, 0]
     if flagged.numel() == 0:
         return indices, counts
@@ -78,22 +72,27 @@ def settle(
     members = _clusters(table, open_[flagged].cpu().numpy(), k)
     members = _settle_identical(table, ctrs, members, counts)
     if in_float64:
-        members = _settle_double_double(table, x_flagged, ctrs, members, k, counts)
-    _settle_integers(table, x_flagged, ctrs, members, counts)
+        members = _settle_double_double(table, x_flagged, ctrs, members, k, counts, metric)
+    _settle_integers(table, x_flagged, ctrs, members, counts, metric)
     out = indices.clone()
     out[flagged] = torch.from_numpy(table).to(indices.device)
     return out, counts
 
 
-def _open(distances: Tensor, bound: DistanceBound) -> Tensor:
+def _open(found: Ordered, metric: Metric) -> Tensor:
     """Tell (r, w - 1) bool between which sorted neighbours the order is open.
 
-    Infinite and NaN distances are classes, in order by index already; where D^ is exact a tie is a tie.
+    Infinite and NaN values are classes, in order by index already; where values are exact a tie is a tie.
     """
-    following = distances[:, 1:]
-    if bound.relative == 0.0:
-        return torch.zeros_like(following, dtype=torch.bool)
-    return (bound.upper(distances[:, :-1]) >= bound.lower(following)) & torch.isfinite(following)
+    value, error = found.value, found.error
+    if metric.exact and metric.name != "cosine":
+        return torch.zeros_like(value[:, 1:], dtype=torch.bool)
+    high, low = value + error, value - error
+    if not metric.uniform:  # what lies further up may reach down past its neighbour
+        finite = torch.isfinite(value)
+        high = high.masked_fill(~finite, -torch.inf).cummax(dim=1).values
+        low = low.masked_fill(~finite, torch.inf).flip(1).cummin(dim=1).values.flip(1)
+    return (high[:, :-1] >= low[:, 1:]) & torch.isfinite(value[:, 1:]) & torch.isfinite(value[:, :-1])
 
 
 def _clusters(table: Ints, open_: Bools, k: int) -> _Members:
@@ -125,11 +124,13 @@ def _settle_identical(table: Ints, ctrs: Points, members: _Members, counts: Coun
     return members.pick(~alike[ordinal])
 
 
-def _settle_double_double(table: Ints, x: Tensor, ctrs: Points, members: _Members, k: int, counts: Counts) -> _Members:
+def _settle_double_double(
+    table: Ints, x: Tensor, ctrs: Points, members: _Members, k: int, counts: Counts, metric: Metric
+) -> _Members:
     """Order clusters by double-double distances; return the members of what is still open."""
     if len(members.ctr) == 0:
         return members
-    hi, lo, error = _double_double(x, ctrs, members)
+    hi, lo, error = _double_double(x, ctrs, members, metric)
     # One error for a whole cluster keeps "overlaps the next one" transitive.
     worst = np.zeros(int(members.cluster.max()) + 1)
     np.maximum.at(worst, members.cluster, error)
@@ -146,7 +147,7 @@ def _settle_double_double(table: Ints, x: Tensor, ctrs: Points, members: _Member
     return rest
 
 
-def _double_double(x: Tensor, ctrs: Points, members: _Members) -> tuple[Floats, Floats, Floats]:
+def _double_double(x: Tensor, ctrs: Points, members: _Members, metric: Metric) -> tuple[Floats, Floats, Floats]:
     n = len(members.ctr)
     hi, lo, error = np.empty(n), np.empty(n), np.empty(n)
     step = max(1, ctrs.chunk // _SHARE // max(1, ctrs.d))
@@ -154,7 +155,7 @@ def _double_double(x: Tensor, ctrs: Points, members: _Members) -> tuple[Floats, 
         part = slice(start, start + step)
         x64 = as_float64(x[torch.from_numpy(members.row[part]).to(x.device)]).cpu().numpy()
         c64 = as_float64(_rows(ctrs, members.ctr[part])).cpu().numpy()
-        hi[part], lo[part], error[part] = square_distances(x64, c64)
+        hi[part], lo[part], error[part] = order_sums(metric.name, x64, c64)
     return hi, lo, error
 
 
@@ -166,13 +167,13 @@ def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members
     return replace(members, cluster=cluster).pick(wanted[cluster])
 
 
-def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, counts: Counts) -> None:
-    """Order what is left by exact integer distances."""
+def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, counts: Counts, metric: Metric) -> None:
+    """Order what is left by exact integers, or fractions of them."""
     edges = np.flatnonzero(np.diff(members.cluster, prepend=-1, append=-2))
     for start, stop in itertools.pairwise(edges):
         ctr = members.ctr[start:stop]
-        values = _common_integers([x[int(members.row[start])].tolist(), *_rows(ctrs, ctr).tolist()])
-        keys = [sum((a - b) ** 2 for a, b in zip(values[0], c, strict=True)) for c in values[1:]]
+        values, _ = common_integers([x[int(members.row[start])].tolist(), *_rows(ctrs, ctr).tolist()])
+        keys = [order_key(metric.name, values[0], c) for c in values[1:]]
         order = sorted(range(len(ctr)), key=lambda i, keys=keys, ctr=ctr: (keys[i], ctr[i]))  # type: ignore[misc]
         table.ravel()[members.place[start:stop]] = ctr[order]
         counts.integers += 1
@@ -180,10 +181,3 @@ def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, co
 
 def _rows(ctrs: Points, positions: Ints) -> Tensor:
     return ctrs.take(torch.from_numpy(positions).to(ctrs.device))
-
-
-def _common_integers(rows: Sequence[Sequence[float]]) -> list[list[int]]:
-    """Return all values times one power of two that makes every one an integer."""
-    ratios = [[value.as_integer_ratio() for value in row] for row in rows]
-    scale = max((denominator for row in ratios for _, denominator in row), default=1)
-    return [[numerator * (scale // denominator) for numerator, denominator in row] for row in ratios]

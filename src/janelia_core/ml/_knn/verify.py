@@ -1,6 +1,6 @@
-"""Float64 distances of candidates: differences, squares, sum; never the expanded form.
+"""Float64 order values of candidates, in order, each with its proven error (`metrics`).
 
-Every D^ here obeys `bounds.DistanceBound`. Empty slots (-1) get NaN, which sorts last.
+Distances are sums of squared differences, never the expanded form. Empty slots (-1) get NaN, which sorts last.
 """
 
 from __future__ import annotations
@@ -9,55 +9,88 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import UNIT64
-from janelia_core.ml._knn.frame import scale
-from janelia_core.ml._knn.points import Points, as_float64, float64_device, halves, is_wide
+from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.directions import direction_error, directions
+from janelia_core.ml._knn.metrics import Metric, dot_error, value_error
+from janelia_core.ml._knn.points import Points, as_float64, float64_device
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 
 
-def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int, compiled: bool) -> tuple[Tensor, Tensor]:
-    """Return row numbers of centres (r, w) sorted by (D^, number), and D^ * 4^-exponent (r, w) float64.
+def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric, compiled: bool) -> Ordered:
+    """Return row numbers of centres (r, w) sorted by (order value, number).
 
     Args:
         x_rows: (r, d) stored values.
         ctrs: The centres.
         indices: (r, w) int64 row numbers, -1 in empty slots.
-        exponent: Keeps squares of extreme values from overflow and underflow.
+        metric: What to order by.
         compiled: Numba kernels may be used.
     """
-    if compiled and exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
+    if compiled and metric.exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
+        distance = metric.name in ("euclidean", "sqeuclidean")
+        if distance or (x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()):
+            return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric)
+    return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
+
+
+def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric) -> Ordered:
+    value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
+    numbers = torch.empty_like(indices)
+    if metric.name in ("euclidean", "sqeuclidean"):
         from janelia_core.ml._knn.verify_kernels import verify
 
-        distances = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
-        numbers = torch.empty_like(indices)
-        arrays = (x_rows.contiguous(), ctrs.values, indices.contiguous(), distances, numbers)
-        verify(*(array.numpy() for array in arrays))
-        return numbers, distances
-    return order(indices, candidate_distances(x_rows, ctrs, indices, exponent))
+        verify(*(array.numpy() for array in (x, ctrs, indices, value, numbers)))
+        return metric.distances(numbers, value, x.shape[1])
+    from janelia_core.ml._knn.pair_kernels import CODES, verify_pairs
+
+    relative, absolute = value_error(metric.name, x.shape[1])
+    error = torch.empty_like(value)
+    arrays = (array.numpy() for array in (x, ctrs, indices, value, error, numbers))
+    verify_pairs(CODES[metric.name], relative, absolute, *arrays)
+    return Ordered(numbers, value, metric.errors(value, error))
 
 
 def _for_kernels(values: Tensor) -> bool:
     return values.is_contiguous() and values.dtype in _KERNEL_DTYPES and values.device.type == "cpu"
 
 
-def at_once(x: Tensor, ctrs: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def at_once(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
     """Search a small problem in a few operations: indices (n, k), and whether (n,) rounding left no doubt of them.
 
     Works on Euclidean distances R = sqrt(D^), off by a relative (d + 4) 2^-53 at most: a gap of four times that
     between all neighbours among the k + 1 nearest proves their order. What overflows, underflows, ties or is not
-    finite shows no such gap. CPU tensors that float64 holds.
+    finite shows no such gap. Other metrics: a gap of twice the worst error of the row. CPU tensors that float64 holds.
     """
+    few = min(k + 1, ctrs.shape[0])
+    if metric.name not in ("euclidean", "sqeuclidean"):
+        value, error = _products_at_once(as_float64(x), as_float64(ctrs), metric.name)
+        nearest = value.topk(few, dim=1, largest=False)
+        gaps = nearest.values.diff(dim=1) > 2.0 * error
+        return nearest.indices[:, :k], gaps.all(dim=1) & torch.isfinite(value).all(dim=1)
     roots = torch.cdist(as_float64(x), as_float64(ctrs), compute_mode="donot_use_mm_for_euclid_dist")
-    nearest = roots.topk(min(k + 1, ctrs.shape[0]), dim=1, largest=False)
+    nearest = roots.topk(few, dim=1, largest=False)
     relative, smallest = 4.0 * (x.shape[1] + 4) * UNIT64, 2.0**-480
     gaps = nearest.values[:, 1:] > nearest.values[:, :-1] * (1.0 + relative) + smallest
     return nearest.indices[:, :k], gaps.all(dim=1)
 
 
-def candidate_distances(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent: int) -> Tensor:
-    """Return D^ * 4^-exponent (r, w) float64 between rows (r, d) and the centres at indices (r, w) int64."""
+def _products_at_once(x: Tensor, ctrs: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Return -<x, c> (n, n_ctrs) and an error (n, 1), for "cosine" of directions, which orders alike."""
+    d = x.shape[1]
+    relative, absolute = dot_error(d)
+    if name == "cosine":
+        x, ctrs = directions(x), directions(ctrs)
+        relative += 4.0 * direction_error(d)
+    norms = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(ctrs, dim=1).amax()
+    return -(x @ ctrs.T), (norms * (1.0 + (d + 8) * UNIT64) * relative + absolute)[:, None]
+
+
+def candidate_values(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Return order values and errors (r, w) float64 of rows (r, d) with the centres at indices (r, w) int64."""
     rows, width = indices.shape
-    out = torch.empty(rows, width, dtype=torch.float64, device=float64_device(x_rows.device))
+    value = torch.empty(rows, width, dtype=torch.float64, device=float64_device(x_rows.device))
+    error = torch.empty_like(value)
     pairs = max(1, ctrs.chunk // max(1, ctrs.d))
     slots = min(max(1, width), pairs)
     step = pairs // slots
@@ -65,45 +98,15 @@ def candidate_distances(x_rows: Tensor, ctrs: Points, indices: Tensor, exponent:
         x = x_rows[start : start + step, None, :]
         for slot in range(0, width, slots):
             part = (slice(start, start + step), slice(slot, slot + slots))
-            c = ctrs.take(indices[part].clamp(min=0))
-            out[part] = difference(x, c, exponent).square_().sum(dim=-1)
-    return out.masked_fill_((indices < 0).to(out.device), torch.nan)
+            value[part], error[part] = metric.pairs(x, ctrs.take(indices[part].clamp(min=0)))
+    empty = (indices < 0).to(value.device)
+    return value.masked_fill_(empty, torch.nan), error.masked_fill_(empty, 0.0)
 
 
-def block_distances(x_rows: Tensor, c_rows: Tensor, exponent: int) -> Tensor:
-    """Return D^ * 4^-exponent (r, b) float64 of every row (r, d) against every centre (b, d)."""
-    shape = (x_rows.shape[0], c_rows.shape[0])
-    out = torch.zeros(shape, dtype=torch.float64, device=float64_device(x_rows.device))
-    for q in range(x_rows.shape[1]):
-        delta = difference(x_rows[:, q, None], c_rows[None, :, q], exponent)  # (r, b)
-        out.addcmul_(delta, delta)
-    return out
-
-
-def difference(x: Tensor, c: Tensor, exponent: int) -> Tensor:
-    """Return (x - c) * 2^-exponent in float64, broadcast, rounded once (64-bit integers included)."""
-    if is_wide(x) or is_wide(c):
-        x_high, x_low = _parts(x)
-        c_high, c_low = _parts(c)
-        # Differences of the halves are exact for integers; against floats below 2^53 they are exact, too.
-        delta = (x_high - c_high) + (x_low - c_low)
-        return scale(delta, -exponent) if exponent else delta
-    x64, c64 = as_float64(x), as_float64(c)
-    if exponent:
-        x64, c64 = scale(x64, -exponent), scale(c64, -exponent)
-    return x64 - c64
-
-
-def order(indices: Tensor, distances: Tensor) -> tuple[Tensor, Tensor]:
-    """Sort each row of indices, distances (r, w) by (D^, index): finite < inf < NaN < empty slots."""
+def order(indices: Tensor, value: Tensor, error: Tensor) -> Ordered:
+    """Sort each row (r, w) by (value, index): -inf < finite < inf < NaN < empty slots."""
     empty_last = torch.where(indices < 0, torch.iinfo(torch.int64).max, indices)
     by_index = empty_last.argsort(dim=1)
-    sorted_distances, by_distance = distances.gather(1, by_index).sort(dim=1, stable=True)
-    return indices.gather(1, by_index).gather(1, by_distance), sorted_distances
-
-
-def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
-    if is_wide(values):
-        return halves(values)
-    exact = as_float64(values)
-    return exact, torch.zeros_like(exact)
+    sorted_value, by_value = value.gather(1, by_index).sort(dim=1, stable=True)
+    places = by_index.gather(1, by_value)
+    return Ordered(indices.gather(1, places), sorted_value, error.gather(1, places))

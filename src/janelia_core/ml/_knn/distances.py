@@ -1,0 +1,146 @@
+"""Distances of given pairs, correctly rounded: unique, whatever the device, and monotone along a row.
+
+The true value in real arithmetic over the stored values is enclosed between two float64 numbers that provably
+contain it; where both round to the same number of the result's format, that is the answer. What float64 cannot
+decide is enclosed in double-double arithmetic, and what that cannot decide is computed in integers.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.double_double import order_sums
+from janelia_core.ml._knn.integers import FLOAT32, FLOAT64, rounded_distance
+from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._knn.metrics import pair_values
+from janelia_core.ml._knn.points import as_float64, float64_device, is_wide
+from janelia_core.ml._knn.rounding import rounded, rounded_double
+from janelia_core.ml._knn.workers import Workers
+
+CHUNK = 1 << 18
+"""Coordinates of pairs gathered at a time; a few temporaries of 8 bytes each live at once in each thread."""
+_FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
+_DOUBLE_DOUBLE = 1 << 15  # coordinates at a time in double-double arithmetic, with some twenty temporaries
+_LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
+
+
+def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean") -> Tensor:
+    """Return the distances between rows of x and the centres at indices, correctly rounded.
+
+    Args:
+        x: (n, d) real tensor.
+        ctrs: (n_ctrs, d) real tensor on the same device.
+        indices: (n, k) int64 row numbers of ctrs, -1 where there is none.
+        metric: "euclidean", "sqeuclidean", "dot" (-<x, c>) or "cosine" (1 - cosine; a zero vector has cosine 0
+            with every vector).
+
+    Returns:
+        (n, k) float64 if x or ctrs is float64, int64 or uint64, else float32; +inf where the index is -1.
+
+    Exactness:
+        The true distance of the stored values, rounded once, to nearest even; zero is +0. Where a value is not
+        finite: what IEEE evaluation gives, without overflow of what is finite; for "cosine" that is NaN.
+
+    Memory:
+        Beyond the result, pairs are gathered `CHUNK` coordinates at a time.
+    """
+    wide = any(v.dtype in (torch.float64, torch.int64, torch.uint64) for v in (x, ctrs))
+    out = torch.empty(indices.shape, dtype=torch.float64 if wide else torch.float32, device=x.device)
+    if out.numel() == 0:
+        return out
+    with torch.inference_mode(False), Workers(_count(x, indices)) as workers:
+        work = _Work(x.detach(), ctrs.detach(), metric, out.dtype)
+        rows = max(1, work.pairs_at_once // indices.shape[1])
+
+        def fill(start: int) -> None:
+            part = slice(start, start + rows)
+            out[part] = work.distances(x.detach()[part], indices[part]).to(out.device)
+
+        workers.each(fill, range(0, len(x), rows))
+    return out
+
+
+def _count(x: Tensor, indices: Tensor) -> int:
+    return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS))
+
+
+class _Work:
+    """What all blocks of rows share."""
+
+    def __init__(self, x: Tensor, ctrs: Tensor, metric: str, dtype: torch.dtype) -> None:
+        self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
+        self._root = metric == "euclidean"
+        self._kernels = (
+            this_machine(x.device).kernels and x.dtype == ctrs.dtype and _for_kernels(x) and _for_kernels(ctrs)
+        )
+        coordinates = 16 if self._kernels else x.shape[1]  # what kernels hold of a pair does not grow with d
+        self.pairs_at_once = max(1, CHUNK // max(1, coordinates))
+
+    def distances(self, x_rows: Tensor, indices: Tensor) -> Tensor:
+        """Return the distances of rows (r, d) and the centres at indices (r, k)."""
+        missing = (indices < 0).to(float64_device(x_rows.device))
+        out, decided = self._enclosed(x_rows, indices)
+        out = out.masked_fill_(missing, torch.inf)
+        row, slot = (~(decided | missing)).nonzero(as_tuple=True)
+        step = max(1, _DOUBLE_DOUBLE // max(1, x_rows.shape[1]))
+        for start in range(0, len(row), step):
+            part = (row[start : start + step], slot[start : start + step])
+            x = x_rows[part[0].to(x_rows.device)].cpu()
+            c = self._ctrs[indices.to(row.device)[part].to(self._ctrs.device)].cpu()
+            out[part] = self._decided(x, c).to(out.device)
+        return out
+
+    def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Return distances (r, k) by float64 intervals, and whether each is certain."""
+        if self._kernels and _for_kernels(x_rows):
+            from janelia_core.ml._knn.pair_sums import pair_sums, pair_values_by_kernel
+
+            if self._dtype == torch.float64:
+                sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
+                return rounded_double(*sums, self._root, self._dtype)
+            return rounded(*pair_values_by_kernel(self._metric, x_rows, self._ctrs, indices), self._root)
+        out = torch.zeros(indices.shape, dtype=self._dtype, device=float64_device(x_rows.device))
+        decided = torch.zeros_like(out, dtype=torch.bool)
+        if self._dtype == torch.float64:
+            return out, decided  # an interval in its own format decides next to nothing
+        step = max(1, self.pairs_at_once // len(x_rows))
+        for start in range(0, indices.shape[1], step):
+            slots = slice(start, start + step)
+            c = self._ctrs[indices[:, slots].clamp(min=0).to(self._ctrs.device)]
+            value, error = pair_values(self._metric, x_rows[:, None], c)
+            out[:, slots], decided[:, slots] = rounded(value, error, self._root)
+        return out, decided
+
+    def _decided(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return the distances of pairs of rows (p, d) on the CPU, all certain."""
+        x64, c64 = as_float64(x), as_float64(c)
+        finite = (torch.isfinite(x64) & torch.isfinite(c64)).all(dim=1)
+        out = pair_values(self._metric, x64, c64)[0].to(self._dtype)  # right where not finite
+        held = finite & _fits(x, x64, self._metric) & _fits(c, c64, self._metric)
+        decided = ~finite
+        if bool(held.any()):
+            sums = order_sums(self._metric, x64[held].numpy(), c64[held].numpy())
+            hi, lo, error = (torch.from_numpy(part) for part in sums)
+            out[held], decided[held] = rounded_double(hi, lo, error, self._root, self._dtype)
+        rest = (~decided).nonzero()[:, 0]
+        out[rest] = _exact(x[rest], c[rest], self._metric, self._dtype)
+        return out
+
+
+def _for_kernels(values: Tensor) -> bool:
+    return values.is_contiguous() and values.dtype in (torch.float32, torch.float64)
+
+
+def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:
+    """Tell which rows (p, d) are exact in float64 and small enough to be multiplied there."""
+    most = 2.0**53 if is_wide(values) else (torch.inf if metric == "cosine" else _LARGEST)
+    return as64.abs().amax(dim=1) < most
+
+
+def _exact(x: Tensor, c: Tensor, metric: str, dtype: torch.dtype) -> Tensor:
+    """Return the distances of pairs of finite rows (p, d), by integers."""
+    fmt, bits = (FLOAT32, torch.int32) if dtype == torch.float32 else (FLOAT64, torch.int64)
+    pairs = zip(x.tolist(), c.tolist(), strict=True)
+    patterns = [rounded_distance(metric, row, centre, fmt) for row, centre in pairs]
+    return torch.tensor(patterns, dtype=bits, device="cpu").view(dtype)

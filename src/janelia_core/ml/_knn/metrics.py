@@ -1,0 +1,207 @@
+"""What a metric orders by: its value for pairs of points in float64, with a proven error.
+
+    "euclidean", "sqeuclidean"   D = |x - c|^2
+    "dot"                        -<x, c>
+    "cosine"                     1 - <x, c> / (|x| |c|), and 1 where x or c is the zero vector
+
+Smallest is nearest. With u = 2^-53 and gamma(n) as in `bounds`:
+
+D: `bounds.DistanceBound`.
+
+dot: each product carries one rounding, two more where 64-bit integers are rounded to float64 first, and the sum d - 1,
+so the error is at most gamma(d + 2) sum_q |x_q c_q|, and 2^-1021 a coordinate for products that underflow.
+
+cosine: the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are at most gamma(d + 2);
+roots halve the latter; two roots, a product, a quotient and the difference round once each. In all at most
+gamma(2 d + 12), absolutely, since a cosine is at most 1. Norms whose squares leave [2^-800, 2^900] prove nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.bounds import OUTWARD, UNIT64, DistanceBound, gamma
+from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.frame import scale
+from janelia_core.ml._knn.points import as_float64, float64_device, halves, is_wide
+
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+LEAST_SQUARE, LARGEST_SQUARE = 2.0**-800, 2.0**900
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric for one search.
+
+    Attributes:
+        name: One of METRICS.
+        exponent: Stored values are taken times 2^-exponent each (`Frame.verify_exponent`).
+        exact: No float64 evaluation of an order value rounds (`Frame.exact`).
+    """
+
+    name: str
+    exponent: int = 0
+    exact: bool = False
+
+    @property
+    def uniform(self) -> bool:
+        """Whether, in a row, larger order values have errors at least as large."""
+        return self.name in ("euclidean", "sqeuclidean")
+
+    def errors(self, value: Tensor, error: Tensor) -> Tensor:
+        """Return errors as `Ordered` wants them: 0 where nothing rounds or value is not finite."""
+        if self.exact and self.name != "cosine":
+            return torch.zeros_like(error)
+        return torch.where(torch.isfinite(value), error, 0.0)
+
+    def distances(self, indices: Tensor, value: Tensor, d: int) -> Ordered:
+        """Return squared distances (r, w) of points of d coordinates, already in order, with their errors."""
+        relative, absolute = value_error(self.name, d)
+        return Ordered(indices, value, self.errors(value, value * relative + absolute))
+
+    def pairs(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return order values and errors of points (..., d), broadcast."""
+        value, error = pair_values(self.name, x, c, self.exponent)
+        return value, self.errors(value, error)
+
+    def block(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return order values and errors (r, b) of rows (r, d) with centres (b, d), one coordinate at a time."""
+        value, error = block_values(self.name, x, c, self.exponent)
+        return value, self.errors(value, error)
+
+
+def value_error(metric: str, d: int) -> tuple[float, float]:
+    """Return (relative, absolute) errors of float64 order values: relative to D, or to |x| |c| for "dot"."""
+    if metric == "dot":
+        return dot_error(d)
+    if metric == "cosine":
+        return 0.0, cosine_error(d)
+    bound = DistanceBound.of(d, exact=False)
+    return bound.relative, bound.absolute
+
+
+def dot_error(d: int) -> tuple[float, float]:
+    """Return (relative, absolute): how far a float64 inner product can be off, relative to sum_q |x_q c_q|."""
+    return gamma(d + 4, UNIT64) * OUTWARD, (d + 1) * 2.0**-1020
+
+
+def cosine_error(d: int) -> float:
+    """Return how far 1 - cosine in float64 can be off."""
+    return gamma(2 * d + 16, UNIT64)
+
+
+def pair_values(metric: str, x: Tensor, c: Tensor, exponent: int = 0) -> tuple[Tensor, Tensor]:
+    """Return the order values of pairs and their errors: |value - truth| <= error.
+
+    Args:
+        metric: One of METRICS.
+        x: (..., d) stored values, broadcast against c.
+        c: (..., d) stored values.
+        exponent: Values are taken times 2^-exponent each, against overflow and underflow (a cosine is what it is).
+
+    Returns:
+        value, error: float64 without the last dimension. Where a value is not finite, so is the error.
+    """
+    d = x.shape[-1]
+    if metric in ("euclidean", "sqeuclidean"):
+        value = difference(x, c, exponent).square_().sum(dim=-1)
+        bound = DistanceBound.of(d, exact=False)
+        return value, value * bound.relative + bound.absolute
+    power = 0 if metric == "cosine" else exponent
+    x64, c64 = (scale(as_float64(v), -power) if power else as_float64(v) for v in (x, c))
+    terms = x64 * c64
+    if metric == "dot":
+        relative, absolute = dot_error(d)
+        value = _without_overflow(terms, x64, c64).neg_()
+        return value, terms.abs_().sum(dim=-1).mul_(relative).add_(absolute)
+    return _cosine(terms.sum(dim=-1), _Norm.of(x64), _Norm.of(c64), d)
+
+
+def block_values(metric: str, x: Tensor, c: Tensor, exponent: int) -> tuple[Tensor, Tensor]:
+    """Return what `pair_values` does, for every row (r, d) with every centre (b, d)."""
+    shape, d = (x.shape[0], c.shape[0]), x.shape[1]
+    device = float64_device(x.device)
+    sums = torch.zeros(shape, dtype=torch.float64, device=device)
+    if metric in ("euclidean", "sqeuclidean"):
+        for q in range(d):
+            delta = difference(x[:, q, None], c[None, :, q], exponent)  # (r, b)
+            sums.addcmul_(delta, delta)
+        bound = DistanceBound.of(d, exact=False)
+        return sums, sums * bound.relative + bound.absolute
+    if metric == "cosine":
+        x_parts, c_parts = (_Norm.of(v) for v in (x, c))
+        for q in range(d):
+            sums.addcmul_(as_float64(x[:, q, None]), as_float64(c[None, :, q]))
+        return _cosine(sums, x_parts.column(), c_parts, d)
+    sizes = torch.zeros_like(sums)
+    for q in range(d):
+        one, other = (scale(as_float64(v), -exponent) for v in (x[:, q, None], c[None, :, q]))
+        sums.addcmul_(one, other)
+        sizes.addcmul_(one.abs_(), other.abs_())
+    relative, absolute = dot_error(d)
+    return sums.neg_(), sizes.mul_(relative).add_(absolute)
+
+
+def _without_overflow(terms: Tensor, x: Tensor, c: Tensor) -> Tensor:
+    """Sum terms = x c (..., d); where x or c isn't finite, what is finite has no say in the sum's class."""
+    value = terms.sum(dim=-1)
+    if bool(torch.isfinite(value).all()):
+        return value
+    wild = ~(torch.isfinite(x) & torch.isfinite(c))
+    return torch.where(wild.any(dim=-1), torch.where(wild, terms, 0.0).sum(dim=-1), value)
+
+
+class _Norm(NamedTuple):
+    """|v|^2 of points, whether it is known to its relative error, whether v is zero, and whether it is finite."""
+
+    square: Tensor
+    sound: Tensor
+    zero: Tensor
+    finite: Tensor
+
+    @classmethod
+    def of(cls, v: Tensor) -> _Norm:
+        """Look at points (..., d)."""
+        v = as_float64(v)
+        square = v.square().sum(dim=-1)
+        sound = (square >= LEAST_SQUARE) & (square <= LARGEST_SQUARE)
+        return cls(square, sound, (v == 0).all(dim=-1), torch.isfinite(v).all(dim=-1))
+
+    def column(self) -> _Norm:
+        """Return the same, to be broadcast against a row."""
+        return _Norm(*(part[:, None] for part in self))
+
+
+def _cosine(products: Tensor, x: _Norm, c: _Norm, d: int) -> tuple[Tensor, Tensor]:
+    """Return 1 - cosine and its error, given float64 inner products and what norms are known."""
+    zero, sound = x.zero | c.zero, x.sound & c.sound
+    cosine = products / (x.square.sqrt() * c.square.sqrt())
+    value = torch.where(sound & ~zero, 1.0 - cosine, 1.0)
+    error = torch.where(sound, cosine_error(d), 2.0).masked_fill_(zero, 0.0)
+    undefined = ~(x.finite & c.finite)
+    return value.masked_fill_(undefined, torch.nan), error.masked_fill_(undefined, torch.nan)
+
+
+def difference(x: Tensor, c: Tensor, exponent: int) -> Tensor:
+    """Return (x - c) * 2^-exponent in float64, broadcast, rounded once (64-bit integers included)."""
+    if is_wide(x) or is_wide(c):
+        x_high, x_low = _parts(x)
+        c_high, c_low = _parts(c)
+        # Differences of the halves are exact for integers; against floats below 2^53 they are exact, too.
+        delta = (x_high - c_high) + (x_low - c_low)
+        return scale(delta, -exponent) if exponent else delta
+    x64, c64 = as_float64(x), as_float64(c)
+    if exponent:
+        x64, c64 = scale(x64, -exponent), scale(c64, -exponent)
+    return x64 - c64
+
+
+def _parts(values: Tensor) -> tuple[Tensor, Tensor]:
+    if is_wide(values):
+        return halves(values)
+    exact = as_float64(values)
+    return exact, torch.zeros_like(exact)

@@ -1,0 +1,53 @@
+"""Order values of listed pairs by compiled kernels, in float64 and in double-double; no pair is gathered."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.double_double import Sum, cosine_of_sums
+from janelia_core.ml._knn.metrics import value_error
+from janelia_core.ml._knn.pair_kernels import CODES, sums_of_pairs, values_of_pairs
+
+_MOST = 2.0**400
+
+
+def pair_values_by_kernel(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Return order values (r, k) float64 and their errors, of rows x (r, d) and centres at indices (r, k).
+
+    x and ctrs contiguous on the CPU, of one dtype, float32 or float64. NaN where the index is -1; a value that
+    isn't finite comes with an error that isn't.
+    """
+    value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
+    error = torch.empty_like(value)
+    arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), value, error))
+    values_of_pairs(CODES[metric], *value_error(metric, x.shape[1]), *arrays)
+    return value, error
+
+
+def pair_sums(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return order values as (hi, lo, error), each (r, k) float64, as `pair_values_by_kernel`."""
+    indices = indices.contiguous()
+    hi, lo, error = _sums(CODES[metric] == 0, False, x, ctrs, indices)
+    if metric == "dot":
+        return -hi, -lo, error
+    if metric == "cosine":
+        rows = torch.arange(len(x), device="cpu")[:, None]
+        squares = _sums(False, True, x, x, rows), _sums(False, True, x, ctrs, indices)
+        found = cosine_of_sums(_numpy((hi, lo, error)), _numpy(squares[0]), _numpy(squares[1]))
+        hi, lo, error = (torch.from_numpy(part) for part in found)
+        for square, _, lost in squares:
+            known = ((square == 0) & (lost == 0)) | ((square > 1 / _MOST) & (square < _MOST))
+            error = error.masked_fill(~known, torch.inf)
+    return hi, lo, error
+
+
+def _sums(square: bool, own: bool, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    hi, lo, error = (torch.empty(indices.shape, dtype=torch.float64, device="cpu") for _ in range(3))
+    sums_of_pairs(square, own, *(array.numpy() for array in (x, ctrs, indices, hi, lo, error)))
+    return hi, lo, error
+
+
+def _numpy(sums: tuple[Tensor, Tensor, Tensor]) -> Sum:
+    hi, lo, error = (part.numpy() for part in sums)
+    return hi, lo, error

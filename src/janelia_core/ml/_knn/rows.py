@@ -1,0 +1,44 @@
+"""Blocks of rows on their way through the ladder, and small moves with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rows(NamedTuple):
+    """A block of rows of x: stored values (r, d), and their row numbers (r,) in x."""
+
+    values: Tensor
+    numbers: Tensor
+
+    def pick(self, positions: Tensor | slice) -> Rows:
+        """Return some of the rows."""
+        if isinstance(positions, slice):
+            return Rows(self.values[positions], self.numbers[positions])
+        return Rows(self.values[positions.to(self.values.device)], self.numbers[positions.to(self.numbers.device)])
+
+
+def parts(n: int, step: int) -> list[slice]:
+    """Cut n rows into parts of at most step rows; no rows are one empty part."""
+    return [slice(start, start + step) for start in range(0, max(1, n), step)]
+
+
+def assign(out: Tensor, rows: Tensor, search: Callable[[Tensor], Tensor]) -> None:
+    """Set out[rows] = search(positions of rows), where there are any."""
+    positions = rows.nonzero()[:, 0]
+    if positions.numel():
+        out[positions] = search(positions)
+
+
+def listed(mask: Tensor, start: int) -> Tensor:
+    """List where mask (r, b) holds as start + column, (r, largest count) int64 padded with -1."""
+    counts = mask.sum(dim=1)
+    row, column = mask.nonzero(as_tuple=True)
+    place = torch.arange(len(row), device=mask.device) - (counts.cumsum(0) - counts)[row]
+    out = torch.full((len(mask), int(counts.max())), -1, dtype=torch.int64, device=mask.device)
+    out[row, place] = column + start
+    return out

@@ -1,0 +1,174 @@
+"""Distances are the true ones, rounded once: compared with multi-precision arithmetic bit by bit."""
+
+from __future__ import annotations
+
+import math
+
+import hypothesis.strategies as st
+import mpmath
+import pytest
+import torch
+from hypothesis import given
+
+from janelia_core.ml._knn import distances as module
+from janelia_core.ml._knn.distances import distances
+from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
+
+METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
+FORMATS = {torch.float32: (24, -149, 2.0**128), torch.float64: (53, -1074, math.inf)}
+
+
+def true_distance(metric: str, x: list, c: list, dtype: torch.dtype) -> float:
+    """Return the distance to 5000 bits, then to the nearest number of the dtype; IEEE rules where not finite."""
+    products = [a * b for a, b in zip(map(float, x), map(float, c), strict=True)]
+    gaps = [float(a) - float(b) for a, b in zip(x, c, strict=True)]
+    if not all(math.isfinite(v) for v in (*x, *c)):
+        if metric == "cosine":
+            return math.nan
+        terms = products if metric == "dot" else [gap * gap for gap in gaps]
+        wild = [t for t, a, b in zip(terms, x, c, strict=True) if not (math.isfinite(a) and math.isfinite(b))]
+        return -sum(wild) if metric == "dot" else sum(wild)
+    with mpmath.workprec(9000):
+        a, b = [mpmath.mpf(v) for v in x], [mpmath.mpf(v) for v in c]
+        s = mpmath.fdot(a, b)
+        if metric == "dot":
+            truth = -s
+        elif metric == "cosine":
+            norms = mpmath.sqrt(mpmath.fdot(a, a) * mpmath.fdot(b, b))
+            truth = 1 - (s / norms if norms else 0)
+        else:
+            truth = mpmath.fsum((p - q) ** 2 for p, q in zip(a, b, strict=True))
+            truth = mpmath.sqrt(truth) if metric == "euclidean" else truth
+        precision, least, top = FORMATS[dtype]
+        unit = mpmath.mpf(2) ** max(mpmath.frexp(truth)[1] - precision, least)
+        truth = mpmath.nint(truth / unit) * unit  # nint: ties to even
+        return float(truth) if abs(truth) < top else math.copysign(math.inf, truth)
+
+
+def assert_all_true(x, ctrs, indices, metric, got=None):
+    got = distances(x, ctrs, indices, metric) if got is None else got
+    assert got.dtype == (torch.float64 if any(is_double(v) for v in (x, ctrs)) else torch.float32)
+    rows, centres = x.tolist(), ctrs.tolist()
+    for i, row in enumerate(rows):
+        for slot, j in enumerate(indices[i].tolist()):
+            wanted = math.inf if j < 0 else true_distance(metric, row, centres[j], got.dtype)
+            found = float(got[i, slot])
+            assert found == wanted or (math.isnan(found) and math.isnan(wanted)), (i, j, found, wanted)
+            assert found != 0 or math.copysign(1, found) == 1  # zero is +0
+
+
+def is_double(v):
+    return v.dtype in (torch.float64, torch.int64, torch.uint64)
+
+
+def pairs_of(n, n_ctrs, k=6):
+    return torch.randint(-1, n_ctrs, (n, k), generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_every_distance_is_the_true_one_rounded_once(name, metric):
+    x, ctrs, _, _ = PROBLEMS[name]()
+    assert_all_true(x[:5], ctrs, pairs_of(min(5, len(x)), len(ctrs)), metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("kernels", [False, True])
+def test_every_way_of_computing_gives_the_same_bits(metric, kernels, monkeypatch):
+    monkeypatch.setattr(module, "_for_kernels", module._for_kernels if kernels else lambda _: False)
+    for name in (
+        "gaussian-torch.float64",
+        "near-swapped",
+        "overflow-torch.float32",
+        "not-finite-torch.float64",
+        "duplicates",
+    ):
+        x, ctrs, _, _ = PROBLEMS[name]()
+        x = x[:10]
+        indices = pairs_of(len(x), len(ctrs))
+        expected = torch.cat([distances(x[i : i + 1], ctrs, indices[i : i + 1], metric) for i in range(len(x))])
+        for chunk in (1, 29):
+            with monkeypatch.context() as patch:
+                patch.setattr(module, "CHUNK", chunk)
+                assert distances(x, ctrs, indices, metric).equal(expected) or expected.isnan().any()
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("c_dtype", [*FLOATS, *INTEGERS, torch.uint64, torch.bool])
+@pytest.mark.parametrize("x_dtype", [torch.float32, torch.float64, torch.float16, torch.uint8])
+def test_mixed_dtypes_are_compared_by_stored_value(x_dtype, c_dtype, metric):
+    x, ctrs = gaussian(x_dtype, n=4).x, gaussian(torch.float32, n_ctrs=30).ctrs.abs().to(c_dtype)
+    assert_all_true(x, ctrs, pairs_of(4, 30), metric)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_scaled_opposite_zero_and_nearly_parallel_vectors(metric):
+    g = torch.Generator().manual_seed(1)
+    for dtype in (torch.float32, torch.float64):
+        x = torch.randn(4, 5, generator=g, dtype=dtype)
+        x[3] = 0
+        near = x.repeat(3, 1)
+        near[:, 1] = torch.nextafter(near[:, 1], near[:, 1] * 2)
+        ctrs = torch.cat([x, 2 * x, -x, 3 * x, near, 0 * x, torch.eye(5, dtype=dtype)])
+        assert_all_true(x, ctrs, torch.arange(len(ctrs)).expand(4, -1), metric)
+
+
+numbers = st.one_of(
+    st.integers(-3, 3).map(float),
+    st.floats(width=32),
+    st.floats(),
+    st.sampled_from(
+        [1.0, 1.0 + 2**-52, 1.0 - 2**-53, 1e308, 5e-324, 1e-160, 1e16, 0.1, 2.0**-149, 4097.0, 2.0**24 + 2]
+    ),
+)
+
+
+@given(st.data(), st.integers(1, 4), st.sampled_from([torch.float32, torch.float64]), st.sampled_from(METRICS))
+def test_any_pair_of_hard_numbers(data, d, dtype, metric):
+    points = st.lists(st.lists(numbers, min_size=d, max_size=d), min_size=2, max_size=4)
+    x, ctrs = (torch.tensor(data.draw(points), dtype=torch.float64).to(dtype) for _ in range(2))
+    assert_all_true(x, ctrs, torch.arange(len(ctrs)).expand(len(x), -1), metric)
+
+
+def test_midpoints_of_the_format_go_to_even():
+    """Integers whose squares lie half-way between two float32 numbers."""
+    x = torch.tensor([[4097.0, 0.0], [4099.0, 1.0], [8193.0, 2.0]])
+    ctrs = torch.tensor([[0.0, 0.0], [0.0, 1.0], [1.0, 4096.0]])
+    assert_all_true(x, ctrs, torch.arange(3).expand(3, -1), "sqeuclidean")
+    assert_all_true(x, ctrs, torch.arange(3).expand(3, -1), "dot")
+
+
+def test_a_loosened_error_is_caught(monkeypatch):
+    """Were float64 believed to be exact, some float32 result would be rounded the wrong way."""
+    x = torch.tensor([[2.0**60, 1.0, 2.0**-24, -(2.0**60)]])
+    ctrs = torch.ones(1, 4)
+    indices = torch.zeros(1, 1, dtype=torch.int64)
+    assert_all_true(x, ctrs, indices, "dot")
+    honest = module.pair_values
+    monkeypatch.setattr(module, "_for_kernels", lambda _: False)
+    monkeypatch.setattr(module, "pair_values", lambda *a: (honest(*a)[0], torch.zeros(1, 1, dtype=torch.float64)))
+    with pytest.raises(AssertionError):
+        assert_all_true(x, ctrs, indices, "dot")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_compensated_sums_are_within_their_error_and_round_right(metric):
+    """Many pairs of float64, of which each compensated kernel decides nearly all."""
+    g = torch.Generator().manual_seed(3)
+    for d in (1, 7, 40):
+        x, ctrs = (
+            torch.randn(n, d, generator=g, dtype=torch.float64) * 10.0 ** torch.randint(-9, 9, (n, d)) for n in (4, 60)
+        )
+        ctrs[::3] = ctrs[::3] + x[0]
+        assert_all_true(x, ctrs, torch.arange(60).expand(4, -1), metric)
+
+
+def test_no_pairs_no_coordinates_no_neighbours():
+    assert distances(torch.zeros(0, 3), torch.zeros(4, 3), torch.zeros(0, 2, dtype=torch.int64)).shape == (0, 2)
+    assert distances(torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(3, 0, dtype=torch.int64)).shape == (3, 0)
+    got = distances(torch.zeros(2, 0), torch.zeros(4, 0), torch.tensor([[0, -1], [3, 1]]))
+    assert got.tolist() == [[0.0, math.inf], [0.0, 0.0]]
+    assert distances(torch.zeros(2, 0), torch.zeros(4, 0), torch.tensor([[0], [3]]), "cosine").tolist() == [
+        [1.0],
+        [1.0],
+    ]
