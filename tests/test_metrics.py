@@ -64,7 +64,7 @@ def tiles_of(table):
 @pytest.mark.parametrize("name", PROBLEMS)
 def test_the_answer_is_the_exact_one_whatever_the_screen(name, metric):
     x, ctrs, k, _ = PROBLEMS[name]()
-    x = x[:12]
+    x = x[:8]
     expected = nearest(x, ctrs, k, metric)
     assert torch.equal(find(x, ctrs, k, metric=metric), expected)
     for changes in WAYS:
@@ -101,9 +101,9 @@ def test_a_mask_never_lets_a_denied_centre_through(name, metric):
 
 @pytest.mark.parametrize("metric", ["euclidean", *METRICS])
 def test_a_mask_on_a_drawn_subset_is_asked_for_row_numbers_of_all_centres(metric):
-    x, ctrs, k, _ = gaussian(n=40, n_ctrs=3000, d=20)
+    x, ctrs, k, _ = gaussian(n=12, n_ctrs=1500, d=4)
     g = torch.Generator().manual_seed(0)
-    table = torch.rand(40, 3000, generator=g) < 0.3
+    table = torch.rand(12, 1500, generator=g) < 0.3
     asked = []
 
     def allowed(rows, start, stop):
@@ -111,8 +111,8 @@ def test_a_mask_on_a_drawn_subset_is_asked_for_row_numbers_of_all_centres(metric
         return table[rows, start:stop]
 
     for share in (0.02, 0.5, 1.0):
-        subset = (torch.rand(3000, generator=g) < share).nonzero()[:, 0]
-        drawn = torch.zeros(3000, dtype=torch.bool)
+        subset = (torch.rand(1500, generator=g) < share).nonzero()[:, 0]
+        drawn = torch.zeros(1500, dtype=torch.bool)
         drawn[subset] = True
         got = find(x, ctrs, k, m=200, subset=subset, metric=metric, allowed=allowed)
         assert torch.equal(got, nearest(x, ctrs, k, metric, table & drawn))

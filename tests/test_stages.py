@@ -12,8 +12,9 @@ import torch
 from janelia_core.ml._knn import metrics as metrics_module
 from janelia_core.ml._knn import packing, screen_portable
 from janelia_core.ml._knn.bounds import DistanceBound
-from janelia_core.ml._knn.double_double import square_distances
+from janelia_core.ml._knn.double_double import cosine_keys, square_distances
 from janelia_core.ml._knn.frame import survey
+from janelia_core.ml._knn.integers import common_integers, order_key
 from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.metrics import block_values
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
@@ -159,6 +160,24 @@ def test_double_double_distances_are_within_their_measured_error():
     hi, lo, error = square_distances(x, c)
     for i in range(60):
         assert abs(true_distance(x[i], c[i]) - Fraction(hi[i]) - Fraction(lo[i])) <= Fraction(error[i])
+
+
+def test_cosine_keys_order_as_the_true_ones_and_tie_where_those_tie():
+    rng = np.random.default_rng(2)
+    counts = rng.integers(-3, 4, (2, 400, 5)).astype(float)
+    scaled = rng.standard_normal((2, 60, 7)) * 2.0 ** rng.integers(-300, 300, (2, 60, 1))
+    for (xs, cs), short in ((counts, True), (scaled, False)):
+        xs = np.repeat(xs[:1], len(cs), axis=0)
+        hi, lo, error = cosine_keys(xs, cs * 2.0 ** rng.integers(-9, 9, (len(cs), 1)))
+        assert bool((error == 0).all()) == short
+        unit = Fraction(1, 4 ** int(np.frexp(np.abs(xs[0]).max())[1]))
+        truth = [Fraction(order_key("cosine", *common_integers([xs[0].tolist(), c.tolist()])[0])) for c in cs]
+        scales = [Fraction(1, common_integers([xs[0].tolist(), c.tolist()])[1]) ** 2 for c in cs]
+        truth = [value * scale * unit for value, scale in zip(truth, scales, strict=True)]
+        for i, value in enumerate(truth):
+            assert abs(value - Fraction(hi[i]) - Fraction(lo[i])) <= Fraction(error[i]) + abs(value) / 2**104
+        pairs = set(zip(truth, hi.tolist(), lo.tolist(), strict=True))
+        assert len(pairs) == len(set(truth)) == len({pair[1:] for pair in pairs})
 
 
 def test_double_double_knows_when_it_is_exact():

@@ -24,6 +24,7 @@ _PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB,
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_LISTED = 48  # a candidate's score and place in the lists of a row
 _PER_CELL = 4  # a score of the tile
+_PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
 
 _PANELS = (256, 128, 64)  # centres in one product of the dense screen
@@ -151,7 +152,7 @@ def make_plan(
         width = k + 16 + k // 2
         per_row = _dense_row_bytes(d, k, panel)
     else:
-        per_row = packed + _PER_CELL * ctr_block + _PER_LISTED * width
+        per_row = packed + (_PER_CELL + _PER_MASKED * masked) * ctr_block + _PER_LISTED * width
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
     row_block = _clamp((share - escalation - verification) // per_row, min(-(-n_smps // workers), _MOST_ROWS))
     verified_rows = _clamp(verification // (_PER_CANDIDATE * width), row_block)

@@ -155,7 +155,7 @@ def _double_double(x: Tensor, ctrs: Points, members: _Members, metric: Metric) -
         part = slice(start, start + step)
         x64 = as_float64(x[torch.from_numpy(members.row[part]).to(x.device)]).cpu().numpy()
         c64 = as_float64(_rows(ctrs, members.ctr[part])).cpu().numpy()
-        hi[part], lo[part], error[part] = order_sums(metric.name, x64, c64)
+        hi[part], lo[part], error[part] = order_sums(metric.name, x64, c64, key=True)
     return hi, lo, error
 
 
