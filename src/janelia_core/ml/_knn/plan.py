@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from janelia_core.ml._knn.bounds import UNIT32, gamma
 from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
+from janelia_core.ml._knn.plan_tree import Look, Trees, plan_look, plan_trees
 
 PLAIN = Machine()
 MEBIBYTE = 1 << 20
@@ -30,8 +31,6 @@ _PANELS = (256, 128, 64)  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
-_MOST_TREE_COLUMNS = 8
-_MOST_TREE_K = 128  # the tree's lists are kept sorted by insertion
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -66,6 +65,8 @@ class Plan:
         product: Format of the dense screen's matrix product.
         chunk: Coordinates a stage holds at a time, in each worker.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
+        look: What to look at in the data before a tree is taken.
+        otherwise: The plan that runs where that look, or a value that a tree cannot hold, speaks against it.
     """
 
     n_smps: int
@@ -92,6 +93,8 @@ class Plan:
     product: torch.dtype
     chunk: int
     workspace_bytes: int
+    look: Look | None = None
+    otherwise: Plan | None = None
 
     def __str__(self) -> str:
         return "\n".join(
@@ -123,7 +126,39 @@ def make_plan(
     """
     width = min(n_ctrs, k + 8 + k // 4)
     panel = _panel(n_smps, n_ctrs, d, k, m, machine, float32, budget)
-    screen, reason = _screen(n_smps, n_ctrs, d, k, panel, width, machine, float32, budget)
+    screen, reason = _screen(n_smps, n_ctrs, d, k, panel, width, machine)
+    shapes = (n_smps, n_ctrs, d, k, m, panel, width, machine, float32, budget)
+    plan = _blocks(screen, reason, *shapes)
+    if screen != "dense":
+        return plan
+    trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
+    if trees is None:
+        return replace(plan, reason=f"{reason}; a box tree does not fit the memory")
+    look = plan_look(n_smps, n_ctrs, d, k, machine, plan.product, trees)
+    if look is None:
+        return plan
+    tree = _blocks("tree", f"box tree in {d} dimensions, by compiled kernels", *shapes, trees)
+    most = max(plan.workspace_bytes, tree.workspace_bytes)
+    plan = replace(plan, workspace_bytes=most)
+    return replace(tree, workspace_bytes=most, look=look, otherwise=plan)
+
+
+def _blocks(
+    screen: str,
+    reason: str,
+    n_smps: int,
+    n_ctrs: int,
+    d: int,
+    k: int,
+    m: int,
+    panel: int,
+    width: int,
+    machine: Machine,
+    float32: bool,
+    budget: int,
+    trees: Trees | None = None,
+) -> Plan:
+    """Share the memory out between the blocks of a screen."""
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
     dense = screen in ("dense", "tree")
     workers = _workers(n_smps, machine, budget) if dense else 1
@@ -133,8 +168,8 @@ def make_plan(
     blocks = max(0, budget - fixed)
     kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
     held = kept + (8 * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
-    if screen == "tree":
-        kept, held = 0, _tree_bytes(n_smps, n_ctrs, d, float32)
+    if trees is not None:
+        kept, held = 0, trees.bytes
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
     escalation, verification = share // 3 if dense else share // 2, share // 8
@@ -190,8 +225,6 @@ def _screen(
     panel: int,
     width: int,
     machine: Machine,
-    float32: bool,
-    budget: int,
 ) -> tuple[str, str]:
     if n_smps * n_ctrs * max(d, 1) <= _AT_ONCE and machine.on_cpu:
         return "none", "small enough to verify every centre at once"
@@ -211,10 +244,6 @@ def _screen(
             f"torch operations: blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory",
         )
     product = "bfloat16" if _takes_bfloat16(machine, d) else "float32"
-    if d <= _MOST_TREE_COLUMNS and n_ctrs >= _fewest_tree_ctrs(d) and k <= _MOST_TREE_K:
-        if _tree_bytes(n_smps, n_ctrs, d, float32) <= budget // 2:
-            return "tree", f"box tree in {d} dimensions, by compiled kernels"
-        product += " (a box tree does not fit the memory)"
     return "dense", f"{product} product scanned in cache by compiled kernels"
 
 
@@ -239,18 +268,8 @@ def _dense_row_bytes(d: int, k: int, panel: int) -> int:
     return 3 * 4 * n_columns(d) + _PER_CELL * panel + _PER_LISTED * (k + 16 + k // 2)
 
 
-def _tree_bytes(n_smps: int, n_ctrs: int, d: int, float32: bool) -> int:
-    """Return what a box tree takes: coordinates, nodes, the order of rows, and copies of what is not float32."""
-    return (5 * d + 7) * n_ctrs + 12 * n_smps + (0 if float32 else 12 * d * (n_smps + n_ctrs))
-
-
 def _takes_bfloat16(machine: Machine, d: int) -> bool:
     return machine.bfloat16 and d >= _FEWEST_BFLOAT16
-
-
-def _fewest_tree_ctrs(d: int) -> int:
-    """Return from how many centres on boxes exclude more than they cost; measured, see benchmarks."""
-    return 1 << max(10, 8 + d)
 
 
 def _workers(n_smps: int, machine: Machine, budget: int) -> int:

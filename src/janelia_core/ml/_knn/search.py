@@ -11,6 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Screen
+from janelia_core.ml._knn.forest import Forest
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64, is_wide
@@ -19,6 +20,8 @@ from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import at_once, block_distances, ordered
 from janelia_core.ml._knn.workers import Workers
+
+OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:
     from janelia_core.ml._knn.screen_tree import TreeScreen
@@ -58,16 +61,25 @@ def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
     with Workers(plan.workers, pool=plan.pooled) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers)
+        block = ladder.plan.row_block
 
         def work(start: int) -> None:
-            stop = min(start + plan.row_block, len(x))
-            if ladder.row_order is None:
-                out[:, start:stop] = ladder.search(x.block(start, stop)).T
-            else:
-                rows = ladder.row_order[start:stop]
-                out[:, rows] = ladder.search(x.take(x.row_numbers(rows))).T
+            stop = min(start + block, len(x))
+            out[:, start:stop] = ladder.search(x.block(start, stop)).T
 
-        workers.each(work, range(0, len(x), plan.row_block))
+        def work_on(rows: Tensor) -> None:
+            found = out[:, rows].T if ladder.forest is not None and ladder.forest.merges else None
+            out[:, rows] = ladder.search(x.take(x.row_numbers(rows)), found).T
+
+        if ladder.forest is None:
+            workers.each(work, range(0, len(x), block))
+            return out
+        for order in ladder.forest.orders():
+            workers.each(work_on, [order[part] for part in _parts(len(order), block)])
+        if ladder.forest.parts > 1:
+            ladder.forest = None
+            still = (out[0] == OPEN).nonzero()[:, 0]
+            workers.each(work_on, [still[start : start + block] for start in range(0, len(still), block)])
     return out
 
 
@@ -76,62 +88,70 @@ class _Ladder:
 
     def __init__(self, x: Points, ctrs: Points, plan: Plan, report: Report, workers: Workers) -> None:
         self._ctrs = ctrs
-        self._plan = plan
+        self.plan = plan
         self._report = report
         self._frame: Frame = workers.once(lambda: survey(x, ctrs))
         self._bound = DistanceBound.of(ctrs.d, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._screen: Screen | None = None
-        if plan.screen != "none":
-            self._portable = workers.once(lambda: PortableScreen(ctrs, self._frame, plan))
-            self._screen = self._portable
-        self._tree: TreeScreen | None = None
-        self.row_order: Tensor | None = None
+        self.forest: Forest[TreeScreen] | None = None
         if plan.screen in ("dense", "tree"):
             self._use_kernels(x, workers)
+        if plan.screen != "none":
+            self._portable = workers.once(lambda: PortableScreen(ctrs, self._frame, self.plan))
+            self._screen = self._screen or self._portable
 
     def _use_kernels(self, x: Points, workers: Workers) -> None:
         """Take a compiled screen, unless the values are beyond what its kernels compute with."""
         ctrs = self._ctrs if self._frame.ctrs_finite else self._ctrs.finite()
         if not self._frame.in_float64:
             self._report.screen = "portable: values are of extreme magnitude"
-        elif len(ctrs) < self._plan.k:
+        elif len(ctrs) < self.plan.k:
             self._report.screen = "portable: fewer than k centres are finite"
-        elif self._plan.screen == "tree" and self._frame.x_finite and self._frame.fits_float32:
-            self._use_tree(x, ctrs, workers)
-        else:
+        elif self.plan.screen == "dense":
+            self._use_dense(ctrs, workers)
+        elif not (self._frame.x_finite and self._frame.fits_float32):
+            self._report.screen = "dense: the tree wants finite rows of moderate magnitude"
+            self._use_dense(ctrs, workers)
+        elif not self._use_trees(x, ctrs, workers):
             self._use_dense(ctrs, workers)
 
-    def _use_tree(self, x: Points, ctrs: Points, workers: Workers) -> None:
+    def _use_trees(self, x: Points, ctrs: Points, workers: Workers) -> bool:
+        """Take trees, unless a few rows that walk one tell that all would take longer than the dense screen."""
         from janelia_core.ml._knn.screen_tree import TreeScreen
 
-        same = ctrs.values is x.values and ctrs.subset is None
-        values = x.values if same else ctrs.block(0, len(ctrs))
-        self._screen = self._tree = TreeScreen(values, self._plan.k, x.values, workers)
-        self._listed_ctrs = ctrs
-        self.row_order = self._tree.row_order
+        forest = Forest(TreeScreen, x, ctrs, self.plan.k, self.plan.look, workers)
+        self._report.look = forest.told
+        if forest.share <= 1.0:
+            self.forest = forest
+        return self.forest is not None
 
     def _use_dense(self, ctrs: Points, workers: Workers) -> None:
         from janelia_core.ml._knn.dense_products import product_is_sound
         from janelia_core.ml._knn.screen_dense import DenseScreen
 
-        if not product_is_sound(self._plan.product):
+        if not product_is_sound(self.plan.product):
             self._report.screen = "portable: the product of this machine exceeds its error bound"
             return
-        if self._plan.screen != "dense":
-            self._report.screen = "dense: the tree wants finite rows of moderate magnitude"
-        plan = self._plan
+        if self.plan.otherwise is not None:
+            self.plan = self._report.plan = self.plan.otherwise
+        plan = self.plan
         self._screen = DenseScreen(
             ctrs, plan.k, plan.product, pack_bytes=plan.pack_bytes, workers=workers, panel=plan.panel
         )
 
-    def search(self, x_rows: Tensor) -> Tensor:
-        """Return (r, k) positions among the centres, final."""
+    def search(self, x_rows: Tensor, found: Tensor | None = None) -> Tensor:
+        """Return (r, k) positions among the centres, final unless trees are still to come.
+
+        found (r, k) are the nearest among the centres of the trees before, OPEN in rows that no list can certify.
+        """
+        if self.forest is not None and self.forest.parts > 1:
+            return self._merged(self.forest, x_rows, found)
         if self._frame.x_finite:
             return self._screened(x_rows)
         rows = as_float64(x_rows)
         finite, undefined = torch.isfinite(rows).all(dim=1), torch.isnan(rows).any(dim=1)
-        first = self._ctrs.row_numbers(torch.arange(self._plan.k, device=rows.device))
+        first = self._ctrs.row_numbers(torch.arange(self.plan.k, device=rows.device))
         out = first.repeat(len(rows), 1)  # the answer for NaN rows
         _assign(out, finite, lambda i: self._screened(_rows(x_rows, i)))
         _assign(out, ~finite & ~undefined, lambda i: self._exhaust(_rows(x_rows, i)))
@@ -141,39 +161,65 @@ class _Ladder:
         """Search rows without infinities and NaN."""
         if self._screen is None:
             return self._exhaust(x_rows)
-        if self._tree is not None and self._tree.stored:
-            return self._answered(self._tree, x_rows)
-        return self._listed(self._screen, x_rows)
+        if self.forest is None:
+            return self._listed(self._screen, x_rows)
+        if self.forest.tree.stored:
+            return self._answered(self.forest, x_rows)
+        return self._listed(self.forest.tree, x_rows)
 
-    def _answered(self, tree: TreeScreen, x_rows: Tensor) -> Tensor:
+    def _answered(self, forest: Forest[TreeScreen], x_rows: Tensor) -> Tensor:
         """Search by the tree's quick way, and the rows that it leaves open by lists."""
-        indices, distances, certified = tree.answer(x_rows)
-        indices = self._listed_ctrs.row_numbers(indices)
-        self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self._plan.k)
+        indices, distances, certified = forest.tree.answer(x_rows)
+        indices = forest.part.row_numbers(indices)
+        self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self.plan.k)
         if bool(certified.all()):
             return self._settled(x_rows, indices, distances)[0]
-        out = torch.empty(len(x_rows), self._plan.k, dtype=torch.int64, device=x_rows.device)
+        out = torch.empty(len(x_rows), self.plan.k, dtype=torch.int64, device=x_rows.device)
         _assign(out, certified, lambda i: self._settled(_rows(x_rows, i), indices[i], distances[i])[0])
-        _assign(out, ~certified, lambda i: self._listed(tree, _rows(x_rows, i)))
+        _assign(out, ~certified, lambda i: self._listed(forest.tree, _rows(x_rows, i)))
         return out
+
+    def _merged(self, forest: Forest[TreeScreen], x_rows: Tensor, found: Tensor | None) -> Tensor:
+        """Search one of several trees, and merge what it lists with the k found in those before.
+
+        What was not found in those is farther than the k that were, so this tree's `excluded` certifies both.
+        """
+        candidates, excluded = forest.tree.candidates(x_rows)
+        candidates = forest.part.row_numbers(candidates)
+        if found is None:
+            self._report.add(n_screened=len(x_rows))
+        else:
+            candidates = torch.cat([found, candidates], dim=1)
+        self._report.add(n_candidates=int((candidates >= 0).sum()))
+        lists = [
+            self._merged_lists(x_rows[part], candidates[part], excluded[part])
+            for part in _parts(len(x_rows), self.plan.verified_rows)
+        ]
+        merged = torch.cat(lists)
+        return merged if found is None else merged.masked_fill_(found[:, :1] == OPEN, OPEN)
+
+    def _merged_lists(self, x_rows: Tensor, candidates: Tensor, excluded: Tensor) -> Tensor:
+        indices, distances = self._ordered(x_rows, candidates)
+        certified = self._bound.upper(distances[:, self.plan.k - 1]) < excluded
+        return self._settled(x_rows, indices, distances)[0].masked_fill(~certified[:, None], OPEN)
 
     def _listed(self, screen: Screen, x_rows: Tensor) -> Tensor:
         """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder."""
         candidates, excluded = screen.candidates(x_rows)
-        if screen is self._tree:
-            candidates = self._listed_ctrs.row_numbers(candidates)
+        if self.forest is not None:
+            candidates = self.forest.part.row_numbers(candidates)
         self._report.add(n_screened=len(x_rows), n_candidates=int((candidates >= 0).sum()))
-        parts = _parts(len(x_rows), self._plan.verified_rows)
+        parts = _parts(len(x_rows), self.plan.verified_rows)
         return torch.cat([self._verified(x_rows[part], candidates[part], excluded[part]) for part in parts])
 
     def _verified(self, x_rows: Tensor, candidates: Tensor, excluded: Tensor) -> Tensor:
         indices, distances = self._ordered(x_rows, candidates.to(excluded.device))
-        radius = self._bound.upper(distances[:, self._plan.k - 1])
+        radius = self._bound.upper(distances[:, self.plan.k - 1])
         certified = radius < excluded
         if bool(certified.all()):
             return self._settled(x_rows, indices, distances)[0]
         by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
-        out = torch.empty(len(x_rows), self._plan.k, dtype=torch.int64, device=indices.device)
+        out = torch.empty(len(x_rows), self.plan.k, dtype=torch.int64, device=indices.device)
         _assign(out, certified, lambda i: self._settled(_rows(x_rows, i), indices[i], distances[i])[0])
         _assign(out, by_radius, lambda i: self._within(_rows(x_rows, i), radius[i]))
         _assign(out, ~certified & ~by_radius, lambda i: self._exhaust(_rows(x_rows, i)))
@@ -182,7 +228,7 @@ class _Ladder:
     def _within(self, x_rows: Tensor, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
         self._report.add(n_escalated=len(x_rows))
-        parts = _parts(len(x_rows), self._plan.escalated_rows)
+        parts = _parts(len(x_rows), self.plan.escalated_rows)
         return torch.cat([self._within_block(x_rows[part], radius[part]) for part in parts])
 
     def _within_block(self, x_rows: Tensor, radius: Tensor) -> Tensor:
@@ -196,24 +242,24 @@ class _Ladder:
     def _exhaust(self, x_rows: Tensor) -> Tensor:
         """Search all centres, in float64."""
         self._report.add(n_exhaustive=len(x_rows))
-        return torch.cat([self._exhaust_block(x_rows[part]) for part in _parts(len(x_rows), self._plan.fallback_rows)])
+        return torch.cat([self._exhaust_block(x_rows[part]) for part in _parts(len(x_rows), self.plan.fallback_rows)])
 
     def _exhaust_block(self, x_rows: Tensor) -> Tensor:
         device = self._frame.shift.device
         kept = torch.empty(len(x_rows), 0, dtype=torch.int64, device=device)
         kth = torch.full((len(x_rows),), torch.nan, dtype=torch.float64, device=device)
-        for start in range(0, len(self._ctrs), self._plan.fallback_ctrs):
-            block = self._ctrs.block(start, start + self._plan.fallback_ctrs)
+        for start in range(0, len(self._ctrs), self.plan.fallback_ctrs):
+            block = self._ctrs.block(start, start + self.plan.fallback_ctrs)
             distances = block_distances(x_rows, block, self._frame.verify_exponent)
             mask = self._may_enter(distances, kth, kept.shape[1])
             kept, kept_distances = self._fold(x_rows, kept, mask, start)
-            if kept.shape[1] == self._plan.k:
+            if kept.shape[1] == self.plan.k:
                 kth = kept_distances[:, -1]
         return kept
 
     def _may_enter(self, distances: Tensor, kth: Tensor, n_kept: int) -> Tensor:
         """Tell which centres of a block (r, b) may come among the first k, given the k-th D^ of those before it."""
-        k = self._plan.k
+        k = self.plan.k
         if n_kept == k:
             # A later centre loses ties, so of the classes finite < inf < NaN only a better one counts.
             better = torch.isfinite(distances) | (torch.isinf(distances) & torch.isnan(kth)[:, None])
@@ -227,8 +273,8 @@ class _Ladder:
     def _fold(self, x_rows: Tensor, kept: Tensor, mask: Tensor, start: int) -> tuple[Tensor, Tensor]:
         """Merge centres start + j where mask (r, b) into kept (r, t); return the first k, final, and their D^."""
         widest = int(mask.sum(dim=1).max())
-        width = min(self._plan.k, kept.shape[1] + mask.shape[1])
-        step = max(1, self._plan.fallback_pairs // max(1, kept.shape[1] + widest))
+        width = min(self.plan.k, kept.shape[1] + mask.shape[1])
+        step = max(1, self.plan.fallback_pairs // max(1, kept.shape[1] + widest))
         merged = torch.empty(len(x_rows), width, dtype=torch.int64, device=kept.device)
         merged_distances = torch.empty(len(x_rows), width, dtype=torch.float64, device=kept.device)
         for part in _parts(len(x_rows), step):
@@ -240,14 +286,14 @@ class _Ladder:
 
     def _ordered(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return indices (r, w) sorted by (D^, index), and D^."""
-        compiled = self._screen is not self._portable and self._frame.in_float64
+        compiled = (self.forest is not None or self._screen is not self._portable) and self._frame.in_float64
         return ordered(x_rows, self._ctrs, indices, self._frame.verify_exponent, compiled)
 
     def _settled(
         self, x_rows: Tensor, indices: Tensor, distances: Tensor, k: int | None = None
     ) -> tuple[Tensor, Tensor]:
         """Return the first k in the exact order, and the D^ that stand at these places."""
-        k = k or self._plan.k
+        k = k or self.plan.k
         settled, counts = settle(x_rows, self._ctrs, indices, distances, k, self._bound, self._frame.in_float64)
         self._report.add(settled=counts)
         return settled[:, :k], distances[:, :k]
