@@ -75,7 +75,7 @@ def main() -> None:
         for n in args.sizes:
             for turn in range(args.rounds * len(args.rivals)):
                 measure(results, args.rivals[turn % len(args.rivals)], n, d)
-            path.write_text(json.dumps(results, indent=1) + "\n")
+                path.write_text(json.dumps(results, indent=1) + "\n")
             (args.out / "curves.md").write_text(as_table(results))
             draw(results, args.out / "curves.png")
     print(as_table(results))
