@@ -47,7 +47,7 @@ def check(x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool =
     """Check every certificate against exact distances, and the answers of certified rows."""
     with Workers(2) as workers:
         screen = TreeScreen(ctrs, k, x if given_x else None, workers)
-    order = screen.row_order if screen.row_order is not None else torch.arange(len(x))
+        order = screen.order(x, workers) if given_x else torch.arange(len(x))
     assert sorted(order.tolist()) == list(range(len(x)))
     found = screen.candidates(x[order])
     distances, spare = exact_distances(x[order], ctrs), spare_copies(ctrs, k)
@@ -148,6 +148,14 @@ def degenerate() -> dict[str, Callable[[], Problem]]:
             column(torch.rand(900, generator=g), 5, 2),
         ),
         "on a line in 16-d": lambda: (t[:30] * torch.arange(16.0), t * torch.arange(16.0)),
+        "boxes that touch": lambda: (
+            torch.cartesian_prod(*[torch.arange(0, 30, 7) * 0.1] * 2),  # on the planes that split
+            torch.cartesian_prod(*[torch.arange(30) * 0.1] * 2),
+        ),
+        "Gaussian in 32-d": lambda: (torch.randn(9, 32, generator=g), torch.randn(400, 32, generator=g)),
+        "clusters in 24-d": lambda: (lambda p: (p + 0.01, p.repeat(90, 1) + 0.01 * torch.randn(900, 24, generator=g)))(
+            torch.randn(10, 24, generator=g)
+        ),
         "one ulp apart": lambda: (column(ulp[:20], 3, 1), column(ulp, 3, 1)),
         "duplicates by the thousand": lambda: (
             torch.randn(12, 3, generator=g),
@@ -193,7 +201,7 @@ def degenerate() -> dict[str, Callable[[], Problem]]:
 @pytest.mark.parametrize("name", degenerate())
 def test_certificate_and_answers_on_degenerate_data(name: str) -> None:
     x, ctrs = degenerate()[name]()
-    uncertified = len(x) if name in ("subnormal", "one ulp apart") else 0
+    uncertified = len(x) if name in ("subnormal", "one ulp apart", "boxes that touch") else 0
     for k in (1, 10):
         check(x, ctrs, k, uncertified)
         check(x, ctrs, k, len(x), given_x=False)

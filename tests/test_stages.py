@@ -229,7 +229,7 @@ def test_small_problems_are_searched_at_once_and_doubtful_rows_take_the_ladder()
 
 @pytest.mark.parametrize(
     ("shape", "screen"),
-    [((100, 50, 3, 5), "none"), ((3000, 5000, 3, 10), "tree"), ((3000, 5000, 30, 10), "dense")],
+    [((100, 50, 3, 5), "none"), ((3000, 5000, 3, 10), "tree"), ((3000, 5000, 40, 10), "dense")],
 )
 def test_the_plan_takes_the_screen_for_the_shape_and_says_why(shape, screen):
     plan = make_plan(*shape, m=10**6, machine=Machine(on_cpu=True, kernels=True, threads=2))

@@ -5,6 +5,7 @@
     find        the one door: plans for this machine, then searches
       |
     plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
+      |                                                                      plan_tree: what a tree takes
       |
     search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
       |
@@ -18,7 +19,8 @@
       |              portable   torch operations, any device                packing
       |              dense      product scanned in cache, CPU               dense_frame, dense_products,
       |                                                                     dense_kernels, rounding_kernels, float_bits
-      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd
+      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
+      |                                                                     tree_values, forest
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels
       |  settle    overlapping error intervals -> exact comparisons         double_double, integers

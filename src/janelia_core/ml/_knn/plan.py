@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 
 from janelia_core.ml._knn.bounds import UNIT32, gamma
 from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
+from janelia_core.ml._knn.plan_tree import Look, Trees, plan_look, plan_trees
 
 PLAIN = Machine()
 MEBIBYTE = 1 << 20
@@ -31,8 +33,6 @@ _PANELS = (256, 128, 64)  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
-_MOST_TREE_COLUMNS = 8
-_MOST_TREE_K = 128  # the tree's lists are kept sorted by insertion
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -68,6 +68,8 @@ class Plan:
         chunk: Coordinates a stage holds at a time, in each worker.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
         metric: What centres are ordered by, see `metrics`.
+        look: What to look at in the data before a tree is taken.
+        otherwise: The plan that runs where that look, or a value that a tree cannot hold, speaks against it.
     """
 
     n_smps: int
@@ -95,6 +97,8 @@ class Plan:
     chunk: int
     workspace_bytes: int
     metric: str = "euclidean"
+    look: Look | None = None
+    otherwise: Plan | None = None
 
     def __str__(self) -> str:
         return "\n".join(
@@ -127,24 +131,73 @@ def make_plan(
     float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied; masked,
     whether rows may be denied some centres.
     """
-    width = min(n_ctrs, k + 8 + k // 4)
-    panel = _panel(n_smps, n_ctrs, d, k, m, machine, float32, budget)
-    screen, reason = _screen(n_smps, n_ctrs, d, k, panel, width, machine, float32, budget)
-    if masked and screen in ("dense", "tree"):
-        screen, reason = "portable", "torch operations: the compiled screens take no masks"
-    elif screen == "tree" and metric not in ("euclidean", "sqeuclidean"):
-        screen, reason = "dense", f"product scanned in cache by compiled kernels: boxes bound no {metric}"
+    problem = _Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
+    screen, reason = _screen(problem)
+    plan = _blocks(screen, reason, problem)
+    if screen != "dense" or metric not in ("euclidean", "sqeuclidean"):
+        return plan
+    trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
+    if trees is None:
+        return replace(plan, reason=f"{reason}; a box tree does not fit the memory")
+    look = plan_look(n_smps, n_ctrs, d, k, machine, plan.product, trees)
+    if look is None:
+        return plan
+    tree = _blocks("tree", f"box tree in {d} dimensions, by compiled kernels", problem, trees)
+    most = max(plan.workspace_bytes, tree.workspace_bytes)
+    plan = replace(plan, workspace_bytes=most)
+    return replace(tree, workspace_bytes=most, look=look, otherwise=plan)
+
+
+class _Problem(NamedTuple):
+    """The arguments of `make_plan`."""
+
+    n_smps: int
+    n_ctrs: int
+    d: int
+    k: int
+    m: int
+    machine: Machine
+    float32: bool
+    budget: int
+    metric: str
+    masked: bool
+
+    @property
+    def width(self) -> int:
+        """Candidates of a row in the portable screen."""
+        return min(self.n_ctrs, self.k + 8 + self.k // 4)
+
+    @property
+    def at_once(self) -> bool:
+        """Whether one look at all float64 distances costs less than a screen."""
+        return self.n_smps * self.n_ctrs * max(self.d, 1) <= _AT_ONCE and self.machine.on_cpu
+
+    @property
+    def bfloat16(self) -> bool:
+        """Whether the dense screen multiplies in bfloat16."""
+        return self.machine.bfloat16 and self.d >= _FEWEST_BFLOAT16
+
+    @property
+    def most_workers(self) -> int:
+        """How many workers have enough rows and memory to be worth their start."""
+        return _clamp(min(self.n_smps // _FEWEST_ROWS, self.budget // _PER_WORKER), self.machine.threads)
+
+
+def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = None) -> Plan:
+    """Share the memory out between the blocks of a screen."""
+    n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked = problem
+    width, panel = problem.width, _panel(problem)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
     dense = screen in ("dense", "tree")
-    workers = _workers(n_smps, machine, budget) if dense else 1
+    workers = problem.most_workers if dense else 1
     pooled = dense and budget >= 2 * _PER_WORKER
     chunk = _clamp(budget // _CHUNK_SHARE // workers, _MOST_CHUNK)
     fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
     blocks = max(0, budget - fixed)
     kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
     held = kept + (8 * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
-    if screen == "tree":
-        kept, held = 0, _tree_bytes(n_smps, n_ctrs, d, float32)
+    if trees is not None:
+        kept, held = 0, trees.bytes
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
     escalation, verification = share // 3 if dense else share // 2, share // 8
@@ -172,11 +225,7 @@ def make_plan(
         screen=screen,
         reason=reason,
         metric=metric,
-        at_once=screen == "none"
-        and not masked
-        and n_smps * n_ctrs * max(d, 1) <= _AT_ONCE
-        and n_ctrs <= m
-        and machine.on_cpu,
+        at_once=screen == "none" and problem.at_once and n_ctrs <= m and not masked,
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,
@@ -190,56 +239,45 @@ def make_plan(
         workers=workers,
         panel=panel,
         pack_bytes=kept if dense else 0,
-        product=torch.bfloat16 if dense and _takes_bfloat16(machine, d) else torch.float32,
+        product=torch.bfloat16 if dense and problem.bfloat16 else torch.float32,
         pooled=pooled,
         chunk=chunk,
         workspace_bytes=fixed + held + workers * used,
     )
 
 
-def _screen(
-    n_smps: int,
-    n_ctrs: int,
-    d: int,
-    k: int,
-    panel: int,
-    width: int,
-    machine: Machine,
-    float32: bool,
-    budget: int,
-) -> tuple[str, str]:
-    if n_smps * n_ctrs * max(d, 1) <= _AT_ONCE and machine.on_cpu:
+def _screen(problem: _Problem) -> tuple[str, str]:
+    n_smps, n_ctrs, d, width, machine = problem.n_smps, problem.n_ctrs, problem.d, problem.width, problem.machine
+    if problem.at_once:
         return "none", "small enough to verify every centre at once"
     if n_ctrs <= 4 * width:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
     if gamma(n_columns(d), UNIT32) > WORST_GAMMA:
         return "none", f"float32 sums over {d} coordinates exclude nothing"
+    torch_only = ""
     if not machine.kernels:
-        return "portable", "torch operations: Numba kernels need a CPU tensor and an installed numba"
-    if not machine.exact_products:
-        return "portable", "torch operations: this process lets float32 products round their operands"
-    if n_smps * n_ctrs * max(d, 8) < _FEW_CELLS:
-        return "portable", "torch operations: too small to gain from compiled kernels"
-    if not panel:
-        return (
-            "portable",
-            f"torch operations: blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory",
-        )
-    product = "bfloat16" if _takes_bfloat16(machine, d) else "float32"
-    if d <= _MOST_TREE_COLUMNS and n_ctrs >= _fewest_tree_ctrs(d) and k <= _MOST_TREE_K:
-        if _tree_bytes(n_smps, n_ctrs, d, float32) <= budget // 2:
-            return "tree", f"box tree in {d} dimensions, by compiled kernels"
-        product += " (a box tree does not fit the memory)"
+        torch_only = "Numba kernels need a CPU tensor and an installed numba"
+    elif not machine.exact_products:
+        torch_only = "this process lets float32 products round their operands"
+    elif problem.masked:
+        torch_only = "the compiled screens take no masks"
+    elif n_smps * n_ctrs * max(d, 8) < _FEW_CELLS:
+        torch_only = "too small to gain from compiled kernels"
+    elif not _panel(problem):
+        torch_only = f"blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory"
+    if torch_only:
+        return "portable", f"torch operations: {torch_only}"
+    product = "bfloat16" if problem.bfloat16 else "float32"
     return "dense", f"{product} product scanned in cache by compiled kernels"
 
 
-def _panel(n_smps: int, n_ctrs: int, d: int, k: int, m: int, machine: Machine, float32: bool, budget: int) -> int:
+def _panel(problem: _Problem) -> int:
     """Return how many centres the compiled screens may take into one product; 0: not even the fewest fit."""
-    workers = _workers(n_smps, machine, budget)
+    _, n_ctrs, d, k, m, _, float32, budget, *_ = problem
     for panel in _PANELS:
         # For less than a handful of rows at a time, packing would cost more than the product.
         each = _panel_bytes(d, panel, float32) + panel // 8 * _dense_row_bytes(d, k, panel) * 3 // 2
-        if panel <= m and 8 * n_ctrs + workers * each <= budget // 4 * 3:
+        if panel <= m and 8 * n_ctrs + problem.most_workers * each <= budget // 4 * 3:
             return panel
     return 0
 
@@ -252,25 +290,6 @@ def _panel_bytes(d: int, panel: int, float32: bool) -> int:
 def _dense_row_bytes(d: int, k: int, panel: int) -> int:
     """Return what a row takes in the dense screen, packed and with its lists."""
     return 3 * 4 * n_columns(d) + _PER_CELL * panel + _PER_LISTED * (k + 16 + k // 2)
-
-
-def _tree_bytes(n_smps: int, n_ctrs: int, d: int, float32: bool) -> int:
-    """Return what a box tree takes: coordinates, nodes, the order of rows, and copies of what is not float32."""
-    return (5 * d + 7) * n_ctrs + 12 * n_smps + (0 if float32 else 12 * d * (n_smps + n_ctrs))
-
-
-def _takes_bfloat16(machine: Machine, d: int) -> bool:
-    return machine.bfloat16 and d >= _FEWEST_BFLOAT16
-
-
-def _fewest_tree_ctrs(d: int) -> int:
-    """Return from how many centres on boxes exclude more than they cost; measured, see benchmarks."""
-    return 1 << max(10, 8 + d)
-
-
-def _workers(n_smps: int, machine: Machine, budget: int) -> int:
-    """Return how many workers have enough rows and memory to be worth their start."""
-    return _clamp(min(n_smps // _FEWEST_ROWS, budget // _PER_WORKER), machine.threads)
 
 
 def _clamp(value: int, most: int) -> int:

@@ -24,6 +24,7 @@ class Report:
         n_exhaustive: Rows for which every centre was verified.
         settled: Clusters of near-ties, by the stage that put them in order.
         screen: Another screen than planned and why, or empty.
+        look: What a look at the data told about the planned screen, or empty.
     """
 
     plan: Plan
@@ -33,6 +34,7 @@ class Report:
     n_exhaustive: int = 0
     settled: Counts = field(default_factory=Counts)
     screen: str = ""
+    look: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     def add(self, **numbers: int | Counts) -> None:
@@ -46,6 +48,7 @@ class Report:
         return "\n".join(
             [
                 str(self.plan),
+                *([f"look at the data: {self.look}"] if self.look else []),
                 *([f"ran instead: {self.screen}"] if self.screen else []),
                 f"screened: {self.n_screened} rows, {mean:.1f} candidates a row, {self.n_escalated} rows escalated",
                 f"exhaustive: {self.n_exhaustive} rows",

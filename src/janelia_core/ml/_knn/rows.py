@@ -23,8 +23,8 @@ class Rows(NamedTuple):
 
 
 def parts(n: int, step: int) -> list[slice]:
-    """Cut n rows into parts of at most step rows; no rows are one empty part."""
-    return [slice(start, start + step) for start in range(0, max(1, n), step)]
+    """Cut n rows into parts of at most step rows."""
+    return [slice(start, start + step) for start in range(0, n, step)]
 
 
 def assign(out: Tensor, rows: Tensor, search: Callable[[Tensor], Tensor]) -> None:

@@ -116,8 +116,6 @@ class DenseScreen:
         its buffer of `capacity` pairs and a tile's row.
     """
 
-    row_order: Tensor | None = None
-
     def __init__(
         self,
         ctrs: Points,

@@ -18,15 +18,14 @@ from torch import Tensor
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.points import are_multiples
-from janelia_core.ml._knn.tree_simd import LEAF
+from janelia_core.ml._knn.plan_tree import Walk
+from janelia_core.ml._knn.tree_simd import LEAF, PACKET
+from janelia_core.ml._knn.tree_values import BLOCK, as_float32, is_float32, on_lattice, residuals
 from janelia_core.ml._knn.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
-_BLOCK = 1 << 16
-_NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
 
 
 class Answers(NamedTuple):
@@ -49,11 +48,10 @@ class TreeScreen:
     Args:
         ctrs: (n_ctrs, d) finite centres, any real dtype that float64 holds, CPU, d >= 1. Values of at most 2^55.
         k: neighbours wanted, 1 <= k <= n_ctrs.
-        x: (n_smps, d) the rows that will be asked for: gives `row_order`, lets lattice data be recognised.
+        x: (n_smps, d) the rows that will be asked for: lets lattice data be recognised.
         workers: threads that share the building.
 
     Attributes:
-        row_order: (n_smps,) int64, the order in which rows are best asked for; None without x.
         exact_keys: the float32 keys are the distances, and ties are broken here.
         stored: the float32 coordinates are the stored values of ctrs and x.
 
@@ -84,19 +82,16 @@ class TreeScreen:
         others are dropped from the tree when it is built.
 
     Memory:
-        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes, 8 bytes a row for
-        the order (12 while it is made); a call on r rows takes 8 r w bytes beside its results.
+        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes; a call on r rows takes
+        8 r w bytes beside its results, their order 8 r (12 while it is made).
     """
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
         self.k, (self.n_ctrs, self.d) = k, ctrs.shape
-        z, raw, self._residual = _as_float32(ctrs)
-        exact_x = x is None or x.dtype in _NARROW or _is_float32(x)
-        self.stored = raw.shape[0] == 0 and exact_x
-        self.exact_keys = self.stored and x is not None and _on_lattice(z, _as_float32(x)[0])
-        each = (workers or Workers(1)).each
-        self._build(z, raw, each)
-        self.row_order = None if x is None else self._order(x, x is ctrs, each)
+        z, raw, self._residual = as_float32(ctrs)
+        self.stored = raw.shape[0] == 0 and (x is None or is_float32(x))
+        self.exact_keys = self.stored and x is not None and on_lattice(z, x)
+        self._build(z, raw, (workers or Workers(1)).each)
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for x_rows (r, d), rows of x."""
@@ -113,7 +108,7 @@ class TreeScreen:
             (r,) bool: the k nearest are listed, in an order that is for settle to prove. Where it is False the
             others are a first guess, and `candidates` must follow.
         """
-        x, r = _as_float32(x_rows)[0], x_rows.shape[0]
+        x, r = as_float32(x_rows)[0], x_rows.shape[0]
         w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
         out = Answers(np.empty((r, w)), np.empty((r, w), np.int64), np.empty(r, np.bool_))
         relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
@@ -124,20 +119,36 @@ class TreeScreen:
         distances, indices, certified = map(torch.from_numpy, out)
         return indices, distances, certified
 
+    def walk(self, x: Tensor, order: Tensor, n_rows: int, workers: Workers) -> Walk:
+        """Tell what about n_rows of the rows of x take in this tree, asked for in this `order` of them."""
+        n_packets = max(1, min(n_rows, len(order)) // PACKET)
+        starts = np.linspace(0, max(0, len(order) - PACKET), n_packets).astype(np.int64)
+        packets = (starts[:, None] + np.arange(PACKET)).clip(max=len(order) - 1)
+        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+
+        def some(places: build.I64) -> build.I64:
+            rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
+            best = np.empty((len(rows), w), np.int64)
+            kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, best, work)
+            return work
+
+        counts = workers.each(some, np.array_split(packets, min(workers.count, n_packets)))
+        return Walk(*(np.sum(counts, axis=0) / packets.size).tolist())
+
     def _search(self, x_rows: Tensor) -> tuple[build.I64, build.F64]:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
-        z, raw, _ = _as_float32(x_rows)
-        radius = self._residual + (_residuals(raw, z) if len(raw) else np.zeros(len(z)))
+        z, raw, _ = as_float32(x_rows)
+        radius = self._residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
         w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
         best = np.empty((len(z), w), np.int64)
-        kernels.query(self._tree, z, self.exact_keys, best)
+        kernels.query(self._tree, z, self.exact_keys, best, np.zeros(3, np.int64))
         excluded = self._excluded(best, radius)
         doubtful = np.flatnonzero(self._upper(best, radius) >= excluded)
         longer = min(4 * w + 16, self._live)
         if len(doubtful) == 0 or longer == w:
             return best, excluded
         again = np.empty((len(doubtful), longer), np.int64)
-        kernels.query(self._tree, np.ascontiguousarray(z[doubtful]), False, again)
+        kernels.query(self._tree, np.ascontiguousarray(z[doubtful]), False, again, np.zeros(3, np.int64))
         excluded[doubtful] = self._excluded(again, radius[doubtful])
         wide = np.full((len(z), longer), kernels.EMPTY, np.int64)
         wide[:, :w] = best
@@ -184,17 +195,20 @@ class TreeScreen:
         build.thin(tree, n, d, self.k, raw)
         self._live = build.note_lowest(tree, n, d)
 
-    def _order(self, x: Tensor, is_ctrs: bool, each: Callable[..., Iterable[Any]]) -> Tensor:
-        """Return the rows in the order of the leaves in whose cells they lie."""
+    def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
+        """Return the row numbers of x (r, d), (r,) int64, in the order of the leaves in whose cells rows lie.
+
+        is_ctrs tells that x are the centres, which stand in this order already.
+        """
         if is_ctrs:
             return torch.from_numpy(self._tree.ids[: self.n_ctrs].astype(np.int64))
         leaves, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
 
         def route(start: int) -> None:
-            rows = _as_float32(x[start : start + _BLOCK])[0]
-            kernels.route(self._tree, rows, leaves[start : start + _BLOCK])
+            rows = as_float32(x[start : start + BLOCK])[0]
+            kernels.route(self._tree, rows, leaves[start : start + BLOCK])
 
-        list(each(route, range(0, len(x), _BLOCK)))
+        workers.each(route, range(0, len(x), BLOCK))
         kernels.order_by_leaf(leaves, len(self._tree.ids) // LEAF, order)
         return torch.from_numpy(order)
 
@@ -223,51 +237,7 @@ def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list
     return [(node + 1, first, left), (node + 2 * left, first + left, span - left)]
 
 
-def _as_float32(values: Tensor) -> tuple[build.F32, build.F64, float]:
-    """Return float32 coordinates, the float64 ones if they differ (else none), the largest residual norm."""
-    if values.dtype in _NARROW:
-        return values.to(torch.float32).contiguous().numpy(), np.empty((0, 0)), 0.0
-    raw = values.to(torch.float64).contiguous().numpy()
-    z = raw.astype(np.float32)
-    if np.array_equal(raw, z):
-        return z, np.empty((0, 0)), 0.0
-    return z, raw, float(_residuals(raw, z).max(initial=0.0))
-
-
-def _is_float32(values: Tensor) -> bool:
-    """Tell whether float32 holds all values."""
-    return len(_as_float32(values)[1]) == 0
-
-
-def _residuals(raw: build.F64, z: build.F32) -> build.F64:
-    """Return upper bounds of |raw - z| for each row."""
-    difference = raw - z
-    norms: build.F64 = np.sqrt(np.einsum("ij,ij->i", difference, difference))
-    vanished = raw.shape[1] * 2.0**-530  # squares below 2^-1060
-    bounds: build.F64 = norms * (1.0 + raw.shape[1] * 2.0**-50) + vanished
-    return bounds
-
-
 def _keys(entries: build.I64) -> NDArray[np.float64]:
     """Return the float32 keys of list entries."""
     bits: NDArray[np.int32] = ((entries >> 32) - kernels.BIAS).astype(np.int32)
     return bits.view(np.float32).astype(np.float64)
-
-
-def _on_lattice(a: build.F32, b: build.F32) -> bool:
-    """Tell whether all values are multiples of a power of two so coarse that float32 keys are exact."""
-    sample = (a[:64], b[:64])
-    return _fits(*sample) and _fits(a, b)
-
-
-def _fits(a: build.F32, b: build.F32) -> bool:
-    """Tell whether the finest step that keeps keys exact divides all values."""
-    spread = float(max(a.max(), b.max())) - float(min(a.min(), b.min()))
-    if spread == 0.0:
-        return True
-    # d (spread / step)^2 < 2^24
-    step = 2.0 ** np.ceil(np.log2(spread / (4095.0 / np.sqrt(a.shape[1]))))
-    if not 2.0**-50 <= step <= 2.0**50:
-        return False
-    blocks = (values[i : i + _BLOCK] for values in (a, b) for i in range(0, len(values), _BLOCK))
-    return all(are_multiples(torch.from_numpy(block), float(step)) for block in blocks)

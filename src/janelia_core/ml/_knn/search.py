@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates, Ordered, Screen
+from janelia_core.ml._knn.forest import Forest
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.mask import Allowed, Mask
 from janelia_core.ml._knn.metrics import Metric
@@ -20,6 +21,8 @@ from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import at_once, ordered
 from janelia_core.ml._knn.workers import Workers
+
+OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:
     from janelia_core.ml._knn.screen_tree import TreeScreen
@@ -33,7 +36,7 @@ def search(x: Points, ctrs: Points, plan: Plan, allowed: Allowed | None = None) 
     report = Report(plan)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
-        if ctrs.d == 0 and allowed is None:  # all distances are alike
+        if len(x) == 0 or (ctrs.d == 0 and allowed is None):  # all distances are alike
             out = ctrs.row_numbers(torch.arange(plan.k, device=x.device))[:, None].repeat(1, len(x))
         elif plan.at_once:
             out = _at_once(x, ctrs, plan, report)
@@ -64,19 +67,27 @@ def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, mask: Mask |
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
     with Workers(plan.workers, pool=plan.pooled) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers, mask)
+        block = ladder.plan.row_block
 
-        def work(start: int) -> None:
-            stop = min(start + plan.row_block, len(x))
-            positions = torch.arange(start, stop, device=x.device)
-            if ladder.row_order is None:
-                rows = Rows(x.block(start, stop), x.row_numbers(positions))
-                out[:, start:stop] = ladder.search(rows).T
-            else:
-                positions = ladder.row_order[start:stop]
-                numbers = x.row_numbers(positions)
-                out[:, positions] = ladder.search(Rows(x.take(numbers), numbers)).T
+        def work(part: slice) -> None:
+            positions = torch.arange(part.start, min(part.stop, len(x)), device=x.device)
+            rows = Rows(x.block(part.start, part.stop), x.row_numbers(positions))
+            out[:, part] = ladder.search(rows).T
 
-        workers.each(work, range(0, len(x), plan.row_block))
+        def work_on(positions: Tensor) -> None:
+            numbers = x.row_numbers(positions)
+            found = out[:, positions].T if ladder.forest is not None and ladder.forest.merges else None
+            out[:, positions] = ladder.search(Rows(x.take(numbers), numbers), found).T
+
+        if ladder.forest is None:
+            workers.each(work, parts(len(x), block))
+            return out
+        for order in ladder.forest.orders():
+            workers.each(work_on, [order[part] for part in parts(len(order), block)])
+        if ladder.forest.parts > 1:
+            ladder.forest = None
+            still = (out[0] == OPEN).nonzero()[:, 0]
+            workers.each(work_on, [still[part] for part in parts(len(still), block)])
     return out
 
 
@@ -87,26 +98,25 @@ class _Ladder:
         self, x: Points, ctrs: Points, plan: Plan, report: Report, workers: Workers, mask: Mask | None
     ) -> None:
         self._ctrs = ctrs
-        self._plan = plan
+        self.plan = plan
         self._report = report
         self._mask = mask
         self._frame: Frame = workers.once(lambda: survey(x, ctrs, shifted=plan.metric not in ("dot", "cosine")))
         self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._screen: Screen | None = None
-        self._tree: TreeScreen | None = None
-        self.row_order: Tensor | None = None
+        self.forest: Forest[TreeScreen] | None = None
         if plan.metric == "dot" and not self._frame.ctrs_finite and workers.once(lambda: has_infinities(ctrs)):
             self._report.screen = "none: inner products with infinite centres may be of any sign"
         elif plan.screen != "none":
             self._use_screens(x, workers)
 
     def _use_screens(self, x: Points, workers: Workers) -> None:
-        frame = self._frame.of_directions() if self._plan.metric == "cosine" else self._frame
-        self._portable = workers.once(lambda: PortableScreen(self._ctrs, frame, self._plan))
-        self._screen = self._portable
-        if self._plan.screen in ("dense", "tree"):
+        if self.plan.screen in ("dense", "tree"):
             self._use_kernels(x, workers)
+        frame = self._frame.of_directions() if self.plan.metric == "cosine" else self._frame
+        self._portable = workers.once(lambda: PortableScreen(self._ctrs, frame, self.plan))
+        self._screen = self._screen or self._portable
 
     def _use_kernels(self, x: Points, workers: Workers) -> None:
         """Take a compiled screen, unless the values are beyond what its kernels compute with."""
@@ -115,48 +125,58 @@ class _Ladder:
             self._report.screen = "portable: the compiled screens take no masks"
         elif not self._frame.in_float64:
             self._report.screen = "portable: values are of extreme magnitude"
-        elif len(ctrs) < self._plan.k:
+        elif len(ctrs) < self.plan.k:
             self._report.screen = "portable: fewer than k centres are finite"
-        elif self._plan.screen == "tree" and self._metric.uniform and self._frame.x_finite and self._frame.fits_float32:
-            self._use_tree(x, ctrs, workers)
-        else:
+        elif self.plan.screen == "dense":
+            self._use_dense(ctrs, workers)
+        elif not (self._metric.uniform and self._frame.x_finite and self._frame.fits_float32):
+            self._report.screen = "dense: the tree wants Euclidean distances, finite rows and moderate magnitudes"
+            self._use_dense(ctrs, workers)
+        elif not self._use_trees(x, ctrs, workers):
             self._use_dense(ctrs, workers)
 
-    def _use_tree(self, x: Points, ctrs: Points, workers: Workers) -> None:
+    def _use_trees(self, x: Points, ctrs: Points, workers: Workers) -> bool:
+        """Take trees, unless a few rows that walk one tell that all would take longer than the dense screen."""
         from janelia_core.ml._knn.screen_tree import TreeScreen
 
-        same = ctrs.values is x.values and ctrs.subset is None
-        values = x.values if same else ctrs.block(0, len(ctrs))
-        self._screen = self._tree = TreeScreen(values, self._plan.k, x.values, workers)
-        self._listed_ctrs = ctrs
-        self.row_order = self._tree.row_order
+        forest = Forest(TreeScreen, x, ctrs, self.plan.k, self.plan.look, workers)
+        self._report.look = forest.told
+        if forest.share <= 1.0:
+            self.forest = forest
+        return self.forest is not None
 
     def _use_dense(self, ctrs: Points, workers: Workers) -> None:
         from janelia_core.ml._knn.dense_products import product_is_sound
         from janelia_core.ml._knn.screen_dense import DenseScreen
 
-        if not product_is_sound(self._plan.product):
+        if not product_is_sound(self.plan.product):
             self._report.screen = "portable: the product of this machine exceeds its error bound"
             return
-        if self._plan.screen != "dense":
-            self._report.screen = "dense: the tree wants Euclidean distances, finite rows and moderate magnitudes"
+        if self.plan.otherwise is not None:
+            self.plan = self._report.plan = self.plan.otherwise
+        plan = self.plan
         self._screen = DenseScreen(
             ctrs,
-            self._plan.k,
-            self._plan.product,
-            pack_bytes=self._plan.pack_bytes,
+            plan.k,
+            plan.product,
+            pack_bytes=plan.pack_bytes,
             workers=workers,
-            metric=self._plan.metric,
-            panel=self._plan.panel,
+            metric=plan.metric,
+            panel=plan.panel,
         )
 
-    def search(self, rows: Rows) -> Tensor:
-        """Return (r, k) row numbers of centres, final."""
+    def search(self, rows: Rows, found: Tensor | None = None) -> Tensor:
+        """Return (r, k) row numbers of centres, final unless trees are still to come.
+
+        found (r, k) are the nearest among the centres of the trees before, OPEN in rows that no list can certify.
+        """
+        if self.forest is not None and self.forest.parts > 1:
+            return self._merged(self.forest, rows, found)
         if self._frame.x_finite:
             return self._screened(rows)
         values = as_float64(rows.values)
         finite, undefined = torch.isfinite(values).all(dim=1), torch.isnan(values).any(dim=1)
-        first = self._ctrs.row_numbers(torch.arange(self._plan.k, device=values.device))
+        first = self._ctrs.row_numbers(torch.arange(self.plan.k, device=values.device))
         out = first.repeat(len(values), 1)  # the answer for NaN rows, if nothing is masked
         assign(out, finite, lambda i: self._screened(rows.pick(i)))
         exhausted = ~finite if self._mask is not None else ~finite & ~undefined
@@ -167,40 +187,63 @@ class _Ladder:
         """Search rows without infinities and NaN."""
         if self._screen is None:
             return self._exhaust(rows)
-        if self._tree is not None and self._tree.stored:
-            return self._answered(self._tree, rows)
-        return self._listed(self._screen, rows)
+        if self.forest is None:
+            return self._listed(self._screen, rows)
+        if self.forest.tree.stored:
+            return self._answered(self.forest, rows)
+        return self._listed(self.forest.tree, rows)
 
-    def _answered(self, tree: TreeScreen, rows: Rows) -> Tensor:
+    def _answered(self, forest: Forest[TreeScreen], rows: Rows) -> Tensor:
         """Search by the tree's quick way, and the rows that it leaves open by lists."""
-        indices, distances, certified = tree.answer(rows.values)
-        found = self._metric.distances(self._listed_ctrs.row_numbers(indices), distances, rows.values.shape[1])
-        self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self._plan.k)
+        indices, distances, certified = forest.tree.answer(rows.values)
+        found = self._metric.distances(forest.part.row_numbers(indices), distances, rows.values.shape[1])
+        self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self.plan.k)
         if bool(certified.all()):
             return self._settled(rows, found)
-        out = torch.empty(len(rows.values), self._plan.k, dtype=torch.int64, device=rows.values.device)
+        out = torch.empty(len(rows.values), self.plan.k, dtype=torch.int64, device=rows.values.device)
         assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
-        assign(out, ~certified, lambda i: self._listed(tree, rows.pick(i)))
+        assign(out, ~certified, lambda i: self._listed(forest.tree, rows.pick(i)))
         return out
+
+    def _merged(self, forest: Forest[TreeScreen], rows: Rows, found: Tensor | None) -> Tensor:
+        """Search one of several trees, and merge what it lists with the k found in those before.
+
+        What was not found in those is farther than the k that were, so this tree's `excluded` certifies both.
+        """
+        candidates, excluded = forest.tree.candidates(rows.values)
+        candidates = forest.part.row_numbers(candidates)
+        if found is None:
+            self._report.add(n_screened=len(candidates))
+        else:
+            candidates = torch.cat([found, candidates], dim=1)
+        self._report.add(n_candidates=int((candidates >= 0).sum()))
+        cuts = parts(len(candidates), self.plan.verified_rows)
+        merged = torch.cat([self._merged_lists(rows.pick(part), candidates[part], excluded[part]) for part in cuts])
+        return merged if found is None else merged.masked_fill_(found[:, :1] == OPEN, OPEN)
+
+    def _merged_lists(self, rows: Rows, candidates: Tensor, excluded: Tensor) -> Tensor:
+        listed_ = self._ordered(rows, candidates)
+        certified = self._radius(listed_, self.plan.k) < excluded
+        return self._settled(rows, listed_).masked_fill(~certified[:, None], OPEN)
 
     def _listed(self, screen: Screen, rows: Rows) -> Tensor:
         """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder."""
         candidates, excluded = self._candidates(screen, rows)
-        if screen is self._tree:
-            candidates = self._listed_ctrs.row_numbers(candidates)
+        if self.forest is not None:
+            candidates = self.forest.part.row_numbers(candidates)
         self._report.add(n_screened=len(candidates), n_candidates=int((candidates >= 0).sum()))
-        cuts = parts(len(candidates), self._plan.verified_rows)
+        cuts = parts(len(candidates), self.plan.verified_rows)
         return torch.cat([self._verified(rows.pick(part), candidates[part], excluded[part]) for part in cuts])
 
     def _verified(self, rows: Rows, candidates: Tensor, excluded: Tensor) -> Tensor:
         found = self._ordered(rows, candidates.to(excluded.device))
-        radius = self._radius(found, self._plan.k)
+        radius = self._radius(found, self.plan.k)
         # A list that is the whole answer needs no k-th distance, which may be infinite or missing.
         certified = (radius < excluded) | (excluded == torch.inf)
         if bool(certified.all()):
             return self._settled(rows, found)
         by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
-        out = torch.empty(len(candidates), self._plan.k, dtype=torch.int64, device=found.indices.device)
+        out = torch.empty(len(candidates), self.plan.k, dtype=torch.int64, device=found.indices.device)
         assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
         assign(out, by_radius, lambda i: self._within(rows.pick(i), radius[i]))
         assign(out, ~certified & ~by_radius, lambda i: self._exhaust(rows.pick(i)))
@@ -217,7 +260,7 @@ class _Ladder:
     def _within(self, rows: Rows, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
         self._report.add(n_escalated=len(radius))
-        cuts = parts(len(radius), self._plan.escalated_rows)
+        cuts = parts(len(radius), self.plan.escalated_rows)
         return torch.cat([self._within_block(rows.pick(part), radius[part]) for part in cuts])
 
     def _within_block(self, rows: Rows, radius: Tensor) -> Tensor:
@@ -236,14 +279,14 @@ class _Ladder:
         """Search all centres, in float64."""
         n = len(rows.values)
         self._report.add(n_exhaustive=n)
-        return torch.cat([self._exhaust_block(rows.pick(part)) for part in parts(n, self._plan.fallback_rows)])
+        return torch.cat([self._exhaust_block(rows.pick(part)) for part in parts(n, self.plan.fallback_rows)])
 
     def _exhaust_block(self, rows: Rows) -> Tensor:
         device = self._frame.shift.device
         kept = torch.empty(len(rows.values), 0, dtype=torch.int64, device=device)
         kth = torch.full((len(kept),), torch.nan, dtype=torch.float64, device=device)
-        for start in range(0, len(self._ctrs), self._plan.fallback_ctrs):
-            block = self._ctrs.block(start, start + self._plan.fallback_ctrs)
+        for start in range(0, len(self._ctrs), self.plan.fallback_ctrs):
+            block = self._ctrs.block(start, start + self.plan.fallback_ctrs)
             value, error = self._metric.block(rows.values, block)
             shown = self._shown(rows, torch.ones_like(value, dtype=torch.bool), start, start + len(block))
             near = self._may_enter(value, error, shown, kth, kept)
@@ -252,7 +295,7 @@ class _Ladder:
 
     def _may_enter(self, value: Tensor, error: Tensor, shown: Tensor, kth: Tensor, kept: Tensor) -> Tensor:
         """Tell which centres of a block (r, b) may come among the first k, given a bound kth (r,) of those before."""
-        k, low = self._plan.k, value - error
+        k, low = self.plan.k, value - error
         if kept.shape[1] == k:
             # A later centre loses ties, so of the classes -inf < finite < inf < NaN only a better one counts.
             finite = torch.isfinite(kth)[:, None]
@@ -271,8 +314,8 @@ class _Ladder:
         """Merge centres start + j where mask (r, b) holds into kept; return the first k and bounds of the last."""
         n = len(kept)
         widest = int(mask.sum(dim=1).max())
-        width = min(self._plan.k, kept.shape[1] + mask.shape[1])
-        step = max(1, self._plan.fallback_pairs // max(1, kept.shape[1] + widest))
+        width = min(self.plan.k, kept.shape[1] + mask.shape[1])
+        step = max(1, self.plan.fallback_pairs // max(1, kept.shape[1] + widest))
         merged = torch.empty(n, width, dtype=torch.int64, device=kept.device)
         kth = torch.empty(n, dtype=torch.float64, device=kept.device)
         for part in parts(n, step):
@@ -285,7 +328,7 @@ class _Ladder:
 
     def _ordered(self, rows: Rows, indices: Tensor) -> Ordered:
         """Return indices (r, w) sorted by (order value, index)."""
-        compiled = self._screen is not self._portable and self._frame.in_float64
+        compiled = (self.forest is not None or self._screen is not self._portable) and self._frame.in_float64
         return ordered(rows.values, self._ctrs, indices, self._metric, compiled)
 
     def _radius(self, found: Ordered, k: int) -> Tensor:
@@ -296,7 +339,7 @@ class _Ladder:
 
     def _settled(self, rows: Rows, found: Ordered, k: int | None = None) -> Tensor:
         """Return the first k in the exact order."""
-        k = k or self._plan.k
+        k = k or self.plan.k
         settled, counts = settle(rows.values, self._ctrs, found, k, self._metric, self._frame.in_float64)
         self._report.add(settled=counts)
         return settled[:, :k]

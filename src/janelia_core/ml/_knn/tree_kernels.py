@@ -12,6 +12,7 @@ from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_h
 # numbers, as float64 too, whether or not the thread flushes subnormals.
 BIAS = 1 << 20
 EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
+BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
 
 
@@ -68,9 +69,11 @@ def _scan(
     keys: F32,
     bits: I32,
     fresh: I64,
+    work: I64,
 ) -> None:
     """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
     while mask != 0:
+        work[SCANS] += 1
         lane = lowest_bit(mask)
         mask &= mask - 1
         hits = leaf_hits(z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys)
@@ -83,6 +86,7 @@ def _scan(
             position = leaf * LEAF + t
             fresh[count] = ((np.int64(bits[t]) + BIAS) << 32) | (ids[position] if by_id else position)
             count += 1
+        work[HITS] += count
         merge(lists, lane * chunks * CHUNK, chunks, fresh, count)
         last = lists[lane * chunks * CHUNK + w - 1]
         limit_bits[lane] = (last >> 32) - BIAS
@@ -91,12 +95,12 @@ def _scan(
 
 
 @kernel
-def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
+def query(tree: Tree, x: F32, by_id: bool, best: I64, work: I64) -> None:
     """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
 
     PACKET adjacent rows share a walk; each has its own limit, the w-th entry so far. Without by_id, id is the
     position in the tree, and what ties with the limit may be cut; with it, order is by (key, position among
-    centres).
+    centres). Adds to work (3,) what it took: box tests of packets, leaf scans of rows, hits merged.
     """
     z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
@@ -118,6 +122,7 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
         while top > 0:
             top -= 1
             node = stack[top]
+            work[BOXES] += 1
             mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
             if mask == 0:
                 continue
@@ -147,6 +152,7 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64) -> None:
                     keys,
                     bits,
                     fresh,
+                    work,
                 )
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
                     mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
@@ -229,7 +235,7 @@ def answer(
     for t in range(r):
         for q in range(d):
             block[t, q] = x[rows[t], q]
-    query(tree, block, by_id, best)
+    query(tree, block, by_id, best, np.zeros(3, np.int64))
     verify(tree, best, block, by_id, d64, positions)
     failed = 0
     for t in range(r):

@@ -1,0 +1,103 @@
+"""Box trees over parts of the centres, as many as the memory asks for, one at a time; and the look before them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.plan_tree import Look, Walk
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.workers import Workers
+
+
+class Tree(Protocol):
+    """What a forest asks of a tree."""
+
+    def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
+        """Return the row numbers of x (r, d) in the order of the leaves."""
+        ...
+
+    def walk(self, x: Tensor, order: Tensor, n_rows: int, workers: Workers) -> Walk:
+        """Tell what n_rows of the rows of x take."""
+        ...
+
+
+T = TypeVar("T", bound=Tree)
+
+
+class Forest(Generic[T]):
+    """Plants trees over every `parts`-th centre, the first with every 0-th: each is a fair sample of the whole.
+
+    Args:
+        plant: (centres, k, x, workers) -> a tree.
+        x: The rows, all of `x.values`.
+        ctrs: Finite centres.
+        k: Neighbours asked for, at most as many as a tree has centres but in a first look.
+        look: What to look at before; None: nothing, and there is one tree.
+        workers: Threads that share the work.
+
+    Attributes:
+        tree: The tree that stands.
+        part: Its centres.
+        merges: Trees stood before this one.
+        share: What the look told: the tree's work over the dense screen's.
+        told: The same in words; empty without a look.
+
+    Memory:
+        One tree, the row numbers and copied values of its centres where there are several, and 12 bytes a row of
+        those whose order is held (`Trees`).
+    """
+
+    def __init__(
+        self,
+        plant: Callable[[Tensor, int, Tensor, Workers], T],
+        x: Points,
+        ctrs: Points,
+        k: int,
+        look: Look | None,
+        workers: Workers,
+    ) -> None:
+        self._plant, self._x, self._ctrs, self._k, self._workers = plant, x, ctrs, k, workers
+        self.parts = look.trees.parts if look else 1
+        self._rows = look.trees.rows if look else len(x)
+        self.merges, self.share, self.told = False, 0.0, ""
+        for stride in look.strides if look else (1,):
+            self._stand(0, stride)
+            self._order = self._ordered(0)
+            if look is not None:
+                self.share = look.share(self.tree.walk(x.values, self._order, look.rows, workers), stride)
+                self.told = look.told(self.share, stride)
+            if self.share > 1.0:
+                return
+
+    def orders(self) -> Iterator[Tensor]:
+        """Yield row numbers in the order in which they are best asked for, all of them for every tree in turn."""
+        for first in range(self.parts):
+            if first > 0:
+                self._stand(first, self.parts)
+                self.merges = True
+            for start in range(0, len(self._x), self._rows):
+                if first + start > 0:
+                    self._order = self._ordered(start)
+                yield self._order
+
+    def _stand(self, first: int, stride: int) -> None:
+        """Let the tree over every stride-th centre, from `first` on, take the place of the one before."""
+        self.__dict__.pop("tree", None)
+        self.part = self._ctrs
+        self._same = stride == 1 and self._ctrs.values is self._x.values and self._ctrs.subset is None
+        if stride > 1:
+            positions = torch.arange(first, len(self._ctrs), stride, device="cpu")
+            self.part = replace(self._ctrs, subset=self._ctrs.row_numbers(positions))
+        values = self._x.values if self._same else self.part.block(0, len(self.part))
+        self.tree: T = self._plant(values, min(self._k, len(values)), self._x.values, self._workers)
+
+    def _ordered(self, start: int) -> Tensor:
+        if self._same and self._rows >= len(self._x):
+            return self.tree.order(self._x.values, self._workers, True)
+        rows = self._x.values[start : start + self._rows]
+        return self.tree.order(rows, self._workers).add_(start)

@@ -1,0 +1,171 @@
+"""What a box tree costs beside a dense product, and what it holds: pure arithmetic on shapes and counts.
+
+Work is in nanoseconds of one core with AVX2; only ratios matter, and threads divide both sides alike. The
+constants were fitted to kernels timed over d = 1..32, n_ctrs = 5,000..300,000 and five kinds of data
+(benchmarks/choice.py checks the choices that follow from them).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+
+from janelia_core.ml._knn.machine import Machine
+
+_MOST_COLUMNS = 32
+_MOST_K = 128  # the tree's lists are kept sorted by insertion
+
+_LEAF = 16
+_CHUNK = 8
+_CACHED = 4 << 20  # bytes of a tree that caches hold
+_FAR = 1.6  # times as long beyond
+_CHEAP = 0.1  # share of the dense screen's work that a look may cost
+_SPARSEST = 8  # a first look at every so many-th centre costs little beside the whole tree that may follow
+_FEWEST_ROWS, _MOST_ROWS = 32, 256  # that look around
+_PER_ORDERED = 12  # bytes of a row while rows are put in order
+_FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
+_FEWEST_CTRS = 1 << 12  # of one tree among several
+
+
+class Walk(NamedTuple):
+    """What walking the tree took, per row.
+
+    Attributes:
+        boxes: Boxes tested, of which a packet of rows shares each.
+        leaves: Leaves scanned.
+        hits: Centres put on a list.
+    """
+
+    boxes: float
+    leaves: float
+    hits: float
+
+
+class Trees(NamedTuple):
+    """How trees and rows share the memory.
+
+    Attributes:
+        parts: Trees, each over every `parts`-th centre, searched one after the other.
+        rows: Rows whose order is held at a time.
+        bytes: What a tree and an order take.
+    """
+
+    parts: int
+    rows: int
+    bytes: int
+
+
+def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Trees | None:
+    """Return how `room` bytes are shared, or None if they hold no tree that excludes much.
+
+    float32 tells whether all inputs are float32 and centres can be read in place; others are copied.
+    """
+    per_ctr = 5 * d + 7 + (0 if float32 else 12 * d)
+    whole = Trees(1, n_smps, per_ctr * n_ctrs + _PER_ORDERED * n_smps)
+    if whole.bytes <= room:
+        return whole
+    rows = min(n_smps, max(_FEWEST_ORDERED, room // 8 // _PER_ORDERED))
+    left = room - _PER_ORDERED * rows
+    if per_ctr * n_ctrs <= left:
+        return Trees(1, rows, per_ctr * n_ctrs + _PER_ORDERED * rows)
+    per_ctr += 8 + (4 * d if float32 else 0)  # the row numbers and, while a tree is built, the values of its centres
+    count = -(-per_ctr * n_ctrs // max(1, left))
+    if left <= 0 or n_ctrs // count < _FEWEST_CTRS:
+        return None
+    return Trees(count, rows, per_ctr * -(-n_ctrs // count) + _PER_ORDERED * rows)
+
+
+def build_work(n_ctrs: int, d: int) -> float:
+    """Return the work of building a tree."""
+    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (55.0 + 5.0 * d)
+
+
+def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
+    """Return the work of walking n_smps rows, and of putting their answers in order."""
+    boxes, leaves = walk.boxes * (20.0 + 2.8 * d), walk.leaves * (26.0 + 3.4 * d)
+    far = _FAR if (5 * d + 7) * n_ctrs > _CACHED else 1.0
+    return n_smps * (far * (boxes + leaves) + walk.hits * 5.0 * -(-k // _CHUNK) + 1000.0 + 60.0 * k)
+
+
+def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, product: torch.dtype) -> float:
+    """Return the work of the dense screen: product, scan, packing, and lists put in order."""
+    per_pair = 2.0 + 0.1 * d
+    # Wider vectors and bfloat16: from products timed on a Zen 5 (140-190 and 780-920 GFLOP/s), not from whole searches.
+    if product == torch.bfloat16:
+        per_pair = 0.6 + 0.005 * d
+    elif machine.wide_vectors:
+        per_pair /= 2.5
+    return n_smps * (n_ctrs * per_pair + 13000.0 + 650.0 * k) + n_ctrs * (50.0 + 5.0 * d)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What to look at before a tree is taken: a few rows walk it, which tells what all of them will take.
+
+    Attributes:
+        n_smps: Rows of x.
+        n_ctrs: Centres.
+        d: Coordinates.
+        k: Neighbours asked for.
+        rows: Rows that walk.
+        strides: Trees to build for it, one after the other: over every so many-th centre; the last one stays.
+        dense: Work of the dense screen.
+        trees: How trees and rows share the memory.
+    """
+
+    n_smps: int
+    n_ctrs: int
+    d: int
+    k: int
+    rows: int
+    strides: tuple[int, ...]
+    dense: float
+    trees: Trees
+
+    def share(self, walk: Walk, stride: int) -> float:
+        """Return the tree's work that is still to come, over the dense screen's, after a walk in such a tree."""
+        count, still = self.trees.parts, 0.0
+        if stride > count:
+            walk = _grown(walk, self.n_ctrs / stride / _LEAF, stride / count)
+            still = build_work(self.n_ctrs, self.d)
+        elif count > 1:
+            still = build_work(self.n_ctrs, self.d)
+        return (still + count * walk_work(walk, self.n_smps, self.n_ctrs // count, self.d, self.k)) / self.dense
+
+    def told(self, share: float, stride: int) -> str:
+        """Put in words what a look told."""
+        tree = "a box tree" if stride == 1 else f"a box tree over 1 in {stride} centres"
+        if self.trees.parts > 1:
+            tree += (
+                f", one of {self.trees.parts} that the memory holds one by one" if stride == self.trees.parts else ""
+            )
+        return f"{self.rows} rows walked {tree}: {share:.2f} of the dense product's work"
+
+
+def plan_look(
+    n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, product: torch.dtype, trees: Trees
+) -> Look | None:
+    """Return what to look at in the data, or None where no data makes a tree pay."""
+    dense = dense_work(n_smps, n_ctrs, d, k, machine, product)
+    easiest = Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
+    build = build_work(n_ctrs, d)
+    least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)
+    if d > _MOST_COLUMNS or k > _MOST_K or least > dense:
+        return None
+    last = trees.parts
+    strides = (last,) if build <= _CHEAP * dense * last or last >= _SPARSEST else (_SPARSEST, last)
+    rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
+    return Look(n_smps, n_ctrs, d, k, rows, strides, dense, trees)
+
+
+def _grown(walk: Walk, n_leaves: float, times: float) -> Walk:
+    """Extrapolate a walk in a tree of n_leaves over a sample to one of so many `times` as many.
+
+    Leaves opened grow with the number of centres where nearly all are opened, and hardly where few are. Measured
+    for uniform and Gaussian data: by a power of 0.8 where 98 % are, 0.45 where 63 %, 0.2 where 20 % and less.
+    """
+    factor = times ** max(0.2, 0.85 * min(1.0, walk.leaves / n_leaves))
+    return Walk(walk.boxes * factor, walk.leaves * factor, walk.hits)

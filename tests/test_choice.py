@@ -1,0 +1,156 @@
+"""The choice between tree and dense follows the data, says why, and changes no answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.machine import Machine, this_machine
+from janelia_core.ml._knn.plan import make_plan
+from janelia_core.ml._knn.plan_tree import Look, Trees, Walk, plan_look, plan_trees
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.report import Report, watch_knn
+from janelia_core.ml._knn.search import search
+from janelia_core.ml.extra_torch_functions import knn_mc
+from oracle import nearest
+from problems import PROBLEMS
+
+CPU = Machine(on_cpu=True, kernels=True, threads=2)
+SHAPE = (4000, 6000, 16, 5)
+
+
+def gaussian(n: int, d: int, seed: int) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def on_a_line(n: int, d: int, seed: int) -> Tensor:
+    return torch.rand(n, 1, generator=torch.Generator().manual_seed(seed)) * torch.arange(1.0, d + 1)
+
+
+def clustered(n: int, d: int, seed: int) -> Tensor:
+    return gaussian(40, d, 99)[torch.arange(n) % 40] + 0.01 * gaussian(n, d, seed)
+
+
+@pytest.mark.parametrize(
+    ("data", "d", "screen"),
+    [
+        (gaussian, 3, "tree"),
+        (gaussian, 32, "dense"),
+        (on_a_line, 16, "tree"),
+        (clustered, 32, "tree"),
+        (lambda n, d, seed: torch.full((n, d), 0.1), 32, "tree"),
+    ],
+)
+def test_the_data_decide_and_the_report_says_why(data: Callable[..., Tensor], d: int, screen: str) -> None:
+    n, n_ctrs, _, k = SHAPE
+    x, ctrs = data(n, d, 1), data(n_ctrs, d, 2)
+    with watch_knn() as reports:
+        found = knn_mc(x, ctrs, k, n_ctrs)
+        again = knn_mc(x, ctrs, k, n_ctrs)
+    assert [report.plan.screen for report in reports] == [screen] * 2
+    assert reports[0].look == reports[1].look
+    assert "of the dense product's work" in str(reports[0])
+    plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=this_machine(x.device))
+    other = plan.otherwise if screen == "tree" else replace(plan, look=None)
+    assert other is not None
+    assert other.screen != screen
+    assert torch.equal(search(Points(x), Points(ctrs), other), found)
+    assert torch.equal(again, found)
+
+
+def test_few_rows_look_at_a_sample_before_the_whole_tree_is_built() -> None:
+    n, n_ctrs, d = 600, 60_000, 32
+    plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=this_machine(torch.device("cpu")))
+    assert plan.look is not None
+    assert plan.look.strides == (8, 1)
+    with watch_knn() as reports:
+        knn_mc(gaussian(n, d, 1), gaussian(n_ctrs, d, 2), 5, n_ctrs)
+    assert "1 in 8 centres" in reports[0].look
+    assert reports[0].plan.screen == "dense"
+
+
+def test_a_sample_of_fewer_than_k_centres_can_be_looked_at() -> None:
+    x, ctrs, k = gaussian(3000, 4, 1), gaussian(900, 4, 2), 120
+    plan = make_plan(3000, 900, 4, k, 900, machine=CPU)
+    look = plan_look(3000, 900, 4, k, CPU, plan.product, Trees(1, 3000, 0))
+    assert look is not None
+    forced = replace(plan, screen="tree", look=replace(look, strides=(8, 1)))
+    expected = search(Points(x), Points(ctrs), replace(plan, screen="none", look=None))
+    assert torch.equal(search(Points(x), Points(ctrs), forced), expected)
+
+
+@pytest.mark.parametrize("shape", [(40, 500_000, 3, 5), (20_000, 20_000, 33, 5), (20_000, 20_000, 3, 129)])
+def test_no_look_is_planned_where_no_data_make_a_tree_pay(shape: tuple[int, int, int, int]) -> None:
+    plan = make_plan(*shape, m=10**6, machine=CPU, budget=2**30)
+    assert plan.screen == "dense"
+    assert plan.look is None
+
+
+def test_the_plan_promises_the_memory_of_whichever_screen_needs_more() -> None:
+    plan = make_plan(*SHAPE, m=10**6, machine=CPU, budget=2**28)
+    assert plan.otherwise is not None
+    assert plan.workspace_bytes == plan.otherwise.workspace_bytes
+
+
+def test_a_walk_that_opens_more_leaves_takes_a_larger_share() -> None:
+    look = plan_look(*SHAPE, CPU, torch.float32, Trees(1, SHAPE[0], 0))
+    assert look is not None
+    shares = [look.share(Walk(boxes, 4 * boxes, 20.0), 1) for boxes in (1.0, 10.0, 100.0)]
+    assert shares == sorted(shares)
+    assert shares[0] < 1.0 < shares[2]
+    assert look.share(Walk(1.0, 4.0, 20.0), 8) > shares[0]
+
+
+def test_a_choice_leaves_the_random_state_alone() -> None:
+    before = torch.random.get_rng_state()
+    knn_mc(gaussian(4000, 32, 1), gaussian(6000, 32, 2), 5, 6000)
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def in_parts(x: Tensor, ctrs: Tensor, k: int, trees: Trees) -> tuple[Tensor, Report]:
+    """Search by several trees, whatever they cost."""
+    plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=this_machine(x.device))
+    look = Look(len(x), len(ctrs), x.shape[1], k, rows=16, strides=(trees.parts,), dense=1e30, trees=trees)
+    with watch_knn() as reports:
+        found = search(Points(x), Points(ctrs), replace(plan, screen="tree", look=look, at_once=False, workers=2))
+    return found, reports[0]
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("trees", [Trees(1, 7, 0), Trees(2, 10**6, 0), Trees(3, 5, 0)])
+def test_trees_over_parts_of_the_centres_find_the_same(name: str, trees: Trees) -> None:
+    x, ctrs, k, _ = PROBLEMS[name]()
+    if k > len(ctrs) // trees.parts:
+        k = len(ctrs) // trees.parts
+    assert torch.equal(in_parts(x, ctrs, k, trees)[0], nearest(x, ctrs, k))
+
+
+def test_rows_that_no_list_certifies_are_left_open_and_answered_at_the_end() -> None:
+    steps = torch.arange(900)[torch.randperm(900, generator=torch.Generator().manual_seed(0))]
+    ctrs = (1.0 + steps.double() * 2.0**-40)[:, None]  # float32 sees one point
+    x = torch.tensor([[1.0], [2.0], [0.5]], dtype=torch.float64)
+    found, report = in_parts(x, ctrs, 4, Trees(3, 2, 0))
+    assert torch.equal(found, nearest(x, ctrs, 4))
+    assert report.n_screened == 2 * len(x)  # once by trees, once more by the portable screen
+
+
+def test_more_centres_than_the_memory_holds_are_split_between_trees() -> None:
+    n, n_ctrs, d, k = 20_000, 400_000, 8, 5
+    budget = (22 + 12) << 20
+    plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=CPU, budget=budget)
+    assert plan.screen == "tree"
+    assert plan.look is not None
+    assert plan.look.trees.parts > 1
+    assert plan.look.trees.bytes <= budget
+    assert plan_trees(10**9, 10**6, 3, True, 64 << 20) == Trees(1, 699050, 22 * 10**6 + 12 * 699050)
+    assert plan_trees(1000, 10**6, 32, True, 1 << 20) is None
+
+
+def test_rows_are_put_in_order_chunk_by_chunk_where_their_order_takes_too_much() -> None:
+    x, ctrs = gaussian(1000, 3, 1), gaussian(3000, 3, 2)
+    whole, chunked = (in_parts(x, ctrs, 4, Trees(1, rows, 0))[0] for rows in (1000, 130))
+    assert torch.equal(whole, chunked)

@@ -1,0 +1,56 @@
+"""Trees over parts of the centres keep the plan's promise, measured in a fresh process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+MEASURE = """
+import sys
+import torch
+from janelia_core.ml._knn.find import find
+from janelia_core.ml.neighbors import watch_knn
+
+n, n_ctrs, d, mebibytes = (int(v) for v in sys.argv[1:])
+
+def status(field):
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field))
+
+torch.set_num_threads(2)
+g = torch.Generator().manual_seed(0)
+find(torch.rand(5000, d, generator=g), torch.rand(20000, d, generator=g), 5)  # libraries and kernels come first
+x, ctrs = (torch.rand(rows, d, generator=g) for rows in (n, n_ctrs))
+with open("/proc/self/clear_refs", "w") as f:
+    f.write("5")  # resets the peak
+before = status("VmRSS")
+with watch_knn() as reports:
+    found = find(x, ctrs, 5, max_memory=mebibytes << 20)
+high = status("VmHWM")
+few = torch.arange(0, n, n // 50)
+nearest = torch.cdist(x[few].double(), ctrs.double(), compute_mode="donot_use_mm_for_euclid_dist")
+assert torch.equal(nearest.topk(5, largest=False).indices.T, found[:, few])
+plan = reports[0].plan
+print(high - before - found.nbytes, plan.workspace_bytes, plan.look.trees.parts, plan.look.trees.rows)
+"""
+
+
+@pytest.mark.parametrize(
+    ("n", "n_ctrs", "d", "mebibytes", "several"), [(20_000, 1_200_000, 3, 44, True), (2_000_000, 20_000, 2, 40, False)]
+)
+def test_the_peak_with_more_points_than_the_memory_holds_is_within_the_promise(n, n_ctrs, d, mebibytes, several):
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, *map(str, (n, n_ctrs, d, mebibytes))],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
+    )
+    assert done.returncode == 0, done.stderr
+    used, promised, parts, rows = map(int, done.stdout.split())
+    assert (parts > 1, rows < n) == (several, not several)
+    assert promised <= mebibytes << 20
+    assert used <= promised, f"used {used / 2**20:.1f} MiB of {promised / 2**20:.1f} MiB"
