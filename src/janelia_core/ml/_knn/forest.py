@@ -93,7 +93,9 @@ class Forest(Generic[T]):
         if stride > 1:
             positions = torch.arange(first, len(self._ctrs), stride, device="cpu")
             self.part = replace(self._ctrs, subset=self._ctrs.row_numbers(positions))
-        values = self._x.values if self._same else self.part.block(0, len(self.part))
+        part = self.part
+        # By a worker: torch's own threads, once woken, would spin beside the building.
+        values = self._x.values if self._same else self._workers.once(lambda: part.block(0, len(part)))
         self.tree: T = self._plant(values, min(self._k, len(values)), self._x.values, self._workers)
 
     def _ordered(self, start: int) -> Tensor:

@@ -20,11 +20,12 @@ _MOST_K = 128  # the tree's lists are kept sorted by insertion
 
 _LEAF = 16
 _CHUNK = 8
+_TILE = 256  # rows and centres of one product of the dense screen
 _CACHED = 4 << 20  # bytes of a tree that caches hold
 _FAR = 1.6  # times as long beyond
 _CHEAP = 0.1  # share of the dense screen's work that a look may cost
 _SPARSEST = 8  # a first look at every so many-th centre costs little beside the whole tree that may follow
-_FEWEST_ROWS, _MOST_ROWS = 32, 256  # that look around
+_FEWEST_ROWS, _MOST_ROWS = 16, 256  # that look around
 _PER_ORDERED = 12  # bytes of a row while rows are put in order
 _FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
 _FEWEST_CTRS = 1 << 12  # of one tree among several
@@ -80,25 +81,26 @@ def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Tr
 
 def build_work(n_ctrs: int, d: int) -> float:
     """Return the work of building a tree."""
-    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (55.0 + 5.0 * d)
+    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (40.0 + 3.0 * d)
 
 
 def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     """Return the work of walking n_smps rows, and of putting their answers in order."""
-    boxes, leaves = walk.boxes * (20.0 + 2.8 * d), walk.leaves * (26.0 + 3.4 * d)
+    boxes, leaves = walk.boxes * (14.0 + 2.0 * d), walk.leaves * (18.0 + 2.4 * d)
     far = _FAR if (5 * d + 7) * n_ctrs > _CACHED else 1.0
-    return n_smps * (far * (boxes + leaves) + walk.hits * 5.0 * -(-k // _CHUNK) + 1000.0 + 60.0 * k)
+    return n_smps * (far * (boxes + leaves) + walk.hits * 3.5 * -(-k // _CHUNK) + 700.0 + 45.0 * k)
 
 
 def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, product: torch.dtype) -> float:
     """Return the work of the dense screen: product, scan, packing, and lists put in order."""
-    per_pair = 2.0 + 0.1 * d
+    per_pair = 1.6 + 0.08 * d
     # Wider vectors and bfloat16: from products timed on a Zen 5 (140-190 and 780-920 GFLOP/s), not from whole searches.
     if product == torch.bfloat16:
         per_pair = 0.6 + 0.005 * d
     elif machine.wide_vectors:
         per_pair /= 2.5
-    return n_smps * (n_ctrs * per_pair + 13000.0 + 650.0 * k) + n_ctrs * (50.0 + 5.0 * d)
+    products = -(-n_smps // _TILE) * -(-n_ctrs // _TILE)
+    return n_smps * (n_ctrs * per_pair + 3000.0 + 400.0 * k) + products * 30000.0 + n_ctrs * (300.0 + 10.0 * d)
 
 
 @dataclass(frozen=True)
