@@ -5,5 +5,6 @@ from __future__ import annotations
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._neighbors.call import Neighbors, knn
+from janelia_core.ml._neighbors.graph import knn_graph
 
-__all__ = ["Neighbors", "Plan", "Report", "knn", "watch_knn"]
+__all__ = ["Neighbors", "Plan", "Report", "knn", "knn_graph", "watch_knn"]

@@ -39,6 +39,14 @@ def check_points(x: object, ctrs: object) -> None:
         ) from None
 
 
+def check_centres(ctrs: object) -> None:
+    """Check that ctrs (n_ctrs, d) can be a module's centres."""
+    checked_values("ctrs", ctrs, "(n_ctrs, d)")
+    assert isinstance(ctrs, Tensor)
+    if ctrs.ndim != 2:
+        raise ValueError(f"ctrs must have shape (n_ctrs, d), got {tuple(ctrs.shape)}")
+
+
 def checked_memory(max_memory: object) -> int:
     """Return max_memory if it is a number of bytes, a mebibyte or more."""
     count = checked_count("max_memory", max_memory)

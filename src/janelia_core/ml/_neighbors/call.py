@@ -89,10 +89,11 @@ def knn(
         copy x. With gradients "cosine" copies x and ctrs.
 
     Example:
+        >>> import torch
         >>> ctrs = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0]], requires_grad=True)
         >>> distances, indices = knn(torch.zeros(1, 2), ctrs, k=3)
-        >>> indices, distances
-        (tensor([[0, 2, 1]]), tensor([[0., 2., 5.]], grad_fn=<...>))
+        >>> indices, distances.detach()
+        (tensor([[0, 2, 1]]), tensor([[0., 2., 5.]]))
         >>> distances.sum().backward()
         >>> ctrs.grad
         tensor([[0.0000, 0.0000],
@@ -103,7 +104,7 @@ def knn(
     arguments.check_metric(metric)
     arguments.check_mask(mask, x, ctrs)
     scarce = not (mask is None and batches.x_batch is None and batches.ctrs_lengths is None)
-    k, subset = _drawn(k, x, ctrs, sample, generator, but_self, scarce)
+    k, subset = drawn(k, x, ctrs, sample, generator, but_self, scarce)
     call = _Call(
         k=k,
         metric=metric,
@@ -166,7 +167,7 @@ def _checked_points(
     return x, ctrs, _Batches(x_batch, ctrs_batch, lengths, ctrs_lengths), among and not include_self
 
 
-def _drawn(
+def drawn(
     k: int,
     x: Tensor,
     ctrs: Tensor,
@@ -192,20 +193,22 @@ def _drawn(
 
 def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:
     """Return the indices (n, k) of the flat problem."""
-    if mask is not None and not isinstance(mask, Tensor):
-        groups = flat.groups
-        if batches.x_batch is not None and batches.ctrs_batch is not None:
-            groups = of_batch_vectors(batches.x_batch, batches.ctrs_batch)
-        indices: Tensor = _with_callable(flat, call, subset, mask, groups)
-        return indices
-    if mask is not None and mask.ndim > 1:
-        mask = mask.expand(*flat.shape, mask.shape[-1])
-    return knn_indices(flat.x, flat.ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
+    indices: Tensor
+    if mask is None or isinstance(mask, Tensor):
+        if mask is not None and mask.ndim > 1:
+            mask = mask.expand(*flat.shape, mask.shape[-1])
+        indices = knn_indices(flat.x, flat.ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
+    else:
+        indices = _with_callable(flat, call, subset, mask, batches)
+    return indices
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]
-def _with_callable(flat: Flat, call: _Call, subset: Tensor | None, mask: Allowed, groups: Tensor | None) -> Tensor:
+def _with_callable(flat: Flat, call: _Call, subset: Tensor | None, mask: Allowed, batches: _Batches) -> Tensor:
     """Search with a function of the caller's, which no operator can take."""
+    groups = flat.groups
+    if batches.x_batch is not None and batches.ctrs_batch is not None:
+        groups = of_batch_vectors(batches.x_batch, batches.ctrs_batch)
     x = flat.x.detach()
     ctrs = x if flat.ctrs is flat.x else flat.ctrs.detach()
     return search(x, ctrs, *call, subset=subset, allowed=mask, groups=groups)

@@ -61,7 +61,7 @@ def _unit(x: Tensor) -> Tensor:
     return (scaled / norm).masked_fill(zero, 0)
 
 
-class _Saved(Function):
+class Saved(Function):
     """What the Functions share: the tensors among their arguments are saved, the last one is the settings."""
 
     @staticmethod
@@ -73,25 +73,26 @@ class _Saved(Function):
 
 
 def _distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
-    function: Any = _Distances.apply if _takes_functions() else knn_distances
+    function: Any = _Distances.apply if takes_functions() else knn_distances
     return function(x, ctrs, indices, metric, budget)  # type: ignore[no-any-return]
 
 
 def _products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
-    function: Any = _Products.apply if _takes_functions() else knn_pair_products
+    function: Any = _Products.apply if takes_functions() else knn_pair_products
     return function(u, v, x, c, indices, differences, budget)  # type: ignore[no-any-return]
 
 
 def _sums(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> tuple[Tensor, Tensor]:
-    function: Any = _Sums.apply if _takes_functions() else knn_pair_sums
+    function: Any = _Sums.apply if takes_functions() else knn_pair_sums
     return function(w, x, c, indices, differences, budget)  # type: ignore[no-any-return]
 
 
-def _takes_functions() -> bool:
+def takes_functions() -> bool:
+    """Whether torch.func or forward mode wants the Functions; the operators do for everything else."""
     return not torch.compiler.is_compiling() and is_transformed()
 
 
-class _Distances(_Saved):
+class _Distances(Saved):
     @staticmethod
     def forward(*args: Any) -> Any:
         return knn_distances(*args)
@@ -107,13 +108,13 @@ class _Distances(_Saved):
         x, ctrs, indices, r = ctx.saved_tensors
         metric, budget = ctx.settings
         gx, gc = _sums(_weights(g, r, metric), x, ctrs, indices, metric != "dot", budget)
-        return _like(gx, x, ctx, 0), _like(gc, ctrs, ctx, 1), None, None, None
+        return like(gx, x, ctx, 0), like(gc, ctrs, ctx, 1), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor | None, dc: Tensor | None, *_: None) -> Tensor:
         with saved_primals(ctx) as (x, ctrs, indices, r):
             metric, budget = ctx.settings
-            dx, dc = _or_zero(dx, x), _or_zero(dc, ctrs)
+            dx, dc = or_zero(dx, x), or_zero(dc, ctrs)
             return _weights(_products(dx, dc, x, ctrs, indices, metric != "dot", budget), r, metric)
 
     @staticmethod
@@ -131,7 +132,7 @@ def _weights(g: Tensor, r: Tensor, metric: str) -> Tensor:
     return 2 * g if metric == "sqeuclidean" else -g
 
 
-class _Products(_Saved):
+class _Products(Saved):
     @staticmethod
     def forward(*args: Any) -> Any:
         return knn_pair_products(*args)
@@ -146,7 +147,7 @@ class _Products(_Saved):
         if needed[2] or needed[3]:
             grads[2:4] = _sums(h, u, v, indices, *ctx.settings)
         return (
-            *(_like(g, t, ctx, i) for i, (g, t) in enumerate(zip(grads, (u, v, x, c), strict=False))),
+            *(like(g, t, ctx, i) for i, (g, t) in enumerate(zip(grads, (u, v, x, c), strict=False))),
             None,
             None,
             None,
@@ -155,8 +156,8 @@ class _Products(_Saved):
     @staticmethod
     def jvp(ctx: Any, du: Any, dv: Any, dx: Any, dc: Any, *_: None) -> Tensor:
         with saved_primals(ctx) as (u, v, x, c, indices):
-            first = _products(_or_zero(du, u), _or_zero(dv, v), x, c, indices, *ctx.settings)
-            return first + _products(u, v, _or_zero(dx, x), _or_zero(dc, c), indices, *ctx.settings)
+            first = _products(or_zero(du, u), or_zero(dv, v), x, c, indices, *ctx.settings)
+            return first + _products(u, v, or_zero(dx, x), or_zero(dc, c), indices, *ctx.settings)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], u: Any, v: Any, x: Any, c: Any, *rest: Any) -> tuple[Tensor, int]:
@@ -165,7 +166,7 @@ class _Products(_Saved):
         return _split(_products(u, v, x, c, *flat), info.batch_size), 0
 
 
-class _Sums(_Saved):
+class _Sums(Saved):
     @staticmethod
     def forward(*args: Any) -> Any:
         return knn_pair_sums(*args)
@@ -176,13 +177,13 @@ class _Sums(_Saved):
         needed = ctx.needs_input_grad
         gw = _products(p, q, x, c, indices, *ctx.settings) if needed[0] else None
         gx, gc = _sums(w, p, q, indices, *ctx.settings) if needed[1] or needed[2] else (None, None)
-        return _like(gw, w, ctx, 0), _like(gx, x, ctx, 1), _like(gc, c, ctx, 2), None, None, None
+        return like(gw, w, ctx, 0), like(gx, x, ctx, 1), like(gc, c, ctx, 2), None, None, None
 
     @staticmethod
     def jvp(ctx: Any, dw: Any, dx: Any, dc: Any, *_: None) -> tuple[Tensor, Tensor]:
         with saved_primals(ctx) as (w, x, c, indices):
-            by_w = _sums(_or_zero(dw, w), x, c, indices, *ctx.settings)
-            by_x = _sums(w, _or_zero(dx, x), _or_zero(dc, c), indices, *ctx.settings)
+            by_w = _sums(or_zero(dw, w), x, c, indices, *ctx.settings)
+            by_x = _sums(w, or_zero(dx, x), or_zero(dc, c), indices, *ctx.settings)
             return by_w[0] + by_x[0], by_w[1] + by_x[1]
 
     @staticmethod
@@ -192,11 +193,13 @@ class _Sums(_Saved):
         return (_split(by_row, info.batch_size), _split(by_centre, info.batch_size)), (0, 0)
 
 
-def _like(gradient: Tensor | None, of: Tensor, ctx: Any, i: int) -> Tensor | None:
+def like(gradient: Tensor | None, of: Tensor, ctx: Any, i: int) -> Tensor | None:
+    """Return the gradient of argument i, where one is needed, in the dtype of the argument."""
     return gradient.to(of.dtype) if gradient is not None and ctx.needs_input_grad[i] else None
 
 
-def _or_zero(tangent: Tensor | None, primal: Tensor) -> Tensor:
+def or_zero(tangent: Tensor | None, primal: Tensor) -> Tensor:
+    """Return the tangent of primal, 0 where it has none."""
     return torch.zeros_like(primal) if tangent is None else tangent
 
 

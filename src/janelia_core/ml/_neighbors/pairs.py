@@ -43,7 +43,7 @@ def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differ
     out = torch.zeros(indices.shape, dtype=dtype, device=x.device)
     if c.shape[0] == 0:
         return out
-    for rows in _chunks(indices, 4 * x.shape[1] * dtype.itemsize, budget):
+    for rows in chunks(indices, 4 * x.shape[1] * dtype.itemsize, budget):
         j = indices[rows].clamp(min=0)
         ui, xi = u[rows, None].to(dtype), x[rows, None].to(dtype)
         vj, cj = v[j].to(dtype), c[j].to(dtype)
@@ -73,7 +73,7 @@ def _by_row(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool,
     out = torch.zeros(x.shape, dtype=dtype, device=x.device)
     if c.shape[0] == 0:
         return out
-    for rows in _chunks(indices, 3 * x.shape[1] * dtype.itemsize, budget):
+    for rows in chunks(indices, 3 * x.shape[1] * dtype.itemsize, budget):
         j = indices[rows]
         value = c[j.clamp(min=0)].to(dtype)  # (r, k, d)
         if differences:
@@ -107,6 +107,7 @@ def pairs_by_centre(indices: Tensor) -> tuple[Tensor, int]:
     return flat.argsort(stable=True), int((flat < 0).sum())
 
 
-def _chunks(indices: Tensor, bytes_a_pair: int, budget: int) -> list[slice]:
+def chunks(indices: Tensor, bytes_a_pair: int, budget: int) -> list[slice]:
+    """Cut the rows into slices whose pairs take at most budget bytes."""
     step = max(1, budget // (indices.shape[1] * (bytes_a_pair + 32) + 1))
     return [slice(start, start + step) for start in range(0, indices.shape[0], step)]
