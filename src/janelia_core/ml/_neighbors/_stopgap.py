@@ -23,3 +23,17 @@ def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor:
                 D = 1 + torch.where(nn > 0, D / nn, 0)
         out[s : s + 4096] = D.masked_fill(j < 0, torch.inf).to(out.dtype)
     return out
+
+
+def find_other(x, ctrs, k, metric, subset, allowed):  # type: ignore
+    n, m = len(x), len(ctrs)
+    D = distances(x, ctrs, torch.arange(m).expand(n, m), metric).double()
+    ok = torch.ones(n, m, dtype=torch.bool)
+    if subset is not None:
+        ok[:] = False
+        ok[:, subset] = True
+    if allowed is not None:
+        ok &= allowed(torch.arange(n), 0, m)
+    D = D.masked_fill(~ok, torch.inf)
+    o = D.sort(dim=1, stable=True)
+    return o.indices.masked_fill(torch.isinf(o.values), -1)[:, :k].T

@@ -28,6 +28,10 @@ class Neighbors(NamedTuple):
     indices: Tensor
 
 
+# Or torch.export could not save a program that returns it; torch has no public name for this.
+torch.utils._pytree._register_namedtuple(Neighbors, serialized_type_name="janelia_core.ml.neighbors.Neighbors")
+
+
 def knn(
     x: Tensor,
     ctrs: Tensor | None = None,
@@ -197,7 +201,8 @@ def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask 
     if mask is None or isinstance(mask, Tensor):
         if mask is not None and mask.ndim > 1:
             mask = mask.expand(*flat.shape, mask.shape[-1])
-        indices = knn_indices(flat.x, flat.ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
+        x, ctrs = flat.x.detach(), flat.ctrs.detach()  # torch.func would look for a derivative of the search
+        indices = knn_indices(x, ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
     else:
         indices = _with_callable(flat, call, subset, mask, batches)
     return indices

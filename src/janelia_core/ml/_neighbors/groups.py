@@ -46,8 +46,8 @@ def flatten(x: Tensor, ctrs: Tensor, lengths: Tensor | None, ctrs_lengths: Tenso
     leading = leading_shape(x, ctrs)
     shape = (*leading, n)
     same = x is ctrs
-    flat_x = x.expand(*leading, *x.shape[-2:]).reshape(-1, x.shape[-1])
-    flat_ctrs = flat_x if same else ctrs.reshape(-1, ctrs.shape[-1])
+    flat_x = x.expand(*leading, *x.shape[-2:]).flatten(0, -2)
+    flat_ctrs = flat_x if same else ctrs.flatten(0, -2)
     if ctrs.ndim == 2 and lengths is None and ctrs_lengths is None:
         return Flat(flat_x, flat_ctrs, None, shape, None)
     device = x.device

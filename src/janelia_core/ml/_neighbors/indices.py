@@ -89,12 +89,11 @@ def _find(
     subset: Tensor | None,
     allowed: Allowed | None,
 ) -> Tensor:
-    more: dict[str, Any] = {}
-    if metric in ("cosine", "dot"):
-        more["metric"] = metric
-    if allowed is not None:
-        more["allowed"] = allowed
-    return find(x, ctrs, k, m=m, max_memory=max_memory, subset=subset, **more)
+    from janelia_core.ml._neighbors._stopgap import find_other
+
+    if metric in ("cosine", "dot") or allowed is not None:
+        return find_other(x, ctrs, k, metric, subset, allowed)
+    return find(x, ctrs, k, m=m, max_memory=max_memory, subset=subset)
 
 
 def _copy_but_self(found: Tensor, out: Tensor) -> None:

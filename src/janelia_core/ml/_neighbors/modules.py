@@ -145,9 +145,8 @@ class PiecewiseLinear(nn.Module):
         rows, ctrs = _rows(x), nearest.ctrs
         arguments.check_points(rows, ctrs)
         k, subset = drawn(nearest.k, rows, ctrs, nearest.sample, None, but_self=False, scarce=False)
-        indices = knn_indices(
-            rows, ctrs, k, nearest.metric, nearest.m, nearest.max_memory, False, subset, None, None, None, None
-        )
+        settings = (k, nearest.metric, nearest.m, nearest.max_memory, False, subset)
+        indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
         out = affine_values(self.weight, self.bias, rows, ctrs, indices, nearest.max_memory)
         dtype = torch.promote_types(x.dtype, self.weight.dtype)
         return out.to(dtype).reshape(*x.shape[:-1], self.bias.shape[1])
@@ -159,4 +158,6 @@ class PiecewiseLinear(nn.Module):
 
 def _rows(x: Tensor) -> Tensor:
     """Return x (..., d) as rows (n, d); other things go on to the checks."""
-    return x.reshape(-1, x.shape[-1]) if isinstance(x, Tensor) and x.ndim > 0 and x.ndim != 2 else x
+    if not isinstance(x, Tensor) or x.ndim in (0, 2):
+        return x
+    return x[None] if x.ndim == 1 else x.flatten(0, -2)
