@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_image
 from janelia_core.ml import PiecewiseLinear
 
 matplotlib.use("Agg")
-from matplotlib import pyplot  # noqa: E402
+from matplotlib import pyplot
 
 N_CTRS, N_PIXELS, K, STEPS = 2500, 4000, 3, 200
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.face import checked_count, checked_pair, checked_values
+from janelia_core.ml._knn.mask import Allowed
+from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml._neighbors.groups import leading_shape
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
-Mask = Tensor | Callable[[Tensor, int, int], Tensor]
+Mask = Tensor | Allowed
 
 
 def check_metric(metric: object) -> None:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.face import checked_count, checked_generator
+from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_BUDGET
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
-from janelia_core.ml._neighbors.indices import Allowed, knn_indices, search
+from janelia_core.ml._neighbors.indices import knn_indices, search
 
 
 class Neighbors(NamedTuple):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,10 +9,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._transforms import batch_first
-
-Allowed = Callable[[Tensor, int, int], Tensor]
 
 
 def search(
@@ -71,29 +69,12 @@ def _search_group(
     out = torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
     if wanted == 0 or x.shape[0] == 0:
         return out
-    found = _find(x, ctrs, wanted, metric, m, max_memory, subset, allowed)
+    found = find(x, ctrs, wanted, m=m, max_memory=max_memory, subset=subset, metric=metric, allowed=allowed)
     if but_self:
         _copy_but_self(found, out)
     else:
         out[:, :wanted] = found.T
     return out
-
-
-def _find(
-    x: Tensor,
-    ctrs: Tensor,
-    k: int,
-    metric: str,
-    m: int | None,
-    max_memory: int,
-    subset: Tensor | None,
-    allowed: Allowed | None,
-) -> Tensor:
-    from janelia_core.ml._neighbors._stopgap import find_other
-
-    if metric in ("cosine", "dot") or allowed is not None:
-        return find_other(x, ctrs, k, metric, subset, allowed)
-    return find(x, ctrs, k, m=m, max_memory=max_memory, subset=subset)
 
 
 def _copy_but_self(found: Tensor, out: Tensor) -> None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.distances import distances as true_distances
 from janelia_core.ml._neighbors import pairs
-from janelia_core.ml._neighbors._stopgap import distances as true_distances
 from janelia_core.ml._neighbors.pairs import result_dtype
 
 
