@@ -15,6 +15,7 @@ from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
+from janelia_core.ml._neighbors.progress import progress_bar
 
 
 class Neighbors(NamedTuple):
@@ -49,6 +50,7 @@ def knn(
     ctrs_batch: Tensor | None = None,
     lengths: Tensor | None = None,
     ctrs_lengths: Tensor | None = None,
+    progress: bool = False,
 ) -> Neighbors:
     """Find the k nearest centres of each row of x, exactly, and the distances to them, differentiable.
 
@@ -73,6 +75,7 @@ def knn(
         ctrs_batch: (n_ctrs,) likewise for centres. Left out where ctrs is None.
         lengths: (...) integers: rows of x that count in each batch of a padded x (..., n_smps, d).
         ctrs_lengths: (...) likewise for padded ctrs (..., n_ctrs, d). Left out where ctrs is None.
+        progress: Show a bar of the rows searched, by tqdm (the extra `progress`); compiled code shows none.
 
     Returns:
         `Neighbors(distances, indices)`, both (..., n_smps, k), nearest first. Indices are row numbers of ctrs, with
@@ -82,6 +85,7 @@ def knn(
     Raises:
         TypeError: An argument has the wrong type.
         ValueError: A shape, device or number does not fit.
+        MissingExtraError: progress is true and tqdm is not installed.
 
     Exactness:
         Indices are the one right answer, ordered by (true distance, index) as docs/exactness.md defines it, whatever
@@ -118,7 +122,11 @@ def knn(
         but_self=but_self,
     )
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
-    indices = _found(flat, call, subset, mask, batches)
+    if progress and not torch.compiler.is_compiling():
+        with progress_bar(flat.x.shape[0]):
+            indices = _found(flat, call, subset, mask, batches)
+    else:
+        indices = _found(flat, call, subset, mask, batches)
     found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory)
     shape = (*flat.shape, call.k)
     found, indices = found.reshape(shape), indices.reshape(shape)
