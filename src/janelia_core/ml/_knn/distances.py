@@ -94,12 +94,12 @@ class _Work:
     def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return distances (r, k) by float64 intervals, and whether each is certain."""
         if self._kernels and _for_kernels(x_rows):
-            from janelia_core.ml._knn.pair_sums import pair_sums, pair_values_by_kernel
+            from janelia_core.ml._knn.pair_sums import pair_sums, pair_values_by_kernel, rounded_by_kernel
 
             if self._dtype == torch.float64:
                 sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
                 return rounded_double(*sums, self._root, self._dtype)
-            return rounded(*pair_values_by_kernel(self._metric, x_rows, self._ctrs, indices), self._root)
+            return rounded_by_kernel(*pair_values_by_kernel(self._metric, x_rows, self._ctrs, indices), self._root)
         out = torch.zeros(indices.shape, dtype=self._dtype, device=float64_device(x_rows.device))
         decided = torch.zeros_like(out, dtype=torch.bool)
         if self._dtype == torch.float64:
