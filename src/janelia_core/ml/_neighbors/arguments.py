@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.face import checked_count, checked_pair, checked_values
+from janelia_core.ml._knn.face import checked_pair, checked_values
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml._neighbors.groups import leading_shape
@@ -44,14 +44,6 @@ def check_centres(ctrs: object) -> None:
     assert isinstance(ctrs, Tensor)
     if ctrs.ndim != 2:
         raise ValueError(f"ctrs must have shape (n_ctrs, d), got {tuple(ctrs.shape)}")
-
-
-def checked_memory(max_memory: object) -> int:
-    """Return max_memory if it is a number of bytes, a mebibyte or more."""
-    count = checked_count("max_memory", max_memory)
-    if count < 1 << 20:
-        raise ValueError(f"max_memory must be at least 1048576 bytes (1 MiB), got {count}")
-    return count
 
 
 def check_batches(x: Tensor, ctrs: Tensor, x_batch: object, ctrs_batch: object) -> None:

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.face import checked_count, checked_generator
+from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
 from janelia_core.ml._knn.mask import Allowed
-from janelia_core.ml._knn.plan import DEFAULT_BUDGET
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
@@ -41,7 +41,7 @@ def knn(
     *,
     metric: str = "euclidean",
     m: int | None = None,
-    max_memory: int = DEFAULT_BUDGET,
+    max_memory: int = DEFAULT_MEMORY,
     mask: Tensor | Callable[[Tensor, int, int], Tensor] | None = None,
     sample: int | None = None,
     generator: torch.Generator | None = None,
@@ -118,7 +118,7 @@ def knn(
         k=k,
         metric=metric,
         m=None if m is None else checked_count("m", m),
-        max_memory=arguments.checked_memory(max_memory),
+        max_memory=checked_memory(max_memory),
         but_self=but_self,
     )
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)

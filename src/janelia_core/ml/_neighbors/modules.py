@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from janelia_core.ml._knn.face import checked_count
-from janelia_core.ml._knn.plan import DEFAULT_BUDGET
+from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.affine_gradients import affine_values
 from janelia_core.ml._neighbors.call import Neighbors, drawn, knn
@@ -46,7 +46,7 @@ class NearestCenters(nn.Module):
         m: int | None = None,
         *,
         metric: str = "euclidean",
-        max_memory: int = DEFAULT_BUDGET,
+        max_memory: int = DEFAULT_MEMORY,
     ) -> None:
         super().__init__()
         arguments.check_centres(ctrs)
@@ -58,7 +58,7 @@ class NearestCenters(nn.Module):
         self.n_ctrs_used = n_ctrs_used
         self.m = None if m is None else checked_count("m", m)
         self.metric = metric
-        self.max_memory = arguments.checked_memory(max_memory)
+        self.max_memory = checked_memory(max_memory)
         if isinstance(ctrs, nn.Parameter):
             self.ctrs = ctrs
         else:
@@ -129,7 +129,7 @@ class PiecewiseLinear(nn.Module):
         n_ctrs_used: int | None = None,
         m: int | None = None,
         *,
-        max_memory: int = DEFAULT_BUDGET,
+        max_memory: int = DEFAULT_MEMORY,
     ) -> None:
         super().__init__()
         self.nearest = NearestCenters(ctrs, k, n_ctrs_used, m, max_memory=max_memory)
