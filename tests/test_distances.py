@@ -182,7 +182,7 @@ def test_the_compiled_rounding_claims_nothing_that_is_wrong_and_nearly_all_that_
     sizes = 2.0 ** torch.randint(-160, 120, (4000, 5), generator=g).double()
     value = torch.rand(4000, 5, generator=g, dtype=torch.float64) * sizes
     error = value * 2.0 ** torch.randint(-60, -20, (4000, 5), generator=g).double()
-    value[:9], error[:9] = 0.0, 0.0
+    value[:9], error[:5], error[5:9] = 0.0, 0.0, 2.0**-1021
     value[9], error[9] = torch.nan, torch.nan
     value[10], error[10] = torch.inf, torch.nan
     out, certain = rounded_by_kernel(value, error, root)

@@ -7,7 +7,7 @@ import torch
 
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import Neighbors, knn
-from oracle import exact_order, nearest
+from oracle import nearest
 from problems import FLOATS, INTEGERS, all_equal, duplicates, gaussian, lattice, not_finite
 
 G = torch.Generator().manual_seed(0)
@@ -18,17 +18,10 @@ def points(*shape: int) -> torch.Tensor:
     return torch.randint(-3, 4, shape, generator=G).float()
 
 
-def padded(row: list[int], k: int) -> list[int]:
-    return row[:k] + [-1] * (k - len(row[:k]))
-
-
 def by_definition(x, ctrs, k, may=None):
     """Return (n, k): the exact order of all centres, but for those that row i may not have, filled up with -1."""
-    rows = []
-    for i, row in enumerate(x.tolist()):
-        order = exact_order(row, ctrs.tolist(), len(ctrs))
-        rows.append(padded([j for j in order if may is None or may(i, j)], k))
-    return torch.tensor(rows).reshape(len(x), k)
+    pairs = [[may is None or bool(may(i, j)) for j in range(len(ctrs))] for i in range(len(x))]
+    return nearest(x, ctrs, k, allowed=torch.tensor(pairs).reshape(len(x), len(ctrs))).T
 
 
 def check_distances(found: Neighbors, x, ctrs) -> None:
@@ -68,6 +61,16 @@ def test_the_result_is_a_named_tuple_like_those_of_torch():
     assert found._fields == ("distances", "indices")
     assert found.distances is distances
     assert found.indices is indices
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine", "dot"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int32])
+def test_every_metric_has_its_own_order(metric, dtype):
+    x, ctrs, k, _ = gaussian(dtype)
+    found = knn(x, ctrs, k, metric=metric)
+    assert torch.equal(found.indices.T, nearest(x, ctrs, k, metric))
+    ascending = found.distances.diff(dim=1) >= 0
+    assert ascending.all()
 
 
 def test_squared_distances_have_the_same_indices():

@@ -38,7 +38,7 @@ ROWS = torch.zeros(4, dtype=torch.int64)
         (lambda: knn(X, C, metric=[]), ValueError, r"metric must be one of .*, got \[\]"),
         (lambda: knn(X, C, m=0), ValueError, "m must be at least 1, got 0"),
         (lambda: knn(X, C, max_memory=1000), ValueError, r"max_memory must be at least 1048576 bytes.*got 1000"),
-        (lambda: knn(X, C, max_memory=1e9), TypeError, "max_memory must be an int, got float"),
+        (lambda: knn(X, C, max_memory=1e9), TypeError, "max_memory must be an int, a number of bytes, got float"),
         (lambda: knn(X, C, sample=0), ValueError, "sample must be at least 1, got 0"),
         (lambda: knn(X, C, sample=10), ValueError, "sample must be at most n_ctrs = 9, got 10"),
         (lambda: knn(X, C, 3, sample=2), ValueError, "k must be at most sample = 2, got 3"),

@@ -135,7 +135,7 @@ def _for_kernels(values: Tensor) -> bool:
 def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:
     """Tell which rows (p, d) are exact in float64 and small enough to be multiplied there."""
     most = 2.0**53 if is_wide(values) else (torch.inf if metric == "cosine" else _LARGEST)
-    return as64.abs().amax(dim=1) < most
+    return (as64.abs() < most).all(dim=1)
 
 
 def _exact(x: Tensor, c: Tensor, metric: str, dtype: torch.dtype) -> Tensor:

@@ -23,6 +23,7 @@ CODES = {"euclidean": 0, "sqeuclidean": 0, "dot": 1, "cosine": 2}
 SMALL, LOSS = 2.0**-800, 2.0**-890  # below SMALL the error of a product may underflow, by less than LOSS
 UNIT = 2.0**-53
 NORMAL = 2.0**-126  # the smallest normal float32
+ZERO = 2.0**-150  # what is smaller rounds to 0 in float32
 
 
 def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
@@ -258,4 +259,4 @@ def round_values(value: Any, error: Any, root: bool, out: Any, certain: Any) -> 
                 high += high * outward
             first, last = np.float32(low), np.float32(high)
             out[i, slot] = last if last != 0.0 else np.float32(0.0)
-            certain[i, slot] = first == last and (abs(last) >= NORMAL or (low == 0.0 and high == 0.0))
+            certain[i, slot] = first == last and (abs(last) >= NORMAL or max(-low, high) < ZERO)
