@@ -12,6 +12,8 @@ from hypothesis import given
 
 from janelia_core.ml._knn import distances as module
 from janelia_core.ml._knn.distances import distances
+from janelia_core.ml._knn.pair_sums import rounded_by_kernel
+from janelia_core.ml._knn.rounding import rounded
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
@@ -172,3 +174,24 @@ def test_no_pairs_no_coordinates_no_neighbours():
         [1.0],
         [1.0],
     ]
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_the_compiled_rounding_claims_nothing_that_is_wrong_and_nearly_all_that_torch_does(root):
+    g = torch.Generator().manual_seed(3)
+    sizes = 2.0 ** torch.randint(-160, 120, (4000, 5), generator=g).double()
+    value = torch.rand(4000, 5, generator=g, dtype=torch.float64) * sizes
+    error = value * 2.0 ** torch.randint(-60, -20, (4000, 5), generator=g).double()
+    value[:9], error[:5], error[5:9] = 0.0, 0.0, 2.0**-1021
+    value[9], error[9] = torch.nan, torch.nan
+    value[10], error[10] = torch.inf, torch.nan
+    out, certain = rounded_by_kernel(value, error, root)
+    expected, known = rounded(value, error, root)
+    assert torch.equal(out[certain & known], expected[certain & known])
+    ends = [(value + sign * error).clamp(min=0) for sign in (-1, 1)]
+    ends = [(end.sqrt() if root else end).float() for end in ends]
+    assert (ends[0] == ends[1])[certain].all()
+    assert certain[:9].all()
+    assert not certain[9:11].any()
+    normal = expected >= torch.finfo(torch.float32).smallest_normal
+    assert (certain & known & normal).sum() > 0.999 * (known & normal).sum()

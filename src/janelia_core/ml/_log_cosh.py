@@ -8,17 +8,16 @@ so every order is as accurate as the functions themselves. docs/log_cosh.md hold
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 from torch.overrides import handle_torch_function, has_torch_function_unary
 
 import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
+from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
 
 _LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")
 _TIMES_TANH = Elementwise(formulas.times_tanh, kernel="times_tanh")
@@ -61,7 +60,7 @@ def log_cosh(x: Tensor) -> Tensor:
         x = _promoted(x)
     if torch.compiler.is_compiling():
         return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
-    if _is_transformed():
+    if is_transformed():
         return _TransformedLogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     if x.requires_grad and torch.is_grad_enabled():
         return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
@@ -73,15 +72,6 @@ def _promoted(x: Tensor) -> Tensor:
     if x.is_floating_point() or x.is_complex() or x.is_quantized:
         raise TypeError(f"x must be real: float16, bfloat16, float32, float64 or integer; got {x.dtype}")
     return x.to(torch.get_default_dtype())
-
-
-def _is_transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work.
-
-    Private questions in torch: `Function.apply` asks the first too, and the public form of the second,
-    `unpack_dual`, fails under batched gradients.
-    """
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def _times_tanh(g: Tensor, x: Tensor) -> Tensor:
@@ -96,7 +86,7 @@ def _times_sech2(g: Tensor, x: Tensor) -> Tensor:
 
 def _product(function: Elementwise, recorded: type[Function], g: Tensor, x: Tensor) -> Tensor:
     if not torch.compiler.is_compiling() and (
-        (torch.is_grad_enabled() and (g.requires_grad or x.requires_grad)) or _is_transformed()
+        (torch.is_grad_enabled() and (g.requires_grad or x.requires_grad)) or is_transformed()
     ):
         return recorded.apply(g, x)  # type: ignore[no-any-return, no-untyped-call]
     return evaluate(function, g, x)
@@ -137,7 +127,7 @@ class _TransformedLogCosh(_Saved):
 
     @staticmethod
     def jvp(ctx: Any, dx: Tensor) -> Tensor:
-        with _saved_primals(ctx) as (x,):
+        with saved_primals(ctx) as (x,):
             return _times_tanh(dx, x)
 
     @staticmethod
@@ -157,12 +147,12 @@ class _TimesTanh(_Saved):
 
     @staticmethod
     def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:
-        with _saved_primals(ctx) as (g, x):
+        with saved_primals(ctx) as (g, x):
             return _times_tanh(dg, x) + _times_sech2(dx * g, x)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:
-        return _times_tanh(*_batched(info, in_dims, g, x)), 0
+        return _times_tanh(*batch_first(info, in_dims, g, x)), 0
 
 
 class _TimesSech2(_Saved):
@@ -177,27 +167,9 @@ class _TimesSech2(_Saved):
 
     @staticmethod
     def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:
-        with _saved_primals(ctx) as (g, x):
+        with saved_primals(ctx) as (g, x):
             return _times_sech2(dg, x) - 2 * _times_tanh(_times_sech2(dx * g, x), x)
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:
-        return _times_sech2(*_batched(info, in_dims, g, x)), 0
-
-
-@contextmanager
-def _saved_primals(ctx: Any) -> Iterator[list[Tensor]]:
-    """Yield what was saved without its tangent at this level; outer levels differentiate what follows.
-
-    torch runs `jvp` with forward mode off at every level: without this a jvp of a jvp of a jvp is silently 0.
-    """
-    with forward_ad._set_fwd_grad_enabled(True):
-        yield [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]  # type: ignore[no-untyped-call]
-
-
-def _batched(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
-    """Bring every batch to dimension 0, expanding tensors that have none."""
-    return [
-        t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
-        for t, d in zip(tensors, in_dims, strict=True)
-    ]
+        return _times_sech2(*batch_first(info, in_dims, g, x)), 0

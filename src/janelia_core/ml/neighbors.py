@@ -1,8 +1,10 @@
-"""Nearest centres: what a search would do, and what it did."""
+"""Nearest centres: an exact, differentiable search, its graphs, and what a search would do and did."""
 
 from __future__ import annotations
 
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
+from janelia_core.ml._neighbors.call import Neighbors, knn
+from janelia_core.ml._neighbors.graph import knn_graph
 
-__all__ = ["Plan", "Report", "watch_knn"]
+__all__ = ["Neighbors", "Plan", "Report", "knn", "knn_graph", "watch_knn"]

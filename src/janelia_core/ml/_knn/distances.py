@@ -94,12 +94,12 @@ class _Work:
     def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
         """Return distances (r, k) by float64 intervals, and whether each is certain."""
         if self._kernels and _for_kernels(x_rows):
-            from janelia_core.ml._knn.pair_sums import pair_sums, pair_values_by_kernel
+            from janelia_core.ml._knn.pair_sums import pair_sums, pair_values_by_kernel, rounded_by_kernel
 
             if self._dtype == torch.float64:
                 sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
                 return rounded_double(*sums, self._root, self._dtype)
-            return rounded(*pair_values_by_kernel(self._metric, x_rows, self._ctrs, indices), self._root)
+            return rounded_by_kernel(*pair_values_by_kernel(self._metric, x_rows, self._ctrs, indices), self._root)
         out = torch.zeros(indices.shape, dtype=self._dtype, device=float64_device(x_rows.device))
         decided = torch.zeros_like(out, dtype=torch.bool)
         if self._dtype == torch.float64:
@@ -135,7 +135,7 @@ def _for_kernels(values: Tensor) -> bool:
 def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:
     """Tell which rows (p, d) are exact in float64 and small enough to be multiplied there."""
     most = 2.0**53 if is_wide(values) else (torch.inf if metric == "cosine" else _LARGEST)
-    return as64.abs().amax(dim=1) < most
+    return (as64.abs() < most).all(dim=1)
 
 
 def _exact(x: Tensor, c: Tensor, metric: str, dtype: torch.dtype) -> Tensor:

@@ -13,17 +13,27 @@ from janelia_core.ml._knn.plan import LEAST_MEMORY
 def checked_points(x: Tensor, ctrs: Tensor) -> None:
     """Check that x (n_smps, d) and ctrs (n_ctrs, d) can be compared."""
     for name, value, shape in (("x", x, "(n_smps, d)"), ("ctrs", ctrs, "(n_ctrs, d)")):
-        if not isinstance(value, Tensor):
-            raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
-        if value.dtype.is_complex or value.is_quantized:
-            raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
-        if value.layout != torch.strided:
-            raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
+        checked_values(name, value, shape)
         if value.ndim != 2:
             raise ValueError(f"{name} must have shape {shape}, got {tuple(value.shape)}")
-        if value.device.type == "meta":
-            raise ValueError(f"{name} is on the meta device and holds no values to compare")
-    if x.shape[1] != ctrs.shape[1]:
+    checked_pair(x, ctrs)
+
+
+def checked_values(name: str, value: object, shape: str) -> None:
+    """Check that value is a dense real tensor that holds values."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
+    if value.dtype.is_complex or value.is_quantized:
+        raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
+    if value.layout != torch.strided:
+        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
+    if value.device.type == "meta":
+        raise ValueError(f"{name} is on the meta device and holds no values to compare")
+
+
+def checked_pair(x: Tensor, ctrs: Tensor) -> None:
+    """Check that x (..., d) and ctrs (..., d) have one d and one device."""
+    if x.shape[-1] != ctrs.shape[-1]:
         raise ValueError(
             f"x and ctrs must have the same number of columns d, got x {tuple(x.shape)} and ctrs {tuple(ctrs.shape)}"
         )

@@ -22,6 +22,8 @@ from janelia_core.ml._knn.verify_kernels import CHAINS, precedes, squared_distan
 CODES = {"euclidean": 0, "sqeuclidean": 0, "dot": 1, "cosine": 2}
 SMALL, LOSS = 2.0**-800, 2.0**-890  # below SMALL the error of a product may underflow, by less than LOSS
 UNIT = 2.0**-53
+NORMAL = 2.0**-126  # the smallest normal float32
+ZERO = 2.0**-150  # what is smaller rounds to 0 in float32
 
 
 def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
@@ -230,3 +232,31 @@ def sums_of_pairs(square: bool, own: bool, x: Any, ctrs: Any, indices: Any, hi: 
             elif j >= 0:
                 found = compensated_product(ctrs[j] if own else x[i], ctrs[j])
             hi[i, slot], lo[i, slot], error[i, slot] = found
+
+
+@jit
+def round_values(value: Any, error: Any, root: bool, out: Any, certain: Any) -> None:
+    """Rounds to float32 what lies within error of value, or its square root, as `rounding.rounded` in one pass.
+
+    Two ulp downwards and upwards pay for the rounding of each end, and again for that of its root.
+
+    Args:
+        value: (r, k) float64, not finite where nothing is known.
+        error: (r, k) float64, likewise.
+        root: The square root is wanted.
+        out: (r, k) float32, written, never -0.
+        certain: (r, k) bool, written: both ends round alike, and to no subnormal number, which a thread may flush.
+    """
+    outward = 2.0 * UNIT
+    for i in range(value.shape[0]):
+        for slot in range(value.shape[1]):
+            low, high = value[i, slot] - error[i, slot], value[i, slot] + error[i, slot]
+            low -= abs(low) * outward
+            high += abs(high) * outward
+            if root:
+                low, high = np.sqrt(max(low, 0.0)), np.sqrt(high)
+                low -= low * outward
+                high += high * outward
+            first, last = np.float32(low), np.float32(high)
+            out[i, slot] = last if last != 0.0 else np.float32(0.0)
+            certain[i, slot] = first == last and (abs(last) >= NORMAL or max(-low, high) < ZERO)

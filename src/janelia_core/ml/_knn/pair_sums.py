@@ -7,7 +7,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.double_double import Sum, cosine_of_sums
 from janelia_core.ml._knn.metrics import value_error
-from janelia_core.ml._knn.pair_kernels import CODES, sums_of_pairs, values_of_pairs
+from janelia_core.ml._knn.pair_kernels import CODES, round_values, sums_of_pairs, values_of_pairs
 
 _MOST = 2.0**400
 
@@ -23,6 +23,14 @@ def pair_values_by_kernel(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor)
     arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), value, error))
     values_of_pairs(CODES[metric], *value_error(metric, x.shape[1]), *arrays)
     return value, error
+
+
+def rounded_by_kernel(value: Tensor, error: Tensor, root: bool) -> tuple[Tensor, Tensor]:
+    """Do as `rounding.rounded`, on the CPU in one pass."""
+    out = torch.empty(value.shape, dtype=torch.float32, device="cpu")
+    certain = torch.empty(value.shape, dtype=torch.bool, device="cpu")
+    round_values(value.numpy(), error.numpy(), root, out.numpy(), certain.numpy())
+    return out, certain
 
 
 def pair_sums(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

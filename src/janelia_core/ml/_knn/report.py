@@ -37,6 +37,10 @@ class Report:
     look: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
+    def __post_init__(self) -> None:
+        for reports in _followers.get():
+            reports.append(self)
+
     def add(self, **numbers: int | Counts) -> None:
         """Add to the fields named, from any thread."""
         with self._lock:
@@ -58,6 +62,7 @@ class Report:
         )
 
 
+_followers: ContextVar[tuple[list[Report], ...]] = ContextVar("_followers", default=())
 _watchers: ContextVar[tuple[list[Report], ...]] = ContextVar("_watchers", default=())
 
 
@@ -82,6 +87,17 @@ def watch_knn() -> Iterator[list[Report]]:
         yield reports
     finally:
         _watchers.reset(token)
+
+
+@contextlib.contextmanager
+def follow_knn() -> Iterator[list[Report]]:
+    """Collect the reports of the current thread's searches inside the block as they begin: their numbers grow."""
+    reports: list[Report] = []
+    token = _followers.set((*_followers.get(), reports))
+    try:
+        yield reports
+    finally:
+        _followers.reset(token)
 
 
 def publish(report: Report) -> None:

@@ -1,0 +1,228 @@
+"""knn(): the call, from its arguments to distances and indices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
+from janelia_core.ml._knn.mask import Allowed
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY
+from janelia_core.ml._neighbors import arguments
+from janelia_core.ml._neighbors.gradients import distances
+from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
+from janelia_core.ml._neighbors.indices import knn_indices, search
+from janelia_core.ml._neighbors.progress import progress_bar
+
+
+class Neighbors(NamedTuple):
+    """Distances and indices of nearest neighbours, nearest first.
+
+    Attributes:
+        distances: (..., n_smps, k), inf where there is no neighbour.
+        indices: (..., n_smps, k) int64, -1 where there is no neighbour.
+    """
+
+    distances: Tensor
+    indices: Tensor
+
+
+# Or torch.export could not save a program that returns it; torch has no public name for this.
+torch.utils._pytree._register_namedtuple(Neighbors, serialized_type_name="janelia_core.ml.neighbors.Neighbors")
+
+
+def knn(
+    x: Tensor,
+    ctrs: Tensor | None = None,
+    k: int = 1,
+    *,
+    metric: str = "euclidean",
+    m: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+    mask: Tensor | Callable[[Tensor, int, int], Tensor] | None = None,
+    sample: int | None = None,
+    generator: torch.Generator | None = None,
+    include_self: bool = False,
+    x_batch: Tensor | None = None,
+    ctrs_batch: Tensor | None = None,
+    lengths: Tensor | None = None,
+    ctrs_lengths: Tensor | None = None,
+    progress: bool = False,
+) -> Neighbors:
+    """Find the k nearest centres of each row of x, exactly, and the distances to them, differentiable.
+
+    Args:
+        x: (..., n_smps, d) samples; any real dtype, strides and device.
+        ctrs: (..., n_ctrs, d) centres on the same device; the dtype may differ, leading dimensions broadcast.
+            None: neighbours among x itself.
+        k: How many centres to find for each sample, 1 <= k <= n_ctrs (n_smps - 1 among x itself).
+        metric: "euclidean" |x - c|, "sqeuclidean" |x - c|^2, "cosine" 1 - <x, c> / (|x| |c|), which is 1 where
+            a vector is zero, or "dot" -<x, c>.
+        m: At most this many centres' scores are held at once, as for `knn_mc`; None: as many as the memory allows.
+        max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
+        mask: Who may be a neighbour, bool, True = allowed: (n_ctrs,), or (..., n_smps, n_ctrs), broadcast over
+            leading dimensions, or `mask(rows, first, last)`, which gives that block of it,
+            (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1.
+        sample: Search only so many centres, drawn at random for this call (the same ones for every batch), as
+            `knn_do` does; all of them means no draw.
+        generator: Source of the draw; the global one of x's device by default.
+        include_self: With ctrs=None, whether row i may be a neighbour of itself. If not, it is left out by its
+            index: copies of it stay.
+        x_batch: (n_smps,) integers, ascending: the batch of each row. Rows meet only centres of their own batch.
+        ctrs_batch: (n_ctrs,) likewise for centres. Left out where ctrs is None.
+        lengths: (...) integers: rows of x that count in each batch of a padded x (..., n_smps, d).
+        ctrs_lengths: (...) likewise for padded ctrs (..., n_ctrs, d). Left out where ctrs is None.
+        progress: Show a bar of the rows searched, by tqdm (the extra `progress`); compiled code shows none.
+
+    Returns:
+        `Neighbors(distances, indices)`, both (..., n_smps, k), nearest first. Indices are row numbers of ctrs, with
+        leading dimensions those of the batch's own ctrs; distances are float64 if an input is float64 or a 64-bit
+        integer, else float32. Where batches, lengths or masks leave a row fewer than k: -1 and inf.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A shape, device or number does not fit.
+        MissingExtraError: progress is true and tqdm is not installed.
+
+    Exactness:
+        Indices are the one right answer, ordered by (true distance, index) as docs/exactness.md defines it, whatever
+        m, memory, batching or device. Distances are correctly rounded. Gradients are those of the distances to the
+        neighbours found, to every order; a distance of 0 has the subgradient 0.
+
+    Memory:
+        max_memory, for the search and again for each pass of backward. Backward recomputes and saves only its inputs
+        and results; it sorts the n_smps * k pairs by centre, 24 bytes each. Leading dimensions of x that broadcast
+        copy x. With gradients "cosine" copies x and ctrs.
+
+    Example:
+        >>> import torch
+        >>> ctrs = torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0]], requires_grad=True)
+        >>> distances, indices = knn(torch.zeros(1, 2), ctrs, k=3)
+        >>> indices, distances.detach()
+        (tensor([[0, 2, 1]]), tensor([[0., 2., 5.]]))
+        >>> distances.sum().backward()
+        >>> ctrs.grad
+        tensor([[0.0000, 0.0000],
+                [0.6000, 0.8000],
+                [0.0000, 1.0000]])
+    """
+    x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
+    arguments.check_metric(metric)
+    arguments.check_mask(mask, x, ctrs)
+    scarce = not (mask is None and batches.x_batch is None and batches.ctrs_lengths is None)
+    k, subset = drawn(k, x, ctrs, sample, generator, but_self, scarce)
+    call = _Call(
+        k=k,
+        metric=metric,
+        m=None if m is None else checked_count("m", m),
+        max_memory=checked_memory(max_memory),
+        but_self=but_self,
+    )
+    flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
+    if progress and not torch.compiler.is_compiling():
+        with progress_bar(flat.x.shape[0]):
+            indices = _found(flat, call, subset, mask, batches)
+    else:
+        indices = _found(flat, call, subset, mask, batches)
+    found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory)
+    shape = (*flat.shape, call.k)
+    found, indices = found.reshape(shape), indices.reshape(shape)
+    if flat.first_ctrs is not None:
+        indices = torch.where(indices < 0, -1, indices - flat.first_ctrs)
+    return Neighbors(found, indices)
+
+
+class _Call(NamedTuple):
+    """Checked settings of a call."""
+
+    k: int
+    metric: str
+    m: int | None
+    max_memory: int
+    but_self: bool
+
+
+class _Batches(NamedTuple):
+    """Checked batch vectors and lengths."""
+
+    x_batch: Tensor | None
+    ctrs_batch: Tensor | None
+    lengths: Tensor | None
+    ctrs_lengths: Tensor | None
+
+
+def _checked_points(
+    x: Tensor,
+    ctrs: Tensor | None,
+    include_self: bool,
+    x_batch: Tensor | None,
+    ctrs_batch: Tensor | None,
+    lengths: Tensor | None,
+    ctrs_lengths: Tensor | None,
+) -> tuple[Tensor, Tensor, _Batches, bool]:
+    """Return x, ctrs, their batches, and whether rows do not meet themselves."""
+    among = ctrs is None
+    if among:
+        for name, value in (("ctrs_batch", ctrs_batch), ("ctrs_lengths", ctrs_lengths)):
+            if value is not None:
+                raise ValueError(f"{name} needs ctrs, which is None: neighbours among x itself")
+        ctrs, ctrs_batch, ctrs_lengths = x, x_batch, lengths
+    elif include_self:
+        raise ValueError("include_self=True is for ctrs=None, neighbours among x itself; leave it out with ctrs")
+    arguments.check_points(x, ctrs)
+    assert ctrs is not None
+    arguments.check_batches(x, ctrs, x_batch, ctrs_batch)
+    arguments.check_lengths("lengths", lengths, "x", x)
+    arguments.check_lengths("ctrs_lengths", ctrs_lengths, "ctrs", ctrs)
+    return x, ctrs, _Batches(x_batch, ctrs_batch, lengths, ctrs_lengths), among and not include_self
+
+
+def drawn(
+    k: int,
+    x: Tensor,
+    ctrs: Tensor,
+    sample: int | None,
+    generator: torch.Generator | None,
+    but_self: bool,
+    scarce: bool,
+) -> tuple[int, Tensor | None]:
+    """Return k and the centres drawn, checked before any random number is consumed; None means all."""
+    n_ctrs = ctrs.shape[-2]
+    most, name = n_ctrs, "n_ctrs"
+    if sample is not None:
+        most, name = checked_count("sample", sample, n_ctrs, "n_ctrs"), "sample"
+    if but_self:
+        most, name = most - 1, f"{'n_smps' if sample is None else name} - 1 among x itself"
+    # Where batches and masks leave each row its own number of centres, rows with fewer than k are filled up.
+    k = checked_count("k", k) if scarce and sample is None else checked_count("k", k, most, name)
+    checked_generator(generator, x.device)
+    if sample is None or sample == n_ctrs:
+        return k, None
+    return k, torch.randperm(n_ctrs, device=x.device, generator=generator)[:sample].sort().values
+
+
+def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:
+    """Return the indices (n, k) of the flat problem."""
+    indices: Tensor
+    if mask is None or isinstance(mask, Tensor):
+        if mask is not None and mask.ndim > 1:
+            mask = mask.expand(*flat.shape, mask.shape[-1])
+        x, ctrs = flat.x.detach(), flat.ctrs.detach()  # torch.func would look for a derivative of the search
+        indices = knn_indices(x, ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
+    else:
+        indices = _with_callable(flat, call, subset, mask, batches)
+    return indices
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _with_callable(flat: Flat, call: _Call, subset: Tensor | None, mask: Allowed, batches: _Batches) -> Tensor:
+    """Search with a function of the caller's, which no operator can take."""
+    groups = flat.groups
+    if batches.x_batch is not None and batches.ctrs_batch is not None:
+        groups = of_batch_vectors(batches.x_batch, batches.ctrs_batch)
+    x = flat.x.detach()
+    ctrs = x if flat.ctrs is flat.x else flat.ctrs.detach()
+    return search(x, ctrs, *call, subset=subset, allowed=mask, groups=groups)

@@ -1,0 +1,163 @@
+"""torch.nn modules that look up nearest centres, with dropout of centres while they train."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY
+from janelia_core.ml._neighbors import arguments
+from janelia_core.ml._neighbors.affine_gradients import affine_values
+from janelia_core.ml._neighbors.call import Neighbors, drawn, knn
+from janelia_core.ml._neighbors.indices import knn_indices
+
+
+class NearestCenters(nn.Module):
+    """The k nearest of the module's own centres, exactly; while it trains, among some of them drawn anew each call.
+
+    Args:
+        ctrs: (n_ctrs, d). An `nn.Parameter` is learned; another tensor becomes a buffer, and is saved with the state.
+        k: How many centres to find for each sample.
+        n_ctrs_used: In `train()` mode each call searches so many centres drawn at random: dropout of centres.
+            In `eval()` mode, or if None, all are searched.
+        m: At most this many centres' scores are held at once; None: as many as the memory allows.
+        metric: As for `knn`.
+        max_memory: As for `knn`.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A shape or number does not fit, for example k > n_ctrs_used.
+
+    Example:
+        >>> import torch
+        >>> nearest = NearestCenters(torch.tensor([[0.0], [1.0], [5.0]]), k=2)
+        >>> nearest(torch.tensor([[0.9]]))
+        Neighbors(distances=tensor([[0.1000, 0.9000]]), indices=tensor([[1, 0]]))
+    """
+
+    ctrs: Tensor
+
+    def __init__(
+        self,
+        ctrs: Tensor,
+        k: int,
+        n_ctrs_used: int | None = None,
+        m: int | None = None,
+        *,
+        metric: str = "euclidean",
+        max_memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        super().__init__()
+        arguments.check_centres(ctrs)
+        arguments.check_metric(metric)
+        if n_ctrs_used is not None:
+            n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, ctrs.shape[0], "n_ctrs")
+        most, name = (ctrs.shape[0], "n_ctrs") if n_ctrs_used is None else (n_ctrs_used, "n_ctrs_used")
+        self.k = checked_count("k", k, most, name)
+        self.n_ctrs_used = n_ctrs_used
+        self.m = None if m is None else checked_count("m", m)
+        self.metric = metric
+        self.max_memory = checked_memory(max_memory)
+        if isinstance(ctrs, nn.Parameter):
+            self.ctrs = ctrs
+        else:
+            self.register_buffer("ctrs", ctrs)
+
+    @property
+    def sample(self) -> int | None:
+        """How many centres the next call draws, or None for all."""
+        return self.n_ctrs_used if self.training else None
+
+    def forward(self, x: Tensor) -> Neighbors:
+        """Return the neighbours of x (..., d): distances and indices (..., k)."""
+        found = knn(
+            _rows(x),
+            self.ctrs,
+            self.k,
+            metric=self.metric,
+            m=self.m,
+            max_memory=self.max_memory,
+            sample=self.sample,
+        )
+        shape = (*x.shape[:-1], self.k)
+        return Neighbors(found.distances.reshape(shape), found.indices.reshape(shape))
+
+    def extra_repr(self) -> str:
+        """Return the settings, for `print(module)`."""
+        n_ctrs, d = self.ctrs.shape
+        used = "" if self.n_ctrs_used is None else f", n_ctrs_used={self.n_ctrs_used}"
+        m = "" if self.m is None else f", m={self.m}"
+        metric = "" if self.metric == "euclidean" else f", metric={self.metric!r}"
+        return f"n_ctrs={n_ctrs}, d={d}, k={self.k}{used}{m}{metric}"
+
+
+class PiecewiseLinear(nn.Module):
+    """A function pieced together from affine maps: the sum over the k nearest centres of w_j (x - c_j) + b_j.
+
+    Args:
+        ctrs: (n_ctrs, d), as for `NearestCenters`.
+        n_outputs: Components of the function's values.
+        k: How many centres' maps are added up.
+        n_ctrs_used: Dropout of centres, as for `NearestCenters`.
+        m: As for `NearestCenters`.
+        max_memory: As for `knn`.
+
+    Attributes:
+        nearest: The centres, a `NearestCenters`.
+        weight: (n_ctrs, n_outputs, d), zero at first, like bias: the function starts as 0.
+        bias: (n_ctrs, n_outputs).
+
+    Memory:
+        Forward and backward hold max_memory beyond inputs, results and gradients: nothing of size
+        (n_smps, k, d) or (n_smps, k, n_outputs, d).
+
+    Example:
+        >>> import torch
+        >>> f = PiecewiseLinear(torch.tensor([[0.0], [1.0]]), n_outputs=1, k=1)
+        >>> with torch.no_grad():
+        ...     _ = f.weight.copy_(torch.tensor([[[1.0]], [[-1.0]]])), f.bias.fill_(3.0)
+        >>> f(torch.tensor([[0.25], [1.25]])).tolist()
+        [[3.25], [2.75]]
+    """
+
+    def __init__(
+        self,
+        ctrs: Tensor,
+        n_outputs: int,
+        k: int,
+        n_ctrs_used: int | None = None,
+        m: int | None = None,
+        *,
+        max_memory: int = DEFAULT_MEMORY,
+    ) -> None:
+        super().__init__()
+        self.nearest = NearestCenters(ctrs, k, n_ctrs_used, m, max_memory=max_memory)
+        n_outputs = checked_count("n_outputs", n_outputs)
+        if not ctrs.is_floating_point():
+            raise TypeError(f"ctrs must be of a floating dtype, which the maps take over, got {ctrs.dtype}")
+        self.weight = nn.Parameter(ctrs.detach().new_zeros(ctrs.shape[0], n_outputs, ctrs.shape[1]))
+        self.bias = nn.Parameter(ctrs.detach().new_zeros(ctrs.shape[0], n_outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the function's values (..., n_outputs) at x (..., d), in the dtype of x and the maps."""
+        nearest = self.nearest
+        rows, ctrs = _rows(x), nearest.ctrs
+        arguments.check_points(rows, ctrs)
+        k, subset = drawn(nearest.k, rows, ctrs, nearest.sample, None, but_self=False, scarce=False)
+        settings = (k, nearest.metric, nearest.m, nearest.max_memory, False, subset)
+        indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
+        out = affine_values(self.weight, self.bias, rows, ctrs, indices, nearest.max_memory)
+        dtype = torch.promote_types(x.dtype, self.weight.dtype)
+        return out.to(dtype).reshape(*x.shape[:-1], self.bias.shape[1])
+
+    def extra_repr(self) -> str:
+        """Return the number of outputs, for `print(module)`."""
+        return f"n_outputs={self.bias.shape[1]}"
+
+
+def _rows(x: Tensor) -> Tensor:
+    """Return x (..., d) as rows (n, d); other things go on to the checks."""
+    if not isinstance(x, Tensor) or x.ndim in (0, 2):
+        return x
+    return x[None] if x.ndim == 1 else x.flatten(0, -2)

@@ -1,0 +1,178 @@
+"""Gradients of knn's distances: right to every order and in every mode, 0 at zero distance, the same every time."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.autograd import gradcheck, gradgradcheck
+
+from janelia_core.ml._neighbors import pair_blocks, pairs
+from janelia_core.ml._neighbors.gradients import distances
+from janelia_core.ml.neighbors import knn
+
+# torch warns of itself: torch.func.jvp uses torch.jit.script.
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
+
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+SOME = torch.tensor([[0, 2, 5], [5, -1, 3], [3, 2, -1], [1, 0, 4]])
+
+
+def random(*shape: int, dtype: torch.dtype = torch.float64) -> torch.Tensor:
+    return torch.randn(*shape, dtype=dtype, generator=torch.Generator().manual_seed(sum(shape))).requires_grad_()
+
+
+def plain(x, ctrs, indices, metric):
+    """The distances as anybody would write them, differentiated by autograd."""
+    missing = indices < 0
+    x, c = x[:, None], ctrs[indices.clamp(min=0)]
+    if metric in ("euclidean", "sqeuclidean"):
+        out = (x - c).square().sum(-1)
+        out = out.sqrt() if metric == "euclidean" else out
+    else:
+        out = -(x * c).sum(-1)
+        out = out if metric == "dot" else 1 + out / (x.square().sum(-1) * c.square().sum(-1)).sqrt()
+    return out.masked_fill(missing, 0)
+
+
+@pytest.fixture(params=[0, 1 << 60], ids=["kernels", "torch"])
+def route(request, monkeypatch):
+    """Both ways of summing over pairs: compiled, and in torch operations in chunks of few pairs."""
+    monkeypatch.setattr(pair_blocks, "_FEWEST", request.param)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.usefixtures("route")
+def test_first_and_second_derivatives_in_every_mode(metric):
+    def function(x, ctrs):
+        return distances(x, ctrs, SOME, metric, 100).masked_fill(SOME < 0, 0)
+
+    inputs = random(4, 3), random(6, 3)
+    assert gradcheck(function, inputs, check_forward_ad=True, check_batched_grad=True, check_batched_forward_grad=True)
+    assert gradgradcheck(function, inputs, check_fwd_over_rev=True, check_batched_grad=True)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("order", ["rrr", "fff", "frf", "rfr"])
+def test_third_derivatives_of_torch_func_are_those_of_the_plain_formula(metric, order):
+    x, ctrs = random(4, 2).detach(), random(6, 2).detach()
+
+    def third(function):
+        for mode in order:
+            function = (torch.func.jacrev if mode == "r" else torch.func.jacfwd)(function)
+        return function(x)
+
+    got = third(lambda x: distances(x, ctrs, SOME, metric, 1 << 20).masked_fill(SOME < 0, 0).sum())
+    torch.testing.assert_close(got, third(lambda x: plain(x, ctrs, SOME, metric).sum()))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_gradients_of_knn_are_those_of_the_plain_formula_at_its_indices(metric, monkeypatch):
+    monkeypatch.setattr("janelia_core.ml._neighbors.call.knn_indices", lambda *_: SOME)  # whatever they are
+    x, ctrs = random(4, 3), random(6, 3)
+    got = knn(x, ctrs, 3, metric=metric).distances.masked_fill(SOME < 0, 0)
+    expected = plain(x, ctrs, SOME, metric)
+    torch.testing.assert_close(got, expected)
+    weight = torch.rand_like(got)
+    for a, b in zip(*(torch.autograd.grad((out * weight).sum(), (x, ctrs)) for out in (got, expected)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_gradients_flow_through_batches_and_to_both_parts_a_row_of_x_plays():
+    x, ctrs = random(2, 5, 3), random(6, 3)
+    expected = torch.cdist(x, ctrs).topk(2, largest=False).values.square().sum()
+    got = knn(x, ctrs, 2).distances.square().sum()
+    for a, b in zip(*(torch.autograd.grad(out, (x, ctrs)) for out in (got, expected)), strict=True):
+        torch.testing.assert_close(a, b)
+    among = knn(x, k=2).distances.square().sum()
+    gaps = (x[:, :, None] - x[:, None]).square().sum(-1) + 99 * torch.eye(5)
+    nearest = gaps.topk(2, largest=False).values.sum()
+    torch.testing.assert_close(torch.autograd.grad(among, x), torch.autograd.grad(nearest, x))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_zero_distances_and_zero_vectors_have_derivatives_that_are_not_nan(metric):
+    x = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64, requires_grad=True)
+    ctrs = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 1.0]], dtype=torch.float64, requires_grad=True)
+    first = torch.autograd.grad(knn(x, ctrs, 3, metric=metric).distances.sum(), (x, ctrs), create_graph=True)
+    second = torch.autograd.grad(sum(g.square().sum() for g in first), (x, ctrs))
+    assert all(torch.isfinite(g).all() for g in (*first, *second))
+    tangents = torch.func.jvp(lambda x: knn(x, ctrs.detach(), 3, metric=metric).distances, (x,), (x + 1,))
+    assert all(torch.isfinite(t).all() for t in tangents)
+
+
+def test_the_subgradient_of_the_distance_of_a_point_to_itself_is_zero():
+    x = torch.tensor([[1.0, 2.0]], requires_grad=True)
+    knn(x, x.detach().clone(), 1).distances.sum().backward()
+    assert x.grad.tolist() == [[0.0, 0.0]]
+
+
+def test_missing_neighbours_pull_at_nothing():
+    x, ctrs = random(3, 2), random(5, 2)
+    found = knn(x, ctrs, 4, mask=torch.tensor([True, False, True, False, False]))
+    g = torch.autograd.grad(found.distances.masked_fill(found.indices < 0, 0).sum(), (x, ctrs), retain_graph=True)
+    assert (g[1][[1, 3, 4]] == 0).all()
+    g = torch.autograd.grad(found.distances.sum(), (x, ctrs))
+    assert all(torch.isfinite(part).all() for part in g)
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_backward_is_the_same_every_time_and_for_any_number_of_threads(dtype):
+    x, ctrs = random(3000, 5, dtype=dtype), random(40, 5, dtype=dtype)
+    found = knn(x, ctrs, 9).distances
+    weight = torch.rand_like(found)
+    threads = torch.get_num_threads()
+    seen = []
+    try:
+        for count in (1, 2, 3, 1):
+            torch.set_num_threads(count)
+            seen.append(torch.autograd.grad(found, (x, ctrs), weight, retain_graph=True))
+    finally:
+        torch.set_num_threads(threads)
+    for other in seen[1:]:
+        assert torch.equal(other[0], seen[0][0])
+        assert torch.equal(other[1], seen[0][1])
+
+
+@pytest.mark.parametrize("differences", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_and_torch_operations_agree_whatever_the_memory(differences, dtype, monkeypatch):
+    n, m, d, k = 300, 50, 7, 4
+    u, x, v, c = (random(rows, d, dtype=dtype).detach() for rows in (n, n, m, m))
+    indices = torch.randint(-1, m, (n, k), generator=torch.Generator().manual_seed(0))
+    w = random(n, k, dtype=dtype).detach()
+    results = []
+    for fewest in (0, 1 << 60):
+        monkeypatch.setattr(pair_blocks, "_FEWEST", fewest)
+        for budget in (1, 5000, 1 << 26):
+            got = pairs.products(u, v, x, c, indices, differences, budget)
+            results.append((got, *pairs.sums(w, x, c, indices, differences, budget)))
+    for other in results[1:]:
+        for a, b in zip(other, results[0], strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-4 if dtype == torch.float32 else 1e-12, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision_gets_its_gradients_in_its_own_dtype(dtype):
+    x, ctrs = (random(n, 3, dtype=torch.float32).detach().to(dtype).requires_grad_() for n in (20, 30))
+    g = torch.autograd.grad(knn(x, ctrs, 3).distances.sum(), (x, ctrs))
+    wide = [t.detach().float().requires_grad_() for t in (x, ctrs)]
+    expected = torch.autograd.grad(knn(*wide, 3).distances.sum(), wide)
+    for a, b in zip(g, expected, strict=True):
+        assert a.dtype == dtype
+        torch.testing.assert_close(a.float(), b, rtol=1e-2, atol=1e-3)
+
+
+def test_integers_beside_floats_take_no_gradient_and_floats_do():
+    x = torch.tensor([[3, 4]])
+    ctrs = torch.zeros(1, 2, requires_grad=True)
+    knn(x, ctrs, 1).distances.sum().backward()
+    torch.testing.assert_close(ctrs.grad, torch.tensor([[-0.6, -0.8]]))
+
+
+def test_far_from_the_origin_gradients_keep_their_digits():
+    gap = torch.tensor([[3.0, 4.0]], dtype=torch.float64)
+    at = torch.tensor([[1e6, -2e6]])
+    x = at.clone().requires_grad_()
+    knn(x, at + gap.float(), 1).distances.sum().backward()
+    torch.testing.assert_close(x.grad.double(), -gap / 5)
