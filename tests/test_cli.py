@@ -11,14 +11,16 @@ from janelia_core import cli
 from janelia_core.extras import MissingExtraError, import_extra
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], *([name, "--help"] for name in ("search", "plan", "info", "verify", "demo"))]
+)
 def test_help_fits_80_columns_and_succeeds(arguments: list[str], capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     with pytest.raises(SystemExit) as end:
         cli.main(arguments)
     text = capsys.readouterr().out
     assert end.value.code == 0
-    assert "demo" in text
+    assert "demo" in text if len(arguments) == 1 else f"janelia-knn {arguments[0]}" in text
     assert max(map(len, text.splitlines())) <= 80
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from io import TextIOWrapper
 
+from janelia_core.commands import info, plan, search, verify
+from janelia_core.commands.arguments import positive
 from janelia_core.extras import MissingExtraError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -20,23 +22,34 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the command's name; those of the process if None.
 
     Returns:
-        0 if all went well, 2 after bad input or where a package is missing, 130 after Ctrl-C.
+        0 if all went well, 1 if `verify` found a wrong row, 2 after bad input or where a package is missing, 130 after
+        Ctrl-C.
     """
     # A terminal that lacks a letter of a city's name shows a question mark, and goes on.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
     options = build_parser().parse_args(argv)
-    run: Callable[[argparse.Namespace], None] = options.run
+    options.argv = sys.argv[1:] if argv is None else list(argv)
+    run: Callable[[argparse.Namespace], int | None] = options.run
     try:
-        run(options)
+        return run(options) or OK
     except (MissingExtraError, OSError, ValueError) as error:
-        print(f"janelia-knn {options.command}: error: {error}", file=sys.stderr)
+        if getattr(options, "debug", False):
+            raise
+        print(f"janelia-knn {options.command}: error: {_said(error)}", file=sys.stderr)
         return BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"janelia-knn {options.command}: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as stop:
+        told = f"; {stop}" if str(stop) else ""
+        print(f"janelia-knn {options.command}: interrupted{told}", file=sys.stderr)
         return INTERRUPTED
-    return OK
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says in one line: of the system's, the file and the reason without the number."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(str(error).split())
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -44,6 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="janelia-knn", description="Exact k-nearest-centre search in bounded memory.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    for command in (search, plan, info, verify):
+        command.add(commands)
     _add_demo(commands)
     return parser
 
@@ -64,15 +79,15 @@ def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
         "draw a world map coloured by the nearest. Needs: pip install 'janelia-core[demo]'",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    demo.add_argument("-k", "--k", type=_positive, default=3, metavar="K", help="neighbours of each place")
+    demo.add_argument("-k", "--k", type=positive, default=3, metavar="K", help="neighbours of each place")
     demo.add_argument(
         "--centres",
-        type=_positive,
+        type=positive,
         default=4000,
         metavar="N",
         help="the N most populous places are the centres",
     )
-    demo.add_argument("-m", "--m", type=_positive, default=1000, metavar="M", help="centres scored at once")
+    demo.add_argument("-m", "--m", type=positive, default=1000, metavar="M", help="centres scored at once")
     demo.add_argument("-o", "--out", default="demo.png", metavar="FILE", help="where the map goes")
     demo.add_argument("--no-plot", action="store_true", help="draw no map, so that matplotlib is not needed")
     demo.set_defaults(run=_run_demo, fail=demo.error)
@@ -84,17 +99,6 @@ def _run_demo(options: argparse.Namespace) -> None:
     from janelia_core.demo.run import run_demo  # imports torch, which --help should not wait for
 
     run_demo(options.k, options.centres, options.m, None if options.no_plot else options.out)
-
-
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is less than 1")
-    return number
-
-
-# argparse names the type in its message: "invalid positive integer value: 'x'".
-_positive.__name__ = "positive integer"
 
 
 if __name__ == "__main__":

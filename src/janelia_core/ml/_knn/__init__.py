@@ -33,5 +33,9 @@
 distances gives the distances of what was found, correctly rounded: float64 intervals
 (pair_sums, pair_kernels), double_double, integers; rounding tells when both ends of an interval round alike.
 
-reference is the definition of the answer, in plain Python. Stages do not import each other; only search does.
+merge joins the answers of several searches, for centres that come block by block (files larger than memory): find
+for each block, then verify and settle between its k best and the k best so far.
+
+reference is the definition of the answer, in plain Python. Stages do not import each other; search and merge
+compose them.
 """

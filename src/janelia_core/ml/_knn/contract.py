@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 
 
@@ -47,6 +48,29 @@ class Screen(Protocol):
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for rows x_rows (r, d) of stored, finite values."""
+        ...
+
+
+class Stored(Protocol):
+    """Where settle gets the stored values of a centre from: tensors in memory, or a file."""
+
+    @property
+    def d(self) -> int:
+        """Number of coordinates."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where `take` wants row numbers to be."""
+        ...
+
+    @property
+    def chunk(self) -> int:
+        """Coordinates that a stage may hold at a time beside its result."""
+        ...
+
+    def take(self, row_numbers: Tensor) -> Tensor:
+        """Return the rows with these numbers (any shape of int64): row_numbers.shape + (d,)."""
         ...
 
 

@@ -15,11 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.contract import Counts, Ordered
+from janelia_core.ml._knn.contract import Counts, Ordered, Stored
 from janelia_core.ml._knn.double_double import order_sums
 from janelia_core.ml._knn.integers import common_integers, order_key
 from janelia_core.ml._knn.metrics import Metric
-from janelia_core.ml._knn.points import Points, as_float64
+from janelia_core.ml._knn.points import as_float64
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -46,7 +46,7 @@ class _Members:
 
 
 def settle(
-    x_rows: Tensor, ctrs: Points, found: Ordered, k: int, metric: Metric, in_float64: bool
+    x_rows: Tensor, ctrs: Stored, found: Ordered, k: int, metric: Metric, in_float64: bool
 ) -> tuple[Tensor, Counts]:
     """Put the first k of each row into the exact order by (order value, index).
 
@@ -107,7 +107,7 @@ def _clusters(table: Ints, open_: Bools, k: int) -> _Members:
     return _Members(place, place // width, table.ravel()[place], cluster[place])
 
 
-def _settle_identical(table: Ints, ctrs: Points, members: _Members, counts: Counts) -> _Members:
+def _settle_identical(table: Ints, ctrs: Stored, members: _Members, counts: Counts) -> _Members:
     """Order clusters of identical centres by index; return the members of the others."""
     first = np.flatnonzero(np.diff(members.cluster, prepend=-1))  # of each cluster
     ordinal = np.repeat(np.arange(len(first)), np.diff(first, append=len(members.ctr)))
@@ -125,7 +125,7 @@ def _settle_identical(table: Ints, ctrs: Points, members: _Members, counts: Coun
 
 
 def _settle_double_double(
-    table: Ints, x: Tensor, ctrs: Points, members: _Members, k: int, counts: Counts, metric: Metric
+    table: Ints, x: Tensor, ctrs: Stored, members: _Members, k: int, counts: Counts, metric: Metric
 ) -> _Members:
     """Order clusters by double-double distances; return the members of what is still open."""
     if len(members.ctr) == 0:
@@ -147,7 +147,7 @@ def _settle_double_double(
     return rest
 
 
-def _double_double(x: Tensor, ctrs: Points, members: _Members, metric: Metric) -> tuple[Floats, Floats, Floats]:
+def _double_double(x: Tensor, ctrs: Stored, members: _Members, metric: Metric) -> tuple[Floats, Floats, Floats]:
     n = len(members.ctr)
     hi, lo, error = np.empty(n), np.empty(n), np.empty(n)
     step = max(1, ctrs.chunk // _SHARE // max(1, ctrs.d))
@@ -167,7 +167,7 @@ def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members
     return replace(members, cluster=cluster).pick(wanted[cluster])
 
 
-def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, counts: Counts, metric: Metric) -> None:
+def _settle_integers(table: Ints, x: Tensor, ctrs: Stored, members: _Members, counts: Counts, metric: Metric) -> None:
     """Order what is left by exact integers, or fractions of them."""
     edges = np.flatnonzero(np.diff(members.cluster, prepend=-1, append=-2))
     for start, stop in itertools.pairwise(edges):
@@ -179,5 +179,5 @@ def _settle_integers(table: Ints, x: Tensor, ctrs: Points, members: _Members, co
         counts.integers += 1
 
 
-def _rows(ctrs: Points, positions: Ints) -> Tensor:
+def _rows(ctrs: Stored, positions: Ints) -> Tensor:
     return ctrs.take(torch.from_numpy(positions).to(ctrs.device))

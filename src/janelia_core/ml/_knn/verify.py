@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import UNIT64
-from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.contract import Ordered, Stored
 from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.metrics import Metric, dot_error, value_error
 from janelia_core.ml._knn.points import Points, as_float64, float64_device
@@ -86,7 +86,7 @@ def _products_at_once(x: Tensor, ctrs: Tensor, name: str) -> tuple[Tensor, Tenso
     return -(x @ ctrs.T), (norms * (1.0 + (d + 8) * UNIT64) * relative + absolute)[:, None]
 
 
-def candidate_values(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
+def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
     """Return order values and errors (r, w) float64 of rows (r, d) with the centres at indices (r, w) int64."""
     rows, width = indices.shape
     value = torch.empty(rows, width, dtype=torch.float64, device=float64_device(x_rows.device))

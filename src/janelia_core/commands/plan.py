@@ -1,0 +1,44 @@
+"""`janelia-knn plan`: what a search of files would do."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict
+
+from janelia_core.commands.arguments import add_choice, add_inputs, add_output, choice, positive, use_threads
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "plan",
+        help="say what a search would do: blocks, bytes read, screen",
+        description="Say what a search with these arguments would do: blocks, loop order, bytes read, screen.",
+    )
+    add_inputs(parser)
+    parser.add_argument("-k", type=positive, required=True, help="neighbours of each query")
+    parser.add_argument("-m", type=positive, help="centres whose scores are held at once; default: what fits")
+    add_choice(parser)
+    add_output(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Print the plan."""
+    from janelia_core.files import plan_files
+
+    use_threads(options)
+    plan = plan_files(
+        options.centres,
+        options.queries,
+        k=options.k,
+        m=options.m,
+        formats=(options.centres_format, options.queries_format),
+        **choice(options),
+    )
+    if options.json:
+        facts = asdict(plan.layout) | {"bytes_planned": plan.layout.bytes_read, "screen": plan.block.screen}
+        print(json.dumps(facts))
+    else:
+        print(plan)

@@ -1,0 +1,69 @@
+"""`janelia-knn search`: neighbours from file to file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+from dataclasses import asdict
+
+from janelia_core.commands.arguments import add_choice, add_inputs, add_output, choice, positive, use_threads
+
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+
+
+def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the subcommand."""
+    parser = commands.add_parser(
+        "search",
+        help="find the k nearest centres of every query, from file to file",
+        description="Find the k nearest centres of every query, from file to file: exactly, in bounded memory, however "
+        "large the files. Formats by suffix: npy npz fvecs bvecs ivecs fbin u8bin i8bin ibin hdf5 pt safetensors "
+        "parquet csv.",
+    )
+    add_inputs(parser)
+    parser.add_argument("-k", type=positive, required=True, help="neighbours of each query")
+    parser.add_argument("-o", "--out", required=True, metavar="OUT", help="where the answer goes")
+    parser.add_argument("--out-format", metavar="F", help="format of OUT, if its suffix does not say")
+    parser.add_argument("--distances", metavar="FILE", help="write the distances to a file of their own as well")
+    parser.add_argument("--metric", choices=METRICS, default="euclidean", help="default: euclidean")
+    parser.add_argument("-m", type=positive, help="centres whose scores are held at once; default: what fits")
+    parser.add_argument("--resume", action="store_true", help="go on with the unfinished search beside OUT")
+    add_choice(parser)
+    add_output(parser)
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Search, and say what was done."""
+    from janelia_core.commands.bar import Bar
+    from janelia_core.files import search_files
+
+    use_threads(options)
+    try:
+        with Bar() as bar:
+            report = search_files(
+                options.centres,
+                options.queries,
+                k=options.k,
+                out=options.out,
+                distances=options.distances,
+                metric=options.metric,
+                m=options.m,
+                formats=(options.centres_format, options.queries_format, options.out_format),
+                resume=options.resume,
+                progress=bar,
+                **choice(options),
+            )
+    except KeyboardInterrupt:
+        arguments = [part for part in options.argv if part != "--resume"]
+        raise KeyboardInterrupt(f"go on with: {shlex.join(['janelia-knn', *arguments, '--resume'])}") from None
+    if options.json:
+        facts = asdict(report) | {"out": str(report.out), "bytes_planned": report.layout.bytes_read}
+        print(json.dumps(facts))
+        return
+    layout = report.layout
+    steps = f" ({report.resumed_at} of {layout.n_steps} steps were done before)" if report.resumed_at else ""
+    print(layout)
+    print(f"read: {report.bytes_read} bytes{steps}, {report.bytes_taken} more to tell near-ties apart")
+    print(f"{report.out}: {report.shape[0]} x {report.shape[1]}, {report.seconds:.2f} s, {', '.join(report.screens)}")

@@ -1,0 +1,153 @@
+"""What a search has finished, so that it can go on after a kill, a power cut or a full disk.
+
+A folder `OUT.unfinished` beside the answer:
+
+    journal     a line of JSON about what is searched, then a line for every finished step
+    indices     (n, k) int64, the answer so far
+    distances   (n, k) float64 or float32, likewise
+    state       running lists of rows that have not met all centres, each block in two slots that take turns
+
+A step's data is on the disk before its line is, and a slot is written only while the other one holds what the
+journal speaks of. So a journal cut off anywhere describes data that is there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+VERSION = 1
+
+
+class Journal:
+    """The folder of an unfinished search.
+
+    Attributes:
+        folder: The folder.
+        finished: Number of finished steps.
+    """
+
+    def __init__(self, folder: Path, finished: int, file: int) -> None:
+        self.folder, self.finished, self._file = folder, finished, file
+
+    def close(self) -> None:
+        """Let go of the folder; what is in it stays."""
+        os.close(self._file)
+
+    def add(self) -> None:
+        """Write down that one more step is finished, whose data is on the disk."""
+        _write_line(self._file, {"finished": self.finished + 1})
+        self.finished += 1
+
+    def remove(self) -> None:
+        """Remove the folder of a search that is complete."""
+        self.close()
+        shutil.rmtree(self.folder)
+        sync_folder(self.folder.parent)
+
+
+def folder_of(out: Path) -> Path:
+    """Return where the unfinished answer `out` is kept."""
+    return out.with_name(out.name + ".unfinished")
+
+
+def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
+    """Open the journal of a search, new or begun.
+
+    Args:
+        out: Where the answer will go.
+        task: All that decides the answer and its blocks, as JSON would give it back.
+        resume: Go on with what is there, if anything is.
+
+    Raises:
+        FileExistsError: There is an unfinished search, and resume is not asked for.
+        ValueError: The unfinished search is another one, or its inputs have changed since.
+    """
+    folder = folder_of(out)
+    task = {"version": VERSION, **json.loads(json.dumps(task))}
+    if folder.exists() and not resume:
+        raise FileExistsError(
+            f"{folder}: an unfinished search is there; resume it, or remove that folder to begin anew"
+        )
+    folder.mkdir(exist_ok=True)
+    file = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    try:
+        _lock(file, folder)
+        lines, sound = _sound_lines(folder / "journal")
+        os.ftruncate(file, sound)
+        if lines:
+            _compare(folder, lines[0], task)
+            return Journal(folder, int(lines[-1].get("finished", 0)), file)
+        _write_line(file, task)
+        sync_folder(folder)
+        sync_folder(folder.parent)
+    except BaseException:
+        os.close(file)
+        raise
+    return Journal(folder, 0, file)
+
+
+def _sound_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the lines up to where a crash cut one off, and how many bytes they take."""
+    lines: list[dict[str, Any]] = []
+    sound = 0
+    for line in path.read_bytes().splitlines(keepends=True):
+        try:
+            if not line.endswith(b"\n"):
+                break
+            lines.append(json.loads(line))
+        except ValueError:
+            break
+        sound += len(line)
+    return lines, sound
+
+
+def _compare(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Refuse to mix two searches."""
+    for key in sorted({*begun, *asked}):
+        if begun.get(key) == asked.get(key):
+            continue
+        if key in ("centres", "queries"):
+            raise ValueError(f"{folder}: the {key} changed since this search was begun: {begun[key]} -> {asked[key]}")
+        raise ValueError(f"{folder}: this search was begun with {key} {begun.get(key)}, not {asked.get(key)}")
+
+
+def _lock(file: int, folder: Path) -> None:
+    """Keep a second process out, where the system has such locks; they end with the process."""
+    if os.name != "posix":
+        return
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{folder}: another process is at work on this search") from None
+
+
+def _write_line(file: int, line: Mapping[str, Any]) -> None:
+    write_all(file, json.dumps(line).encode() + b"\n", None)
+    os.fsync(file)
+
+
+def write_all(file: int, data: bytes | memoryview, at: int | None) -> None:
+    """Write all of data at a place, or at the end of a file opened for appending."""
+    view = memoryview(data)
+    done = 0
+    while done < len(view):
+        part = view[done : done + (1 << 30)]
+        done += os.write(file, part) if at is None else os.pwrite(file, part, at + done)
+
+
+def sync_folder(folder: Path) -> None:
+    """Put the names in a folder on the disk, where the system does that by itself only later."""
+    if os.name != "posix":
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)

@@ -1,0 +1,154 @@
+"""Which blocks a search of files works on, in which order, and how many bytes it reads. Pure arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from janelia_core.sizes import show_bytes
+
+MEBIBYTE = 1 << 20
+DEFAULT_MEMORY = 1 << 30
+
+_FIXED = 20 * MEBIBYTE  # chunks that are read, converted and merged
+_MOST_WORKSPACE = 512 * MEBIBYTE
+_PER_NEIGHBOUR = 40  # bytes of a neighbour of a row: as found in the block, running index, D^, distance
+_STATE = 32  # bytes of a neighbour in the running lists on disk
+_SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+_FEW_CTRS = 2048  # a search of fewer centres at a time pays more for its start than for its work
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Blocks of a search of files.
+
+    Attributes:
+        n_smps: Rows of the queries.
+        n_ctrs: Rows of the centres.
+        k: Neighbours kept of each row.
+        outer: "queries": for each block of queries all centres pass by; "centres": the other way round.
+        row_block: Queries in memory at a time.
+        ctr_block: Centres in memory at a time.
+        workspace: Bytes that the search of one block in the other may take.
+        query_bytes: Bytes of queries read, all passes together.
+        ctr_bytes: Bytes of centres read, all passes together.
+        state_bytes: Bytes of running lists read back, when the centres are outer.
+    """
+
+    n_smps: int
+    n_ctrs: int
+    k: int
+    outer: str
+    row_block: int
+    ctr_block: int
+    workspace: int
+    query_bytes: int
+    ctr_bytes: int
+    state_bytes: int
+
+    def __str__(self) -> str:
+        passes = self.n_row_blocks if self.outer == "queries" and self.n_ctr_blocks > 1 else 1
+        lines = [
+            f"{self.n_smps} queries x {self.n_ctrs} centres, k = {self.k}",
+            f"{self.n_row_blocks} block{'s' * (self.n_row_blocks > 1)} of {self.row_block} queries, "
+            f"{self.n_ctr_blocks} of {self.ctr_block} centres, {self.outer} outer",
+            f"reads {show_bytes(self.ctr_bytes)} of centres (each byte {passes} time{'s' * (passes > 1)}) "
+            f"and {show_bytes(self.query_bytes)} of queries: {self.bytes_read} bytes",
+        ]
+        if self.state_bytes:
+            lines.append(f"keeps running lists on disk, and reads {show_bytes(self.state_bytes)} of them back")
+        return "\n".join(lines)
+
+    @property
+    def bytes_read(self) -> int:
+        """Bytes of both files read, all passes together."""
+        return self.query_bytes + self.ctr_bytes
+
+    @property
+    def n_row_blocks(self) -> int:
+        """Number of blocks of queries."""
+        return -(-self.n_smps // self.row_block)
+
+    @property
+    def n_ctr_blocks(self) -> int:
+        """Number of blocks of centres."""
+        return -(-self.n_ctrs // self.ctr_block)
+
+    @property
+    def n_steps(self) -> int:
+        """Number of pairs of blocks."""
+        return self.n_row_blocks * self.n_ctr_blocks
+
+    def step(self, number: int) -> tuple[int, int]:
+        """Return which block of queries and which block of centres meet in step `number`."""
+        if self.outer == "queries":
+            return divmod(number, self.n_ctr_blocks)
+        c, q = divmod(number, self.n_row_blocks)
+        return q, c
+
+
+def make_layout(
+    n_smps: int, n_ctrs: int, k: int, *, row_bytes: int, ctr_bytes: int, d_bytes: tuple[int, int], max_memory: int
+) -> Layout:
+    """Choose the blocks that read least within max_memory.
+
+    Args:
+        n_smps: Rows of the queries.
+        n_ctrs: Rows of the centres.
+        k: Neighbours kept of each row.
+        row_bytes: Bytes of a query in its file.
+        ctr_bytes: Bytes of a centre in its file.
+        d_bytes: Bytes of a query and of a centre in memory.
+        max_memory: Bytes that blocks and workspace may take together.
+
+    Raises:
+        ValueError: Not even a single row fits.
+    """
+    workspace = min(_MOST_WORKSPACE, max_memory // 2)
+    room = max_memory - workspace - min(_FIXED, max_memory // 8)
+    per_row, per_ctr = d_bytes[0] + _PER_NEIGHBOUR * k, d_bytes[1]
+    if room < 8 * (per_row + per_ctr):
+        least = 4 * 8 * (per_row + per_ctr)
+        raise ValueError(f"max_memory must be at least {least} bytes for rows of this size, got {max_memory}")
+    best: tuple[tuple[int, int], Layout] | None = None
+    for share in _SHARES:
+        row_block, ctr_block = _blocks(n_smps, n_ctrs, room, per_row, per_ctr, share)
+        for outer in ("queries", "centres"):
+            q, c = -(-n_smps // row_block), -(-n_ctrs // ctr_block)
+            # A block that is the only one is read once and kept.
+            query_passes = c if outer == "centres" and q > 1 else 1
+            ctr_passes = q if outer == "queries" and c > 1 else 1
+            state = (c - 1) * n_smps * k * _STATE if outer == "centres" and q > 1 else 0
+            layout = Layout(
+                n_smps,
+                n_ctrs,
+                k,
+                outer,
+                row_block,
+                ctr_block,
+                workspace,
+                query_passes * n_smps * row_bytes,
+                ctr_passes * n_ctrs * ctr_bytes,
+                state,
+            )
+            # Among equals the one with fewer steps: every step searches, merges and writes down.
+            cost = (layout.query_bytes + layout.ctr_bytes + 2 * state, layout.n_steps)
+            if best is None or cost < best[0]:
+                best = cost, layout
+    assert best is not None
+    return best[1]
+
+
+def _blocks(n_smps: int, n_ctrs: int, room: int, per_row: int, per_ctr: int, share: float) -> tuple[int, int]:
+    """Give queries a share of the room, what they leave to the centres, and what those leave back to the queries."""
+    rows = min(n_smps, max(1, int(room * share) // per_row))
+    ctrs = min(n_ctrs, max(1, (room - rows * per_row) // per_ctr))
+    if ctrs < min(n_ctrs, _FEW_CTRS):
+        ctrs = min(n_ctrs, _FEW_CTRS, max(1, room // 2 // per_ctr))
+    rows = min(n_smps, max(1, (room - ctrs * per_ctr) // per_row))
+    return _even(n_smps, rows), _even(n_ctrs, ctrs)
+
+
+def _even(n: int, block: int) -> int:
+    """Return the smallest block that gives as many blocks: so that the last one is no sliver."""
+    count = -(-n // block)
+    return -(-n // count)

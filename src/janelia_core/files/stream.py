@@ -1,0 +1,231 @@
+"""The out-of-core loop: blocks of queries meet blocks of centres, and every meeting is written down."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from janelia_core.files.contract import VectorFile
+from janelia_core.files.journal import Journal, write_all
+from janelia_core.files.layout import Layout
+from janelia_core.ml._knn.merge import Running, extend
+from janelia_core.ml._knn.report import watch_knn
+
+_FACTS = struct.Struct("<???xi8x")  # of running lists: exact, in_float64, whether exponent is set, exponent
+
+
+class Progress(NamedTuple):
+    """How far a search is.
+
+    Attributes:
+        done: Pairs of a query and a centre compared, those before a resumption included.
+        total: Of how many.
+        begun: How many were compared before this run.
+        seconds: Since this run began.
+    """
+
+    done: int
+    total: int
+    begun: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is searched.
+
+    Attributes:
+        queries: Their file.
+        centres: Their file.
+        first_query: Row of the file where the queries begin.
+        first_ctr: Row of the file where the centres begin.
+        exclude_self: The queries are centres, none its own neighbour: `layout.k` is one more than asked for.
+        layout: The blocks.
+        metric: Of the distances.
+        distances: Their dtype, or None where nobody asks for them.
+        m: As for `knn_mc`, or None.
+        device: Where blocks are searched; None: on the CPU.
+    """
+
+    queries: VectorFile
+    centres: VectorFile
+    first_query: int
+    first_ctr: int
+    exclude_self: bool
+    layout: Layout
+    metric: str
+    distances: torch.dtype | None
+    m: int | None
+    device: torch.device | None
+
+    @property
+    def k(self) -> int:
+        """Neighbours that are answered."""
+        return self.layout.k - self.exclude_self
+
+
+class Stream:
+    """Runs the steps that the journal does not list yet."""
+
+    def __init__(self, work: Work, journal: Journal) -> None:
+        self._work, self._journal = work, journal
+        self._screens: dict[str, None] = {}
+        layout = work.layout
+        self._x = torch.empty(layout.row_block, work.queries.d, dtype=work.queries.dtype)
+        self._c = torch.empty(layout.ctr_block, work.centres.d, dtype=work.centres.dtype)
+        self._x_number = self._c_number = -1
+        self._running: tuple[int, int, Running] | None = None
+        several = layout.outer == "centres" and layout.n_row_blocks > 1
+        self._regions = layout.n_row_blocks if several else 1
+        itemsize = 0 if work.distances is None else work.distances.itemsize
+        self._region_bytes = _FACTS.size + layout.row_block * layout.k * (24 + itemsize)
+        self._files: dict[str, int] = {}
+
+    @property
+    def screens(self) -> list[str]:
+        """Which screens ran."""
+        return list(self._screens)
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> None:
+        """Work off all steps; afterwards `indices` and `distances` in the journal's folder are complete."""
+        layout = self._work.layout
+        began, begun = time.perf_counter(), self._pairs(self._journal.finished)
+        try:
+            self._open()
+            for number in range(self._journal.finished, layout.n_steps):
+                self._step(*layout.step(number))
+                self._journal.add()
+                if progress is not None:
+                    done = self._pairs(number + 1)
+                    total = layout.n_smps * layout.n_ctrs
+                    progress(Progress(done, total, begun, time.perf_counter() - began))
+            self._x = self._c = torch.empty(0)  # what makes the answer may have their room
+        finally:
+            for file in self._files.values():
+                os.close(file)
+
+    def _open(self) -> None:
+        """Open the files of the folder and claim their room, so that a disk too small is known at the start."""
+        layout, k = self._work.layout, self._work.k
+        sizes = {"indices": layout.n_smps * k * 8}
+        if self._work.distances is not None:
+            sizes["distances"] = layout.n_smps * k * self._work.distances.itemsize
+        if layout.n_ctr_blocks > 1:
+            sizes["state"] = 2 * self._regions * self._region_bytes
+        for name, size in sizes.items():
+            self._files[name] = os.open(self._journal.folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._files[name], 0, size)
+
+    def _pairs(self, steps: int) -> int:
+        """Return how many pairs of rows the first steps compare, up to the rounding of last blocks."""
+        layout = self._work.layout
+        return layout.n_smps * layout.n_ctrs * steps // layout.n_steps
+
+    def _step(self, q: int, c: int) -> None:
+        work, layout = self._work, self._work.layout
+        x = self._block(
+            work.queries, self._x, q == self._x_number, work.first_query, q * layout.row_block, layout.n_smps
+        )
+        self._x_number = q
+        block = self._block(
+            work.centres, self._c, c == self._c_number, work.first_ctr, c * layout.ctr_block, layout.n_ctrs
+        )
+        self._c_number = c
+        running = self._lists(q, c, len(x))
+        with watch_knn() as reports:
+            extend(
+                running,
+                x,
+                block,
+                work.first_ctr + c * layout.ctr_block,
+                work.centres,
+                m=work.m,
+                max_memory=layout.workspace,
+                device=work.device,
+            )
+        self._screens.update((report.screen or report.plan.screen, None) for report in reports)
+        self._running = (q, c, running)
+        if c == layout.n_ctr_blocks - 1:
+            self._answer(q, running)
+        else:
+            self._keep(q, c, running)
+
+    @staticmethod
+    def _block(file: VectorFile, buffer: Tensor, have: bool, first: int, start: int, n: int) -> Tensor:
+        rows = min(len(buffer), n - start)
+        return buffer[:rows] if have else file.read(first + start, first + start + rows, out=buffer[:rows])
+
+    def _lists(self, q: int, c: int, rows: int) -> Running:
+        """Return the running lists of a block of queries before it meets centres c."""
+        layout = self._work.layout
+        if c == 0:
+            return Running.empty(rows, layout.k, self._work.metric, self._work.distances)
+        if self._running is not None and self._running[:2] == (q, c - 1):
+            return self._running[2]
+        running = Running.empty(rows, layout.k, self._work.metric, self._work.distances)
+        at = self._region(q, c - 1)
+        facts = os.pread(self._files["state"], _FACTS.size, at)
+        running.exact, running.in_float64, known, exponent = _FACTS.unpack(facts)
+        running.exponent = exponent if known else None
+        at += _FACTS.size
+        for values in _tensors(running):
+            _read_into(self._files["state"], values, at)
+            at += values.nbytes
+        return running
+
+    def _region(self, q: int, c: int) -> int:
+        """Return where the running lists of a block of queries are after centres c: slots take turns."""
+        return (c % 2 * self._regions + (q if self._regions > 1 else 0)) * self._region_bytes
+
+    def _keep(self, q: int, c: int, running: Running) -> None:
+        """Put running lists on the disk."""
+        file, at = self._files["state"], self._region(q, c)
+        known, exponent = running.exponent is not None, running.exponent or 0
+        write_all(file, _FACTS.pack(running.exact, running.in_float64, known, exponent), at)
+        at += _FACTS.size
+        for values in _tensors(running):
+            write_all(file, _bytes(values), at)
+            at += values.nbytes
+        os.fsync(file)
+
+    def _answer(self, q: int, running: Running) -> None:
+        """Put the answer for a block of queries on the disk."""
+        work = self._work
+        start = q * work.layout.row_block
+        answers = {"indices": running.indices, "distances": running.distances}
+        if work.exclude_self:
+            numbers = torch.arange(len(running.indices)) + work.first_query + start
+            kept = running.indices != numbers[:, None]
+            kept[kept.all(dim=1), -1] = False
+            answers = {name: None if v is None else v[kept].reshape(len(v), work.k) for name, v in answers.items()}
+        for name, values in answers.items():
+            if values is not None:
+                write_all(self._files[name], _bytes(values.contiguous()), start * work.k * values.itemsize)
+                os.fsync(self._files[name])
+
+
+def _tensors(running: Running) -> list[Tensor]:
+    return [
+        values for values in (running.indices, running.value, running.error, running.distances) if values is not None
+    ]
+
+
+def _bytes(values: Tensor) -> memoryview:
+    return values.view(torch.uint8).numpy().reshape(-1).data
+
+
+def _read_into(file: int, values: Tensor, at: int) -> None:
+    view, done = _bytes(values), 0
+    while done < len(view):
+        got = os.preadv(file, [view[done : done + (1 << 30)]], at + done)
+        if got == 0:
+            raise OSError(f"the running lists end at byte {at + done}: the folder of this search was changed")
+        done += got

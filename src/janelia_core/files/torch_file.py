@@ -1,0 +1,66 @@
+"""`.pt`: a tensor, or a dict of tensors, as `torch.save` writes them. Loaded with weights_only, so nothing runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from janelia_core.files.contract import Arrays, VectorFile
+from janelia_core.files.errors import VectorFileError
+from janelia_core.files.named import choose
+
+
+class TorchVectors(VectorFile):
+    """A tensor in a file, mapped anew for every block, so that pages do not stay resident."""
+
+    def __init__(self, path: Path, name: str | None, values: Tensor) -> None:
+        super().__init__(path, values.shape[0], values.shape[1], values.dtype)
+        self._name = name
+
+    def _fill(self, start: int, out: Tensor) -> None:
+        values = _load(self.path)
+        out.copy_((values if self._name is None else values[self._name])[start : start + len(out)])
+
+    def close(self) -> None:
+        """Nothing is kept open between blocks."""
+
+
+def open_torch(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+    """Open one tensor of shape (n, d)."""
+    values = _load(path)
+    chosen = None
+    if isinstance(values, dict):
+        names = [key for key, value in values.items() if isinstance(key, str) and isinstance(value, Tensor)]
+        chosen = choose(path, names, name, preferred)
+        values = values[chosen]
+    elif name is not None:
+        raise VectorFileError(path, f"holds one tensor without a name, not {name!r}")
+    if not isinstance(values, Tensor):
+        raise VectorFileError(path, f"holds a {type(values).__name__}, not a tensor or a dict of tensors")
+    if values.ndim != 2 or values.shape[1] < 1 or values.layout != torch.strided or values.dtype.is_complex:
+        raise VectorFileError(path, f"holds a {values.layout} {values.dtype} tensor {tuple(values.shape)}, not (n, d)")
+    if values.is_quantized or values.dtype == torch.bool or values.dtype.itemsize == 0 or values.device.type != "cpu":
+        raise VectorFileError(path, f"holds {values.dtype} on {values.device}, not stored real numbers")
+    extent = sum((size - 1) * stride for size, stride in zip(values.shape, values.stride(), strict=True)) + 1
+    if len(values) and extent + values.storage_offset() > values.untyped_storage().nbytes() // values.dtype.itemsize:
+        raise VectorFileError(path, f"says that its tensor has shape {tuple(values.shape)}, which it has no room for")
+    return TorchVectors(path, chosen, values)
+
+
+def _load(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except FileNotFoundError:
+        raise
+    # Whatever an untrusted pickle makes the restricted unpickler raise: there is no common class.
+    except Exception as error:
+        text = str(error).strip() or type(error).__name__
+        raise VectorFileError(path, f"cannot be loaded with weights_only and mmap: {text.splitlines()[0]}") from error
+
+
+def write_torch(path: Path, arrays: Arrays) -> None:
+    """Write a dict of tensors; they are held in memory meanwhile."""
+    torch.save({name: rows.read(0, rows.n).clone() for name, rows in arrays.items()}, path)

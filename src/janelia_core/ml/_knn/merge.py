@@ -1,0 +1,210 @@
+"""The k nearest of centres that come block by block, as one search over all of them would find them.
+
+Per block the search's own k best are exact; what is left is a merge of two short lists, and near-ties between
+them. The merge asks for centres of earlier blocks only where float64 cannot tell such a tie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.contract import Stored
+from janelia_core.ml._knn.distances import distances
+from janelia_core.ml._knn.find import find
+from janelia_core.ml._knn.frame import survey
+from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._knn.metrics import Metric
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.reference import cosine, product, squared_distance
+from janelia_core.ml._knn.settle import settle
+from janelia_core.ml._knn.verify import candidate_values, order, ordered
+from janelia_core.ml._knn.workers import Workers
+
+_PER_CANDIDATE = 160  # bytes: sort keys, permutations and lists
+_PER_COORDINATE = 64  # bytes: temporaries of verify, in float64
+_MOST_CANDIDATES, _MOST_COORDINATES = 1 << 17, 1 << 17
+_NARROW = (torch.float16, torch.bfloat16, torch.float32, torch.uint8, torch.int8, torch.int16, torch.int32)
+
+TRUE_VALUES = {"dot": product, "cosine": cosine}
+
+
+@dataclass
+class Running:
+    """The k nearest of each row so far, by one metric.
+
+    Attributes:
+        name: The metric.
+        indices: (n, k) int64 centre numbers in the exact order, -1 where fewer than k centres were seen.
+        value: (n, k) float64 order values of these centres (`Metric.exponent` is `exponent`), NaN where indices is -1.
+        error: (n, k) float64: how far each value can be off.
+        distances: (n, k) the distances as they are handed out, or None where nobody asks; NaN where indices is -1.
+        exact: No rounding happened in any value so far.
+        in_float64: float64 holds all stored values so far, and their squares.
+        exponent: The largest `Frame.verify_exponent` so far; None before the first block.
+    """
+
+    name: str
+    indices: Tensor
+    value: Tensor
+    error: Tensor
+    distances: Tensor | None = None
+    exact: bool = True
+    in_float64: bool = True
+    exponent: int | None = None
+
+    @classmethod
+    def empty(cls, n: int, k: int, metric: str = "euclidean", distances: torch.dtype | None = None) -> Running:
+        """Return lists of n rows that have seen no centre, with distances of a dtype or without."""
+        return cls(
+            metric,
+            torch.full((n, k), -1, dtype=torch.int64),
+            torch.full((n, k), torch.nan, dtype=torch.float64),
+            torch.zeros(n, k, dtype=torch.float64),
+            None if distances is None else torch.full((n, k), torch.nan, dtype=distances),
+        )
+
+    @property
+    def metric(self) -> Metric:
+        """What the values are by."""
+        return Metric(self.name, self.exponent or 0, self.exact)
+
+
+def extend(
+    running: Running,
+    x: Tensor,
+    block: Tensor,
+    first: int,
+    ctrs: Stored,
+    *,
+    m: int | None = None,
+    max_memory: int,
+    device: torch.device | None = None,
+) -> None:
+    """Search one more block of centres and merge what it holds into `running`.
+
+    Args:
+        running: Lists of x's rows; changed.
+        x: (n, d) rows, on the CPU.
+        block: (b, d) centres number first .. first + b - 1, on the CPU; numbers that no earlier block held.
+        first: See block.
+        ctrs: Gives stored centres by number, those of earlier blocks included.
+        m: As for `find`.
+        max_memory: Bytes of workspace for the search of the block.
+        device: Where to search; None: on the CPU.
+    """
+    k = running.indices.shape[1]
+    x_there, block_there = (x, block) if device is None else (x.to(device), block.to(device))
+    found = find(x_there, block_there, min(k, len(block)), m=m, max_memory=max_memory, metric=running.name).cpu()
+    del x_there, block_there
+    machine = this_machine(x.device)
+    # Points in inference mode cannot be written to by workers: as in search.
+    with torch.inference_mode(False), Workers(machine.threads if len(x) > 1 else 1) as workers:
+        _admit(running, x, block, workers)
+        # The search of the block is over, so its memory is free again.
+        share = max_memory // 2 // workers.count
+        step = max(1, min(_MOST_CANDIDATES, share // _PER_CANDIDATE) // (2 * k))
+        points = Points(block, chunk=min(_MOST_COORDINATES, share // _PER_COORDINATE))
+
+        def work(start: int) -> None:
+            rows = slice(start, min(start + step, len(x)))
+            _merge_rows(running, rows, x, points, first, ctrs, found, machine.kernels)
+
+        workers.each(work, range(0, len(x), step))
+
+
+def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None:
+    """Note what the values of a block change for all order values from now on."""
+    narrow = x.dtype in _NARROW and block.dtype in _NARROW
+    if narrow and not running.exact:
+        return
+    frame = workers.once(lambda: survey(Points(x), Points(block)))
+    running.exact &= frame.exact
+    if not narrow:
+        running.in_float64 &= frame.in_float64
+        _rescale(running, frame.verify_exponent)
+
+
+def _rescale(running: Running, exponent: int) -> None:
+    """Bring values to a larger exponent. A power of two rounds nothing but what underflows, by 2^-1022 at most.
+
+    The absolute part of their errors is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that to spare.
+    """
+    if running.exponent is not None:
+        shift = 2 * min(0, running.exponent - exponent)
+        while shift < 0 and running.name != "cosine":
+            running.value *= 2.0 ** max(-1000, shift)
+            shift += 1000
+        exponent = max(running.exponent, exponent)
+    running.exponent = exponent
+
+
+def _merge_rows(
+    running: Running,
+    rows: slice,
+    x: Tensor,
+    block: Points,
+    first: int,
+    ctrs: Stored,
+    found: Tensor,
+    kernels: bool,
+) -> None:
+    """Merge found (k', n), positions in the block, into some rows of the running lists."""
+    k, metric = running.indices.shape[1], running.metric
+    x_rows = x[rows]
+    new = ordered(x_rows, block, found[:, rows].T.contiguous(), metric, kernels and running.in_float64)
+    value = running.value[rows]
+    error = metric.distances(value, value, block.d).error if metric.uniform else running.error[rows]
+    # Farther for certain than all k so far; never true where one of the two is not finite, or missing.
+    out = (new.value - new.error > (value + error).amax(dim=1, keepdim=True)) & torch.isfinite(new.value)
+    width = int((~out).to(torch.int64).mul_(torch.arange(1, out.shape[1] + 1)).amax())
+    if width == 0:
+        return
+    listed = torch.cat([running.indices[rows], new.indices[:, :width] + first], dim=1)
+    values, errors = (torch.cat(both, dim=1) for both in ((value, new.value[:, :width]), (error, new.error[:, :width])))
+    settled = settle(x_rows, ctrs, order(listed, values, errors), k, metric, running.in_float64)[0][:, :k]
+    if running.distances is not None:
+        measured = distances(x_rows, block.values, new.indices[:, :width], running.name).to(running.distances.dtype)
+        running.distances[rows] = _picked(listed, torch.cat([running.distances[rows], measured], dim=1), settled)
+    running.indices[rows] = settled
+    running.value[rows] = _picked(listed, values, settled)
+    running.error[rows] = _picked(listed, errors, settled)
+
+
+def _picked(listed: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
+    """Return the values (r, w) that stand at the numbers `wanted` (r, k) of the lists `listed` (r, w)."""
+    by_number = listed.argsort(dim=1)
+    place = torch.searchsorted(listed.gather(1, by_number), wanted.contiguous())
+    return values.gather(1, by_number.gather(1, place))
+
+
+def compare(x: Tensor, ctrs: Stored, one: Tensor, other: Tensor, name: str = "euclidean") -> Tensor:
+    """Tell exactly which of two centres is nearer.
+
+    Args:
+        x: (p, d) rows.
+        ctrs: Gives stored centres by number.
+        one: (p,) int64 numbers.
+        other: (p,) int64 numbers.
+        name: The metric.
+
+    Returns:
+        (p,) int64: -1 where centre one is nearer, 1 where the other is, 0 where their distances are equal.
+    """
+    metric = Metric(name)
+    value, error = candidate_values(x, ctrs, torch.stack([one, other], dim=1), metric)
+    gap, doubt = value[:, 0] - value[:, 1], error.sum(dim=1) * (1.0 + 2.0**-40)
+    clear = torch.isfinite(value).all(dim=1) & (gap.abs() > doubt)
+    sign = gap.sign().nan_to_num(0.0).to(torch.int64)
+    true_value = TRUE_VALUES.get(name, squared_distance)
+    for i in (~clear).nonzero()[:, 0].tolist():
+        a, b = (ctrs.take(numbers[i]) for numbers in (one, other))
+        if torch.equal(a, b):
+            sign[i] = 0
+            continue
+        row = x[i].tolist()
+        near, far = true_value(row, a.tolist()), true_value(row, b.tolist())
+        sign[i] = (near > far) - (near < far)
+    return sign

@@ -1,0 +1,217 @@
+"""Nothing is lost: not by kill -9, not by a full disk, not by Ctrl-C; and nothing is mixed up."""
+
+from __future__ import annotations
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from janelia_core.files import search_files
+from janelia_core.files.formats import open_vectors, save_vectors
+from janelia_core.files.layout import Layout
+
+# One process imports torch; its children search and are killed. Small blocks, so that there is much to lose.
+KILLED = """
+import os, random, signal, sys, time
+import torch
+from janelia_core.files import search, search_files
+from janelia_core.files.layout import Layout
+
+torch.set_num_threads(1)
+folder, outer, trials = sys.argv[1], sys.argv[2], int(sys.argv[3])
+
+def small(n_smps, n_ctrs, k, **sizes):
+    return Layout(n_smps, n_ctrs, k, outer, -(-n_smps // 4), -(-n_ctrs // 5), 2**26, 0, 0, 0)
+
+search.make_layout = small
+
+def run(out):
+    search_files(f"{folder}/c.npy", f"{folder}/x.npy", k=7, out=out, resume=True)
+
+run(f"{folder}/undisturbed.npz")
+start = time.perf_counter()
+run(f"{folder}/undisturbed.npz")
+whole = time.perf_counter() - start
+undisturbed = open(f"{folder}/undisturbed.npz", "rb").read()
+random.seed(outer)
+kills = 0
+for trial in range(trials):
+    out = f"{folder}/{trial}.npz"
+    while True:
+        child = os.fork()
+        if child == 0:
+            run(out)
+            os._exit(0)
+        time.sleep(random.uniform(0, whole))
+        os.kill(child, signal.SIGKILL)
+        status = os.waitpid(child, 0)[1]
+        if not os.WIFSIGNALED(status):
+            assert os.WEXITSTATUS(status) == 0
+            break
+        kills += 1
+        if os.path.exists(out) and not os.path.exists(out + ".unfinished"):
+            break
+        if random.random() < 0.7:  # else the resumption is killed as well
+            run(out)
+            break
+    assert open(out, "rb").read() == undisturbed, trial
+    assert not os.path.exists(out + ".unfinished")
+    os.remove(out)
+print(kills)
+"""
+
+
+def save_inputs(folder: Path) -> None:
+    g = torch.Generator().manual_seed(0)
+    save_vectors(folder / "c.npy", torch.randn(60, 4, generator=g).repeat(3, 1))
+    save_vectors(folder / "x.npy", torch.randn(40, 4, generator=g))
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    def blocks(n_smps: int, n_ctrs: int, k: int, **sizes: object) -> Layout:
+        return Layout(n_smps, n_ctrs, k, "queries", -(-n_smps // 2), -(-n_ctrs // 3), 2**26, 0, 0, 0)
+
+    monkeypatch.setattr("janelia_core.files.search.make_layout", blocks)
+
+
+class Stopped(Exception):
+    pass
+
+
+def stop_after(steps: int):  # type: ignore[no-untyped-def]
+    """Return a progress callback that raises after some steps."""
+    seen = []
+
+    def callback(progress: object) -> None:
+        seen.append(progress)
+        if len(seen) == steps:
+            raise Stopped
+
+    return callback
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("outer", ["queries", "centres"])
+def test_killed_at_random_moments_it_resumes_to_the_same_bytes(outer: str, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED, str(tmp_path), outer, "25"], capture_output=True, text=True, timeout=200
+    )
+    assert run.returncode == 0, run.stderr
+    assert int(run.stdout) >= 12
+
+
+@pytest.mark.parametrize("steps", range(1, 7))
+def test_it_goes_on_at_the_last_finished_step(steps: int, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npy"}
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npy")
+    with pytest.raises(Stopped):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(steps), **arguments)
+    assert not (tmp_path / "o.npy").exists()
+    with pytest.raises(FileExistsError, match="unfinished search is there; resume it"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    report = search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments)
+    assert report.resumed_at == steps
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (lambda folder: os.utime(folder / "c.npy", ns=(1, 1)), "the centres changed since"),
+        (lambda folder: save_vectors(folder / "x.npy", torch.zeros(40, 4)), "the queries changed since"),
+        (lambda folder: {"k": 5}, "begun with k 4, not 5"),
+        (lambda folder: {"rows": (1, None)}, "begun with rows"),
+        (lambda folder: {"metric": "sqeuclidean"}, "begun with metric euclidean, not sqeuclidean"),
+    ],
+)
+def test_a_resumption_of_something_else_is_refused(change, complaint: str, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npy"}
+    with pytest.raises(Stopped):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(2), **arguments)
+    arguments |= change(tmp_path) or {}
+    with pytest.raises(ValueError, match=complaint):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments)
+
+
+def test_changed_content_is_noticed_though_size_and_time_are_the_same(small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    path = tmp_path / "c.npy"
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    with pytest.raises(Stopped):
+        search_files(path, tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=stop_after(1))
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    os.utime(path, ns=times)
+    with pytest.raises(ValueError, match="the centres changed since"):
+        search_files(path, tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", resume=True)
+
+
+@pytest.mark.parametrize("torn", [b"", b'{"fini', b'{"finished": 3', b"\0\0\0\0", b'{"finished": 99}\0'])
+def test_a_journal_torn_at_its_end_counts_up_to_there(torn: bytes, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npy"}
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npy")
+    with pytest.raises(Stopped):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(2), **arguments)
+    with (tmp_path / "o.npy.unfinished" / "journal").open("ab") as file:
+        file.write(torn)
+    assert search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments).resumed_at == 2
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+FULL = """
+import resource, sys
+from janelia_core import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), resource.RLIM_INFINITY))
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+@pytest.mark.parametrize("limit", [100, 3200])
+def test_a_full_disk_is_a_clear_error_and_no_loss(limit: int, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    command = ["search", f"{tmp_path}/c.npy", f"{tmp_path}/x.npy", "-k10", "-o", f"{tmp_path}/o.npy", "--threads", "1"]
+    run = subprocess.run([sys.executable, "-c", FULL, str(limit), *command], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert "no room on the disk" in run.stderr
+    assert "Traceback" not in run.stderr
+    assert not (tmp_path / "o.npy").exists()
+    report = search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=10, out=tmp_path / "o.npy", resume=True)
+    assert report.resumed_at == (1 if limit == 3200 else 0)  # 3200 bytes hold the answer, but not its header besides
+    with open_vectors(tmp_path / "o.npy") as file:
+        assert file.shape == (40, 10)
+
+
+def test_room_is_claimed_before_the_work(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(file: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    save_inputs(tmp_path)
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    seen: list[object] = []
+    with pytest.raises(OSError, match="no room on the disk: the answer takes"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=seen.append)
+    assert seen == []
+
+
+def test_two_processes_do_not_work_on_one_search(small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    complaints = []
+
+    def second(progress: object) -> None:
+        with pytest.raises(ValueError, match="another process is at work") as error:
+            search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", resume=True)
+        complaints.append(error)
+
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=second)
+    assert len(complaints) == 6
