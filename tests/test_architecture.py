@@ -24,7 +24,7 @@ MERGES = {(MERGE, f"{KNN}.verify"), (MERGE, f"{KNN}.settle")}
 def is_stage(module: str) -> bool:
     """A stage does one step of the pipeline: a screen, verify or settle."""
     name = module.removeprefix(f"{KNN}.")
-    return name.startswith("screen_") or name in ("verify", "settle")
+    return name.startswith("screen_") or name in ("verify", "settle", "small")
 
 
 def import_graph(package: Path) -> dict[str, set[str]]:

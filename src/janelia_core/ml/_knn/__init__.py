@@ -9,6 +9,7 @@
       |
     search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
       |
+      |  small     few pairs: one look at all distances, no blocks          small_kernels
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |                                                                     directions: of norm 1, for cosines
       |                                                                     mask: what a row may be answered with

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -33,6 +34,9 @@ _PANELS = (256, 128, 64)  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
+_AT_ONCE_COMPILED = 1 << 26  # the same with compiled kernels
+_PER_PAIR = 24  # bytes of a pair there
+_EUCLIDEAN = ("euclidean", "sqeuclidean")
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -49,7 +53,9 @@ class Plan:
         k: Neighbours asked for.
         screen: "tree", "dense" (compiled kernels), "portable" (torch operations), or "none": all are verified.
         reason: Why this screen.
-        at_once: The problem is small: one look at all float64 distances first, without blocks.
+        kernels: Numba kernels may be used.
+        exact_products: Float32 products keep all bits of their operands.
+        at_once: The problem is small: one look at all distances first, without blocks.
         row_block: Rows of x worked on at a time.
         ctr_block: Centres whose scores are held at a time, at most m.
         width: Candidates kept for a row.
@@ -78,6 +84,8 @@ class Plan:
     k: int
     screen: str
     reason: str
+    kernels: bool
+    exact_products: bool
     at_once: bool
     row_block: int
     ctr_block: int
@@ -113,6 +121,7 @@ class Plan:
         )
 
 
+@functools.lru_cache(maxsize=256)
 def make_plan(
     n_smps: int,
     n_ctrs: int,
@@ -134,7 +143,7 @@ def make_plan(
     problem = _Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
     screen, reason = _screen(problem)
     plan = _blocks(screen, reason, problem)
-    if screen != "dense" or metric not in ("euclidean", "sqeuclidean"):
+    if screen != "dense" or metric not in _EUCLIDEAN:
         return plan
     trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
     if trees is None:
@@ -169,8 +178,13 @@ class _Problem(NamedTuple):
 
     @property
     def at_once(self) -> bool:
-        """Whether one look at all float64 distances costs less than a screen."""
-        return self.n_smps * self.n_ctrs * max(self.d, 1) <= _AT_ONCE and self.machine.on_cpu
+        """Whether one look at all distances costs less than a screen, and fits."""
+        pairs = self.n_smps * self.n_ctrs
+        work = pairs * max(self.d, 1)
+        if not self.machine.on_cpu or _PER_PAIR * pairs + 16 * (self.n_smps + self.n_ctrs) * self.d > self.budget // 2:
+            return False
+        compiled = self.machine.kernels and self.machine.exact_products and self.float32 and self.metric in _EUCLIDEAN
+        return work <= _AT_ONCE or (compiled and pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED)
 
     @property
     def bfloat16(self) -> bool:
@@ -225,6 +239,8 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
         screen=screen,
         reason=reason,
         metric=metric,
+        kernels=machine.kernels,
+        exact_products=machine.exact_products,
         at_once=screen == "none" and problem.at_once and n_ctrs <= m and not masked,
         row_block=row_block,
         ctr_block=ctr_block,
@@ -249,7 +265,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
 def _screen(problem: _Problem) -> tuple[str, str]:
     n_smps, n_ctrs, d, width, machine = problem.n_smps, problem.n_ctrs, problem.d, problem.width, problem.machine
     if problem.at_once:
-        return "none", "small enough to verify every centre at once"
+        return "none", "small enough for one look at all distances"
     if n_ctrs <= 4 * width:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
     if gamma(n_columns(d), UNIT32) > WORST_GAMMA:

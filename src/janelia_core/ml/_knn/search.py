@@ -19,7 +19,8 @@ from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, assign, listed, parts
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
-from janelia_core.ml._knn.verify import at_once, ordered
+from janelia_core.ml._knn.small import nearest_at_once
+from janelia_core.ml._knn.verify import ordered
 from janelia_core.ml._knn.workers import Workers
 
 OPEN = -1  # in the result: no list has certified this row yet
@@ -52,8 +53,8 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
         return _by_blocks(x, ctrs, plan, report)
     with Workers(1, pool=False) as workers:
         block = ctrs.block(0, len(ctrs))
-        indices, clear = workers.once(lambda: at_once(x.values, block, plan.k, Metric(plan.metric)))
-    out = ctrs.row_numbers(indices).T.contiguous()
+        indices, clear = workers.once(lambda: nearest_at_once(x.values, block, plan))
+    out = ctrs.row_numbers(indices).contiguous()
     if bool(clear.all()):
         report.add(n_exhaustive=len(x))
         return out

@@ -8,11 +8,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.bounds import UNIT64
 from janelia_core.ml._knn.contract import Ordered, Stored
-from janelia_core.ml._knn.directions import direction_error, directions
-from janelia_core.ml._knn.metrics import Metric, dot_error, value_error
-from janelia_core.ml._knn.points import Points, as_float64, float64_device
+from janelia_core.ml._knn.metrics import Metric, value_error
+from janelia_core.ml._knn.points import Points, float64_device
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 
@@ -53,37 +51,6 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric) -> Orde
 
 def _for_kernels(values: Tensor) -> bool:
     return values.is_contiguous() and values.dtype in _KERNEL_DTYPES and values.device.type == "cpu"
-
-
-def at_once(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
-    """Search a small problem in a few operations: indices (n, k), and whether (n,) rounding left no doubt of them.
-
-    Works on Euclidean distances R = sqrt(D^), off by a relative (d + 4) 2^-53 at most: a gap of four times that
-    between all neighbours among the k + 1 nearest proves their order. What overflows, underflows, ties or is not
-    finite shows no such gap. Other metrics: a gap of twice the worst error of the row. CPU tensors that float64 holds.
-    """
-    few = min(k + 1, ctrs.shape[0])
-    if metric.name not in ("euclidean", "sqeuclidean"):
-        value, error = _products_at_once(as_float64(x), as_float64(ctrs), metric.name)
-        nearest = value.topk(few, dim=1, largest=False)
-        gaps = nearest.values.diff(dim=1) > 2.0 * error
-        return nearest.indices[:, :k], gaps.all(dim=1) & torch.isfinite(value).all(dim=1)
-    roots = torch.cdist(as_float64(x), as_float64(ctrs), compute_mode="donot_use_mm_for_euclid_dist")
-    nearest = roots.topk(few, dim=1, largest=False)
-    relative, smallest = 4.0 * (x.shape[1] + 4) * UNIT64, 2.0**-480
-    gaps = nearest.values[:, 1:] > nearest.values[:, :-1] * (1.0 + relative) + smallest
-    return nearest.indices[:, :k], gaps.all(dim=1)
-
-
-def _products_at_once(x: Tensor, ctrs: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Return -<x, c> (n, n_ctrs) and an error (n, 1), for "cosine" of directions, which orders alike."""
-    d = x.shape[1]
-    relative, absolute = dot_error(d)
-    if name == "cosine":
-        x, ctrs = directions(x), directions(ctrs)
-        relative += 4.0 * direction_error(d)
-    norms = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(ctrs, dim=1).amax()
-    return -(x @ ctrs.T), (norms * (1.0 + (d + 8) * UNIT64) * relative + absolute)[:, None]
 
 
 def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:

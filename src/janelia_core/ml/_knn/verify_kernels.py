@@ -23,6 +23,12 @@ def squared_distance(x: Any, c: Any, sums: Any) -> float:
     """Sum of (x_q - c_q)^2 in float64, over two vectors of any real dtype; `sums` is (CHAINS,) scratch."""
     d = x.shape[0]
     whole = d - d % CHAINS
+    if whole == 0:
+        total = 0.0
+        for q in range(d):
+            gap = np.float64(x[q]) - np.float64(c[q])
+            total += gap * gap
+        return total
     sums[:] = 0.0
     for start in range(0, whole, CHAINS):
         a, b = x[start : start + CHAINS], c[start : start + CHAINS]

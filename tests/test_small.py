@@ -1,0 +1,75 @@
+"""Small problems: one look at all distances proves most rows, by torch operations or by compiled kernels."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from janelia_core.ml._knn import small, small_kernels
+from janelia_core.ml._knn.plan import make_plan
+from janelia_core.ml.extra_torch_functions import knn_mc
+from janelia_core.ml.neighbors import watch_knn
+from oracle import nearest, wrong_rows
+from problems import PROBLEMS, gaussian, nearly_equidistant
+
+
+def looked(monkeypatch, x, ctrs, k, kernels):
+    """Search with or without compiled kernels; return the answer and how many rows the look proved."""
+    monkeypatch.setattr(small, "_KERNELS", small_kernels.__name__ if kernels else "no such module")
+    monkeypatch.setattr(small, "_PATIENCE", torch.inf)
+    with watch_knn() as reports:
+        got = knn_mc(x, ctrs, k, len(ctrs))
+    return got, reports[0].n_exhaustive
+
+
+@pytest.mark.parametrize("name", PROBLEMS)
+def test_kernels_and_torch_operations_give_the_one_answer(monkeypatch, name):
+    x, ctrs, k, _ = PROBLEMS[name]()
+    x = x[:8]
+    for columns in (1, 9):  # all distances, and a product first where the dtype is float32
+        wide_x, wide_ctrs = x.repeat(1, columns), ctrs.repeat(1, columns)
+        expected = nearest(wide_x, wide_ctrs, k)
+        for kernels in (True, False):
+            assert torch.equal(looked(monkeypatch, wide_x, wide_ctrs, k, kernels)[0], expected)
+
+
+@pytest.mark.parametrize("d", [1, 3, 6, 7, 16, 65])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+@pytest.mark.parametrize(("n_ctrs", "k"), [(1, 1), (5, 5), (64, 3), (65, 64), (300, 7)])
+def test_gaussian_rows_are_proven_by_the_look(monkeypatch, d, dtype, n_ctrs, k):
+    x, ctrs, _, _ = gaussian(dtype, n=12, n_ctrs=n_ctrs, d=d)
+    got, proven = looked(monkeypatch, x, ctrs, k, kernels=True)
+    assert wrong_rows(x, ctrs, got) == []
+    assert proven == 12 or dtype == torch.float16 or d == 1
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_ties_of_whole_numbers_need_no_second_look(monkeypatch, d):
+    g = torch.Generator().manual_seed(0)
+    x, ctrs = (torch.randint(-2, 3, (n, d), generator=g).float() for n in (30, 200))
+    got, proven = looked(monkeypatch, x, ctrs, 9, kernels=True)
+    assert proven == 30
+    assert wrong_rows(x, ctrs, got) == []
+
+
+def test_a_product_without_its_error_bound_is_caught(monkeypatch):
+    x, ctrs, k, _ = nearly_equidistant(40, 600)
+    x = x / 4  # scores that differ by hardly more than a float32 near 1/2 can tell
+    assert wrong_rows(x, ctrs, looked(monkeypatch, x, ctrs, k, kernels=True)[0]) == []
+    monkeypatch.setattr(small, "gamma", lambda n, unit: 0.0)
+    assert wrong_rows(x, ctrs, looked(monkeypatch, x, ctrs, k, kernels=True)[0]) != []
+
+
+def test_distances_without_their_error_bound_are_caught(monkeypatch):
+    x, ctrs, k, answer = PROBLEMS["swapped-coordinates"]()
+    monkeypatch.setattr(small.DistanceBound, "of", lambda d, exact: small.DistanceBound(0.0, 0.0))
+    indices = small.nearest_at_once(x, ctrs, make_plan(len(x), len(ctrs), x.shape[1], k, 1000))[0]
+    got, _ = looked(monkeypatch, x, ctrs, k, kernels=True)
+    assert not torch.equal(got, answer) or not torch.equal(indices, answer)
+
+
+def test_kernels_are_loaded_when_torch_has_taken_as_long(monkeypatch):
+    plan = make_plan(100, 50, 3, 5, 50)
+    assert not small._wants_kernels(plan)
+    monkeypatch.setattr(small, "_spent", small._PATIENCE + 0.1)
+    assert small._wants_kernels(plan)
