@@ -222,6 +222,8 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
         per_row = packed + (_PER_CELL + _PER_MASKED * masked) * ctr_block + _PER_LISTED * width
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
     row_block = _clamp((share - escalation - verification) // per_row, min(-(-n_smps // workers), _MOST_ROWS))
+    rounds = max(1, -(-n_smps // (workers * row_block)))
+    row_block = max(1, -(-n_smps // (workers * rounds)))  # as many blocks for every worker
     verified_rows = _clamp(verification // (_PER_CANDIDATE * width), row_block)
     free = escalation - (ctr_block * packed if not kept or dense else 0)
     pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
