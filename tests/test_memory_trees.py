@@ -39,7 +39,7 @@ print(high - before - found.nbytes, plan.workspace_bytes, plan.look.trees.parts,
 
 
 @pytest.mark.parametrize(
-    ("n", "n_ctrs", "d", "mebibytes", "several"), [(20_000, 1_200_000, 3, 44, True), (2_000_000, 20_000, 2, 40, False)]
+    ("n", "n_ctrs", "d", "mebibytes", "several"), [(5_000, 1_000_000, 3, 40, True), (1_500_000, 20_000, 2, 34, False)]
 )
 def test_the_peak_with_more_points_than_the_memory_holds_is_within_the_promise(n, n_ctrs, d, mebibytes, several):
     done = subprocess.run(
