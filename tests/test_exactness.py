@@ -74,6 +74,15 @@ def test_small_negative_integers_compare_with_floats_beside_them():
     assert torch.equal(knn_mc(ctrs, x.expand(40, 2), 3, 9), nearest(ctrs, x.expand(40, 2), 3))
 
 
+def test_a_view_that_negates_compares_by_its_values():
+    values = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0))
+    negated = torch._neg_view(values)  # as `z.conj().imag` is
+    expected = knn_mc(values, -values, 3, 9999)
+    assert torch.equal(knn_mc(values, negated, 3, 9999), expected)
+    assert torch.equal(knn_mc(negated, values, 3, 9999), knn_mc(-values, values, 3, 9999))
+    assert torch.equal(knn_mc(values, values, 3, 9999), knn_mc(negated, negated, 3, 9999))
+
+
 numbers = st.one_of(
     st.integers(-3, 3).map(float),
     st.floats(width=32),
