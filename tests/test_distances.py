@@ -170,10 +170,10 @@ def test_no_pairs_no_coordinates_no_neighbours():
     assert distances(torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(3, 0, dtype=torch.int64)).shape == (3, 0)
     got = distances(torch.zeros(2, 0), torch.zeros(4, 0), torch.tensor([[0, -1], [3, 1]]))
     assert got.tolist() == [[0.0, math.inf], [0.0, 0.0]]
-    assert distances(torch.zeros(2, 0), torch.zeros(4, 0), torch.tensor([[0], [3]]), "cosine").tolist() == [
-        [1.0],
-        [1.0],
-    ]
+    for dtype in (torch.float32, torch.float64, torch.int64):
+        none = torch.zeros(4, 0, dtype=dtype)
+        assert distances(none[:2], none, torch.tensor([[0], [3]]), "cosine").tolist() == [[1.0], [1.0]]
+        assert distances(none[:1], none, torch.tensor([[0, -1]]), "dot").tolist() == [[0.0, math.inf]]
 
 
 @pytest.mark.parametrize("root", [False, True])

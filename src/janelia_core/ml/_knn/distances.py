@@ -46,10 +46,13 @@ def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean
         Beyond the result, pairs are gathered `CHUNK` coordinates at a time.
     """
     wide = any(v.dtype in (torch.float64, torch.int64, torch.uint64) for v in (x, ctrs))
-    out = torch.empty(indices.shape, dtype=torch.float64 if wide else torch.float32, device=x.device)
-    if out.numel() == 0:
-        return out
+    dtype = torch.float64 if wide else torch.float32
+    if indices.numel() == 0 or x.shape[1] == 0:
+        value = float(metric == "cosine")
+        return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False), Workers(_count(x, indices)) as workers:
+        out = torch.empty(indices.shape, dtype=dtype, device=x.device)
         work = _Work(x.detach(), ctrs.detach(), metric, out.dtype)
         rows = max(1, work.pairs_at_once // indices.shape[1])
 
