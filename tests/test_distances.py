@@ -91,7 +91,7 @@ def test_every_way_of_computing_gives_the_same_bits(metric, kernels, monkeypatch
         expected = torch.cat([distances(x[i : i + 1], ctrs, indices[i : i + 1], metric) for i in range(len(x))])
         for chunk in (1, 29):
             with monkeypatch.context() as patch:
-                patch.setattr(module, "CHUNK", chunk)
+                patch.setattr(module, "_CHUNK", chunk)
                 assert distances(x, ctrs, indices, metric).equal(expected) or expected.isnan().any()
 
 
