@@ -138,6 +138,14 @@ def test_rows_that_no_list_certifies_are_left_open_and_answered_at_the_end() -> 
     assert report.n_screened == 2 * len(x)  # once by trees, once more by the portable screen
 
 
+def test_where_few_centres_are_finite_no_tree_is_left_with_fewer_than_k() -> None:
+    x, ctrs, k = gaussian(50, 3, 1), gaussian(900, 3, 2), 4
+    ctrs[:, 0] = torch.where(torch.arange(900) % 100 == 7, ctrs[:, 0], torch.inf)  # 9 are left for 3 trees
+    found, report = in_parts(x, ctrs, k, Trees(3, 20, 0))
+    assert torch.equal(found, nearest(x, ctrs, k))
+    assert report.screen == "dense: fewer than k centres of a tree are finite"
+
+
 def test_more_centres_than_the_memory_holds_are_split_between_trees() -> None:
     n, n_ctrs, d, k = 20_000, 400_000, 8, 5
     budget = (22 + 12) << 20

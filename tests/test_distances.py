@@ -91,7 +91,7 @@ def test_every_way_of_computing_gives_the_same_bits(metric, kernels, monkeypatch
         expected = torch.cat([distances(x[i : i + 1], ctrs, indices[i : i + 1], metric) for i in range(len(x))])
         for chunk in (1, 29):
             with monkeypatch.context() as patch:
-                patch.setattr(module, "CHUNK", chunk)
+                patch.setattr(module, "_CHUNK", chunk)
                 assert distances(x, ctrs, indices, metric).equal(expected) or expected.isnan().any()
 
 
@@ -170,10 +170,10 @@ def test_no_pairs_no_coordinates_no_neighbours():
     assert distances(torch.zeros(3, 2), torch.zeros(4, 2), torch.zeros(3, 0, dtype=torch.int64)).shape == (3, 0)
     got = distances(torch.zeros(2, 0), torch.zeros(4, 0), torch.tensor([[0, -1], [3, 1]]))
     assert got.tolist() == [[0.0, math.inf], [0.0, 0.0]]
-    assert distances(torch.zeros(2, 0), torch.zeros(4, 0), torch.tensor([[0], [3]]), "cosine").tolist() == [
-        [1.0],
-        [1.0],
-    ]
+    for dtype in (torch.float32, torch.float64, torch.int64):
+        none = torch.zeros(4, 0, dtype=dtype)
+        assert distances(none[:2], none, torch.tensor([[0], [3]]), "cosine").tolist() == [[1.0], [1.0]]
+        assert distances(none[:1], none, torch.tensor([[0, -1]]), "dot").tolist() == [[0.0, math.inf]]
 
 
 @pytest.mark.parametrize("root", [False, True])

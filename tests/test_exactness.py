@@ -67,6 +67,22 @@ def test_int64_and_float64_compare_by_stored_value():
     assert torch.equal(knn_mc(x, ctrs, 4, 9), nearest(x, ctrs, 4))
 
 
+def test_small_negative_integers_compare_with_floats_beside_them():
+    x = torch.tensor([[-1, -1]])
+    ctrs = torch.tensor([[2e-7, 2e-7], [0.0, 2.6e-7]], dtype=torch.float64) - 1.0
+    assert knn_mc(x, ctrs, 2, 9).T.tolist() == [[1, 0]]
+    assert torch.equal(knn_mc(ctrs, x.expand(40, 2), 3, 9), nearest(ctrs, x.expand(40, 2), 3))
+
+
+def test_a_view_that_negates_compares_by_its_values():
+    values = torch.randn(3000, 3, generator=torch.Generator().manual_seed(0))
+    negated = torch._neg_view(values)  # as `z.conj().imag` is
+    expected = knn_mc(values, -values, 3, 9999)
+    assert torch.equal(knn_mc(values, negated, 3, 9999), expected)
+    assert torch.equal(knn_mc(negated, values, 3, 9999), knn_mc(-values, values, 3, 9999))
+    assert torch.equal(knn_mc(values, values, 3, 9999), knn_mc(negated, negated, 3, 9999))
+
+
 numbers = st.one_of(
     st.integers(-3, 3).map(float),
     st.floats(width=32),

@@ -1,4 +1,4 @@
-"""Trees over parts of the centres keep the plan's promise, measured in a fresh process."""
+"""Trees over parts of the centres and distances keep to the memory promised, measured in a fresh process."""
 
 from __future__ import annotations
 
@@ -54,3 +54,36 @@ def test_the_peak_with_more_points_than_the_memory_holds_is_within_the_promise(n
     assert (parts > 1, rows < n) == (several, not several)
     assert promised <= mebibytes << 20
     assert used <= promised, f"used {used / 2**20:.1f} MiB of {promised / 2**20:.1f} MiB"
+
+
+DISTANCES = """
+import sys
+import torch
+from janelia_core.ml._knn.distances import distances
+
+def status(field):
+    with open("/proc/self/status") as f:
+        return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field))
+
+x, ctrs = (torch.randn(rows, 64).to(getattr(torch, sys.argv[1])) for rows in (3000, 500))
+indices = torch.randint(0, 500, (3000, 8))
+distances(x[:1], ctrs, indices[:1], sys.argv[2], 1 << 20)  # libraries and kernels come first
+with open("/proc/self/clear_refs", "w") as f:
+    f.write("5")  # resets the peak
+before = status("VmRSS")
+found = distances(x, ctrs, indices, sys.argv[2], 1 << 20)
+print(status("VmHWM") - before - found.nbytes)
+"""
+
+
+@pytest.mark.parametrize(("dtype", "metric"), [("float16", "cosine"), ("float64", "cosine"), ("int64", "euclidean")])
+def test_distances_keep_to_a_mebibyte(dtype, metric):
+    done = subprocess.run(
+        [sys.executable, "-c", DISTANCES, dtype, metric],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) <= 1 << 20

@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from janelia_core.ml._knn import search as search_module
+from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml.extra_torch_functions import knn_mc
+from janelia_core.ml.neighbors import knn
 from oracle import nearest
 from problems import gaussian, subnormals
 
@@ -144,6 +146,7 @@ def test_a_default_device_or_inference_mode_of_the_caller_changes_nothing(shape,
             with setting:
                 assert torch.equal(knn_mc(x, ctrs, k, n_ctrs), expected)
                 assert torch.equal(knn_mc(x_hard, ctrs_hard, k, n_ctrs), expected_hard)
+                assert torch.equal(knn(x, ctrs, k).indices.T, expected)
     finally:
         torch.set_num_threads(before)
 
@@ -160,6 +163,22 @@ def test_flushed_subnormals_change_no_answer(dtype):
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
+def test_flushed_subnormals_change_no_distance(dtype):
+    x, ctrs, k, _ = subnormals(dtype)
+    x, ctrs = torch.cat([x, x + 1]), torch.cat([ctrs, ctrs + 1])
+    expected = [knn(x, ctrs, k, metric=metric).distances for metric in METRICS]
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        got = [knn(x, ctrs, k, metric=metric).distances for metric in METRICS]
+    finally:
+        torch.set_flush_denormal(False)
+    bits = torch.int64 if dtype == torch.float64 else torch.int32  # a flushed comparison would see no difference
+    for one, other in zip(got, expected, strict=True):
+        assert torch.equal(one.view(bits), other.view(bits))
 
 
 def test_flushed_subnormals_beside_huge_values_are_an_error():

@@ -14,18 +14,20 @@ from janelia_core.ml._knn.double_double import order_sums
 from janelia_core.ml._knn.integers import FLOAT32, FLOAT64, rounded_distance
 from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import pair_values
-from janelia_core.ml._knn.points import as_float64, float64_device, is_wide
+from janelia_core.ml._knn.plan import DEFAULT_MEMORY, PER_WORKER
+from janelia_core.ml._knn.points import as_float64, float64_device, flushes_subnormals, is_wide
 from janelia_core.ml._knn.rounding import rounded, rounded_double
 from janelia_core.ml._knn.workers import Workers
 
-CHUNK = 1 << 18
-"""Coordinates of pairs gathered at a time; a few temporaries of 8 bytes each live at once in each thread."""
+_CHUNK, _PER_CHUNKED = 1 << 18, 64  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
-_DOUBLE_DOUBLE = 1 << 15  # coordinates at a time in double-double arithmetic, with some twenty temporaries
+_DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
 _LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
 
 
-def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean") -> Tensor:
+def distances(
+    x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean", max_memory: int = DEFAULT_MEMORY
+) -> Tensor:
     """Return the distances between rows of x and the centres at indices, correctly rounded.
 
     Args:
@@ -34,6 +36,7 @@ def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean
         indices: (n, k) int64 row numbers of ctrs, -1 where there is none.
         metric: "euclidean", "sqeuclidean", "dot" (-<x, c>) or "cosine" (1 - cosine; a zero vector has cosine 0
             with every vector).
+        max_memory: Bytes of workspace beyond inputs and result.
 
     Returns:
         (n, k) float64 if x or ctrs is float64, int64 or uint64, else float32; +inf where the index is -1.
@@ -43,14 +46,20 @@ def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean
         finite: what IEEE evaluation gives, without overflow of what is finite; for "cosine" that is NaN.
 
     Memory:
-        Beyond the result, pairs are gathered `CHUNK` coordinates at a time.
+        max_memory; more only where a single pair does not fit into that.
     """
     wide = any(v.dtype in (torch.float64, torch.int64, torch.uint64) for v in (x, ctrs))
-    out = torch.empty(indices.shape, dtype=torch.float64 if wide else torch.float32, device=x.device)
-    if out.numel() == 0:
-        return out
-    with torch.inference_mode(False), Workers(_count(x, indices)) as workers:
-        work = _Work(x.detach(), ctrs.detach(), metric, out.dtype)
+    dtype = torch.float64 if wide else torch.float32
+    if indices.numel() == 0 or x.shape[1] == 0:
+        value = float(metric == "cosine")
+        return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
+    count = _count(x, indices, max_memory)
+    # A thread takes some MiB, whatever it does; but those of a pool compute with subnormals.
+    pool = max_memory >= 2 * PER_WORKER or flushes_subnormals()
+    with torch.inference_mode(False), Workers(count, pool) as workers:
+        out = torch.empty(indices.shape, dtype=dtype, device=x.device)
+        work = _Work(x.detach(), ctrs.detach(), metric, out.dtype, max_memory // count)
         rows = max(1, work.pairs_at_once // indices.shape[1])
 
         def fill(start: int) -> None:
@@ -61,21 +70,22 @@ def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean
     return out
 
 
-def _count(x: Tensor, indices: Tensor) -> int:
-    return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS))
+def _count(x: Tensor, indices: Tensor, max_memory: int) -> int:
+    return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS, max_memory // PER_WORKER))
 
 
 class _Work:
     """What all blocks of rows share."""
 
-    def __init__(self, x: Tensor, ctrs: Tensor, metric: str, dtype: torch.dtype) -> None:
+    def __init__(self, x: Tensor, ctrs: Tensor, metric: str, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
         self._root = metric == "euclidean"
         self._kernels = (
             this_machine(x.device).kernels and x.dtype == ctrs.dtype and _for_kernels(x) and _for_kernels(ctrs)
         )
         coordinates = 16 if self._kernels else x.shape[1]  # what kernels hold of a pair does not grow with d
-        self.pairs_at_once = max(1, CHUNK // max(1, coordinates))
+        self.pairs_at_once = max(1, min(_CHUNK, share // _PER_CHUNKED) // max(1, coordinates))
+        self._doubled = max(1, min(_DOUBLE_DOUBLE, share // _PER_DOUBLED) // x.shape[1])
 
     def distances(self, x_rows: Tensor, indices: Tensor) -> Tensor:
         """Return the distances of rows (r, d) and the centres at indices (r, k)."""
@@ -83,9 +93,8 @@ class _Work:
         out, decided = self._enclosed(x_rows, indices)
         out = out.masked_fill_(missing, torch.inf)
         row, slot = (~(decided | missing)).nonzero(as_tuple=True)
-        step = max(1, _DOUBLE_DOUBLE // max(1, x_rows.shape[1]))
-        for start in range(0, len(row), step):
-            part = (row[start : start + step], slot[start : start + step])
+        for start in range(0, len(row), self._doubled):
+            part = (row[start : start + self._doubled], slot[start : start + self._doubled])
             x = x_rows[part[0].to(x_rows.device)].cpu()
             c = self._ctrs[indices.to(row.device)[part].to(self._ctrs.device)].cpu()
             out[part] = self._decided(x, c).to(out.device)

@@ -52,8 +52,8 @@ def find(
         masked=allowed is not None,
     )
     same = x is ctrs
-    x = x.detach()
-    ctrs = x if same else ctrs.detach()
+    x = x.detach().resolve_neg()  # or NumPy could not read it
+    ctrs = x if same else ctrs.detach().resolve_neg()
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)
     return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan, allowed)

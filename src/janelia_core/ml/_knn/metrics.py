@@ -187,11 +187,12 @@ def _cosine(products: Tensor, x: _Norm, c: _Norm, d: int) -> tuple[Tensor, Tenso
 
 
 def difference(x: Tensor, c: Tensor, exponent: int) -> Tensor:
-    """Return (x - c) * 2^-exponent in float64, broadcast, rounded once (64-bit integers included)."""
+    """Return (x - c) * 2^-exponent in float64, broadcast, off by a relative 2^-53, or 3 2^-53 for 64-bit integers."""
     if is_wide(x) or is_wide(c):
         x_high, x_low = _parts(x)
         c_high, c_low = _parts(c)
-        # Differences of the halves are exact for integers; against floats below 2^53 they are exact, too.
+        # Differences of the halves are exact for integers. Against a float, high - c rounds only where it is at most
+        # twice the difference, or high is 0: signs are alike, so |x| < 2^32 has no high part that low takes away again.
         delta = (x_high - c_high) + (x_low - c_low)
         return scale(delta, -exponent) if exponent else delta
     x64, c64 = as_float64(x), as_float64(c)

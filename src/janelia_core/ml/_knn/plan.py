@@ -23,7 +23,7 @@ LEAST_MEMORY = MEBIBYTE
 _MOST_CHUNK = 1 << 18
 _PER_CHUNKED = 60
 _CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
-_PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, whatever it does
+PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, whatever it does
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_LISTED = 48  # a candidate's score and place in the lists of a row
 _PER_CELL = 4  # a score of the tile
@@ -194,7 +194,7 @@ class _Problem(NamedTuple):
     @property
     def most_workers(self) -> int:
         """How many workers have enough rows and memory to be worth their start."""
-        return _clamp(min(self.n_smps // _FEWEST_ROWS, self.budget // _PER_WORKER), self.machine.threads)
+        return _clamp(min(self.n_smps // _FEWEST_ROWS, self.budget // PER_WORKER), self.machine.threads)
 
 
 def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = None) -> Plan:
@@ -204,7 +204,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
     dense = screen in ("dense", "tree")
     workers = problem.most_workers if dense else 1
-    pooled = dense and budget >= 2 * _PER_WORKER
+    pooled = dense and budget >= 2 * PER_WORKER
     chunk = _clamp(budget // _CHUNK_SHARE // workers, _MOST_CHUNK)
     fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
     blocks = max(0, budget - fixed)

@@ -101,13 +101,12 @@ def are_multiples(values: Tensor, step: float) -> bool:
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Split 64-bit integers v = high + low with both parts exact in float64."""
+    """Split 64-bit integers v = high + low with both parts exact in float64 and of the sign of v, |low| < 2^32."""
     bits = values.to(float64_device(values.device)).view(torch.int64)
-    low = bits & 0xFFFFFFFF
-    high = bits >> 32
     if values.dtype == torch.uint64:
-        high = high & 0xFFFFFFFF
-    return high.to(torch.float64) * 2.0**32, low.to(torch.float64)
+        return ((bits >> 32) & 0xFFFFFFFF).to(torch.float64) * 2.0**32, (bits & 0xFFFFFFFF).to(torch.float64)
+    low = bits.fmod(1 << 32)
+    return (bits - low).to(torch.float64), low.to(torch.float64)
 
 
 _SMALLEST, _ONE = 5e-324, 1.0

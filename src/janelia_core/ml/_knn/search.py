@@ -133,6 +133,9 @@ class _Ladder:
         elif not (self._metric.uniform and self._frame.x_finite and self._frame.fits_float32):
             self._report.screen = "dense: the tree wants Euclidean distances, finite rows and moderate magnitudes"
             self._use_dense(ctrs, workers)
+        elif self.plan.look is not None and len(ctrs) < self.plan.look.trees.parts * self.plan.k:
+            self._report.screen = "dense: fewer than k centres of a tree are finite"
+            self._use_dense(ctrs, workers)
         elif not self._use_trees(x, ctrs, workers):
             self._use_dense(ctrs, workers)
 

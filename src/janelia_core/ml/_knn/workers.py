@@ -55,7 +55,7 @@ def _quietly(work: Callable[[Item], Result], item: Item) -> Result:
 
 
 def _pool(workers: int) -> ThreadPoolExecutor:
-    """Start a pool whose threads run torch with one thread each, while every other thread keeps its count.
+    """Start a pool whose threads run torch with one thread each and keep subnormals; others keep their settings.
 
     `torch.set_num_threads` sets the calling thread's own count and also a process-wide number, which a thread
     copies when it first asks. So a worker first asks (or it would copy the number again later), then sets 1;
@@ -71,6 +71,7 @@ def _pool(workers: int) -> ThreadPoolExecutor:
         def begin() -> None:
             torch.get_num_threads()
             torch.set_num_threads(1)
+            torch.set_flush_denormal(False)  # a setting of the thread, which it takes over from the one that starts it
             with contextlib.suppress(threading.BrokenBarrierError):
                 ready.wait()
 

@@ -16,7 +16,7 @@ from janelia_core.ml._neighbors.pairs import result_dtype
 @custom_op("janelia_core::knn_distances", mutates_args=())
 def knn_distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
     """Evaluate the distances (n, k)."""
-    return true_distances(x.detach(), ctrs.detach(), indices, metric)
+    return true_distances(x.detach(), ctrs.detach(), indices, metric, budget)
 
 
 @custom_op("janelia_core::knn_pair_products", mutates_args=())
