@@ -110,6 +110,15 @@ def test_verify_finds_every_kind_of_wrong_row(folder: Path, capsys) -> None:
     assert json.loads(capsys.readouterr().out)["recall"] == pytest.approx(0.95)
 
 
+def test_verify_finds_the_nearest_missing_though_recall_is_1(tmp_path: Path) -> None:
+    save_vectors(tmp_path / "c.npy", torch.tensor([[1.0], [2.0], [-2.0], [2.0]]))
+    save_vectors(tmp_path / "x.npy", torch.zeros(1, 1))
+    for answer, wrong in [([0, 1], 0), ([3, 0], 0), ([1, 2], 1), ([2, 3], 1)]:  # 1, 2, 3 tie for the second place
+        save_vectors(tmp_path / "a.npy", torch.tensor([answer]))
+        found = verify_files(tmp_path / "c.npy", tmp_path / "x.npy", tmp_path / "a.npy")
+        assert (found.n_wrong, found.recall, found.all_right) == (wrong, 1.0, not wrong)
+
+
 def test_verify_compares_near_ties_exactly(tmp_path: Path) -> None:
     one = torch.tensor([[1.0, 1.0 + 2**-52], [1.0, 1.0 + 2**-51], [1.0 + 2**-52, 1.0]], dtype=torch.float64)
     save_vectors(tmp_path / "c.npy", one)

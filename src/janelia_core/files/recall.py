@@ -3,6 +3,9 @@
 A listed centre counts if it is no farther than the true k-th neighbour, whichever of several equally distant ones it
 is, and if it is not listed twice. That is how ann-benchmarks and big-ann-benchmarks count recall@k, except that
 distances are compared exactly here: no tolerance makes a wrong neighbour right.
+
+Recall counted so can be 1 for a row that lists two centres tied with the k-th and leaves out a nearer one. That row is
+no answer, so it is wrong all the same.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Recall:
         n_rows: Rows of the answer.
         k: Neighbours of each row that were checked.
         n_found: Listed centres that are among the k nearest, ties counted fairly.
-        n_wrong: Rows in which not all k are.
+        n_wrong: Rows in which not all k are, or which leave out a centre nearer than the k-th.
         n_unordered: Rows that are right, but not nearest first.
         n_identical: Rows equal to this library's answer, in which ties go to the lowest row number.
         wrong_rows: The first few wrong rows.
@@ -185,13 +188,23 @@ def _count(
     # What is not among the exact answer is right only where it ties with the last of that.
     right[row, slot] = compare(x[row], centres, theirs[row, slot], truth[row, -1]) <= 0
     identical = (theirs == truth).all(dim=1)
-    good = right.all(dim=1)
+    good = right.all(dim=1) & ~_misses_nearer(x, centres, truth, theirs)
     found.n_found += int(right.sum())
     found.n_identical += int(identical.sum())
     found.n_unordered += _unordered(x, centres, theirs, good & ~identical)
     wrong = (~good).nonzero()[:, 0]
     found.n_wrong += len(wrong)
     found.wrong_rows += (wrong[: _SHOWN - len(found.wrong_rows)] + start).tolist()
+
+
+def _misses_nearer(x: Tensor, centres: VectorFile, truth: Tensor, theirs: Tensor) -> Tensor:
+    """Tell for which rows (r,) a true neighbour is not listed though it is nearer than the k-th."""
+    ours = theirs.sort(dim=1).values
+    place = torch.searchsorted(ours, truth.contiguous()).clamp(max=ours.shape[1] - 1)
+    row, slot = (ours.gather(1, place) != truth).nonzero(as_tuple=True)
+    missed = torch.zeros(len(x), dtype=torch.bool)
+    missed[row[compare(x[row], centres, truth[row, slot], truth[row, -1]) < 0]] = True
+    return missed
 
 
 def _unordered(x: Tensor, centres: VectorFile, theirs: Tensor, rows: Tensor) -> int:
