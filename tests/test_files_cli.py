@@ -168,6 +168,34 @@ def test_bad_input_is_one_line_and_code_2(
         cli.main([*arguments, "--debug"])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-o", "x.npy"], "x.npy: is an input of this search"),
+        (["-o", "link.npy"], "link.npy: is an input of this search"),
+        (["-o", "o.npy", "--distances", "./c.npy"], "c.npy: is an input of this search"),
+        (["-o", "o.npy", "--distances", "./o.npy"], "o.npy: is the file of the indices"),
+        (["-o", "o.npy", "--distances", "d.ivecs"], "d.ivecs: the format ivecs holds integers, no distances"),
+        (["-o", "o.npy", "--distances", "d.ibin"], "d.ibin: the format ibin holds integers, no distances"),
+        (["-o", "pipe.npy"], "pipe.npy: is no regular file"),
+        (["-o", "o.hdf5"], "pip install 'janelia-core[files]'"),
+        (["-o", "o.npy", "--distances", "d.hdf5"], "pip install 'janelia-core[files]'"),
+    ],
+)
+def test_an_answer_that_cannot_be_or_would_destroy_is_refused_before_the_search(
+    arguments: list[str], complaint: str, folder: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    os.link("x.npy", "link.npy")
+    os.mkfifo("pipe.npy")
+    before = {path.name: path.read_bytes() for path in folder.glob("?.npy")}
+    assert run("search", "c.npy", "x.npy", "-k", 3, *arguments) == 2
+    assert complaint in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.glob("?.npy")} == before
+    assert not list(folder.glob("*.unfinished*"))
+
+
 @pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots"])
 def test_a_size_that_is_none_is_refused(text: str, capsys) -> None:
     with pytest.raises(SystemExit):

@@ -209,7 +209,7 @@ def search_files(
             rows=rows,
             ctr_rows=ctr_rows,
         )
-        answer.check(work.first_ctr + work.layout.n_ctrs)
+        answer.check(work.first_ctr + work.layout.n_ctrs, [c.path, q.path])
         task = _task(work, split_name(centres), split_name(queries or centres), answer)
         try:
             journal = begin(answer.path, task, resume=resume)
