@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -167,6 +168,59 @@ def test_a_journal_torn_at_its_end_counts_up_to_there(torn: bytes, small: None, 
         file.write(torn)
     assert search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments).resumed_at == 2
     assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["indices", "distances", "state"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 8)])
+def test_a_journal_whose_data_are_gone_is_no_answer(name: str, damage, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npz", "resume": True}
+    with pytest.raises(Stopped):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(6), **arguments)
+    damage(tmp_path / "o.npz.unfinished" / name)
+    with pytest.raises(ValueError, match=f"{name} misses what the journal lists"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    assert not (tmp_path / "o.npz").exists()
+
+
+@pytest.mark.parametrize("removals", range(4))
+def test_killed_while_it_removes_what_is_finished_it_resumes(
+    removals: int, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npz", "resume": True}
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npz")
+
+    def killed(folder: Path) -> None:
+        for name in ["indices", "distances", "state"][:removals]:
+            (folder / name).unlink()
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Stopped):
+            search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    assert (tmp_path / "o.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks")
+def test_the_folder_is_locked_until_it_is_gone(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npz", "resume": True}
+    unlink = Path.unlink
+    refused = []
+
+    def second(path: Path) -> None:
+        if path.name == "journal":
+            with pytest.raises(ValueError, match="another process is at work"):
+                search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+            refused.append(path)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", second)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    assert len(refused) == 1
 
 
 FULL = """
