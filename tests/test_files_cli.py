@@ -83,6 +83,42 @@ def test_duplicates_are_counted_exactly(dtype: torch.dtype, tmp_path: Path) -> N
     assert info_file(tmp_path / "a.pt", max_memory="1KiB").n_duplicates is None
 
 
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (torch.zeros(0, 4), "has no rows"),
+        (torch.zeros(1).expand(3, 1 << 40), "max_memory must be at least"),  # 4 bytes that say they are 12 TiB
+        (torch.zeros(3, 4).to(torch.float8_e4m3fn), "torch.float8_e4m3fn"),
+    ],
+)
+def test_info_of_what_is_no_set_of_rows_is_one_line(values: torch.Tensor, complaint: str, tmp_path, capsys) -> None:
+    torch.save(values, tmp_path / "a.pt")
+    assert run("info", tmp_path / "a.pt") == 2
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.count("\n") == 1
+
+
+def test_info_reads_no_larger_sample_than_its_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_vectors(tmp_path / "a.npy", torch.zeros(2000, 512))  # 4 MB
+    largest = []
+
+    def noted(x: torch.Tensor, ctrs: torch.Tensor, k: int) -> None:
+        largest.append(x.nbytes + ctrs.nbytes)
+
+    monkeypatch.setattr("janelia_core.files.describe.find", noted)
+    info_file(tmp_path / "a.npy", max_memory="1MiB")
+    assert 0 < max(largest) <= 1 << 20
+
+
+def test_a_saved_parameter_is_read_as_the_numbers_it_holds(tmp_path: Path) -> None:
+    values = torch.nn.Parameter(torch.arange(8.0).reshape(4, 2))
+    torch.save({"a": values}, tmp_path / "a.pt")
+    with open_vectors(tmp_path / "a.pt") as file:
+        assert not file.read(0, 4).requires_grad
+    assert info_file(tmp_path / "a.pt").largest == 7.0
+
+
 def test_verify_counts_ties_fairly(folder: Path, capsys) -> None:
     exact = truth(folder, 3)
     twins = (exact + 60) % 120  # the other copy of every centre: nothing is farther, but 3 = 1 pair and a half
@@ -196,7 +232,7 @@ def test_an_answer_that_cannot_be_or_would_destroy_is_refused_before_the_search(
     assert not list(folder.glob("*.unfinished*"))
 
 
-@pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots"])
+@pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots", "9" * 400, "9" * 5000 + "GiB"])
 def test_a_size_that_is_none_is_refused(text: str, capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["info", "a.npy", f"--max-memory={text}"])
