@@ -8,7 +8,7 @@ A folder `OUT.unfinished` beside the answer:
     state       running lists of rows that have not met all centres, each block in two slots that take turns
 
 A step's data is on the disk before its line is, and a slot is written only while the other one holds what the
-journal speaks of. When all is done the journal goes first. So a journal, also one cut off, describes data that is there.
+journal speaks of. When all is done the journal goes first. So a journal, also one cut off, describes what is there.
 """
 
 from __future__ import annotations
