@@ -105,8 +105,12 @@ def _same(one: Path, other: Path) -> bool:
 def _put(path: Path, format: str, arrays: Arrays) -> None:
     """Write a file under another name beside its place, put it on the disk, then rename it."""
     beside = path.with_name(f"{path.name}.unfinished~")
-    FORMATS[format].write(beside, arrays)
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        FORMATS[format].write(beside, arrays)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)  # it can be made again from the folder, and would fill a full disk
+        raise
     sync_folder(path.absolute().parent)

@@ -81,6 +81,7 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
         )
     folder.mkdir(exist_ok=True)
     file = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    journal, empty = Journal(folder, 0, file), False
     try:
         _lock(file, folder)
         if os.fstat(file).st_nlink == 0:
@@ -89,14 +90,19 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
         os.ftruncate(file, sound)
         if lines:
             _compare(folder, lines[0], task)
-            return Journal(folder, int(lines[-1].get("finished", 0)), file)
+            journal.finished = int(lines[-1].get("finished", 0))
+            return journal
+        empty = True
         _write_line(file, task)
         sync_folder(folder)
         sync_folder(folder.parent)
     except BaseException:
-        os.close(file)
+        if empty:
+            journal.remove()
+        else:
+            journal.close()
         raise
-    return Journal(folder, 0, file)
+    return journal
 
 
 def _sound_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

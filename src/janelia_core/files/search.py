@@ -219,7 +219,11 @@ def search_files(
                 stream.run(progress)
                 answer.write(journal.folder, work.layout.n_smps, work.k, work.distances)
             except BaseException:
-                journal.close()
+                # Where nothing is finished there is nothing to resume, nor to stand in the next search's way.
+                if journal.finished:
+                    journal.close()
+                else:
+                    journal.remove()
                 raise
             journal.remove()
         except OSError as error:
@@ -241,10 +245,9 @@ def search_files(
 
 def _no_room(out: Path, work: Work) -> str:
     row = work.k * (8 + (0 if work.distances is None else work.distances.itemsize))
-    return (
-        f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made; "
-        f"what is finished is in {folder_of(out)}, from which the search can be resumed"
-    )
+    told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
+    folder = folder_of(out)
+    return f"{told}; what is finished is in {folder}, from which the search can be resumed" if folder.exists() else told
 
 
 def _task(
