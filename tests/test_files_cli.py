@@ -155,6 +155,26 @@ def test_verify_finds_the_nearest_missing_though_recall_is_1(tmp_path: Path) -> 
         assert (found.n_wrong, found.recall, found.all_right) == (wrong, 1.0, not wrong)
 
 
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine", "dot"])
+def test_verify_checks_the_answer_of_a_search_by_any_metric(metric: str, folder: Path, capsys) -> None:
+    inputs = [folder / "c.npy", folder / "x.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", folder / "o.npy", "--metric", metric) == 0
+    assert run("verify", *inputs, folder / "o.npy", "--metric", metric) == 0
+    exact = open_vectors(folder / "o.npy").read(0, 20)
+    twins = torch.where(torch.arange(3) == 2, (exact + 60) % 120, exact)  # the other copy in the last place ties
+    save_vectors(folder / "a.npy", torch.where((twins[:, :2] == twins[:, 2:]).any(dim=1, keepdim=True), exact, twins))
+    assert run("verify", *inputs, folder / "a.npy", "--metric", metric) == 0
+    exact[4] = exact[4].flip(0)
+    save_vectors(folder / "a.npy", exact)
+    found = verify_files(*inputs, folder / "a.npy", metric=metric)
+    assert (found.n_wrong, found.n_unordered, found.n_identical) == (0, 1, 19)
+    c, x = (open_vectors(path) for path in inputs)
+    worst = (x.read(0, 20) @ c.read(0, 120).T).argmin(dim=1)  # the most opposite direction is no neighbour by any
+    exact[7, 2] = worst[7]
+    save_vectors(folder / "a.npy", exact)
+    assert verify_files(*inputs, folder / "a.npy", metric=metric).wrong_rows == [7]
+
+
 def test_verify_compares_near_ties_exactly(tmp_path: Path) -> None:
     one = torch.tensor([[1.0, 1.0 + 2**-52], [1.0, 1.0 + 2**-51], [1.0 + 2**-52, 1.0]], dtype=torch.float64)
     save_vectors(tmp_path / "c.npy", one)
