@@ -157,6 +157,17 @@ def test_changed_content_is_noticed_though_size_and_time_are_the_same(small: Non
         search_files(path, tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", resume=True)
 
 
+def test_inputs_that_change_while_they_are_searched_give_no_answer(small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+
+    def change(progress: object) -> None:
+        save_vectors(tmp_path / "c.npy", torch.zeros(180, 4))
+
+    with pytest.raises(ValueError, match="changed while they were searched"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=change)
+    assert not (tmp_path / "o.npy").exists()
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"fini', b'{"finished": 3', b"\0\0\0\0", b'{"finished": 99}\0'])
 def test_a_journal_torn_at_its_end_counts_up_to_there(torn: bytes, small: None, tmp_path: Path) -> None:
     save_inputs(tmp_path)

@@ -210,13 +210,16 @@ def search_files(
             ctr_rows=ctr_rows,
         )
         answer.check(work.first_ctr + work.layout.n_ctrs, [c.path, q.path])
-        task = _task(work, split_name(centres), split_name(queries or centres), answer)
+        arrays = split_name(centres), split_name(queries or centres)
+        task = _task(work, *arrays, answer)
         try:
             journal = begin(answer.path, task, resume=resume)
             resumed_at = journal.finished
             stream = Stream(work, journal)
             try:
                 stream.run(progress)
+                if _task(work, *arrays, answer) != task:
+                    raise ValueError("centres and queries must stay as they are, but changed while they were searched")
                 answer.write(journal.folder, work.layout.n_smps, work.k, work.distances)
             except BaseException:
                 # Where nothing is finished there is nothing to resume, nor to stand in the next search's way.
