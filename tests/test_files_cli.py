@@ -83,6 +83,42 @@ def test_duplicates_are_counted_exactly(dtype: torch.dtype, tmp_path: Path) -> N
     assert info_file(tmp_path / "a.pt", max_memory="1KiB").n_duplicates is None
 
 
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        (torch.zeros(0, 4), "has no rows"),
+        (torch.zeros(1).expand(3, 1 << 40), "max_memory must be at least"),  # 4 bytes that say they are 12 TiB
+        (torch.zeros(3, 4).to(torch.float8_e4m3fn), "torch.float8_e4m3fn"),
+    ],
+)
+def test_info_of_what_is_no_set_of_rows_is_one_line(values: torch.Tensor, complaint: str, tmp_path, capsys) -> None:
+    torch.save(values, tmp_path / "a.pt")
+    assert run("info", tmp_path / "a.pt") == 2
+    told = capsys.readouterr().err
+    assert complaint in told
+    assert told.count("\n") == 1
+
+
+def test_info_reads_no_larger_sample_than_its_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_vectors(tmp_path / "a.npy", torch.zeros(2000, 512))  # 4 MB
+    largest = []
+
+    def noted(x: torch.Tensor, ctrs: torch.Tensor, k: int) -> None:
+        largest.append(x.nbytes + ctrs.nbytes)
+
+    monkeypatch.setattr("janelia_core.files.describe.find", noted)
+    info_file(tmp_path / "a.npy", max_memory="1MiB")
+    assert 0 < max(largest) <= 1 << 20
+
+
+def test_a_saved_parameter_is_read_as_the_numbers_it_holds(tmp_path: Path) -> None:
+    values = torch.nn.Parameter(torch.arange(8.0).reshape(4, 2))
+    torch.save({"a": values}, tmp_path / "a.pt")
+    with open_vectors(tmp_path / "a.pt") as file:
+        assert not file.read(0, 4).requires_grad
+    assert info_file(tmp_path / "a.pt").largest == 7.0
+
+
 def test_verify_counts_ties_fairly(folder: Path, capsys) -> None:
     exact = truth(folder, 3)
     twins = (exact + 60) % 120  # the other copy of every centre: nothing is farther, but 3 = 1 pair and a half
@@ -108,6 +144,35 @@ def test_verify_finds_every_kind_of_wrong_row(folder: Path, capsys) -> None:
     assert (found.n_wrong, found.n_found, found.n_unordered, found.n_identical) == (4, 76, 1, 14)
     assert run("verify", folder / "c.npy", folder / "x.npy", folder / "a.npy", "--json") == 1
     assert json.loads(capsys.readouterr().out)["recall"] == pytest.approx(0.95)
+
+
+def test_verify_finds_the_nearest_missing_though_recall_is_1(tmp_path: Path) -> None:
+    save_vectors(tmp_path / "c.npy", torch.tensor([[1.0], [2.0], [-2.0], [2.0]]))
+    save_vectors(tmp_path / "x.npy", torch.zeros(1, 1))
+    for answer, wrong in [([0, 1], 0), ([3, 0], 0), ([1, 2], 1), ([2, 3], 1)]:  # 1, 2, 3 tie for the second place
+        save_vectors(tmp_path / "a.npy", torch.tensor([answer]))
+        found = verify_files(tmp_path / "c.npy", tmp_path / "x.npy", tmp_path / "a.npy")
+        assert (found.n_wrong, found.recall, found.all_right) == (wrong, 1.0, not wrong)
+
+
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine", "dot"])
+def test_verify_checks_the_answer_of_a_search_by_any_metric(metric: str, folder: Path, capsys) -> None:
+    inputs = [folder / "c.npy", folder / "x.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", folder / "o.npy", "--metric", metric) == 0
+    assert run("verify", *inputs, folder / "o.npy", "--metric", metric) == 0
+    exact = open_vectors(folder / "o.npy").read(0, 20)
+    twins = torch.where(torch.arange(3) == 2, (exact + 60) % 120, exact)  # the other copy in the last place ties
+    save_vectors(folder / "a.npy", torch.where((twins[:, :2] == twins[:, 2:]).any(dim=1, keepdim=True), exact, twins))
+    assert run("verify", *inputs, folder / "a.npy", "--metric", metric) == 0
+    exact[4] = exact[4].flip(0)
+    save_vectors(folder / "a.npy", exact)
+    found = verify_files(*inputs, folder / "a.npy", metric=metric)
+    assert (found.n_wrong, found.n_unordered, found.n_identical) == (0, 1, 19)
+    c, x = (open_vectors(path) for path in inputs)
+    worst = (x.read(0, 20) @ c.read(0, 120).T).argmin(dim=1)  # the most opposite direction is no neighbour by any
+    exact[7, 2] = worst[7]
+    save_vectors(folder / "a.npy", exact)
+    assert verify_files(*inputs, folder / "a.npy", metric=metric).wrong_rows == [7]
 
 
 def test_verify_compares_near_ties_exactly(tmp_path: Path) -> None:
@@ -159,7 +224,35 @@ def test_bad_input_is_one_line_and_code_2(
         cli.main([*arguments, "--debug"])
 
 
-@pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots"])
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["-o", "x.npy"], "x.npy: is an input of this search"),
+        (["-o", "link.npy"], "link.npy: is an input of this search"),
+        (["-o", "o.npy", "--distances", "./c.npy"], "c.npy: is an input of this search"),
+        (["-o", "o.npy", "--distances", "./o.npy"], "o.npy: is the file of the indices"),
+        (["-o", "o.npy", "--distances", "d.ivecs"], "d.ivecs: the format ivecs holds integers, no distances"),
+        (["-o", "o.npy", "--distances", "d.ibin"], "d.ibin: the format ibin holds integers, no distances"),
+        (["-o", "pipe.npy"], "pipe.npy: is no regular file"),
+        (["-o", "o.hdf5"], "pip install 'janelia-core[files]'"),
+        (["-o", "o.npy", "--distances", "d.hdf5"], "pip install 'janelia-core[files]'"),
+    ],
+)
+def test_an_answer_that_cannot_be_or_would_destroy_is_refused_before_the_search(
+    arguments: list[str], complaint: str, folder: Path, capsys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    os.link("x.npy", "link.npy")
+    os.mkfifo("pipe.npy")
+    before = {path.name: path.read_bytes() for path in folder.glob("?.npy")}
+    assert run("search", "c.npy", "x.npy", "-k", 3, *arguments) == 2
+    assert complaint in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in folder.glob("?.npy")} == before
+    assert not list(folder.glob("*.unfinished*"))
+
+
+@pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots", "9" * 400, "9" * 5000 + "GiB"])
 def test_a_size_that_is_none_is_refused(text: str, capsys) -> None:
     with pytest.raises(SystemExit):
         cli.main(["info", "a.npy", f"--max-memory={text}"])

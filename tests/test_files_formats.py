@@ -6,7 +6,11 @@ import contextlib
 import io
 import itertools
 import json
+import os
 import struct
+import subprocess
+import sys
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -241,3 +245,46 @@ def test_a_format_that_cannot_hold_the_values_says_so(tmp_path: Path) -> None:
         save_vectors(tmp_path / "a.ivecs", torch.tensor([[2**31]]))
     with pytest.raises(VectorFileError, match="integers 0 to 255"):
         save_vectors(tmp_path / "a.bvecs", torch.tensor([[0.5]]))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_npy_header_that_says_it_is_giant_is_not_read(packed: bool, tmp_path: Path) -> None:
+    size = 1 << 26
+    array = b"\x93NUMPY\x02\x00" + struct.pack("<I", size) + b" " * size
+    path = tmp_path / ("a.npz" if packed else "a.npy")
+    if packed:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("a.npy", array)
+    else:
+        path.write_bytes(array)
+    del array
+    tracemalloc.start()
+    try:
+        with pytest.raises(VectorFileError, match=r"has no \.npy header"):
+            open_vectors(path)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    finally:
+        tracemalloc.stop()
+
+
+FULL = """
+import resource, sys
+from janelia_core import cli
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+sys.exit(cli.main(["info", sys.argv[1]]))
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits")
+@pytest.mark.parametrize("format", ["npz", "parquet", "csv"])
+def test_a_full_disk_for_decoding_is_not_taken_for_a_damaged_file(format: str, tmp_path: Path) -> None:
+    if format == "npz":
+        np.savez_compressed(tmp_path / "a.npz", vectors=np.zeros((100, 5)))
+    else:
+        save_vectors(tmp_path / f"a.{format}", torch.zeros(100, 5, dtype=torch.float64))
+    command = [sys.executable, "-c", FULL, str(tmp_path / f"a.{format}")]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 2
+    assert "cannot be decoded to" in run.stderr
+    assert "set TMPDIR" in run.stderr
+    assert "sound" not in run.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -156,6 +157,17 @@ def test_changed_content_is_noticed_though_size_and_time_are_the_same(small: Non
         search_files(path, tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", resume=True)
 
 
+def test_inputs_that_change_while_they_are_searched_give_no_answer(small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+
+    def change(progress: object) -> None:
+        save_vectors(tmp_path / "c.npy", torch.zeros(180, 4))
+
+    with pytest.raises(ValueError, match="changed while they were searched"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=change)
+    assert not (tmp_path / "o.npy").exists()
+
+
 @pytest.mark.parametrize("torn", [b"", b'{"fini', b'{"finished": 3', b"\0\0\0\0", b'{"finished": 99}\0'])
 def test_a_journal_torn_at_its_end_counts_up_to_there(torn: bytes, small: None, tmp_path: Path) -> None:
     save_inputs(tmp_path)
@@ -167,6 +179,59 @@ def test_a_journal_torn_at_its_end_counts_up_to_there(torn: bytes, small: None, 
         file.write(torn)
     assert search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments).resumed_at == 2
     assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["indices", "distances", "state"])
+@pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: os.truncate(path, 8)])
+def test_a_journal_whose_data_are_gone_is_no_answer(name: str, damage, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npz", "resume": True}
+    with pytest.raises(Stopped):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(6), **arguments)
+    damage(tmp_path / "o.npz.unfinished" / name)
+    with pytest.raises(ValueError, match=f"{name} misses what the journal lists"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    assert not (tmp_path / "o.npz").exists()
+
+
+@pytest.mark.parametrize("removals", range(4))
+def test_killed_while_it_removes_what_is_finished_it_resumes(
+    removals: int, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npz", "resume": True}
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npz")
+
+    def killed(folder: Path) -> None:
+        for name in ["indices", "distances", "state"][:removals]:
+            (folder / name).unlink()
+        raise Stopped
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(Stopped):
+            search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    assert (tmp_path / "o.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks")
+def test_the_folder_is_locked_until_it_is_gone(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npz", "resume": True}
+    unlink = Path.unlink
+    refused = []
+
+    def second(path: Path) -> None:
+        if path.name == "journal":
+            with pytest.raises(ValueError, match="another process is at work"):
+                search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+            refused.append(path)
+        unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", second)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", **arguments)
+    assert len(refused) == 1
 
 
 FULL = """
@@ -185,11 +250,25 @@ def test_a_full_disk_is_a_clear_error_and_no_loss(limit: int, tmp_path: Path) ->
     assert run.returncode == 2
     assert "no room on the disk" in run.stderr
     assert "Traceback" not in run.stderr
-    assert not (tmp_path / "o.npy").exists()
+    left = {"o.npy.unfinished"} if limit == 3200 else set()
+    assert {path.name for path in tmp_path.iterdir()} == {"c.npy", "x.npy"} | left
+    assert ("can be resumed" in run.stderr) == bool(left)
     report = search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=10, out=tmp_path / "o.npy", resume=True)
     assert report.resumed_at == (1 if limit == 3200 else 0)  # 3200 bytes hold the answer, but not its header besides
     with open_vectors(tmp_path / "o.npy") as file:
         assert file.shape == (40, 10)
+
+
+def test_what_failed_before_its_first_step_is_not_in_the_way(small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    save_vectors(tmp_path / "bad.fvecs", torch.zeros(10, 4))
+    with (tmp_path / "bad.fvecs").open("rb+") as file:
+        file.seek(3 * 20)
+        file.write(b"\x07")
+    with pytest.raises(ValueError, match="row 3 says that it has 7 columns"):
+        search_files(tmp_path / "c.npy", tmp_path / "bad.fvecs", k=4, out=tmp_path / "o.npy")
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.fvecs", "c.npy", "o.npy", "x.npy"]
 
 
 def test_room_is_claimed_before_the_work(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

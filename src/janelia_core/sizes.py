@@ -17,7 +17,7 @@ def parse_bytes(text: str | int) -> int:
     Raises:
         ValueError: It is none of these, or less than 1.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
+    match = re.fullmatch(r"\s*(\d{1,18}(?:\.\d+)?)\s*([A-Za-z]*)\s*", str(text))
     units = {name.upper(): size for name, size in _UNITS.items()}
     if match is None or match[2].upper() not in units:
         raise ValueError(f"{text!r} is no size; write for example 512MiB or 2GB")

@@ -7,6 +7,7 @@ from typing import Any
 
 from janelia_core.sizes import parse_bytes, parse_rows
 
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -42,6 +43,11 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "queries", metavar="QUERIES", nargs="?", help="file of vectors; default: CENTRES, self excluded"
     )
+
+
+def add_metric(parser: argparse.ArgumentParser) -> None:
+    """Add what nearest means."""
+    parser.add_argument("--metric", choices=METRICS, default="euclidean", help="default: euclidean")
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,15 @@ import json
 import shlex
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import add_choice, add_inputs, add_output, choice, positive, use_threads
-
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+from janelia_core.commands.arguments import (
+    add_choice,
+    add_inputs,
+    add_metric,
+    add_output,
+    choice,
+    positive,
+    use_threads,
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -26,7 +32,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="where the answer goes")
     parser.add_argument("--out-format", metavar="F", help="format of OUT, if its suffix does not say")
     parser.add_argument("--distances", metavar="FILE", help="write the distances to a file of their own as well")
-    parser.add_argument("--metric", choices=METRICS, default="euclidean", help="default: euclidean")
+    add_metric(parser)
     parser.add_argument("-m", type=positive, help="centres whose scores are held at once; default: what fits")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished search beside OUT")
     add_choice(parser)

@@ -6,7 +6,15 @@ import argparse
 import json
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import add_choice, add_inputs, add_output, choice, positive, use_threads
+from janelia_core.commands.arguments import (
+    add_choice,
+    add_inputs,
+    add_metric,
+    add_output,
+    choice,
+    positive,
+    use_threads,
+)
 
 WRONG = 1
 
@@ -17,12 +25,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "verify",
         help="check another tool's answer: recall, wrong rows",
         description="Check another tool's answer against the exact one. A centre counts if it is no farther than the "
-        "true k-th neighbour, and is listed once. Exit code: 0 all right, 1 some row wrong, 2 bad input.",
+        "true k-th neighbour, and is listed once; a row is wrong as well where it leaves out a nearer one. Exit code: "
+        "0 all right, 1 some row wrong, 2 bad input.",
     )
     add_inputs(parser)
     parser.add_argument("answer", metavar="ANSWER", help="file of row numbers of CENTRES, a row for every query")
     parser.add_argument("-k", type=positive, help="check the first k columns; default: all")
     parser.add_argument("--answer-format", metavar="F", help="format of ANSWER, if its suffix does not say")
+    add_metric(parser)
     add_choice(parser)
     add_output(parser)
     parser.set_defaults(run=run)
@@ -40,6 +50,7 @@ def run(options: argparse.Namespace) -> int:
             options.queries,
             options.answer,
             k=options.k,
+            metric=options.metric,
             formats=(options.centres_format, options.queries_format, options.answer_format),
             progress=bar,
             **choice(options),

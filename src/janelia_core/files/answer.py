@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from janelia_core.extras import import_extra
 from janelia_core.files.contract import Arrays, Rows
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats import FORMATS, Where, format_of
+from janelia_core.files.formats import FORMATS, WRITERS, Where, format_of
 from janelia_core.files.journal import sync_folder
 from janelia_core.files.raw import RawVectors
 
 _INT32 = ("ivecs", "ibin")
 _NO_INDICES = ("fvecs", "bvecs", "fbin", "u8bin", "i8bin")
+_NO_DISTANCES = ("bvecs", "ivecs", "u8bin", "i8bin", "ibin")
 
 
 @dataclass(frozen=True)
@@ -34,18 +38,21 @@ class Answer:
 
     @classmethod
     def at(cls, out: Where, distances: Where | None, format: str | None) -> Answer:
-        """Check where an answer is to go."""
+        """Check where an answer is to go, so that no search ends with an answer that cannot be written."""
         path = Path(out)
         name = format_of(path, format)
         if name in _NO_INDICES:
             raise VectorFileError(path, f"the format {name} holds vectors, no indices; take npy, npz, ivecs, ibin, ...")
-        apart = None if distances is None else Path(distances)
-        for target in (path, *([apart] if apart else [])):
-            format_of(target, name if target == path else None)
-            if not target.absolute().parent.is_dir():
-                raise VectorFileError(target, "is to be in a folder that does not exist")
-            if target.is_dir():
-                raise VectorFileError(target, "is a folder")
+        _check_place(path, name)
+        if distances is None:
+            return cls(path, name, None)
+        apart = Path(distances)
+        kind = format_of(apart)
+        if kind in _NO_DISTANCES:
+            raise VectorFileError(apart, f"the format {kind} holds integers, no distances; take npy, fvecs, fbin, ...")
+        _check_place(apart, kind)
+        if _same(path, apart):
+            raise VectorFileError(apart, "is the file of the indices; give the distances one of their own")
         return cls(path, name, apart)
 
     @property
@@ -53,8 +60,11 @@ class Answer:
         """Whether distances are written at all."""
         return FORMATS[self.format].several or self.distances is not None
 
-    def check(self, n_ctrs: int) -> None:
-        """Refuse row numbers that the format cannot hold, before the work."""
+    def check(self, n_ctrs: int, inputs: Sequence[Path]) -> None:
+        """Refuse row numbers that the format cannot hold, and to replace an input, before the work."""
+        for target, source in itertools.product([self.path, self.distances], inputs):
+            if target is not None and _same(target, source):
+                raise VectorFileError(target, "is an input of this search, which its answer would replace")
         if self.format in _INT32 and n_ctrs > 2**31:
             raise VectorFileError(self.path, f"the format {self.format} has int32 only, too small for {n_ctrs} centres")
 
@@ -73,11 +83,34 @@ class Answer:
                 _put(self.path, self.format, both if FORMATS[self.format].several else {"indices": indices})
 
 
+def _check_place(path: Path, format: str) -> None:
+    """Refuse a place that no file can be renamed to, and a format that cannot be written here."""
+    if not path.absolute().parent.is_dir():
+        raise VectorFileError(path, "is to be in a folder that does not exist")
+    if path.is_dir():
+        raise VectorFileError(path, "is a folder")
+    if path.exists() and not path.is_file():
+        raise VectorFileError(path, "is no regular file, and would be replaced by one")
+    if format in WRITERS:
+        import_extra(WRITERS[format], "files")
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Tell whether two paths lead to the same file, or would if it existed."""
+    if one.exists() and other.exists():
+        return one.samefile(other)
+    return one.resolve() == other.resolve()
+
+
 def _put(path: Path, format: str, arrays: Arrays) -> None:
     """Write a file under another name beside its place, put it on the disk, then rename it."""
     beside = path.with_name(f"{path.name}.unfinished~")
-    FORMATS[format].write(beside, arrays)
-    with beside.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(beside, path)
+    try:
+        FORMATS[format].write(beside, arrays)
+        with beside.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)  # it can be made again from the folder, and would fill a full disk
+        raise
     sync_folder(path.absolute().parent)

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.contract import VectorFile
+from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats import Where, format_of, open_vectors, split_name
 from janelia_core.files.layout import DEFAULT_MEMORY
 from janelia_core.ml._knn.find import find
@@ -22,6 +23,7 @@ from janelia_core.sizes import parse_bytes, show_bytes
 
 _CHUNK = 1 << 22
 _K = 10
+_ROW = 64  # bytes that a coordinate of one row takes while its range is found, and its hash
 _SAMPLE_ROWS, _SAMPLE_CTRS = 1024, 16384
 
 
@@ -74,14 +76,20 @@ def info_file(path: Where, format: str | None = None, *, max_memory: int | str =
     Args:
         path: The file; FILE::NAME for one of several arrays.
         format: As for `open_vectors`.
-        max_memory: Bytes that counting duplicates may take.
+        max_memory: Bytes, or a text such as "2GiB", that rows and the count of duplicates may take.
 
     Raises:
-        VectorFileError: It is not what it should be.
+        VectorFileError: It is not what it should be, or has no rows.
+        ValueError: A row is too large for max_memory.
     """
+    memory = parse_bytes(max_memory)
     with open_vectors(path, format, role="centres") as file:
+        if file.n == 0:
+            raise VectorFileError(file.path, f"has no rows, of {file.d} columns each")
+        if _ROW * file.d > memory:
+            raise ValueError(f"max_memory must be at least {_ROW * file.d} bytes for rows of this size, got {memory}")
         least, largest, broken = None, None, 0
-        keep_hashes = 64 * file.n <= parse_bytes(max_memory)
+        keep_hashes = 64 * file.n <= memory
         hashes = np.empty(file.n if keep_hashes else 0, dtype=[("a", "u8"), ("b", "u8")])
         step = max(1, _CHUNK // (file.d * 8))
         for start in range(0, file.n, step):
@@ -94,7 +102,7 @@ def info_file(path: Where, format: str | None = None, *, max_memory: int | str =
                 hashes["a"][start : start + len(block)], hashes["b"][start : start + len(block)] = _hashes(block)
         name = format_of(split_name(path)[0], format)
         duplicates = _duplicates(file, hashes) if keep_hashes else None
-        screen, seconds = _outlook(file)
+        screen, seconds = _outlook(file, memory)
         return FileInfo(file.path, name, file.shape, file.dtype, least, largest, broken, duplicates, screen, seconds)
 
 
@@ -137,13 +145,14 @@ def _duplicates(file: VectorFile, hashes: npt.NDArray[Any]) -> int:
     return count
 
 
-def _outlook(file: VectorFile) -> tuple[str, float]:
-    """Return what a search of all rows among all would run, and about how long."""
+def _outlook(file: VectorFile, memory: int) -> tuple[str, float]:
+    """Return what a search of all rows among all would run, and about how long, from a sample that fits the memory."""
+    fit = max(2, memory // 2 // (file.d * file.dtype.itemsize))
     k = min(_K, file.n)
     cpu = torch.device("cpu")
     plan = make_plan(file.n, file.n, file.d, k, file.n, machine=this_machine(cpu), float32=file.dtype == torch.float32)
-    x = file.read(0, min(file.n, _SAMPLE_ROWS))
-    ctrs = file.read(0, min(file.n, _SAMPLE_CTRS))
+    x = file.read(0, min(file.n, _SAMPLE_ROWS, fit // 2))
+    ctrs = file.read(0, min(file.n, _SAMPLE_CTRS, fit))
     seconds = 0.0
     for _ in range(2):  # the first search compiles
         start = time.perf_counter()

@@ -8,7 +8,7 @@ A folder `OUT.unfinished` beside the answer:
     state       running lists of rows that have not met all centres, each block in two slots that take turns
 
 A step's data is on the disk before its line is, and a slot is written only while the other one holds what the
-journal speaks of. So a journal cut off anywhere describes data that is there.
+journal speaks of. When all is done the journal goes first. So a journal, also one cut off, describes what is there.
 """
 
 from __future__ import annotations
@@ -44,9 +44,15 @@ class Journal:
         self.finished += 1
 
     def remove(self) -> None:
-        """Remove the folder of a search that is complete."""
-        self.close()
+        """Remove the folder of a search that is complete.
+
+        The journal goes first, for good: one that outlived its data would speak of an answer that is not there. The
+        lock is held until nothing is left that another process could take for an unfinished search.
+        """
+        (self.folder / "journal").unlink()
+        sync_folder(self.folder)
         shutil.rmtree(self.folder)
+        self.close()
         sync_folder(self.folder.parent)
 
 
@@ -75,20 +81,28 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
         )
     folder.mkdir(exist_ok=True)
     file = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+    journal, empty = Journal(folder, 0, file), False
     try:
         _lock(file, folder)
+        if os.fstat(file).st_nlink == 0:
+            raise ValueError(f"{folder}: another process has just finished this search")
         lines, sound = _sound_lines(folder / "journal")
         os.ftruncate(file, sound)
         if lines:
             _compare(folder, lines[0], task)
-            return Journal(folder, int(lines[-1].get("finished", 0)), file)
+            journal.finished = int(lines[-1].get("finished", 0))
+            return journal
+        empty = True
         _write_line(file, task)
         sync_folder(folder)
         sync_folder(folder.parent)
     except BaseException:
-        os.close(file)
+        if empty:
+            journal.remove()
+        else:
+            journal.close()
         raise
-    return Journal(folder, 0, file)
+    return journal
 
 
 def _sound_lines(path: Path) -> tuple[list[dict[str, Any]], int]:

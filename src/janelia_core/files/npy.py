@@ -5,6 +5,7 @@ Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -18,6 +19,7 @@ from janelia_core.files.raw import RawVectors, torch_dtype
 from janelia_core.files.spool import spooled
 
 _CHUNK = 1 << 20
+_MOST_HEADER = 1 << 16
 
 
 class Header(NamedTuple):
@@ -30,11 +32,13 @@ class Header(NamedTuple):
 
 
 def read_header(file: BinaryIO, path: Path) -> Header:
-    """Read and check a header; numpy parses it as a literal, never as code."""
+    """Read and check a header; numpy parses it as a literal, never as code. The file then stands at the numbers."""
+    # numpy reads a header of version 2 before it compares its length, up to 4 GiB, with what it accepts.
+    start = io.BytesIO(file.read(_MOST_HEADER))
     try:
-        version = np.lib.format.read_magic(file)
+        version = np.lib.format.read_magic(start)
         read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read(file)
+        shape, fortran_order, dtype = read(start)
     except KeyError:
         raise VectorFileError(path, f"has version {version} of the .npy format, for field names only", 6) from None
     except Exception as error:  # the parser of literals raises a dozen kinds
@@ -42,7 +46,8 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     if len(shape) != 2 or min(shape) < 0:
         raise VectorFileError(path, f"holds an array of shape {shape}, not (n, d)", 0)
     torch_dtype(path, dtype)
-    return Header(shape, fortran_order, dtype, file.tell())
+    file.seek(start.tell())
+    return Header(shape, fortran_order, dtype, start.tell())
 
 
 def open_npy(path: Path, name: str | None) -> VectorFile:

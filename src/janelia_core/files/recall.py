@@ -3,6 +3,9 @@
 A listed centre counts if it is no farther than the true k-th neighbour, whichever of several equally distant ones it
 is, and if it is not listed twice. That is how ann-benchmarks and big-ann-benchmarks count recall@k, except that
 distances are compared exactly here: no tolerance makes a wrong neighbour right.
+
+Recall counted so can be 1 for a row that lists two centres tied with the k-th and leaves out a nearer one. That row is
+no answer, so it is wrong all the same.
 """
 
 from __future__ import annotations
@@ -35,7 +38,7 @@ class Recall:
         n_rows: Rows of the answer.
         k: Neighbours of each row that were checked.
         n_found: Listed centres that are among the k nearest, ties counted fairly.
-        n_wrong: Rows in which not all k are.
+        n_wrong: Rows in which not all k are, or which leave out a centre nearer than the k-th.
         n_unordered: Rows that are right, but not nearest first.
         n_identical: Rows equal to this library's answer, in which ties go to the lowest row number.
         wrong_rows: The first few wrong rows.
@@ -77,6 +80,7 @@ def verify_files(
     answer: Where,
     *,
     k: int | None = None,
+    metric: str = "euclidean",
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     max_memory: int | str = DEFAULT_MEMORY,
@@ -92,6 +96,7 @@ def verify_files(
         queries: As for `search_files`; None: the centres, none its own neighbour.
         answer: File of row numbers (n_smps, at least k).
         k: How many of its columns are checked; None: all.
+        metric: As for `search_files`.
         dtype: As for `search_files`.
         device: As for `search_files`.
         max_memory: As for `search_files`.
@@ -114,6 +119,7 @@ def verify_files(
             queries,
             k=k,
             out=exact,
+            metric=metric,
             dtype=dtype,
             device=device,
             max_memory=max_memory,
@@ -131,7 +137,7 @@ def verify_files(
                 x = q.read(first, first + stop - start)
                 own = torch.arange(first, first + len(x)) if queries is None else None
                 theirs = _numbers(listed, start, stop)[:, :k]
-                _count(found, start, x, c, truth.read(start, stop), theirs, limits, own)
+                _count(found, start, x, c, truth.read(start, stop), theirs, limits, own, metric)
         return found
 
 
@@ -169,6 +175,7 @@ def _count(
     theirs: Tensor,
     limits: tuple[int, int],
     own: Tensor | None,
+    metric: str,
 ) -> None:
     """Count a block of rows x (r, d), with the true neighbours (r, k) and the listed ones (r, k)."""
     valid = (theirs >= limits[0]) & (theirs < limits[1])
@@ -183,19 +190,29 @@ def _count(
     right = valid & (sorted_truth.gather(1, place) == theirs)
     row, slot = (valid & ~right).nonzero(as_tuple=True)
     # What is not among the exact answer is right only where it ties with the last of that.
-    right[row, slot] = compare(x[row], centres, theirs[row, slot], truth[row, -1]) <= 0
+    right[row, slot] = compare(x[row], centres, theirs[row, slot], truth[row, -1], metric) <= 0
     identical = (theirs == truth).all(dim=1)
-    good = right.all(dim=1)
+    good = right.all(dim=1) & ~_misses_nearer(x, centres, truth, theirs, metric)
     found.n_found += int(right.sum())
     found.n_identical += int(identical.sum())
-    found.n_unordered += _unordered(x, centres, theirs, good & ~identical)
+    found.n_unordered += _unordered(x, centres, theirs, good & ~identical, metric)
     wrong = (~good).nonzero()[:, 0]
     found.n_wrong += len(wrong)
     found.wrong_rows += (wrong[: _SHOWN - len(found.wrong_rows)] + start).tolist()
 
 
-def _unordered(x: Tensor, centres: VectorFile, theirs: Tensor, rows: Tensor) -> int:
+def _misses_nearer(x: Tensor, centres: VectorFile, truth: Tensor, theirs: Tensor, metric: str) -> Tensor:
+    """Tell for which rows (r,) a true neighbour is not listed though it is nearer than the k-th."""
+    ours = theirs.sort(dim=1).values
+    place = torch.searchsorted(ours, truth.contiguous()).clamp(max=ours.shape[1] - 1)
+    row, slot = (ours.gather(1, place) != truth).nonzero(as_tuple=True)
+    missed = torch.zeros(len(x), dtype=torch.bool)
+    missed[row[compare(x[row], centres, truth[row, slot], truth[row, -1], metric) < 0]] = True
+    return missed
+
+
+def _unordered(x: Tensor, centres: VectorFile, theirs: Tensor, rows: Tensor, metric: str) -> int:
     """Return how many of the rows where `rows` are not in order of distance."""
     row = rows.nonzero()[:, 0].repeat_interleave(theirs.shape[1] - 1)
     before, after = theirs[rows, :-1].reshape(-1), theirs[rows, 1:].reshape(-1)
-    return len(torch.unique(row[compare(x[row], centres, before, after) > 0]))
+    return len(torch.unique(row[compare(x[row], centres, before, after, metric) > 0]))

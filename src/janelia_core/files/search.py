@@ -209,17 +209,24 @@ def search_files(
             rows=rows,
             ctr_rows=ctr_rows,
         )
-        answer.check(work.first_ctr + work.layout.n_ctrs)
-        task = _task(work, split_name(centres), split_name(queries or centres), answer)
+        answer.check(work.first_ctr + work.layout.n_ctrs, [c.path, q.path])
+        arrays = split_name(centres), split_name(queries or centres)
+        task = _task(work, *arrays, answer)
         try:
             journal = begin(answer.path, task, resume=resume)
             resumed_at = journal.finished
             stream = Stream(work, journal)
             try:
                 stream.run(progress)
+                if _task(work, *arrays, answer) != task:
+                    raise ValueError("centres and queries must stay as they are, but changed while they were searched")
                 answer.write(journal.folder, work.layout.n_smps, work.k, work.distances)
             except BaseException:
-                journal.close()
+                # Where nothing is finished there is nothing to resume, nor to stand in the next search's way.
+                if journal.finished:
+                    journal.close()
+                else:
+                    journal.remove()
                 raise
             journal.remove()
         except OSError as error:
@@ -241,10 +248,9 @@ def search_files(
 
 def _no_room(out: Path, work: Work) -> str:
     row = work.k * (8 + (0 if work.distances is None else work.distances.itemsize))
-    return (
-        f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made; "
-        f"what is finished is in {folder_of(out)}, from which the search can be resumed"
-    )
+    told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
+    folder = folder_of(out)
+    return f"{told}; what is finished is in {folder}, from which the search can be resumed" if folder.exists() else told
 
 
 def _task(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.journal import write_all
 from janelia_core.files.raw import RawVectors
 
 
@@ -38,10 +39,13 @@ def spooled(
         raise VectorFileError(
             path, f"takes {expected} bytes to decode, {tempfile.gettempdir()} has {free}; set TMPDIR to a larger disk"
         )
-    with tempfile.TemporaryFile() as file:
+    with tempfile.TemporaryFile(buffering=0) as file:
         rows = 0
         for block in blocks:
-            file.write(np.ascontiguousarray(block, dtype=dtype).view(np.uint8).data)
+            try:
+                write_all(file.fileno(), np.ascontiguousarray(block, dtype=dtype).view(np.uint8).reshape(-1).data, None)
+            except OSError as error:  # of the disk, which the reader would take for damage of its file
+                reason = f"cannot be decoded to {tempfile.gettempdir()}: {error.strerror}; set TMPDIR to a larger disk"
+                raise VectorFileError(path, reason) from error
             rows += len(block)
-        file.flush()
         return RawVectors(path, 0, rows, d, dtype, fd=os.dup(file.fileno()))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.contract import VectorFile
-from janelia_core.files.journal import Journal, write_all
+from janelia_core.files.journal import Journal, sync_folder, write_all
 from janelia_core.files.layout import Layout
 from janelia_core.ml._knn.merge import Running, extend
 from janelia_core.ml._knn.report import watch_knn
@@ -119,10 +119,17 @@ class Stream:
             sizes["distances"] = layout.n_smps * k * self._work.distances.itemsize
         if layout.n_ctr_blocks > 1:
             sizes["state"] = 2 * self._regions * self._region_bytes
+        folder, begun = self._journal.folder, self._journal.finished > 0
         for name, size in sizes.items():
-            self._files[name] = os.open(self._journal.folder / name, os.O_RDWR | os.O_CREAT, 0o666)
+            # What a journal speaks of is there, or the search must not go on: zeros would pass for an answer.
+            if begun and not ((folder / name).is_file() and (folder / name).stat().st_size >= size):
+                raise ValueError(f"{folder}: {name} misses what the journal lists; remove that folder to begin anew")
+            self._files[name] = os.open(folder / name, os.O_RDWR | (0 if begun else os.O_CREAT), 0o666)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._files[name], 0, size)
+            else:
+                os.truncate(self._files[name], size)
+        sync_folder(folder)
 
     def _pairs(self, steps: int) -> int:
         """Return how many pairs of rows the first steps compare, up to the rounding of last blocks."""

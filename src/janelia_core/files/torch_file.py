@@ -11,6 +11,9 @@ from torch import Tensor
 from janelia_core.files.contract import Arrays, VectorFile
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.named import choose
+from janelia_core.files.raw import TORCH_DTYPES
+
+_REAL = (*TORCH_DTYPES.values(), torch.bfloat16)
 
 
 class TorchVectors(VectorFile):
@@ -22,7 +25,8 @@ class TorchVectors(VectorFile):
 
     def _fill(self, start: int, out: Tensor) -> None:
         values = _load(self.path)
-        out.copy_((values if self._name is None else values[self._name])[start : start + len(out)])
+        stored = values if self._name is None else values[self._name]
+        out.copy_(stored.detach()[start : start + len(out)])  # a parameter was saved as one that requires grad
 
     def close(self) -> None:
         """Nothing is kept open between blocks."""
@@ -40,9 +44,9 @@ def open_torch(path: Path, name: str | None, preferred: tuple[str, ...]) -> Vect
         raise VectorFileError(path, f"holds one tensor without a name, not {name!r}")
     if not isinstance(values, Tensor):
         raise VectorFileError(path, f"holds a {type(values).__name__}, not a tensor or a dict of tensors")
-    if values.ndim != 2 or values.shape[1] < 1 or values.layout != torch.strided or values.dtype.is_complex:
+    if values.ndim != 2 or values.shape[1] < 1 or values.layout != torch.strided:
         raise VectorFileError(path, f"holds a {values.layout} {values.dtype} tensor {tuple(values.shape)}, not (n, d)")
-    if values.is_quantized or values.dtype == torch.bool or values.dtype.itemsize == 0 or values.device.type != "cpu":
+    if values.dtype not in _REAL or values.device.type != "cpu":
         raise VectorFileError(path, f"holds {values.dtype} on {values.device}, not stored real numbers")
     extent = sum((size - 1) * stride for size, stride in zip(values.shape, values.stride(), strict=True)) + 1
     if len(values) and extent + values.storage_offset() > values.untyped_storage().nbytes() // values.dtype.itemsize:
