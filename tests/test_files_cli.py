@@ -57,7 +57,7 @@ def test_plan_and_search_agree_in_json(folder: Path, capsys) -> None:
 
 
 def test_plan_in_words(folder: Path, capsys) -> None:
-    assert run("plan", folder / "c.npy", "-k", 3, "--max-memory", "1MiB") == 0
+    assert run("plan", folder / "c.npy", "-k", 3, "--max-memory", "8MiB") == 0
     told = capsys.readouterr().out
     assert "120 queries x 120 centres" in told
     assert "screen: none" in told

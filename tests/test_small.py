@@ -7,7 +7,7 @@ import torch
 
 from janelia_core.ml._knn import small, small_kernels
 from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml.extra_torch_functions import knn_mc
+from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import watch_knn
 from oracle import nearest, wrong_rows
 from problems import PROBLEMS, gaussian, nearly_equidistant
@@ -41,6 +41,16 @@ def test_gaussian_rows_are_proven_by_the_look(monkeypatch, d, dtype, n_ctrs, k):
     got, proven = looked(monkeypatch, x, ctrs, k, kernels=True)
     assert wrong_rows(x, ctrs, got) == []
     assert proven == 12 or dtype == torch.float16 or d == 1
+
+
+@pytest.mark.parametrize("d", [2, 20])
+def test_rows_that_no_look_can_tell_of_are_searched_again_among_drawn_centres(monkeypatch, d):
+    x, ctrs = torch.full((4, d), torch.inf), torch.zeros(9, d)
+    monkeypatch.setattr(small, "_KERNELS", small_kernels.__name__)
+    torch.manual_seed(0)
+    got = knn_do(x, ctrs, 2, 9, 5)
+    torch.manual_seed(0)
+    assert torch.equal(got, torch.randperm(9)[:5].sort().values[:2, None].repeat(1, 4))
 
 
 @pytest.mark.parametrize("d", [2, 20])

@@ -56,7 +56,7 @@ def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     x, ctrs = x.contiguous(), ctrs.contiguous()
     d = x.shape[1]
     bound = DistanceBound.of(d, exact=False)
-    indices = torch.empty(plan.k, len(x), dtype=torch.int64, device="cpu")
+    indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
     clear = torch.empty(len(x), dtype=torch.bool, device="cpu")
     limits = bound.relative, bound.absolute, indices.numpy(), clear.numpy()
     if (

@@ -164,8 +164,9 @@ def nearest_by_product(
                 j = start + first_bit(mask)
                 mask &= mask - np.uint64(1)
                 n = insert(squared_distance(x[i], ctrs[j], sums), j, n, best, ids)
-        clear[i] = whole or gaps_are_clear(n, best, relative, absolute)
-        indices[:, i] = ids[:k]
+        clear[i] = n >= k and (whole or gaps_are_clear(n, best, relative, absolute))
+        if clear[i]:
+            indices[:, i] = ids[:k]
 
 
 @jit
