@@ -1,17 +1,19 @@
 """Exact nearest neighbours from file to file, of data larger than memory: the map.
 
-search      search_files: checks, plan, stream, answer             outlook: plan_files   recall: verify_files
-  |                                                                 describe: info_file
-  |  formats     a suffix -> who opens it, who writes it            contract, errors, named, cast
-  |                npy, npz, texmex, bigann, hdf5, torch_file, safetensors_file, parquet, csv_text
-  |                raw: rows read where they stand                  spool: what can only be decoded as a whole
-  |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
-  |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
-  |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
-  |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
-  |  answer      finished arrays -> the file asked for, renamed into place
-  v
-OUT
+The steps of a search::
+
+    search      search_files: checks, plan, stream, answer             outlook: plan_files   recall: verify_files
+      |                                                                 describe: info_file
+      |  formats     a suffix -> who opens it, who writes it            contract, errors, named, cast
+      |                npy, npz, texmex, bigann, hdf5, torch_file, safetensors_file, parquet, csv_text
+      |                raw: rows read where they stand                  spool: what can only be decoded as a whole
+      |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
+      |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
+      |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
+      |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
+      |  answer      finished arrays -> the file asked for, renamed into place
+      v
+    OUT
 """
 
 from janelia_core.files.describe import FileInfo, info_file

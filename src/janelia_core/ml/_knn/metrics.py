@@ -30,7 +30,8 @@ from janelia_core.ml._knn.frame import scale
 from janelia_core.ml._knn.points import as_float64, float64_device, halves, is_wide
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
-LEAST_SQUARE, LARGEST_SQUARE = 2.0**-800, 2.0**900
+LEAST_SQUARE = 2.0**-800
+LARGEST_SQUARE = 2.0**900
 
 
 @dataclass(frozen=True)

@@ -34,12 +34,14 @@ def knn_graph(
         **options: Further arguments of `knn`: metric, x_batch, mask, include_self, max_memory and so on.
 
     Returns:
-        - "edge_index": int64 (2, n_edges) on x's device in the direction of PyTorch Geometric, row by row and nearest
-          first: `edge_index[0]` holds the sources, which are the neighbours, `edge_index[1]` the targets, which are
-          the rows of x. With mode "distance" a pair of it and the distances (n_edges,), which are differentiable.
-        - "scipy": a `scipy.sparse.csr_matrix` (n_smps, n_ctrs) as of scikit-learn's `kneighbors_graph`: row i holds the
-          neighbours of x[i], nearest first, with values 1.0 or the distances.
-        - "torch": the same as a sparse CSR tensor, whose columns ascend, as torch wants it.
+        Form "edge_index": int64 (2, n_edges) on x's device in the direction of PyTorch Geometric, row by row and
+        nearest first: `edge_index[0]` holds the sources, which are the neighbours, `edge_index[1]` the targets,
+        which are the rows of x. With mode "distance" a pair of it and the distances (n_edges,), differentiable.
+
+        Form "scipy": a `scipy.sparse.csr_matrix` (n_smps, n_ctrs) as of scikit-learn's `kneighbors_graph`: row i
+        holds the neighbours of x[i], nearest first, with values 1.0 or the distances.
+
+        Form "torch": the same as a sparse CSR tensor, whose columns ascend, as torch wants it.
 
         Where batches or masks leave a row fewer than k neighbours it has fewer edges.
 
