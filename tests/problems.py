@@ -256,3 +256,7 @@ PROBLEMS |= {
     **{f"nearly-parallel-{t}": (lambda t=t: nearly_parallel(t)) for t in (torch.float32, torch.float64)},
     "word-counts": word_counts,
 }
+
+NARROW = ("torch.bfloat16", "torch.float16", "torch.int8", "torch.int16", "torch.int32", "torch.uint8")
+KINDS = [name for name in PROBLEMS if not name.endswith(NARROW)]
+"""One or two dtypes of each problem, for tests of what does not depend on more; test_exactness asks all of them."""

@@ -17,7 +17,7 @@ from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._knn.search import search
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest
-from problems import PROBLEMS
+from problems import KINDS, PROBLEMS
 
 CPU = Machine(on_cpu=True, kernels=True, threads=2)
 SHAPE = (4000, 6000, 16, 5)
@@ -120,7 +120,7 @@ def in_parts(x: Tensor, ctrs: Tensor, k: int, trees: Trees) -> tuple[Tensor, Rep
     return found, reports[0]
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", KINDS)
 @pytest.mark.parametrize("trees", [Trees(1, 7, 0), Trees(2, 10**6, 0), Trees(3, 5, 0)])
 def test_trees_over_parts_of_the_centres_find_the_same(name: str, trees: Trees) -> None:
     x, ctrs, k, _ = PROBLEMS[name]()

@@ -16,7 +16,7 @@ from janelia_core.files.formats import open_vectors, save_vectors
 from janelia_core.files.layout import Layout, make_layout
 from janelia_core.ml._knn.distances import distances
 from janelia_core.ml.extra_torch_functions import knn_mc
-from problems import PROBLEMS
+from problems import KINDS, PROBLEMS
 
 
 def spread(n: int, d: int = 6, seed: int = 0) -> Tensor:
@@ -40,7 +40,7 @@ def rows_of(path: Path | str) -> Tensor:
         return file.read(0, file.n)
 
 
-@pytest.mark.parametrize(("name", "outer"), list(zip(PROBLEMS, itertools.cycle(["queries", "centres"]), strict=False)))
+@pytest.mark.parametrize(("name", "outer"), list(zip(KINDS, itertools.cycle(["queries", "centres"]), strict=False)))
 def test_files_in_blocks_give_the_answer_of_tensors(name: str, outer: str, blocks: list[str], tmp_path: Path) -> None:
     blocks[0] = outer
     problem = PROBLEMS[name]()

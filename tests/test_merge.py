@@ -11,7 +11,7 @@ from torch import Tensor
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, extend
 from janelia_core.ml._knn.points import Points
-from problems import PROBLEMS, Problem
+from problems import KINDS, PROBLEMS, Problem
 
 
 def in_blocks(problem: Problem, edges: list[int], metric: str) -> Tensor:
@@ -29,7 +29,7 @@ def splits(n: int, k: int) -> list[list[int]]:
     return [[0, n // 2, n], sorted({*range(0, n, max(1, k - 1)), n}), uneven]
 
 
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", KINDS)
 def test_every_split_of_the_centres_gives_the_answer_of_one_search(name: str) -> None:
     problem = PROBLEMS[name]()
     for metric in ("euclidean", "dot", "cosine"):

@@ -23,7 +23,7 @@ from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_dense import DenseScreen
 from janelia_core.ml._knn.search import search
 from oracle import nearest
-from problems import PROBLEMS, gaussian, nearly_parallel
+from problems import KINDS, PROBLEMS, gaussian, nearly_parallel
 
 METRICS = ("dot", "cosine")
 WAYS = (
@@ -72,14 +72,14 @@ def test_the_answer_is_the_exact_one_whatever_the_screen(name, metric):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_reference_agrees_with_the_oracle(name, metric):
     x, ctrs, k, _ = PROBLEMS[name]()
     assert torch.equal(reference.nearest(x[:2], ctrs[:300], k, metric), nearest(x[:2], ctrs[:300], k, metric))
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", KINDS)
 def test_the_order_of_all_centres_is_the_exact_one(name, metric):
     x, ctrs, _, _ = PROBLEMS[name]()
     x, ctrs = x[:2], ctrs[:300]
@@ -87,7 +87,7 @@ def test_the_order_of_all_centres_is_the_exact_one(name, metric):
 
 
 @pytest.mark.parametrize("metric", ["euclidean", *METRICS])
-@pytest.mark.parametrize("name", PROBLEMS)
+@pytest.mark.parametrize("name", KINDS)
 def test_a_mask_never_lets_a_denied_centre_through(name, metric):
     x, ctrs, k, _ = PROBLEMS[name]()
     x = x[:6]
@@ -173,7 +173,7 @@ def exact_value(metric, x, c):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("name", [name for name in PROBLEMS if "finite" not in name])
+@pytest.mark.parametrize("name", [name for name in KINDS if "finite" not in name])
 def test_float64_values_are_within_their_error_of_the_truth(name, metric):
     x, ctrs, _, _ = PROBLEMS[name]()
     x, ctrs = x[:2], ctrs[:30]
@@ -196,7 +196,7 @@ def test_float64_values_are_within_their_error_of_the_truth(name, metric):
                     assert power == 0  # kernels leave what overflows to others
 
 
-@pytest.mark.parametrize("name", [name for name in PROBLEMS if "finite" not in name])
+@pytest.mark.parametrize("name", [name for name in KINDS if "finite" not in name])
 def test_directions_are_within_their_error(name):
     values = PROBLEMS[name]().ctrs[:50]
     d = values.shape[1]
@@ -210,7 +210,7 @@ def test_directions_are_within_their_error(name):
 
 
 @pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("name", [name for name in PROBLEMS if "finite" not in name])
+@pytest.mark.parametrize("name", [name for name in KINDS if "finite" not in name])
 def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric):
     x, ctrs, k, _ = PROBLEMS[name]()
     x, k = x[:3], min(k, 4)
