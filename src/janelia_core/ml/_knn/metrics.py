@@ -29,7 +29,8 @@ from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.frame import scale
 from janelia_core.ml._knn.points import as_float64, float64_device, halves, is_wide
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+EUCLIDEAN = ("euclidean", "sqeuclidean")  # they order alike; the others order by a product
+METRICS = (*EUCLIDEAN, "cosine", "dot")
 LEAST_SQUARE = 2.0**-800
 LARGEST_SQUARE = 2.0**900
 
@@ -51,7 +52,7 @@ class Metric:
     @property
     def uniform(self) -> bool:
         """Whether, in a row, larger order values have errors at least as large."""
-        return self.name in ("euclidean", "sqeuclidean")
+        return self.name in EUCLIDEAN
 
     def errors(self, value: Tensor, error: Tensor) -> Tensor:
         """Return errors as `Ordered` wants them: 0 where nothing rounds or value is not finite."""
@@ -108,7 +109,7 @@ def pair_values(metric: str, x: Tensor, c: Tensor, exponent: int = 0) -> tuple[T
         value, error: float64 without the last dimension. Where a value is not finite, so is the error.
     """
     d = x.shape[-1]
-    if metric in ("euclidean", "sqeuclidean"):
+    if metric in EUCLIDEAN:
         value = difference(x, c, exponent).square_().sum(dim=-1)
         bound = DistanceBound.of(d, exact=False)
         return value, value * bound.relative + bound.absolute
@@ -127,7 +128,7 @@ def block_values(metric: str, x: Tensor, c: Tensor, exponent: int) -> tuple[Tens
     shape, d = (x.shape[0], c.shape[0]), x.shape[1]
     device = float64_device(x.device)
     sums = torch.zeros(shape, dtype=torch.float64, device=device)
-    if metric in ("euclidean", "sqeuclidean"):
+    if metric in EUCLIDEAN:
         for q in range(d):
             delta = difference(x[:, q, None], c[None, :, q], exponent)  # (r, b)
             sums.addcmul_(delta, delta)

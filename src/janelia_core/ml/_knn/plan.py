@@ -10,6 +10,7 @@ import torch
 
 from janelia_core.ml._knn.bounds import UNIT32, gamma
 from janelia_core.ml._knn.machine import Machine
+from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
 from janelia_core.ml._knn.plan_tree import Look, Trees, plan_look, plan_trees
 
@@ -36,7 +37,6 @@ _FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the C
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
 _AT_ONCE_COMPILED = 1 << 26  # the same with compiled kernels
 _PER_PAIR = 24  # bytes of a pair there
-_EUCLIDEAN = ("euclidean", "sqeuclidean")
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -143,7 +143,7 @@ def make_plan(
     problem = _Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
     screen, reason = _screen(problem)
     plan = _blocks(screen, reason, problem)
-    if screen != "dense" or metric not in _EUCLIDEAN:
+    if screen != "dense" or metric not in EUCLIDEAN:
         return plan
     trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
     if trees is None:
@@ -183,7 +183,7 @@ class _Problem(NamedTuple):
         work = pairs * max(self.d, 1)
         if not self.machine.on_cpu or _PER_PAIR * pairs + 16 * (self.n_smps + self.n_ctrs) * self.d > self.budget // 2:
             return False
-        compiled = self.machine.kernels and self.machine.exact_products and self.float32 and self.metric in _EUCLIDEAN
+        compiled = self.machine.kernels and self.machine.exact_products and self.float32 and self.metric in EUCLIDEAN
         return work <= _AT_ONCE or (compiled and pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED)
 
     @property

@@ -63,6 +63,7 @@ from torch import Tensor
 from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.dense_frame import SUM_UNIT, TINY, UNIT, UP, Measured, find_frame, frame_of_directions
+from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
@@ -128,7 +129,7 @@ class DenseScreen:
         metric: str = "euclidean",
     ) -> None:
         self.k, self.dtype, self._ctrs, self._panel = k, dtype, ctrs, panel
-        self.metric, self._product = metric, metric in ("dot", "cosine")
+        self.metric, self._product = metric, metric not in EUCLIDEAN
         self.n_ctrs, d = len(ctrs), ctrs.d
         workers = workers or Workers(1)
         if metric == "cosine":

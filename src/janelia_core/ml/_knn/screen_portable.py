@@ -22,6 +22,7 @@ from torch import Tensor
 from janelia_core.ml._knn.bounds import OUTWARD
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.frame import Frame
+from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.packing import PackedRows, pack_ctrs, pack_rows, product_error
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64
@@ -34,7 +35,7 @@ class PortableScreen:
 
     def __init__(self, ctrs: Points, frame: Frame, plan: Plan) -> None:
         self._metric = plan.metric
-        self._product = plan.metric in ("dot", "cosine")
+        self._product = plan.metric not in EUCLIDEAN
         self._ctrs = ctrs
         self._frame = frame
         self._width = plan.width

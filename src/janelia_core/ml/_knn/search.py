@@ -12,7 +12,7 @@ from janelia_core.ml._knn.contract import Candidates, Ordered, Screen
 from janelia_core.ml._knn.forest import Forest
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.mask import Allowed, Mask
-from janelia_core.ml._knn.metrics import Metric
+from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64, has_infinities, is_wide
 from janelia_core.ml._knn.report import Report, publish
@@ -102,7 +102,7 @@ class _Ladder:
         self.plan = plan
         self._report = report
         self._mask = mask
-        self._frame: Frame = workers.once(lambda: survey(x, ctrs, shifted=plan.metric not in ("dot", "cosine")))
+        self._frame: Frame = workers.once(lambda: survey(x, ctrs, shifted=plan.metric in EUCLIDEAN))
         self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._screen: Screen | None = None

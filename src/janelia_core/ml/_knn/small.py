@@ -15,7 +15,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.bounds import UNIT32, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.directions import direction_error, directions
-from janelia_core.ml._knn.metrics import Metric, dot_error
+from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, dot_error
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import as_float64
 
@@ -35,12 +35,13 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
         ctrs: (n_ctrs, d) likewise.
         plan: The plan.
     """
+    global _spent
     metric = Metric(plan.metric)
     if metric.uniform and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan)):
         return _by_kernels(x, ctrs, plan)
     start = time.perf_counter()
     found = _by_operations(x, ctrs, plan.k, metric)
-    globals()["_spent"] = _spent + time.perf_counter() - start
+    _spent += time.perf_counter() - start
     return found
 
 
@@ -81,7 +82,7 @@ def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Ten
     finite shows no such gap. Other metrics: a gap of twice the worst error of the row. CPU tensors that float64 holds.
     """
     few = min(k + 1, ctrs.shape[0])
-    if metric.name not in ("euclidean", "sqeuclidean"):
+    if metric.name not in EUCLIDEAN:
         value, error = _products_at_once(as_float64(x), as_float64(ctrs), metric.name)
         nearest = value.topk(few, dim=1, largest=False)
         gaps = nearest.values.diff(dim=1) > 2.0 * error

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered, Stored
-from janelia_core.ml._knn.metrics import Metric, value_error
+from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, value_error
 from janelia_core.ml._knn.points import Points, float64_device
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
@@ -26,7 +26,7 @@ def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric, compi
         compiled: Numba kernels may be used.
     """
     if compiled and metric.exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
-        distance = metric.name in ("euclidean", "sqeuclidean")
+        distance = metric.name in EUCLIDEAN
         if distance or (x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()):
             return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric)
     return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
@@ -35,7 +35,7 @@ def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric, compi
 def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric) -> Ordered:
     value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
     numbers = torch.empty_like(indices)
-    if metric.name in ("euclidean", "sqeuclidean"):
+    if metric.name in EUCLIDEAN:
         from janelia_core.ml._knn.verify_kernels import verify
 
         verify(*(array.numpy() for array in (x, ctrs, indices, value, numbers)))
