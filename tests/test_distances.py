@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import hypothesis.strategies as st
 import mpmath
@@ -12,7 +13,7 @@ from hypothesis import given
 
 from janelia_core.ml._knn import distances as module
 from janelia_core.ml._knn.distances import distances
-from janelia_core.ml._knn.pair_sums import rounded_by_kernel
+from janelia_core.ml._knn.pair_kernels import round_root, round_value
 from janelia_core.ml._knn.rounding import rounded
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 
@@ -77,7 +78,8 @@ def test_every_distance_is_the_true_one_rounded_once(name, metric):
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("kernels", [False, True])
 def test_every_way_of_computing_gives_the_same_bits(metric, kernels, monkeypatch):
-    monkeypatch.setattr(module, "_for_kernels", module._for_kernels if kernels else lambda _: False)
+    if not kernels:
+        monkeypatch.setattr(module, "_KERNEL_DTYPES", ())
     for name in (
         "gaussian-torch.float64",
         "near-swapped",
@@ -147,7 +149,7 @@ def test_a_loosened_error_is_caught(monkeypatch):
     indices = torch.zeros(1, 1, dtype=torch.int64)
     assert_all_true(x, ctrs, indices, "dot")
     honest = module.pair_values
-    monkeypatch.setattr(module, "_for_kernels", lambda _: False)
+    monkeypatch.setattr(module, "_KERNEL_DTYPES", ())
     monkeypatch.setattr(module, "pair_values", lambda *a: (honest(*a)[0], torch.zeros(1, 1, dtype=torch.float64)))
     with pytest.raises(AssertionError):
         assert_all_true(x, ctrs, indices, "dot")
@@ -185,7 +187,8 @@ def test_the_compiled_rounding_claims_nothing_that_is_wrong_and_nearly_all_that_
     value[:9], error[:5], error[5:9] = 0.0, 0.0, 2.0**-1021
     value[9], error[9] = torch.nan, torch.nan
     value[10], error[10] = torch.inf, torch.nan
-    out, certain = rounded_by_kernel(value, error, root)
+    found = [round_value(v, e, root) for v, e in zip(value.view(-1).tolist(), error.view(-1).tolist(), strict=True)]
+    out, certain = (torch.tensor(part).view(4000, 5) for part in zip(*found, strict=True))
     expected, known = rounded(value, error, root)
     assert torch.equal(out[certain & known], expected[certain & known])
     ends = [(value + sign * error).clamp(min=0) for sign in (-1, 1)]
@@ -195,3 +198,29 @@ def test_the_compiled_rounding_claims_nothing_that_is_wrong_and_nearly_all_that_
     assert not certain[9:11].any()
     normal = expected >= torch.finfo(torch.float32).smallest_normal
     assert (certain & known & normal).sum() > 0.999 * (known & normal).sum()
+
+
+@pytest.mark.parametrize("relative", [2.0**-50, 2.0**-40, 2.0**-28])
+def test_a_root_claimed_certain_is_the_rounded_root_of_both_ends(relative):
+    g = torch.Generator().manual_seed(4)
+    claimed = 0
+    for _ in range(1000):
+        size = int(torch.randint(-320, 280, (1,), generator=g))
+        near = float(torch.rand(1, generator=g)) + 1.0  # a float32; halfway to the next one, the root is in doubt
+        halfway = near * (1 + 2.0**-24) if float(torch.rand(1, generator=g)) < 0.5 else near
+        square = math.ldexp(halfway * halfway, size)
+        out, certain = round_root(square, relative)
+        claimed += certain
+        if certain:
+            ends = [Fraction(square) * (1 + sign * Fraction(relative)) for sign in (-1, 1)]
+            assert [rounded_root(end) for end in ends] == [out, out]
+    assert claimed > 300
+
+
+def rounded_root(square: Fraction) -> float:
+    """The square root of a fraction, rounded to float32; the middle rounds to even or is never met."""
+    root = Fraction(math.isqrt((square.numerator << 4000) // square.denominator), 1 << 2000)
+    if root >= 2**128 - 2**103:
+        return math.inf
+    exponent = max(-126, math.frexp(float(root))[1] - 1) - 23
+    return float(round(root / Fraction(2) ** exponent) * Fraction(2) ** exponent)

@@ -9,7 +9,7 @@
       |
     search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
       |
-      |  small     few pairs: one look at all distances, no blocks          small_kernels
+      |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |                                                                     directions: of norm 1, for cosines
       |                                                                     mask: what a row may be answered with
@@ -23,7 +23,7 @@
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
       |                                                                     tree_values, forest
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
-      |                                                                     pair_kernels
+      |                                                                     pair_kernels, row_sums
       |  settle    overlapping error intervals -> exact comparisons         double_double, integers
       |
       |  a row whose certificate fails climbs the ladder:

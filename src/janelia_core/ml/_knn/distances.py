@@ -22,6 +22,7 @@ from janelia_core.ml._knn.workers import Workers
 _CHUNK, _PER_CHUNKED = 1 << 18, 64  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
 _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
+_KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
 _LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
 
 
@@ -60,7 +61,7 @@ def distances(
     with torch.inference_mode(False), Workers(count, pool) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
         work = _Work(x.detach(), ctrs.detach(), metric, out.dtype, max_memory // count)
-        rows = max(1, work.pairs_at_once // indices.shape[1])
+        rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))
 
         def fill(start: int) -> None:
             part = slice(start, start + rows)
@@ -80,19 +81,19 @@ class _Work:
     def __init__(self, x: Tensor, ctrs: Tensor, metric: str, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
         self._root = metric == "euclidean"
-        self._kernels = (
-            this_machine(x.device).kernels and x.dtype == ctrs.dtype and _for_kernels(x) and _for_kernels(ctrs)
-        )
-        coordinates = 16 if self._kernels else x.shape[1]  # what kernels hold of a pair does not grow with d
+        same = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES
+        self._kernels = same and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
+        # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
+        coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
         self.pairs_at_once = max(1, min(_CHUNK, share // _PER_CHUNKED) // max(1, coordinates))
         self._doubled = max(1, min(_DOUBLE_DOUBLE, share // _PER_DOUBLED) // x.shape[1])
 
     def distances(self, x_rows: Tensor, indices: Tensor) -> Tensor:
         """Return the distances of rows (r, d) and the centres at indices (r, k)."""
-        missing = (indices < 0).to(float64_device(x_rows.device))
-        out, decided = self._enclosed(x_rows, indices)
-        out = out.masked_fill_(missing, torch.inf)
-        row, slot = (~(decided | missing)).nonzero(as_tuple=True)
+        out, certain = self._enclosed(x_rows, indices)
+        if certain is None:
+            return out
+        row, slot = (~certain).nonzero(as_tuple=True)
         for start in range(0, len(row), self._doubled):
             part = (row[start : start + self._doubled], slot[start : start + self._doubled])
             x = x_rows[part[0].to(x_rows.device)].cpu()
@@ -100,26 +101,34 @@ class _Work:
             out[part] = self._decided(x, c).to(out.device)
         return out
 
-    def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """Return distances (r, k) by float64 intervals, and whether each is certain."""
-        if self._kernels and _for_kernels(x_rows):
-            from janelia_core.ml._knn.pair_sums import pair_sums, pair_values_by_kernel, rounded_by_kernel
+    def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return distances (r, k) by float64 intervals, and whether each is certain, or None if all are."""
+        if self._kernels and self._dtype == torch.float32:
+            from janelia_core.ml._knn.pair_sums import rounded_pairs
 
-            if self._dtype == torch.float64:
-                sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
-                return rounded_double(*sums, self._root, self._dtype)
-            return rounded_by_kernel(*pair_values_by_kernel(self._metric, x_rows, self._ctrs, indices), self._root)
-        out = torch.zeros(indices.shape, dtype=self._dtype, device=float64_device(x_rows.device))
-        decided = torch.zeros_like(out, dtype=torch.bool)
-        if self._dtype == torch.float64:
-            return out, decided  # an interval in its own format decides next to nothing
+            return rounded_pairs(self._metric, x_rows, self._ctrs, indices)
+        missing = (indices < 0).to(float64_device(x_rows.device))
+        if self._kernels:
+            from janelia_core.ml._knn.pair_sums import pair_sums
+
+            sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
+            out, certain = rounded_double(*sums, self._root, self._dtype)
+        elif self._dtype == torch.float64:  # an interval in its own format decides next to nothing
+            out, certain = torch.zeros(missing.shape, dtype=self._dtype, device=missing.device), missing
+        else:
+            out, certain = self._by_intervals(x_rows, indices)
+        return out.masked_fill_(missing, torch.inf), certain | missing
+
+    def _by_intervals(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        out = torch.empty(indices.shape, dtype=torch.float32, device=float64_device(x_rows.device))
+        certain = torch.empty_like(out, dtype=torch.bool)
         step = max(1, self.pairs_at_once // len(x_rows))
         for start in range(0, indices.shape[1], step):
             slots = slice(start, start + step)
             c = self._ctrs[indices[:, slots].clamp(min=0).to(self._ctrs.device)]
             value, error = pair_values(self._metric, x_rows[:, None], c)
-            out[:, slots], decided[:, slots] = rounded(value, error, self._root)
-        return out, decided
+            out[:, slots], certain[:, slots] = rounded(value, error, self._root)
+        return out, certain
 
     def _decided(self, x: Tensor, c: Tensor) -> Tensor:
         """Return the distances of pairs of rows (p, d) on the CPU, all certain."""
@@ -135,10 +144,6 @@ class _Work:
         rest = (~decided).nonzero()[:, 0]
         out[rest] = _exact(x[rest], c[rest], self._metric, self._dtype)
         return out
-
-
-def _for_kernels(values: Tensor) -> bool:
-    return values.is_contiguous() and values.dtype in (torch.float32, torch.float64)
 
 
 def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:

@@ -17,12 +17,14 @@ from numba.extending import intrinsic
 
 from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.metrics import LARGEST_SQUARE, LEAST_SQUARE
-from janelia_core.ml._knn.verify_kernels import CHAINS, precedes, squared_distance
+from janelia_core.ml._knn.row_sums import product, squared_distance
+from janelia_core.ml._knn.verify_kernels import precedes
 
 CODES = {"euclidean": 0, "sqeuclidean": 0, "dot": 1, "cosine": 2}
 SMALL, LOSS = 2.0**-800, 2.0**-890  # below SMALL the error of a product may underflow, by less than LOSS
 UNIT = 2.0**-53
 NORMAL = 2.0**-126  # the smallest normal float32
+PLAIN = 2.0**-900  # above it, the absolute part of an error is nothing
 ZERO = 2.0**-150  # what is smaller rounds to 0 in float32
 
 
@@ -39,88 +41,124 @@ fma: Any = intrinsic(_fma)
 
 
 @jit
-def dot(x: Any, c: Any, sums: Any) -> Any:
-    """Returns sum x_q c_q in float64, over two vectors of any real dtype; `sums` is (CHAINS,) scratch."""
-    d = x.shape[0]
-    whole = d - d % CHAINS
-    sums[:] = 0.0
-    for start in range(0, whole, CHAINS):
-        a, b = x[start : start + CHAINS], c[start : start + CHAINS]
-        for q in range(CHAINS):
-            sums[q] += np.float64(a[q]) * np.float64(b[q])
-    total = 0.0
-    for q in range(whole, d):
-        total += np.float64(x[q]) * np.float64(c[q])
-    for q in range(CHAINS):
-        total += sums[q]
-    return total
-
-
-@jit
-def dot_value(x: Any, c: Any, x_square: float, relative: float, absolute: float, sums: Any) -> Any:
+def dot_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, relative: float, absolute: float) -> Any:
     """Returns -<x, c> and its error, by |x| |c| >= sum |x_q c_q|."""
-    return -dot(x, c, sums), relative * np.sqrt(x_square) * np.sqrt(dot(c, c, sums)) + absolute
+    c_square = product(ctrs, j, ctrs, j)
+    return -product(x, i, ctrs, j), relative * np.sqrt(x_square) * np.sqrt(c_square) + absolute
 
 
 @jit
-def cosine_value(x: Any, c: Any, x_square: float, absolute: float, sums: Any) -> Any:
+def cosine_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, absolute: float) -> Any:
     """Returns 1 - cosine and its error, as `metrics.cosine_values` does."""
-    c_square = dot(c, c, sums)
+    c_square = product(ctrs, j, ctrs, j)
     if not (np.isfinite(x_square) and np.isfinite(c_square)):
         return np.nan, np.nan
-    if (x_square == 0.0 and is_zero(x)) or (c_square == 0.0 and is_zero(c)):
+    if (x_square == 0.0 and is_zero(x, i)) or (c_square == 0.0 and is_zero(ctrs, j)):
         return 1.0, 0.0
     if not (min(x_square, c_square) >= LEAST_SQUARE and max(x_square, c_square) <= LARGEST_SQUARE):
         return 1.0, 2.0
-    return 1.0 - dot(x, c, sums) / (np.sqrt(x_square) * np.sqrt(c_square)), absolute
+    return 1.0 - product(x, i, ctrs, j) / (np.sqrt(x_square) * np.sqrt(c_square)), absolute
 
 
 @jit
-def is_zero(v: Any) -> bool:
-    """Whether all values are 0."""
+def is_zero(points: Any, i: int) -> bool:
+    """Whether all coordinates of point i are 0."""
     nonzero = 0
-    for q in range(v.shape[0]):
-        nonzero += v[q] != 0
+    for q in range(points.shape[1]):
+        nonzero += points[i, q] != 0
     return nonzero == 0
 
 
 @jit
-def value_of_pair(code: int, x: Any, c: Any, x_square: float, relative: float, absolute: float, sums: Any) -> Any:
+def value_of_pair(
+    code: int, x: Any, i: int, ctrs: Any, j: int, x_square: float, relative: float, absolute: float
+) -> Any:
     """Returns the order value and its error; `code` as in CODES."""
     if code == 0:
-        far = squared_distance(x, c, sums)
+        far = squared_distance(x, i, ctrs, j)
         return far, far * relative + absolute
     if code == 1:
-        return dot_value(x, c, x_square, relative, absolute, sums)
-    return cosine_value(x, c, x_square, absolute, sums)
+        return dot_value(x, i, ctrs, j, x_square, relative, absolute)
+    return cosine_value(x, i, ctrs, j, x_square, absolute)
 
 
 @jit
-def values_of_pairs(
-    code: int, relative: float, absolute: float, x: Any, ctrs: Any, indices: Any, value: Any, error: Any
-) -> None:
-    """Fills order values and errors of rows x (r, d) and the centres listed in indices (r, k), NaN where there is none.
+def round_value(value: float, error: float, root: bool) -> Any:
+    """Rounds to float32 what lies within error of value, or its square root: as `rounding.rounded`, in fewer steps.
+
+    Two ulp downwards and upwards pay for the rounding of each end, and again for that of its root.
+
+    Returns:
+        The number, never -0, and whether both ends round alike, and to no subnormal number, which a thread may flush.
+    """
+    outward = 2.0 * UNIT
+    low, high = value - error, value + error
+    low -= abs(low) * outward
+    high += abs(high) * outward
+    if root:
+        low, high = np.sqrt(max(low, 0.0)), np.sqrt(high)
+        low -= low * outward
+        high += high * outward
+    first, last = np.float32(low), np.float32(high)
+    certain = first == last and (abs(last) >= NORMAL or max(-low, high) < ZERO)
+    return last if last != 0.0 else np.float32(0.0), certain
+
+
+@jit
+def round_root(square: float, relative: float) -> Any:
+    """Rounds the root of a D^ above PLAIN to float32, as `round_value` does, by one root instead of two.
+
+    D^ is off by a relative error of at most `relative`, and less than 2^-100 for what underflows; its root by half of
+    that, and the two roundings of each end by less than 2^-51.
+    """
+    root, off = np.sqrt(square), relative + 2.0**-51
+    first, last = np.float32(root - root * off), np.float32(root + root * off)
+    return last, first == last and last >= NORMAL
+
+
+@jit
+def rounded_values(
+    code: int,
+    root: bool,
+    relative: float,
+    absolute: float,
+    x: Any,
+    ctrs: Any,
+    indices: Any,
+    out: Any,
+    certain: Any,
+) -> int:
+    """Fills order values or their roots, in float32, of rows x (r, d) and the centres listed in indices (r, k).
 
     Args:
         code: As in CODES.
-        relative: Error relative to D or |x| |c|.
+        root: Whether square roots are wanted.
+        relative: Error of order values relative to D or |x| |c|.
         absolute: Error beyond that.
         x: (r, d) stored values, C order, any real dtype.
         ctrs: (n_ctrs, d), likewise.
         indices: (r, k) int64, -1 for none.
-        value: (r, k) float64, written.
-        error: (r, k) float64, written.
+        out: (r, k) float32, written; +inf where there is none.
+        certain: (r, k) bool, written: float64 left no doubt.
+
+    Returns:
+        How many are not certain.
     """
-    sums = np.zeros(CHAINS)
+    doubtful = 0
     for i in range(indices.shape[0]):
-        x_square = dot(x[i], x[i], sums) if code else 0.0
+        x_square = product(x, i, x, i) if code else 0.0
         for slot in range(indices.shape[1]):
             j = indices[i, slot]
             if j < 0:
-                value[i, slot], error[i, slot] = np.nan, np.nan
+                out[i, slot], certain[i, slot] = np.float32(np.inf), True
+                continue
+            value, error = value_of_pair(code, x, i, ctrs, j, x_square, relative, absolute)
+            if root and PLAIN < value < np.inf:
+                out[i, slot], certain[i, slot] = round_root(value, relative)
             else:
-                found = value_of_pair(code, x[i], ctrs[j], x_square, relative, absolute, sums)
-                value[i, slot], error[i, slot] = found
+                out[i, slot], certain[i, slot] = round_value(value, error, root)
+            doubtful += not certain[i, slot]
+    return doubtful
 
 
 @jit
@@ -140,15 +178,14 @@ def verify_pairs(
         error: (r, w) float64, written; NaN where the list is shorter.
         indices: (r, w) int64, written; -1 where the list is shorter.
     """
-    sums = np.zeros(CHAINS)
     for i in range(x.shape[0]):
-        x_square = dot(x[i], x[i], sums)
+        x_square = product(x, i, x, i)
         n = 0
         for slot in range(listed.shape[1]):
             j = listed[i, slot]
             if j < 0:
                 continue
-            far, off = value_of_pair(code, x[i], ctrs[j], x_square, relative, absolute, sums)
+            far, off = value_of_pair(code, x, i, ctrs, j, x_square, relative, absolute)
             place = n
             while place > 0 and precedes(far, j, value[i, place - 1], indices[i, place - 1]):
                 value[i, place], error[i, place] = value[i, place - 1], error[i, place - 1]
@@ -156,15 +193,16 @@ def verify_pairs(
                 place -= 1
             value[i, place], error[i, place], indices[i, place] = far, off, j
             n += 1
-        value[i, n:], error[i, n:], indices[i, n:] = np.nan, np.nan, -1
+        for slot in range(n, listed.shape[1]):
+            value[i, slot], error[i, slot], indices[i, slot] = np.nan, np.nan, -1
 
 
 @jit
-def compensated_product(x: Any, c: Any) -> Any:
+def compensated_product(x: Any, i: int, ctrs: Any, j: int) -> Any:
     """Returns (hi, lo, error) of sum x_q c_q."""
     s, low, m, lossy = 0.0, 0.0, 0.0, 0
-    for q in range(x.shape[0]):
-        f, g = np.float64(x[q]), np.float64(c[q])
+    for q in range(x.shape[1]):
+        f, g = np.float64(x[i, q]), np.float64(ctrs[j, q])
         p = f * g
         t = s + p
         z = t - s
@@ -173,15 +211,15 @@ def compensated_product(x: Any, c: Any) -> Any:
         low += rest
         m += abs(rest)
         lossy += (abs(p) < SMALL) & (f != 0.0) & (g != 0.0)
-    return total(s, low, m, lossy, x.shape[0])
+    return total(s, low, m, lossy, x.shape[1])
 
 
 @jit
-def compensated_square(x: Any, c: Any) -> Any:
+def compensated_square(x: Any, i: int, ctrs: Any, j: int) -> Any:
     """Returns (hi, lo, error) of sum (x_q - c_q)^2."""
     s, low, m, lossy = 0.0, 0.0, 0.0, 0
-    for q in range(x.shape[0]):
-        f, g = np.float64(x[q]), np.float64(c[q])
+    for q in range(x.shape[1]):
+        f, g = np.float64(x[i, q]), np.float64(ctrs[j, q])
         gap = f - g
         z = gap - f
         gap_low = (f - (gap - z)) - (g + z)
@@ -195,7 +233,7 @@ def compensated_square(x: Any, c: Any) -> Any:
         low += first + second + third
         m += abs(first) + abs(second) + abs(third)
         lossy += (p < SMALL) & (gap != 0.0)
-    return total(s, low, m, lossy, x.shape[0])
+    return total(s, low, m, lossy, x.shape[1])
 
 
 @jit
@@ -228,35 +266,9 @@ def sums_of_pairs(square: bool, own: bool, x: Any, ctrs: Any, indices: Any, hi: 
             j = indices[i, slot]
             found = (np.nan, np.nan, np.nan)
             if j >= 0 and square:
-                found = compensated_square(x[i], ctrs[j])
+                found = compensated_square(x, i, ctrs, j)
+            elif j >= 0 and own:
+                found = compensated_product(ctrs, j, ctrs, j)
             elif j >= 0:
-                found = compensated_product(ctrs[j] if own else x[i], ctrs[j])
+                found = compensated_product(x, i, ctrs, j)
             hi[i, slot], lo[i, slot], error[i, slot] = found
-
-
-@jit
-def round_values(value: Any, error: Any, root: bool, out: Any, certain: Any) -> None:
-    """Rounds to float32 what lies within error of value, or its square root, as `rounding.rounded` in one pass.
-
-    Two ulp downwards and upwards pay for the rounding of each end, and again for that of its root.
-
-    Args:
-        value: (r, k) float64, not finite where nothing is known.
-        error: (r, k) float64, likewise.
-        root: The square root is wanted.
-        out: (r, k) float32, written, never -0.
-        certain: (r, k) bool, written: both ends round alike, and to no subnormal number, which a thread may flush.
-    """
-    outward = 2.0 * UNIT
-    for i in range(value.shape[0]):
-        for slot in range(value.shape[1]):
-            low, high = value[i, slot] - error[i, slot], value[i, slot] + error[i, slot]
-            low -= abs(low) * outward
-            high += abs(high) * outward
-            if root:
-                low, high = np.sqrt(max(low, 0.0)), np.sqrt(high)
-                low -= low * outward
-                high += high * outward
-            first, last = np.float32(low), np.float32(high)
-            out[i, slot] = last if last != 0.0 else np.float32(0.0)
-            certain[i, slot] = first == last and (abs(last) >= NORMAL or max(-low, high) < ZERO)

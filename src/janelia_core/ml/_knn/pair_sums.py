@@ -7,30 +7,25 @@ from torch import Tensor
 
 from janelia_core.ml._knn.double_double import Sum, cosine_of_sums
 from janelia_core.ml._knn.metrics import value_error
-from janelia_core.ml._knn.pair_kernels import CODES, round_values, sums_of_pairs, values_of_pairs
+from janelia_core.ml._knn.pair_kernels import CODES, rounded_values, sums_of_pairs
 
 _MOST = 2.0**400
 
 
-def pair_values_by_kernel(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Return order values (r, k) float64 and their errors, of rows x (r, d) and centres at indices (r, k).
+def rounded_pairs(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return distances (r, k) float32, and whether each is certain, or None if all are.
 
-    x and ctrs contiguous on the CPU, of one dtype, float32 or float64. NaN where the index is -1; a value that
-    isn't finite comes with an error that isn't.
+    Args:
+        metric: As for `distances`.
+        x: (r, d) rows, contiguous on the CPU, float32 or float64.
+        ctrs: (n_ctrs, d), likewise, of x's dtype.
+        indices: (r, k) int64, -1 for none, which counts as infinitely far.
     """
-    value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
-    error = torch.empty_like(value)
-    arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), value, error))
-    values_of_pairs(CODES[metric], *value_error(metric, x.shape[1]), *arrays)
-    return value, error
-
-
-def rounded_by_kernel(value: Tensor, error: Tensor, root: bool) -> tuple[Tensor, Tensor]:
-    """Do as `rounding.rounded`, on the CPU in one pass."""
-    out = torch.empty(value.shape, dtype=torch.float32, device="cpu")
-    certain = torch.empty(value.shape, dtype=torch.bool, device="cpu")
-    round_values(value.numpy(), error.numpy(), root, out.numpy(), certain.numpy())
-    return out, certain
+    out = torch.empty(indices.shape, dtype=torch.float32, device="cpu")
+    certain = torch.empty(indices.shape, dtype=torch.bool, device="cpu")
+    arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), out, certain))
+    doubtful = rounded_values(CODES[metric], metric == "euclidean", *value_error(metric, x.shape[1]), *arrays)
+    return out, certain if doubtful else None
 
 
 def pair_sums(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,14 +1,14 @@
 """Numba kernels of small problems: all float64 distances, or one product and the distances it leaves open.
 
-Both keep, row by row, the k + 1 first centres by (D^, index): centres come in ascending order, and a later one must be
-strictly nearer to displace an earlier one. What is NaN, infinite or overflows enters no list: it is farther than all
-that do. A row is `clear` if it lists k or more and the error intervals (`bounds.DistanceBound`) of its list are
-disjoint, or if its distances are integers that float64 holds: then equal means tied.
+Both list, row by row, the k + 1 first centres by (D^, index), drawn from a tournament. What is NaN, infinite or
+overflows enters no list: it is farther than all that do. A row is `clear` if it lists k or more and the error intervals
+(`bounds.DistanceBound`) of its list are disjoint, or if its distances are integers that float64 holds: then equal means
+tied.
 
 The product's scores s = <x, c> - |c|^2 / 2 are off by at most E = g (|x| C + C^2) + tiny, with C the largest norm of a
 centre and g = gamma(d + 8) in float32: gamma(d) |x| |c| for the product in any order (Higham, section 3.1), one
 rounding of |c|^2 / 2 and one of the difference. So a centre that scores 2 E less than the k-th best is farther than k
-others.
+others. The tournament's keys are -s.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 
 from janelia_core.ml._jit import jit
-from janelia_core.ml._knn.float_bits import LANES, first_bit, float32_below, mask_ge
-from janelia_core.ml._knn.verify_kernels import CHAINS, squared_distance
+from janelia_core.ml._knn.row_sums import squared_distance
+from janelia_core.ml._knn.tournament import play, rounds_of, winner, withdraw
 
 _LARGEST, _MOST = 2.0**20, 1 << 10  # so many whole coordinates up to so much: squared distances stay below 2^53
 _TINY = 2.0**-70  # a coordinate: what underflows or is flushed to zero, of points whose squared norm is below 2^100
@@ -41,13 +41,13 @@ def is_whole(values: Any) -> Any:
 
 @jit
 def insert(far: float, j: int, n: int, best: Any, ids: Any) -> Any:
-    """Puts (far, j) behind all that are as near, into lists that hold n; returns how many they hold then."""
+    """Puts (far, j) into lists that hold n entries in order; returns how many they hold then."""
     place = n
     if n == best.shape[0]:
-        if not far < best[n - 1]:
-            return n
         place = n - 1
-    while place > 0 and far < best[place - 1]:
+        if not (far < best[place] or (far == best[place] and j < ids[place])):
+            return n
+    while place > 0 and (far < best[place - 1] or (far == best[place - 1] and j < ids[place - 1])):
         best[place], ids[place] = best[place - 1], ids[place - 1]
         place -= 1
     best[place], ids[place] = far, j
@@ -77,49 +77,44 @@ def nearest_directly(x: Any, ctrs: Any, relative: float, absolute: float, indice
     """
     n_ctrs, d = ctrs.shape
     k = indices.shape[0]
-    columns = np.zeros((d, n_ctrs + LANES), ctrs.dtype)  # what lies behind the last centre is computed, never read
+    columns = np.empty((d, n_ctrs))
     for j in range(n_ctrs):
         for q in range(d):
             columns[q, j] = ctrs[j, q]
     whole = is_whole(x) and is_whole(ctrs)
-    far = np.empty(LANES)
+    starts = rounds_of(n_ctrs)
+    keys = np.full(starts[-1], np.inf)
     best, ids = np.empty(min(k + 1, n_ctrs)), np.empty(min(k + 1, n_ctrs), np.int64)
     for i in range(x.shape[0]):
-        n, worst = 0, np.inf
-        for start in range(0, n_ctrs, LANES):
-            far[:] = 0.0
-            for q in range(d):
-                at, column = np.float64(x[i, q]), columns[q, start : start + LANES]
-                for j in range(LANES):
-                    gap = at - np.float64(column[j])
-                    far[j] += gap * gap
-            for j in range(min(LANES, n_ctrs - start)):
-                if far[j] < worst:
-                    n = insert(far[j], start + j, n, best, ids)
-                    if n == best.shape[0]:
-                        worst = best[n - 1]
+        fill_distances(x, i, columns, keys)
+        play(keys, starts)
+        n = 0
+        while n < best.shape[0]:
+            j = winner(keys, starts)
+            if keys[j] == np.inf:
+                break
+            best[n], ids[n] = keys[j], j
+            withdraw(keys, starts, j)
+            n += 1
         clear[i] = n >= k and (whole or gaps_are_clear(n, best, relative, absolute))
         if clear[i]:
-            indices[:, i] = ids[:k]
+            for place in range(k):
+                indices[place, i] = ids[place]
 
 
 @jit
-def kth_score(score: Any, top: Any) -> Any:
-    """Returns the k-th largest of float32 scores, of which there are a multiple of LANES; top (k,) is scratch."""
-    k = top.shape[0]
-    top[:] = np.float32(-np.inf)
-    for start in range(0, score.shape[0], LANES):
-        mask = mask_ge(score, start, top[k - 1])
-        while mask != 0:
-            value = score[start + first_bit(mask)]
-            mask &= mask - np.uint64(1)
-            if value > top[k - 1]:
-                place = k - 1
-                while place > 0 and value > top[place - 1]:
-                    top[place] = top[place - 1]
-                    place -= 1
-                top[place] = value
-    return top[k - 1]
+def fill_distances(x: Any, i: int, columns: Any, far: Any) -> None:
+    """Writes the squared distances between row i and centres (d, n_ctrs) to far, inf for NaN."""
+    n_ctrs = columns.shape[1]
+    for j in range(n_ctrs):
+        far[j] = 0.0
+    for q in range(columns.shape[0]):
+        at = np.float64(x[i, q])
+        for j in range(n_ctrs):
+            gap = at - columns[q, j]
+            far[j] += gap * gap
+    for j in range(n_ctrs):
+        far[j] = far[j] if far[j] < np.inf else np.inf
 
 
 @jit
@@ -143,8 +138,8 @@ def nearest_by_product(
     half, largest, finite = halved_squares(ctrs)
     reach = np.sqrt(largest)
     whole = is_whole(x) and is_whole(ctrs)
-    score = np.full(n_ctrs + (-n_ctrs) % LANES, -np.inf, np.float32)
-    sums, top = np.zeros(CHAINS), np.empty(k, np.float32)
+    starts = rounds_of(n_ctrs)
+    keys = np.full(starts[-1], np.inf, np.float32)
     best, ids = np.empty(min(k + 1, n_ctrs)), np.empty(min(k + 1, n_ctrs), np.int64)
     for i in range(x.shape[0]):
         square = 0.0
@@ -154,19 +149,23 @@ def nearest_by_product(
             clear[i] = False
             continue
         for j in range(n_ctrs):
-            score[j] = product[i, j] - half[j]
+            keys[j] = half[j] - product[i, j]
+        play(keys, starts)
         error = g * (np.sqrt(square) * reach + largest) * (1.0 + 2.0**-20) + (d + 4) * _TINY
-        least = float32_below(np.float64(kth_score(score, top)) - 2.0 * error)
-        n = 0
-        for start in range(0, score.shape[0], LANES):
-            mask = mask_ge(score, start, least)
-            while mask != 0:
-                j = start + first_bit(mask)
-                mask &= mask - np.uint64(1)
-                n = insert(squared_distance(x[i], ctrs[j], sums), j, n, best, ids)
+        n, limit = 0, np.inf
+        for drawn in range(n_ctrs):
+            j = winner(keys, starts)
+            key = np.float64(keys[j])
+            if drawn == k - 1:
+                limit = key + 2.0 * error
+            if key > limit:
+                break
+            n = insert(squared_distance(x, i, ctrs, j), j, n, best, ids)
+            withdraw(keys, starts, j)
         clear[i] = n >= k and (whole or gaps_are_clear(n, best, relative, absolute))
         if clear[i]:
-            indices[:, i] = ids[:k]
+            for place in range(k):
+                indices[place, i] = ids[place]
 
 
 @jit

@@ -13,35 +13,7 @@ from typing import Any
 import numpy as np
 
 from janelia_core.ml._jit import jit
-
-CHAINS = 16
-"""Independent sums: four float64 vectors of AVX2, enough to hide the latency of an addition."""
-
-
-@jit
-def squared_distance(x: Any, c: Any, sums: Any) -> float:
-    """Sum of (x_q - c_q)^2 in float64, over two vectors of any real dtype; `sums` is (CHAINS,) scratch."""
-    d = x.shape[0]
-    whole = d - d % CHAINS
-    if whole == 0:
-        total = 0.0
-        for q in range(d):
-            gap = np.float64(x[q]) - np.float64(c[q])
-            total += gap * gap
-        return total
-    sums[:] = 0.0
-    for start in range(0, whole, CHAINS):
-        a, b = x[start : start + CHAINS], c[start : start + CHAINS]
-        for q in range(CHAINS):
-            gap = np.float64(a[q]) - np.float64(b[q])
-            sums[q] += gap * gap
-    total = 0.0
-    for q in range(whole, d):
-        gap = np.float64(x[q]) - np.float64(c[q])
-        total += gap * gap
-    for q in range(CHAINS):
-        total += sums[q]
-    return total
+from janelia_core.ml._knn.row_sums import squared_distance
 
 
 @jit
@@ -66,14 +38,13 @@ def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None
         indices: (r, keep) int64, written; -1 where the list is shorter.
     """
     keep = distances.shape[1]
-    sums = np.zeros(CHAINS)
     for i in range(x.shape[0]):
         n = 0
         for slot in range(listed.shape[1]):
             j = listed[i, slot]
             if j < 0:
                 continue
-            far = squared_distance(x[i], ctrs[j], sums)
+            far = squared_distance(x, i, ctrs, j)
             if n == keep and not precedes(far, j, distances[i, n - 1], indices[i, n - 1]):
                 continue
             # Insertion keeps the row sorted: lists are short.

@@ -26,11 +26,12 @@ def values(weight: Any, bias: Any, x: Any, c: Any, indices: Any, out: Any) -> No
             for q in range(gap.shape[0]):
                 gap[q] = np.float64(x[i, q]) - np.float64(c[j, q])
             for a in range(total.shape[0]):
-                row, mapped = weight[j, a], np.float64(bias[j, a])
+                mapped = np.float64(bias[j, a])
                 for q in range(gap.shape[0]):
-                    mapped += np.float64(row[q]) * gap[q]
+                    mapped += np.float64(weight[j, a, q]) * gap[q]
                 total[a] += mapped
-        out[i] = total
+        for a in range(total.shape[0]):
+            out[i, a] = total[a]
 
 
 @jit
@@ -40,15 +41,16 @@ def maps(g: Any, x: Any, c: Any, indices: Any, first: int, weight: Any, bias: An
     for i in range(indices.shape[0]):
         for slot in range(indices.shape[1]):
             j = indices[i, slot]
-            if j < first or j >= first + bias.shape[0]:
+            at = j - first
+            if at < 0 or at >= bias.shape[0]:
                 continue
             for q in range(gap.shape[0]):
                 gap[q] = np.float64(x[i, q]) - np.float64(c[j, q])
             for a in range(bias.shape[1]):
-                gradient, row = np.float64(g[i, a]), weight[j - first, a]
-                bias[j - first, a] += gradient
+                gradient = np.float64(g[i, a])
+                bias[at, a] += gradient
                 for q in range(gap.shape[0]):
-                    row[q] += gradient * gap[q]
+                    weight[at, a, q] += gradient * gap[q]
 
 
 @jit
@@ -62,7 +64,8 @@ def points(g: Any, weight: Any, indices: Any, out: Any) -> None:
             if j < 0:
                 continue
             for a in range(g.shape[1]):
-                gradient, row = np.float64(g[i, a]), weight[j, a]
+                gradient = np.float64(g[i, a])
                 for q in range(total.shape[0]):
-                    total[q] += gradient * np.float64(row[q])
-        out[i] = total
+                    total[q] += gradient * np.float64(weight[j, a, q])
+        for q in range(total.shape[0]):
+            out[i, q] = total[q]

@@ -66,10 +66,12 @@ def _search_group(
 ) -> Tensor:
     available = ctrs.shape[0] if subset is None else subset.shape[0]
     wanted = min(k + but_self, available)
-    out = torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
     if wanted == 0 or x.shape[0] == 0:
-        return out
+        return torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
     found = find(x, ctrs, wanted, m=m, max_memory=max_memory, subset=subset, metric=metric, allowed=allowed)
+    if wanted == k and not but_self:
+        return found.T.contiguous()
+    out = torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
     if but_self:
         _copy_but_self(found, out)
     else:

@@ -2,6 +2,8 @@
 
 Sums by centre visit the pairs row by row, whatever the threads: each thread owns a range of centres and passes over
 the pairs of the others. So nothing is sorted, and every sum has one order.
+
+No slices in loops: they count references, and threads contend for the counter.
 """
 
 from __future__ import annotations
@@ -21,13 +23,13 @@ def products(u: Any, v: Any, x: Any, c: Any, indices: Any, differences: bool, ou
             j = indices[i, slot]
             total = 0.0
             if j >= 0:
-                ui, vj, xi, cj = u[i], v[j], x[i], c[j]
                 if differences:
-                    for q in range(xi.shape[0]):
-                        total += (np.float64(ui[q]) - np.float64(vj[q])) * (np.float64(xi[q]) - np.float64(cj[q]))
+                    for q in range(x.shape[1]):
+                        gap = np.float64(u[i, q]) - np.float64(v[j, q])
+                        total += gap * (np.float64(x[i, q]) - np.float64(c[j, q]))
                 else:
-                    for q in range(xi.shape[0]):
-                        total += np.float64(ui[q]) * np.float64(cj[q]) + np.float64(vj[q]) * np.float64(xi[q])
+                    for q in range(x.shape[1]):
+                        total += np.float64(u[i, q]) * np.float64(c[j, q]) + np.float64(v[j, q]) * np.float64(x[i, q])
             out[i, slot] = total
 
 
@@ -37,34 +39,34 @@ def by_row(w: Any, x: Any, c: Any, indices: Any, differences: bool, out: Any) ->
     total = np.empty(x.shape[1])
     for i in range(indices.shape[0]):
         total[:] = 0.0
-        xi = x[i]
         for slot in range(indices.shape[1]):
             j = indices[i, slot]
             if j < 0:
                 continue
-            weight, cj = np.float64(w[i, slot]), c[j]
+            weight = np.float64(w[i, slot])
             if differences:
                 for q in range(total.shape[0]):
-                    total[q] += weight * (np.float64(xi[q]) - np.float64(cj[q]))
+                    total[q] += weight * (np.float64(x[i, q]) - np.float64(c[j, q]))
             else:
                 for q in range(total.shape[0]):
-                    total[q] += weight * np.float64(cj[q])
-        out[i] = total
+                    total[q] += weight * np.float64(c[j, q])
+        for q in range(total.shape[0]):
+            out[i, q] = total[q]
 
 
 @jit
 def by_centre(w: Any, x: Any, c: Any, indices: Any, differences: bool, first: int, totals: Any) -> None:
     """Add w (c_j - x_i), or w x_i, over the pairs of centres first, first + 1, ... to totals (rows of them, d)."""
     for i in range(indices.shape[0]):
-        xi = x[i]
         for slot in range(indices.shape[1]):
             j = indices[i, slot]
-            if j < first or j >= first + totals.shape[0]:
+            at = j - first
+            if at < 0 or at >= totals.shape[0]:
                 continue
-            weight, cj, total = np.float64(w[i, slot]), c[j], totals[j - first]
+            weight = np.float64(w[i, slot])
             if differences:
-                for q in range(total.shape[0]):
-                    total[q] += weight * (np.float64(cj[q]) - np.float64(xi[q]))
+                for q in range(totals.shape[1]):
+                    totals[at, q] += weight * (np.float64(c[j, q]) - np.float64(x[i, q]))
             else:
-                for q in range(total.shape[0]):
-                    total[q] += weight * np.float64(xi[q])
+                for q in range(totals.shape[1]):
+                    totals[at, q] += weight * np.float64(x[i, q])
