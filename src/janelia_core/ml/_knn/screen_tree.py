@@ -8,7 +8,7 @@ neighbours in space and share a walk.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
+from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.plan_tree import Walk
 from janelia_core.ml._knn.tree_simd import LEAF, PACKET
@@ -26,20 +27,6 @@ from janelia_core.ml._knn.workers import Workers
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
-
-
-class Answers(NamedTuple):
-    """Where TreeScreen.answer writes, one row a row of x.
-
-    Attributes:
-        distances: (n_smps, w) float64.
-        indices: (n_smps, w) int64.
-        certified: (n_smps,) bool.
-    """
-
-    distances: build.F64
-    indices: build.I64
-    certified: build.B8
 
 
 class TreeScreen:
@@ -83,7 +70,7 @@ class TreeScreen:
 
     Memory:
         4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes; a call on r rows takes
-        8 r w bytes beside its results, their order 8 r (12 while it is made).
+        8 r w bytes and 4 r d beside its results, their order 8 r (12 while it is made).
     """
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
@@ -100,24 +87,50 @@ class TreeScreen:
         kernels.unpack(self._tree.ids, best, self.exact_keys, indices)
         return Candidates(torch.from_numpy(indices), torch.from_numpy(excluded))
 
-    def answer(self, x_rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Search, verify and certify rows (r, d) at once: the quick way for the bulk of rows, where `stored` is true.
+    def answer(
+        self,
+        x: Tensor,
+        rows: Tensor,
+        out: Tensor,
+        *,
+        columns: Tensor | None = None,
+        numbers: Tensor | None = None,
+        exact: bool = False,
+    ) -> Tensor:
+        """Write the k nearest of rows of x that one walk proves: the quick way for the bulk of rows.
+
+        Args:
+            x: (n, d) values, all of which float32 holds, as it does those of the tree (`stored`).
+            rows: (r,) int64 row numbers of x.
+            out: (k, n_smps) int64, written, nearest first.
+            columns: (r,) int64, where in out; None: `rows`.
+            numbers: (n_ctrs,) int64, what the tree's centres are called in out; None: by their positions.
+            exact: Float64 evaluates all distances without rounding.
 
         Returns:
-            indices (r, w) int64 positions sorted by (distance, position), distances (r, w) float64, and certified
-            (r,) bool: the k nearest are listed, in an order that is for settle to prove. Where it is False the
-            others are a first guess, and `candidates` must follow.
+            Places in `rows` (doubtful,) of those that near-ties or an uncertified list leave to others.
         """
-        x, r = as_float32(x_rows)[0], x_rows.shape[0]
-        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
-        out = Answers(np.empty((r, w)), np.empty((r, w), np.int64), np.empty(r, np.bool_))
-        relative = (1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50)
-        upward = 1.0 + (self.d + 4) * 2.0**-52
-        kernels.answer(
-            self._tree, x, np.arange(r), self.exact_keys, self.k, self._live, relative, self._absolute, upward, *out
+        columns = rows if columns is None else columns
+        if x.dtype != torch.float32 or not x.is_contiguous():
+            x, rows = torch.from_numpy(as_float32(x[rows])[0]), torch.arange(len(rows), device="cpu")
+        bound = DistanceBound.of(self.d, exact)
+        doubtful = np.empty(len(rows), np.int64)
+        failed = kernels.answer(
+            self._tree,
+            x.numpy(),
+            rows.numpy(),
+            columns.numpy(),
+            np.empty(0, np.int64) if numbers is None else numbers.numpy(),
+            self.exact_keys,
+            exact,
+            min(self.k if self.exact_keys else self.k + _SLACK, self._live),
+            self._live,
+            ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
+            (bound.relative, bound.absolute),
+            out.numpy(),
+            doubtful,
         )
-        distances, indices, certified = map(torch.from_numpy, out)
-        return indices, distances, certified
+        return torch.from_numpy(doubtful[:failed])
 
     def walk(self, x: Tensor, order: Tensor, n_rows: int, workers: Workers) -> Walk:
         """Tell what about n_rows of the rows of x take in this tree, asked for in this `order` of them."""

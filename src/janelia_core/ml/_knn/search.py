@@ -76,6 +76,9 @@ def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, mask: Mask |
             out[:, part] = ladder.search(rows).T
 
         def work_on(positions: Tensor) -> None:
+            positions = ladder.answered(x, positions, out)
+            if len(positions) == 0:
+                return
             numbers = x.row_numbers(positions)
             found = out[:, positions].T if ladder.forest is not None and ladder.forest.merges else None
             out[:, positions] = ladder.search(Rows(x.take(numbers), numbers), found).T
@@ -193,21 +196,19 @@ class _Ladder:
             return self._exhaust(rows)
         if self.forest is None:
             return self._listed(self._screen, rows)
-        if self.forest.tree.stored:
-            return self._answered(self.forest, rows)
         return self._listed(self.forest.tree, rows)
 
-    def _answered(self, forest: Forest[TreeScreen], rows: Rows) -> Tensor:
-        """Search by the tree's quick way, and the rows that it leaves open by lists."""
-        indices, distances, certified = forest.tree.answer(rows.values)
-        found = self._metric.distances(forest.part.row_numbers(indices), distances, rows.values.shape[1])
-        self._report.add(n_screened=int(certified.sum()), n_candidates=int(certified.sum()) * self.plan.k)
-        if bool(certified.all()):
-            return self._settled(rows, found)
-        out = torch.empty(len(rows.values), self.plan.k, dtype=torch.int64, device=rows.values.device)
-        assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
-        assign(out, ~certified, lambda i: self._listed(forest.tree, rows.pick(i)))
-        return out
+    def answered(self, x: Points, positions: Tensor, out: Tensor) -> Tensor:
+        """Answer rows that a single tree proves at once, in columns of out; return the positions of the others."""
+        forest = self.forest
+        if forest is None or forest.parts > 1 or not forest.tree.stored:
+            return positions
+        numbers, rows = forest.part.subset, x.row_numbers(positions)
+        exact = self._frame.exact
+        doubtful = forest.tree.answer(x.values, rows, out, columns=positions, numbers=numbers, exact=exact)
+        clear = len(positions) - len(doubtful)
+        self._report.add(n_screened=clear, n_candidates=clear * self.plan.k)
+        return positions[doubtful]
 
     def _merged(self, forest: Forest[TreeScreen], rows: Rows, found: Tensor | None) -> Tensor:
         """Search one of several trees, and merge what it lists with the k found in those before.

@@ -5,7 +5,7 @@ All release the GIL, none starts a thread, and none writes to the tree.
 
 import numpy as np
 
-from janelia_core.ml._knn.tree_build import B8, F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
+from janelia_core.ml._knn.tree_build import F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
 from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_hits, lowest_bit, merge
 
 # A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal
@@ -79,7 +79,7 @@ def _scan(
         hits = leaf_hits(z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys)
         if hits == 0:
             continue
-        count = 0
+        base, count = lane * chunks * CHUNK, 0
         while hits != 0:
             t = lowest_bit(hits)
             hits &= hits - 1
@@ -87,8 +87,8 @@ def _scan(
             fresh[count] = ((np.int64(bits[t]) + BIAS) << 32) | (ids[position] if by_id else position)
             count += 1
         work[HITS] += count
-        merge(lists, lane * chunks * CHUNK, chunks, fresh, count)
-        last = lists[lane * chunks * CHUNK + w - 1]
+        merge(lists, base, chunks, fresh, count)
+        last = lists[base + w - 1]
         limit_bits[lane] = (last >> 32) - BIAS
         if by_id:
             id_limits[lane] = last & NO_ID
@@ -173,37 +173,44 @@ def unpack(ids: I32, best: I64, by_id: bool, indices: I64) -> None:
 
 
 @kernel
-def verify(tree: Tree, best: I64, x: F32, by_id: bool, distances: F64, indices: I64) -> None:
-    """Write float64 distances and positions of listed entries, by (distance, position); inf, -1 if empty.
+def _measure(z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, distances: F64, ids: I64) -> None:
+    """Write a row's entries by (float64 distance, position among centres); anything where entries are EMPTY.
 
-    For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just
-    left them in cache. Entries by id have exact keys: those are the distances.
+    For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just left them in
+    cache; places are theirs.
     """
-    z, ids = tree.z, tree.ids
-    (r, w), d = best.shape, x.shape[1]
-    bits = np.empty(1, np.int32)
-    key = bits.view(np.float32)
-    for row in range(r):
-        for slot in range(w):
-            entry = best[row, slot]
-            total, j = np.inf, np.int64(-1)
-            if entry != EMPTY and by_id:
-                bits[0] = (entry >> 32) - BIAS
-                total, j = np.float64(key[0]), entry & NO_ID
-            elif entry != EMPTY:
-                position = entry & NO_ID
-                total, j = 0.0, np.int64(ids[position])
-                base = position // LEAF * d * LEAF + position % LEAF
-                for q in range(d):
-                    diff = np.float64(x[row, q]) - np.float64(z[base + q * LEAF])
-                    total += diff * diff
-            s = slot
-            while s > 0 and distances[row, s - 1] >= total:
-                if distances[row, s - 1] == total and indices[row, s - 1] < j:
-                    break
-                distances[row, s], indices[row, s] = distances[row, s - 1], indices[row, s - 1]
-                s -= 1
-            distances[row, s], indices[row, s] = total, j
+    d, last, ascending = x.shape[1], tree_ids.shape[0] - 1, True
+    for slot in range(best.shape[1]):
+        place = min(best[row, slot] & NO_ID, last)
+        base = (place // LEAF) * d * LEAF + place % LEAF
+        total = 0.0
+        for q in range(d):
+            diff = np.float64(x[row, q]) - np.float64(z[base + q * LEAF])
+            total += diff * diff
+        distances[slot], ids[slot], places[slot] = total, tree_ids[place], place
+        ascending &= slot == 0 or total > distances[slot - 1]
+    if not ascending:  # keys are in order, so distances nearly always are
+        _sort(distances, ids, places)
+
+
+@kernel
+def _sort(distances: F64, ids: I64, places: I64) -> None:
+    for slot in range(1, distances.shape[0]):
+        total, j, place, s = distances[slot], ids[slot], places[slot], slot
+        while s > 0 and (distances[s - 1] > total or (distances[s - 1] == total and ids[s - 1] > j)):
+            distances[s], ids[s], places[s] = distances[s - 1], ids[s - 1], places[s - 1]
+            s -= 1
+        distances[s], ids[s], places[s] = total, j, place
+
+
+@kernel
+def _identical(z: F32, d: int, a: int, b: int) -> bool:
+    """Whether two places of the tree hold the same point."""
+    one, other = a // LEAF * d * LEAF + a % LEAF, b // LEAF * d * LEAF + b % LEAF
+    differing = 0
+    for q in range(d):
+        differing += z[one + q * LEAF] != z[other + q * LEAF]
+    return differing == 0
 
 
 @kernel
@@ -211,42 +218,65 @@ def answer(
     tree: Tree,
     x: F32,
     rows: I64,
+    columns: I64,
+    numbers: I64,
     by_id: bool,
-    k: int,
+    exact: bool,
+    w: int,
     live: int,
-    relative: float,
-    absolute: float,
-    upward: float,
-    distances: F64,
-    indices: I64,
-    certified: B8,
+    key_error: tuple[float, float],
+    distance_error: tuple[float, float],
+    out: I64,
+    doubtful: I64,
 ) -> int:
-    """Search, verify and certify rows of x (n_smps, d) in one call, and return how many are not certified.
+    """Search, verify, certify and settle rows of x in one pass, and return how many are left in doubt.
 
-    Writes each row of distances, indices (n_smps, w) and certified (n_smps,). The same stages as query,
-    verify and the certificate, without the passes over memory between them; x are the stored values. D is at
-    most `upward` times its float64 evaluation, and at least (key - absolute) * relative.
+    Args:
+        tree: The tree.
+        x: (n, d) stored values; rows (r,): which of them; columns (r,): where in `out` their answers go.
+        rows: See x.
+        columns: See x.
+        numbers: What the centres are called in `out`; empty: by their positions.
+        by_id: Keys are exact, as for `query`.
+        exact: Float64 distances are.
+        w: Entries of a list.
+        live: Points of the tree.
+        key_error: D is at least (key - absolute) * relative.
+        distance_error: `bounds.DistanceBound`: D lies between far (1 -+ relative) -+ absolute.
+        out: (k, n_smps), written in columns without doubt, nearest first.
+        doubtful: (r,), of which the first are written: places in `rows` that are in doubt.
     """
-    r, d, w = rows.shape[0], x.shape[1], indices.shape[1]
+    (r,), d, k = rows.shape, x.shape[1], out.shape[0]
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
-    d64, positions = np.empty((r, w), np.float64), np.empty((r, w), np.int64)
+    places, distances, ids = np.empty(w, np.int64), np.empty(w), np.empty(w, np.int64)
     bits = np.empty(1, np.int32)
     key = bits.view(np.float32)
     for t in range(r):
         for q in range(d):
             block[t, q] = x[rows[t], q]
     query(tree, block, by_id, best, np.zeros(3, np.int64))
-    verify(tree, best, block, by_id, d64, positions)
+    z, tree_ids = tree.z, tree.ids  # not row by row: reading a field of a tuple of arrays counts references
+    relative, absolute = distance_error
     failed = 0
     for t in range(r):
-        row = rows[t]
         bits[0] = (best[t, w - 1] >> 32) - BIAS
-        # by_id, the list is the answer; a list as long as the tree has points left excludes nothing
-        proven = best[t, w - 1] != EMPTY and (
-            by_id or w == live or d64[t, k - 1] * upward < (key[0] - absolute) * relative
-        )
-        certified[row] = proven
-        failed += not proven
-        for slot in range(w):
-            distances[row, slot], indices[row, slot] = d64[t, slot], positions[t, slot]
+        proven = best[t, w - 1] != EMPTY
+        if by_id:
+            for slot in range(k):
+                ids[slot] = best[t, slot] & NO_ID
+        else:
+            _measure(z, tree_ids, t, best, block, places, distances, ids)
+            # A list as long as the tree has points left excludes nothing.
+            upper = distances[k - 1] * (1.0 + relative) + absolute
+            proven = proven and (w == live or upper < (key[0] - key_error[1]) * key_error[0])
+            for slot in range(1, min(w, k + 1)):
+                gap = distances[slot] * (1.0 - relative) - absolute
+                apart = exact or gap > distances[slot - 1] * (1.0 + relative) + absolute
+                proven = proven and (apart or _identical(z, d, places[slot], places[slot - 1]))
+        if proven:
+            for slot in range(k):
+                out[slot, columns[t]] = numbers[ids[slot]] if len(numbers) else ids[slot]
+        else:
+            doubtful[failed] = t
+            failed += 1
     return failed

@@ -213,11 +213,13 @@ def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask 
         x, ctrs = flat.x.detach(), flat.ctrs.detach()  # torch.func would look for a derivative of the search
         indices = knn_indices(x, ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
     else:
-        indices = _with_callable(flat, call, subset, mask, batches)
+        search_with = _with_callable
+        if torch.compiler.is_compiling():  # not as a decorator: that takes two seconds when this module is imported
+            search_with = torch.compiler.disable(_with_callable)  # type: ignore[no-untyped-call]
+        indices = search_with(flat, call, subset, mask, batches)
     return indices
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _with_callable(flat: Flat, call: _Call, subset: Tensor | None, mask: Allowed, batches: _Batches) -> Tensor:
     """Search with a function of the caller's, which no operator can take."""
     groups = flat.groups
