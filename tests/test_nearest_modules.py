@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
-
 import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
+import fresh_process
 from janelia_core.ml import NearestCenters, PiecewiseLinear
 from janelia_core.ml._neighbors import affine, pair_blocks
 from janelia_core.ml._neighbors.affine_gradients import affine_values
@@ -167,7 +165,7 @@ print((peak() - before) * 1024)
 
 
 def test_a_training_step_holds_nothing_of_the_size_of_all_pairs():
-    done = subprocess.run([sys.executable, "-c", TRAIN], capture_output=True, text=True, timeout=300)
+    done = fresh_process.run(TRAIN)
     assert done.returncode == 0, done.stderr
     indices, outputs, all_pairs = 200_000 * 8 * 8, 200_000 * 32 * 4, 200_000 * 8 * 32 * 2 * 4
     # Indices as they are found and as they are returned; outputs, their squares and two gradients; and 64 MiB.
