@@ -43,7 +43,14 @@ def test_first_and_second_derivatives_of_affine_sums():
 
     torch.testing.assert_close(function(*inputs), plain(*inputs, SOME))
     assert gradcheck(function, inputs, check_forward_ad=True, check_batched_grad=True)
-    assert gradgradcheck(function, inputs, check_fwd_over_rev=True)
+    assert gradgradcheck(function, inputs, check_fwd_over_rev=True, fast_mode=True)
+    seen = []
+    for out in (function(*inputs), plain(*inputs, SOME)):
+        first = torch.autograd.grad((out * random(4, 2)).sum(), inputs, create_graph=True)
+        mixed = sum((g * random(7, *g.shape)[5].detach()).sum() for g in first)
+        seen += [(*first, *torch.autograd.grad(mixed, inputs, allow_unused=True, materialize_grads=True))]
+    for a, b in zip(*seen, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-11)
     got = torch.func.hessian(lambda x: function(*inputs[:2], x, inputs[3]).square().sum())(inputs[2])
     expected = torch.func.hessian(lambda x: plain(*inputs[:2], x, inputs[3], SOME).square().sum())(inputs[2])
     torch.testing.assert_close(got, expected)
