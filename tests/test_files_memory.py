@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+import fresh_process
 from janelia_core.files import save_vectors
 
 MEASURE = """
@@ -39,13 +38,7 @@ def test_a_file_of_ten_times_the_memory_is_searched_within_it(suffix: str, tmp_p
     g = torch.Generator().manual_seed(0)
     save_vectors(tmp_path / f"c.{suffix}", torch.randn(10 * memory // 512 + 1, 128, generator=g))
     save_vectors(tmp_path / "x.npy", torch.randn(30, 128, generator=g))
-    run = subprocess.run(
-        [sys.executable, "-c", MEASURE, str(tmp_path), suffix, str(memory)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
-    )
+    run = fresh_process.run(MEASURE, tmp_path, suffix, memory)
     assert run.returncode == 0, run.stderr
     growth, passes = map(int, run.stdout.split())
     assert growth <= memory, f"grew by {growth / 2**20:.1f} MiB of {memory / 2**20:.0f} MiB"

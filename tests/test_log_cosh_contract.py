@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+import fresh_process
 from janelia_core.ml import _log_cosh_blocks as blocks
 from janelia_core.ml import _log_cosh_formulas as formulas
 from janelia_core.ml import _log_cosh_kernel as kernel
@@ -228,4 +228,5 @@ def test_importing_and_small_tensors_leave_numba_alone() -> None:
         "log_cosh(x).sum().backward()\n"
         "sys.exit('numba' in sys.modules)"
     )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    done = fresh_process.run(code)
+    assert done.returncode == 0, done.stderr

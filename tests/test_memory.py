@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+import fresh_process
 
 MEASURE = """
 import resource, sys, threading, time
@@ -56,14 +54,7 @@ print(high - before - result.nbytes - out.nbytes, reports[0].plan.workspace_byte
     ],
 )
 def test_the_peak_of_a_fresh_process_is_within_the_plans_promise(n, n_ctrs, d, k, m, ties, mebibytes):
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *map(str, (n, n_ctrs, d, k, m, ties, mebibytes << 20))],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        # Freed blocks go back at once, so that no earlier peak hides a later one.
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
-    )
+    done = fresh_process.run(MEASURE, n, n_ctrs, d, k, m, ties, mebibytes << 20)
     assert done.returncode == 0, done.stderr
     used, promised = map(int, done.stdout.split())
     assert promised <= mebibytes * 2**20

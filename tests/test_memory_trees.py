@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+import fresh_process
 
 MEASURE = """
 import sys
@@ -42,13 +40,7 @@ print(high - before - found.nbytes, plan.workspace_bytes, plan.look.trees.parts,
     ("n", "n_ctrs", "d", "mebibytes", "several"), [(5_000, 1_000_000, 3, 40, True), (1_500_000, 20_000, 2, 34, False)]
 )
 def test_the_peak_with_more_points_than_the_memory_holds_is_within_the_promise(n, n_ctrs, d, mebibytes, several):
-    done = subprocess.run(
-        [sys.executable, "-c", MEASURE, *map(str, (n, n_ctrs, d, mebibytes))],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
-    )
+    done = fresh_process.run(MEASURE, n, n_ctrs, d, mebibytes)
     assert done.returncode == 0, done.stderr
     used, promised, parts, rows = map(int, done.stdout.split())
     assert (parts > 1, rows < n) == (several, not several)
@@ -78,12 +70,6 @@ print(status("VmHWM") - before - found.nbytes)
 
 @pytest.mark.parametrize(("dtype", "metric"), [("float16", "cosine"), ("float64", "cosine"), ("int64", "euclidean")])
 def test_distances_keep_to_a_mebibyte(dtype, metric):
-    done = subprocess.run(
-        [sys.executable, "-c", DISTANCES, dtype, metric],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"},
-    )
+    done = fresh_process.run(DISTANCES, dtype, metric)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) <= 1 << 20

@@ -23,10 +23,11 @@ def in_blocks(problem: Problem, edges: list[int], metric: str) -> Tensor:
 
 
 def splits(n: int, k: int) -> list[list[int]]:
-    """Return ways to cut n centres: halves, blocks smaller than k, uneven ones."""
+    """Return ways to cut n centres: halves, some forty blocks smaller than k before a large one, uneven ones."""
     g = torch.Generator().manual_seed(n)
     uneven = sorted({0, n, *torch.randint(1, n, (6,), generator=g).tolist()})
-    return [[0, n // 2, n], sorted({*range(0, n, max(1, k - 1)), n}), uneven]
+    size = max(1, k - 1)
+    return [[0, n // 2, n], sorted({*range(0, min(n, 40 * size), size), n}), uneven]
 
 
 @pytest.mark.parametrize("name", KINDS)
