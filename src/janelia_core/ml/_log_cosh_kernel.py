@@ -42,6 +42,7 @@ def _constants(
 ) -> Constants:
     """Round the constants to `real`; adding 1.5 * 2^mantissa rounds a small number to an integer."""
     small, tail, exp2, tanh = (tuple(real(v) for v in p) for p in polynomials)
+    small = tuple(v * real(0.25 * 0.5**i) for i, v in enumerate(small))  # of b^2, where the formulas have h = b^2 / 2
     scalars = (c.JOINT, c.TANH_JOINT, c.LOG2_E)
     joint, tanh_joint, log2_e = (real(v) for v in scalars)
     half, one, two = real(0.5), real(1.0), real(2.0)
@@ -56,25 +57,39 @@ CONSTANTS = {
 }
 
 
-def _power_of_two(shifted: Any) -> Any:
-    """Return 2^k, given k + 1.5 * 2^mantissa: k stands in the low bits, the exponent field takes it."""
+def _scaled(value: Any, shifted: Any) -> Any:
+    """Return value * 2^k, given k + 1.5 * 2^mantissa: k stands in the low bits, and is added to the exponent field."""
     raise NotImplementedError("compiled code only")
 
 
-@overload(_power_of_two, strict=False)
-def _power_of_two_overload(shifted: Any) -> Any:
+@overload(_scaled, strict=False)
+def _scaled_overload(value: Any, shifted: Any) -> Any:
     """Choose the integer type by the float type."""
     if shifted == numba.float32:
-        return lambda shifted: np.int32((np.float32(shifted).view(np.int32) << 23) + (127 << 23)).view(np.float32)
-    return lambda shifted: np.int64((np.float64(shifted).view(np.int64) << 52) + (1023 << 52)).view(np.float64)
+        return lambda value, shifted: np.int32(
+            np.float32(value).view(np.int32) + (np.float32(shifted).view(np.int32) << 23)
+        ).view(np.float32)
+    return lambda value, shifted: np.int64(
+        np.float64(value).view(np.int64) + (np.float64(shifted).view(np.int64) << 52)
+    ).view(np.float64)
 
 
 @jit_with(**_OPTIONS)
 def _horner(coefficients: Any, p: Any) -> Any:
-    """Evaluate a polynomial, lowest coefficient first."""
-    total = coefficients[len(coefficients) - 1]
-    for i in range(len(coefficients) - 2, -1, -1):
-        total = total * p + coefficients[i]
+    """Evaluate a polynomial, lowest coefficient first; a long one as two chains, for a CPU to overlap them."""
+    n = len(coefficients)
+    step = 2 if n > 7 else 1
+    power = p * p if step == 2 else p
+    last = n - 1 - (n - 1) % step
+    total = coefficients[last]
+    for i in range(last - step, -1, -step):
+        total = total * power + coefficients[i]
+    if step == 2:
+        last = n - 1 - n % 2
+        odd = coefficients[last]
+        for i in range(last - 2, 0, -2):
+            odd = odd * power + coefficients[i]
+        total = odd * p + total
     return total
 
 
@@ -84,7 +99,7 @@ def _exp_minus_twice(a: Any, k: Constants) -> Any:
     s = -k.two * k.log2_e * (a if a < k.most else k.most)
     shifted = s + k.round
     f = s - (shifted - k.round)
-    return (k.one + f * _horner(k.exp2, f)) * _power_of_two(shifted)
+    return _scaled(k.one + f * _horner(k.exp2, f), shifted)
 
 
 @jit_with(**_OPTIONS)
@@ -94,7 +109,7 @@ def _exp_minus_twice_accurate(a: Any, k: Constants) -> Any:
     shifted = p * k.log2_e + k.round
     n = shifted - k.round
     f = ((p - n * k.ln2[0]) - n * k.ln2[1]) * k.log2_e
-    return (k.one + f * _horner(k.exp2, f)) * _power_of_two(shifted)
+    return _scaled(k.one + f * _horner(k.exp2, f), shifted)
 
 
 @jit_with(**_OPTIONS)
@@ -106,9 +121,8 @@ def log_cosh(x: Any, out: Any, k: Constants) -> None:
         e = a - b
         t = b * b
         z = _exp_minus_twice(e, k)
-        h = k.half * t
         # (b / 2) * b is not t / 2: a product used once can be fused, and then b^2 / 2 is never rounded.
-        small = (k.half * b) * b + h * (h * _horner(k.small, h))
+        small = (k.half * b) * b + t * (t * _horner(k.small, t))
         out[i] = e + ((z - k.one) * _horner(k.tail, z) + small)
 
 
