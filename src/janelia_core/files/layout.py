@@ -12,7 +12,9 @@ DEFAULT_MEMORY = 1 << 30
 _FIXED = 20 * MEBIBYTE  # chunks that are read, converted and merged
 _MOST_WORKSPACE = 512 * MEBIBYTE
 _PER_NEIGHBOUR = 40  # bytes of a neighbour of a row: as found in the block, running index, D^, distance
+_PER_FOUND = 24  # the same where no lists run on, as all centres are one block: as found, as answered, distance
 _STATE = 32  # bytes of a neighbour in the running lists on disk
+_WHOLE = 0.375  # of the memory: centres that take no more are one block
 _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 _FEW_CTRS = 2048  # a search of fewer centres at a time pays more for its start than for its work
 
@@ -103,13 +105,16 @@ def make_layout(
     Raises:
         ValueError: Not even a single row fits.
     """
+    whole = _whole(n_smps, n_ctrs, k, row_bytes, ctr_bytes, d_bytes, max_memory)
+    if whole is not None:
+        return whole
     workspace = min(_MOST_WORKSPACE, max_memory // 2)
     room = max_memory - workspace - min(_FIXED, max_memory // 8)
     per_row, per_ctr = d_bytes[0] + _PER_NEIGHBOUR * k, d_bytes[1]
     if room < 8 * (per_row + per_ctr):
         least = 4 * 8 * (per_row + per_ctr)
         raise ValueError(f"max_memory must be at least {least} bytes for rows of this size, got {max_memory}")
-    best: tuple[tuple[int, int], Layout] | None = None
+    layouts = []
     for share in _SHARES:
         row_block, ctr_block = _blocks(n_smps, n_ctrs, room, per_row, per_ctr, share)
         for outer in ("queries", "centres"):
@@ -118,24 +123,28 @@ def make_layout(
             query_passes = c if outer == "centres" and q > 1 else 1
             ctr_passes = q if outer == "queries" and c > 1 else 1
             state = (c - 1) * n_smps * k * _STATE if outer == "centres" and q > 1 else 0
-            layout = Layout(
-                n_smps,
-                n_ctrs,
-                k,
-                outer,
-                row_block,
-                ctr_block,
-                workspace,
-                query_passes * n_smps * row_bytes,
-                ctr_passes * n_ctrs * ctr_bytes,
-                state,
-            )
-            # Among equals the one with fewer steps: every step searches, merges and writes down.
-            cost = (layout.query_bytes + layout.ctr_bytes + 2 * state, layout.n_steps)
-            if best is None or cost < best[0]:
-                best = cost, layout
-    assert best is not None
-    return best[1]
+            read = (query_passes * n_smps * row_bytes, ctr_passes * n_ctrs * ctr_bytes, state)
+            layouts.append(Layout(n_smps, n_ctrs, k, outer, row_block, ctr_block, workspace, *read))
+    # Among equals the one with fewer steps: every step searches, merges and writes down.
+    return min(layouts, key=lambda layout: (layout.bytes_read + 2 * layout.state_bytes, layout.n_steps))
+
+
+def _whole(
+    n_smps: int, n_ctrs: int, k: int, row_bytes: int, ctr_bytes: int, d_bytes: tuple[int, int], max_memory: int
+) -> Layout | None:
+    """Keep all centres, if they leave enough memory: nothing is read twice, and there is nothing to merge.
+
+    A search does more of its work once per block of queries than per query, and less of it the more workspace it
+    has, so queries get an eighth of the rest.
+    """
+    per_row = d_bytes[0] + _PER_FOUND * k
+    rest = max_memory - n_ctrs * d_bytes[1] - min(_FIXED, max_memory // 16)
+    if n_ctrs * d_bytes[1] > int(max_memory * _WHOLE) or rest // 8 < 8 * per_row:
+        return None
+    row_block = _even(n_smps, min(n_smps, max(rest // 8, rest - _MOST_WORKSPACE) // per_row))
+    workspace = min(_MOST_WORKSPACE, rest - row_block * per_row)
+    read = (n_smps * row_bytes, n_ctrs * ctr_bytes, 0)
+    return Layout(n_smps, n_ctrs, k, "queries", row_block, n_ctrs, workspace, *read)
 
 
 def _blocks(n_smps: int, n_ctrs: int, room: int, per_row: int, per_ctr: int, share: float) -> tuple[int, int]:

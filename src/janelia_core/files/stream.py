@@ -15,7 +15,7 @@ from torch import Tensor
 from janelia_core.files.contract import VectorFile
 from janelia_core.files.journal import Journal, sync_folder, write_all
 from janelia_core.files.layout import Layout
-from janelia_core.ml._knn.merge import Running, extend
+from janelia_core.ml._knn.merge import Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 
 _FACTS = struct.Struct("<???xi8x")  # of running lists: exact, in_float64, whether exponent is set, exponent
@@ -146,22 +146,45 @@ class Stream:
             work.centres, self._c, c == self._c_number, work.first_ctr, c * layout.ctr_block, layout.n_ctrs
         )
         self._c_number = c
-        running = self._lists(q, c, len(x))
         with watch_knn() as reports:
-            extend(
-                running,
-                x,
-                block,
-                work.first_ctr + c * layout.ctr_block,
-                work.centres,
-                m=work.m,
-                max_memory=layout.workspace,
-                device=work.device,
-            )
+            if layout.n_ctr_blocks == 1:
+                self._whole(q, x, block)
+            else:
+                self._part(q, c, x, block)
         self._screens.update((report.screen or report.plan.screen, None) for report in reports)
+
+    def _whole(self, q: int, x: Tensor, ctrs: Tensor) -> None:
+        """Search all centres at once."""
+        work = self._work
+        indices, measured = nearest(
+            x,
+            ctrs,
+            work.layout.k,
+            work.metric,
+            work.distances,
+            m=work.m,
+            max_memory=work.layout.workspace,
+            device=work.device,
+        )
+        self._answer(q, indices.add_(work.first_ctr), measured)
+
+    def _part(self, q: int, c: int, x: Tensor, block: Tensor) -> None:
+        """Search one block of the centres, and merge."""
+        work, layout = self._work, self._work.layout
+        running = self._lists(q, c, len(x))
+        extend(
+            running,
+            x,
+            block,
+            work.first_ctr + c * layout.ctr_block,
+            work.centres,
+            m=work.m,
+            max_memory=layout.workspace,
+            device=work.device,
+        )
         self._running = (q, c, running)
         if c == layout.n_ctr_blocks - 1:
-            self._answer(q, running)
+            self._answer(q, running.indices, running.distances)
         else:
             self._keep(q, c, running)
 
@@ -203,14 +226,14 @@ class Stream:
             at += values.nbytes
         os.fsync(file)
 
-    def _answer(self, q: int, running: Running) -> None:
+    def _answer(self, q: int, indices: Tensor, measured: Tensor | None) -> None:
         """Put the answer for a block of queries on the disk."""
         work = self._work
         start = q * work.layout.row_block
-        answers = {"indices": running.indices, "distances": running.distances}
+        answers = {"indices": indices, "distances": measured}
         if work.exclude_self:
-            numbers = torch.arange(len(running.indices)) + work.first_query + start
-            kept = running.indices != numbers[:, None]
+            numbers = torch.arange(len(indices)) + work.first_query + start
+            kept = indices != numbers[:, None]
             kept[kept.all(dim=1), -1] = False
             answers = {name: None if v is None else v[kept].reshape(len(v), work.k) for name, v in answers.items()}
         for name, values in answers.items():
