@@ -117,6 +117,15 @@ class RawVectors(VectorFile):
         self._read_into(at, values.view(np.uint8).data)
         return values.astype(self.numpy_dtype, copy=False)
 
+    def mapped(self) -> Tensor:
+        """Return all rows, of a file without prefixes, as a tensor of pages that the system fetches and drops."""
+        if self._prefix or not self._stored.isnative:
+            raise ValueError(f"{self.path}: rows with prefixes or in another byte order cannot be mapped")
+        if self.n == 0:
+            return torch.empty(0, self.d, dtype=self.dtype)
+        values = np.memmap(self.path, self._stored, "c", self._offset, (self.n, self.d))  # "c" writes no file
+        return torch.from_numpy(values).view(self.dtype)
+
     def _check_prefixes(self, chunk: npt.NDArray[np.uint8], row: int) -> None:
         stated = np.ascontiguousarray(chunk[:, : self._prefix]).view("<i4")[:, 0]
         wrong = np.flatnonzero(stated != self.d)
