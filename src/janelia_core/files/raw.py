@@ -12,6 +12,7 @@ from torch import Tensor
 
 from janelia_core.files.contract import VectorFile
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.positioned import read_at
 
 _CHUNK = 1 << 20  # bytes converted at a time
 
@@ -138,10 +139,6 @@ class RawVectors(VectorFile):
             )
 
     def _read_into(self, at: int, target: memoryview) -> None:
-        done = 0
-        while done < len(target):
-            # Linux reads at most 2 GiB at a time.
-            got = os.preadv(self._fd, [target[done : done + (1 << 30)]], at + done)
-            if got == 0:
-                raise VectorFileError(self.path, "has become shorter while it was read", at + done)
-            done += got
+        done = read_at(self._fd, target, at)
+        if done < len(target):
+            raise VectorFileError(self.path, "has become shorter while it was read", at + done)
