@@ -74,6 +74,8 @@ ROWS = 256
 """Rows in one product: a float32 tile of 256 KiB stays in a core's L2 cache."""
 PACKED_AT_ONCE = 32
 """Panels packed together, so that the arithmetic on norms costs no call per panel."""
+MEASURED_AT_ONCE = 4
+"""The same where panels are not kept: memory is tight, and the arithmetic has a dozen temporaries in float64."""
 PARTS = {torch.float32: 1, torch.bfloat16: 3}
 """Columns that hold h_j: each adds a format's bits, down to a remainder below the accumulation error."""
 STORE = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}
@@ -149,7 +151,8 @@ class DenseScreen:
         below = (self.n_panels, self.width - d, panel)
         self._below = self._panels[:, d:] if keep else torch.empty(below, dtype=dtype, device="cpu")
         self._kept = keep
-        packed = workers.each(self._pack, range(0, self.n_panels, PACKED_AT_ONCE))
+        self._group = PACKED_AT_ONCE if keep else MEASURED_AT_ONCE
+        packed = workers.each(self._pack, range(0, self.n_panels, self._group))
         self.largest = max(norm for norm, _ in packed)
         self.whole = self.frame.whole and all(whole for _, whole in packed)
 
@@ -164,13 +167,13 @@ class DenseScreen:
         return panel, self.n_ctrs, self.n_panels
 
     def _pack(self, first: int) -> tuple[float, bool]:
-        """Fills up to PACKED_AT_ONCE panels from `first` on, where they are kept, what stands below, and errs.
+        """Fills a group of panels from `first` on where they are kept, what stands below them, and errs.
 
         Returns the largest norm, and whether all centres are made of integers.
 
         Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
         """
-        p, d, size = min(PACKED_AT_ONCE, self.n_panels - first), self._ctrs.d, self._panel
+        p, d, size = min(self._group, self.n_panels - first), self._ctrs.d, self._panel
         spare = torch.empty(0 if self._kept else d, size, dtype=self.dtype, device="cpu")
         sums = np.zeros((p, size, 5))
         unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
