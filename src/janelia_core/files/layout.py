@@ -159,13 +159,13 @@ def _whole(
     """Keep all centres, if they leave enough memory: nothing is read twice, and there is nothing to merge.
 
     A search does more of its work once per block of queries than per query, and less of it the more workspace it
-    has, so queries get an eighth of the rest.
+    has: a quarter of the rest for queries balances the two.
     """
     per_row = d_bytes[0] + _PER_FOUND * (k + but_self)
     rest = max_memory - n_ctrs * d_bytes[1] - min(_FIXED, max_memory // 16)
-    if n_ctrs * d_bytes[1] > int(max_memory * _WHOLE) or rest // 8 < 8 * per_row:
+    if n_ctrs * d_bytes[1] > int(max_memory * _WHOLE) or rest // 4 < 8 * per_row:
         return None
-    row_block = _even(n_smps, min(n_smps, max(rest // 8, rest - _MOST_WORKSPACE) // per_row))
+    row_block = _even(n_smps, min(n_smps, max(rest // 4, rest - _MOST_WORKSPACE) // per_row))
     workspace = min(_MOST_WORKSPACE, rest - row_block * per_row)
     read = (n_smps * row_bytes, n_ctrs * ctr_bytes, 0)
     return Layout(n_smps, n_ctrs, k, "queries", row_block, n_ctrs, workspace, *read, but_self)
