@@ -47,11 +47,21 @@ def test_search_writes_the_answer_and_says_what_it_read(folder: Path, capsys) ->
     assert torch.equal(open_vectors(folder / "o.npz::indices").read(0, 20), truth(folder, 3))
 
 
+def test_files_and_options_come_in_any_order(folder: Path) -> None:
+    inputs = [folder / "c.npy", folder / "x.npy"]
+    assert run("search", inputs[0], "-k", 3, inputs[1], "-o", folder / "o.npy") == 0
+    assert torch.equal(open_vectors(folder / "o.npy").read(0, 20), truth(folder, 3))
+    assert run("verify", "--metric", "euclidean", inputs[0], "-k", 2, inputs[1], "--json", folder / "o.npy") == 0
+    assert run("search", "-k", 3, "-o", folder / "own.npy", inputs[0]) == 0
+    assert run("verify", inputs[0], "-k", 3, folder / "own.npy") == 0
+
+
 def test_plan_and_search_agree_in_json(folder: Path, capsys) -> None:
     assert run("plan", folder / "c.npy", folder / "x.npy", "-k", 3, "--json") == 0
     planned = json.loads(capsys.readouterr().out)
     assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npy", "--json") == 0
     done = json.loads(capsys.readouterr().out)
+    assert planned["k"] == 3
     assert planned["bytes_planned"] == done["bytes_planned"] == done["bytes_read"] == 140 * 16
     assert done["shape"] == [20, 3]
 
@@ -59,7 +69,8 @@ def test_plan_and_search_agree_in_json(folder: Path, capsys) -> None:
 def test_plan_in_words(folder: Path, capsys) -> None:
     assert run("plan", folder / "c.npy", "-k", 3, "--max-memory", "8MiB") == 0
     told = capsys.readouterr().out
-    assert "120 queries x 120 centres" in told
+    assert "120 queries x 120 centres, k = 3\n" in told
+    assert "one neighbour more as each row finds itself" in told
     assert "screen: none" in told
 
 
@@ -204,6 +215,8 @@ def test_verify_of_a_search_among_the_centres_themselves(folder: Path) -> None:
         (["search", "c.npy", "x.npy", "-k", "1", "-o", "o.npy", "--max-memory", "1KiB"], "max_memory must be at least"),
         (["search", "c.npy", "x.npy", "-k", "1", "-o", "o.npy", "--rows", "5:50"], "within the 20 rows of x.npy"),
         (["search", "c.npy", "x.npy", "-k", "1", "-o", "o.npy", "--device", "abacus"], "device must be one that torch"),
+        (["search", "c.npy", "x.npy", "-k", "1", "-o", "o.npy", "--device", "meta"], "device must be one that torch"),
+        (["plan", "c.npy", "-k", "1", "--device", "meta"], "device must be one that torch"),
         (["info", "bad.npy"], "bad.npy at byte 0"),
         (["verify", "c.npy", "x.npy", "c.npy"], "c.npy: has 120 rows, but there are 20 queries"),
         (["verify", "c.npy", "c.npy", "c.npy"], "are no row numbers"),

@@ -20,8 +20,11 @@ from hypothesis import strategies as st
 
 import fresh_process
 from janelia_core.extras import MissingExtraError
+from janelia_core.files.contract import InMemory
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats import FORMATS, open_vectors, save_vectors
+from janelia_core.files.raw import RawVectors
+from janelia_core.files.safetensors_file import write_safetensors
 
 REAL = {
     "npy": torch.float64,
@@ -286,3 +289,36 @@ def test_a_full_disk_for_decoding_is_not_taken_for_a_damaged_file(format: str, t
     assert "cannot be decoded to" in run.stderr
     assert "set TMPDIR" in run.stderr
     assert "sound" not in run.stderr
+
+
+@pytest.mark.parametrize("suffix", ["npy", "npz", "hdf5", "pt", "safetensors", "parquet", "csv", "ibin", "ivecs"])
+def test_no_format_wants_a_whole_answer_in_memory(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    indices = torch.arange(600_000).reshape(-1, 3)
+    indices.numpy().tofile(tmp_path / "indices")
+    largest = 0
+    read = RawVectors.read
+
+    def noted(self: RawVectors, start: int, stop: int, out: torch.Tensor | None = None) -> torch.Tensor:
+        nonlocal largest
+        largest = max(largest, (stop - start) * self.row_bytes)
+        return read(self, start, stop, out)
+
+    with RawVectors(tmp_path / "indices", 0, 200_000, 3, "i8") as rows:
+        monkeypatch.setattr(RawVectors, "read", noted)
+        FORMATS[suffix].write(tmp_path / f"a.{suffix}", {"indices": rows})
+    assert largest <= 1 << 20
+    with open_vectors(tmp_path / f"a.{suffix}", role="indices") as file:
+        assert torch.equal(file.read(0, file.n).long(), indices)
+
+
+def test_safetensors_written_block_by_block_are_what_the_library_reads(tmp_path: Path) -> None:
+    library = pytest.importorskip("safetensors.torch")
+    g = torch.Generator().manual_seed(0)
+    dtypes = [torch.bfloat16, torch.int64, torch.uint8, torch.float64, torch.float16]
+    arrays = {str(dtype): torch.randint(0, 99, (7, 3), generator=g).to(dtype) for dtype in dtypes}
+    write_safetensors(tmp_path / "a.safetensors", {name: InMemory(values) for name, values in arrays.items()})
+    found = library.load_file(tmp_path / "a.safetensors")
+    assert found.keys() == arrays.keys()
+    for name, values in arrays.items():
+        assert found[name].dtype == values.dtype
+        assert torch.equal(found[name], values)

@@ -9,7 +9,7 @@ from importlib.metadata import version
 from io import TextIOWrapper
 
 from janelia_core.commands import info, plan, search, verify
-from janelia_core.commands.arguments import positive
+from janelia_core.commands.arguments import Command, positive
 from janelia_core.extras import MissingExtraError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -56,7 +56,9 @@ def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with every subcommand in it."""
     parser = argparse.ArgumentParser(prog="janelia-knn", description="Exact k-nearest-centre search in bounded memory.")
     parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Command
+    )
     for command in (search, plan, info, verify):
         command.add(commands)
     _add_demo(commands)
@@ -71,7 +73,7 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _add_demo(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def _add_demo(commands: argparse._SubParsersAction[Command]) -> None:
     demo = commands.add_parser(
         "demo",
         help="find the big cities nearest to every populated place on Earth",

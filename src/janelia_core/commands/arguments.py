@@ -3,12 +3,31 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from janelia_core.sizes import parse_bytes, parse_rows
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+
+
+class Command(argparse.ArgumentParser):
+    """A parser of files and options in any order: `search CENTRES -k 3 QUERIES` as well."""
+
+    _mixing = False
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """Parse options first, then files; argparse itself would take no QUERIES after an option."""
+        if self._mixing:  # parse_known_intermixed_args calls this method for each of the two
+            return super().parse_known_args(args, namespace)
+        self._mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._mixing = False
 
 
 def positive(text: str) -> int:

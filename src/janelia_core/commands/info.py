@@ -6,10 +6,10 @@ import argparse
 import json
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import add_memory, add_output, use_threads
+from janelia_core.commands.arguments import Command, add_memory, add_output, use_threads
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[Command]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "info",

@@ -8,6 +8,7 @@ import shlex
 from dataclasses import asdict
 
 from janelia_core.commands.arguments import (
+    Command,
     add_choice,
     add_inputs,
     add_metric,
@@ -18,7 +19,7 @@ from janelia_core.commands.arguments import (
 )
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[Command]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "search",

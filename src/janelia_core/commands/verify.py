@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 
 from janelia_core.commands.arguments import (
+    Command,
     add_choice,
     add_inputs,
     add_metric,
@@ -19,7 +20,7 @@ from janelia_core.commands.arguments import (
 WRONG = 1
 
 
-def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add(commands: argparse._SubParsersAction[Command]) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "verify",

@@ -9,6 +9,7 @@ The steps of a search::
       |                raw: rows read where they stand                  spool: what can only be decoded as a whole
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
       |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
+      |                                                                 positioned: read and write at a place
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
       |  answer      finished arrays -> the file asked for, renamed into place

@@ -140,9 +140,13 @@ def first(arrays: Arrays) -> Rows:
 
 def blocks(rows: Rows, chunk: int = _CHUNK) -> Iterator[npt.NDArray[Any]]:
     """Yield the rows as contiguous arrays (r, d) of a few MiB."""
+    return (np.ascontiguousarray(as_numpy(block)) for block in stored_blocks(rows, chunk))
+
+
+def stored_blocks(rows: Rows, chunk: int = _CHUNK) -> Iterator[Tensor]:
+    """Yield the rows as tensors (r, d) of a few MiB."""
     step = max(1, chunk // max(1, rows.d * rows.dtype.itemsize))
-    for start in range(0, rows.n, step):
-        yield np.ascontiguousarray(as_numpy(rows.read(start, min(start + step, rows.n))))
+    return (rows.read(start, min(start + step, rows.n)) for start in range(0, rows.n, step))
 
 
 def numpy_dtype(rows: Rows) -> np.dtype[Any]:

@@ -76,7 +76,7 @@ FORMATS: dict[str, Format] = {
     "parquet": Format(open_parquet, write_parquet, True),
     "csv": Format(_single(open_csv), write_csv, False),
 }
-WRITERS = {"hdf5": "h5py", "parquet": "pyarrow.parquet", "safetensors": "safetensors.torch"}
+WRITERS = {"hdf5": "h5py", "parquet": "pyarrow.parquet"}
 """What of the extra `files` a format is written with."""
 ALIASES = {"h5": "hdf5", "pth": "pt"}
 

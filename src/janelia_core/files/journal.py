@@ -13,14 +13,17 @@ journal speaks of. When all is done the journal goes first. So a journal, also o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from janelia_core.files.positioned import write_all
+
 VERSION = 1
+_DATA = ("indices", "distances", "state")
 
 
 class Journal:
@@ -44,14 +47,18 @@ class Journal:
         self.finished += 1
 
     def remove(self) -> None:
-        """Remove the folder of a search that is complete.
+        """Remove what a complete search kept, and its folder unless somebody put more into that.
 
         The journal goes first, for good: one that outlived its data would speak of an answer that is not there. The
         lock is held until nothing is left that another process could take for an unfinished search.
         """
         (self.folder / "journal").unlink()
         sync_folder(self.folder)
-        shutil.rmtree(self.folder)
+        for name in _DATA:
+            with contextlib.suppress(FileNotFoundError):
+                (self.folder / name).unlink()
+        if not any(self.folder.iterdir()):
+            self.folder.rmdir()
         self.close()
         sync_folder(self.folder.parent)
 
@@ -76,6 +83,8 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
     folder = folder_of(out)
     task = {"version": VERSION, **json.loads(json.dumps(task))}
     if folder.exists() and not resume:
+        if folder.is_dir() and not any((folder / name).exists() for name in ("journal", *_DATA)):
+            raise FileExistsError(f"{folder}: is in the way, and holds no unfinished search; remove or rename it")
         raise FileExistsError(
             f"{folder}: an unfinished search is there; resume it, or remove that folder to begin anew"
         )
@@ -90,7 +99,7 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
         os.ftruncate(file, sound)
         if lines:
             _compare(folder, lines[0], task)
-            journal.finished = int(lines[-1].get("finished", 0))
+            journal.finished = len(lines) - 1
             return journal
         empty = True
         _write_line(file, task)
@@ -106,16 +115,25 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
 
 
 def _sound_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the lines up to where a crash cut one off, and how many bytes they take."""
+    """Return the lines up to where a crash cut one off, and how many bytes they take.
+
+    Raises:
+        ValueError: A whole line is not what a search writes.
+    """
     lines: list[dict[str, Any]] = []
     sound = 0
     for line in path.read_bytes().splitlines(keepends=True):
         try:
             if not line.endswith(b"\n"):
                 break
-            lines.append(json.loads(line))
+            found = json.loads(line)
         except ValueError:
             break
+        if not isinstance(found, dict) or (lines and found != {"finished": len(lines)}):
+            raise ValueError(
+                f"{path}: the journal is damaged in line {len(lines) + 1}; remove its folder to begin anew"
+            )
+        lines.append(found)
         sound += len(line)
     return lines, sound
 
@@ -145,15 +163,6 @@ def _lock(file: int, folder: Path) -> None:
 def _write_line(file: int, line: Mapping[str, Any]) -> None:
     write_all(file, json.dumps(line).encode() + b"\n", None)
     os.fsync(file)
-
-
-def write_all(file: int, data: bytes | memoryview, at: int | None) -> None:
-    """Write all of data at a place, or at the end of a file opened for appending."""
-    view = memoryview(data)
-    done = 0
-    while done < len(view):
-        part = view[done : done + (1 << 30)]
-        done += os.write(file, part) if at is None else os.pwrite(file, part, at + done)
 
 
 def sync_folder(folder: Path) -> None:

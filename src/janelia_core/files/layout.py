@@ -12,7 +12,9 @@ DEFAULT_MEMORY = 1 << 30
 _FIXED = 20 * MEBIBYTE  # chunks that are read, converted and merged
 _MOST_WORKSPACE = 512 * MEBIBYTE
 _PER_NEIGHBOUR = 40  # bytes of a neighbour of a row: as found in the block, running index, D^, distance
+_PER_FOUND = 24  # the same where no lists run on, as all centres are one block: as found, as answered, distance
 _STATE = 32  # bytes of a neighbour in the running lists on disk
+_WHOLE = 0.375  # of the memory: centres that take no more are one block
 _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 _FEW_CTRS = 2048  # a search of fewer centres at a time pays more for its start than for its work
 
@@ -24,7 +26,7 @@ class Layout:
     Attributes:
         n_smps: Rows of the queries.
         n_ctrs: Rows of the centres.
-        k: Neighbours kept of each row.
+        k: Neighbours asked for.
         outer: "queries": for each block of queries all centres pass by; "centres": the other way round.
         row_block: Queries in memory at a time.
         ctr_block: Centres in memory at a time.
@@ -32,6 +34,7 @@ class Layout:
         query_bytes: Bytes of queries read, all passes together.
         ctr_bytes: Bytes of centres read, all passes together.
         state_bytes: Bytes of running lists read back, when the centres are outer.
+        but_self: The queries are centres, none its own neighbour, so that one more is searched for.
     """
 
     n_smps: int
@@ -44,6 +47,7 @@ class Layout:
     query_bytes: int
     ctr_bytes: int
     state_bytes: int
+    but_self: bool = False
 
     def __str__(self) -> str:
         passes = self.n_row_blocks if self.outer == "queries" and self.n_ctr_blocks > 1 else 1
@@ -57,6 +61,11 @@ class Layout:
         if self.state_bytes:
             lines.append(f"keeps running lists on disk, and reads {show_bytes(self.state_bytes)} of them back")
         return "\n".join(lines)
+
+    @property
+    def kept(self) -> int:
+        """Neighbours kept of each row until the answer."""
+        return self.k + self.but_self
 
     @property
     def bytes_read(self) -> int:
@@ -87,29 +96,42 @@ class Layout:
 
 
 def make_layout(
-    n_smps: int, n_ctrs: int, k: int, *, row_bytes: int, ctr_bytes: int, d_bytes: tuple[int, int], max_memory: int
+    n_smps: int,
+    n_ctrs: int,
+    k: int,
+    *,
+    row_bytes: int,
+    ctr_bytes: int,
+    d_bytes: tuple[int, int],
+    max_memory: int,
+    but_self: bool = False,
 ) -> Layout:
     """Choose the blocks that read least within max_memory.
 
     Args:
         n_smps: Rows of the queries.
         n_ctrs: Rows of the centres.
-        k: Neighbours kept of each row.
+        k: Neighbours asked for.
         row_bytes: Bytes of a query in its file.
         ctr_bytes: Bytes of a centre in its file.
         d_bytes: Bytes of a query and of a centre in memory.
         max_memory: Bytes that blocks and workspace may take together.
+        but_self: Rows are among the centres, and none is its own neighbour.
 
     Raises:
         ValueError: Not even a single row fits.
     """
+    whole = _whole(n_smps, n_ctrs, k, row_bytes, ctr_bytes, d_bytes, max_memory, but_self)
+    if whole is not None:
+        return whole
     workspace = min(_MOST_WORKSPACE, max_memory // 2)
     room = max_memory - workspace - min(_FIXED, max_memory // 8)
-    per_row, per_ctr = d_bytes[0] + _PER_NEIGHBOUR * k, d_bytes[1]
+    kept = k + but_self
+    per_row, per_ctr = d_bytes[0] + _PER_NEIGHBOUR * kept, d_bytes[1]
     if room < 8 * (per_row + per_ctr):
         least = 4 * 8 * (per_row + per_ctr)
         raise ValueError(f"max_memory must be at least {least} bytes for rows of this size, got {max_memory}")
-    best: tuple[tuple[int, int], Layout] | None = None
+    layouts = []
     for share in _SHARES:
         row_block, ctr_block = _blocks(n_smps, n_ctrs, room, per_row, per_ctr, share)
         for outer in ("queries", "centres"):
@@ -117,25 +139,36 @@ def make_layout(
             # A block that is the only one is read once and kept.
             query_passes = c if outer == "centres" and q > 1 else 1
             ctr_passes = q if outer == "queries" and c > 1 else 1
-            state = (c - 1) * n_smps * k * _STATE if outer == "centres" and q > 1 else 0
-            layout = Layout(
-                n_smps,
-                n_ctrs,
-                k,
-                outer,
-                row_block,
-                ctr_block,
-                workspace,
-                query_passes * n_smps * row_bytes,
-                ctr_passes * n_ctrs * ctr_bytes,
-                state,
-            )
-            # Among equals the one with fewer steps: every step searches, merges and writes down.
-            cost = (layout.query_bytes + layout.ctr_bytes + 2 * state, layout.n_steps)
-            if best is None or cost < best[0]:
-                best = cost, layout
-    assert best is not None
-    return best[1]
+            state = (c - 1) * n_smps * kept * _STATE if outer == "centres" and q > 1 else 0
+            read = (query_passes * n_smps * row_bytes, ctr_passes * n_ctrs * ctr_bytes, state)
+            layouts.append(Layout(n_smps, n_ctrs, k, outer, row_block, ctr_block, workspace, *read, but_self))
+    # Among equals the one with fewer steps: every step searches, merges and writes down.
+    return min(layouts, key=lambda layout: (layout.bytes_read + 2 * layout.state_bytes, layout.n_steps))
+
+
+def _whole(
+    n_smps: int,
+    n_ctrs: int,
+    k: int,
+    row_bytes: int,
+    ctr_bytes: int,
+    d_bytes: tuple[int, int],
+    max_memory: int,
+    but_self: bool,
+) -> Layout | None:
+    """Keep all centres, if they leave enough memory: nothing is read twice, and there is nothing to merge.
+
+    A search does more of its work once per block of queries than per query, and less of it the more workspace it
+    has: a quarter of the rest for queries balances the two.
+    """
+    per_row = d_bytes[0] + _PER_FOUND * (k + but_self)
+    rest = max_memory - n_ctrs * d_bytes[1] - min(_FIXED, max_memory // 16)
+    if n_ctrs * d_bytes[1] > int(max_memory * _WHOLE) or rest // 4 < 8 * per_row:
+        return None
+    row_block = _even(n_smps, min(n_smps, max(rest // 4, rest - _MOST_WORKSPACE) // per_row))
+    workspace = min(_MOST_WORKSPACE, rest - row_block * per_row)
+    read = (n_smps * row_bytes, n_ctrs * ctr_bytes, 0)
+    return Layout(n_smps, n_ctrs, k, "queries", row_block, n_ctrs, workspace, *read, but_self)
 
 
 def _blocks(n_smps: int, n_ctrs: int, room: int, per_row: int, per_ctr: int, share: float) -> tuple[int, int]:

@@ -26,7 +26,8 @@ class FilePlan:
     block: Plan
 
     def __str__(self) -> str:
-        return f"{self.layout}\neach pair of blocks:\n  " + str(self.block).replace("\n", "\n  ")
+        more = ", one neighbour more as each row finds itself" if self.layout.but_self else ""
+        return f"{self.layout}\neach pair of blocks{more}:\n  " + str(self.block).replace("\n", "\n  ")
 
 
 def plan_files(
@@ -74,7 +75,7 @@ def plan_files(
             layout.row_block,
             layout.ctr_block,
             c.d,
-            min(layout.k, layout.ctr_block),
+            min(layout.kept, layout.ctr_block),
             layout.ctr_block if m is None else m,
             machine=this_machine(work.device or torch.device("cpu")),
             float32=c.dtype == q.dtype == torch.float32,

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from janelia_core.files.contract import VectorFile
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.positioned import read_at
 
 _CHUNK = 1 << 20  # bytes converted at a time
 
@@ -117,6 +118,15 @@ class RawVectors(VectorFile):
         self._read_into(at, values.view(np.uint8).data)
         return values.astype(self.numpy_dtype, copy=False)
 
+    def mapped(self) -> Tensor:
+        """Return all rows, of a file without prefixes, as a tensor of pages that the system fetches and drops."""
+        if self._prefix or not self._stored.isnative:
+            raise ValueError(f"{self.path}: rows with prefixes or in another byte order cannot be mapped")
+        if self.n == 0:
+            return torch.empty(0, self.d, dtype=self.dtype)
+        values = np.memmap(self.path, self._stored, "c", self._offset, (self.n, self.d))  # "c" writes no file
+        return torch.from_numpy(values).view(self.dtype)
+
     def _check_prefixes(self, chunk: npt.NDArray[np.uint8], row: int) -> None:
         stated = np.ascontiguousarray(chunk[:, : self._prefix]).view("<i4")[:, 0]
         wrong = np.flatnonzero(stated != self.d)
@@ -129,10 +139,6 @@ class RawVectors(VectorFile):
             )
 
     def _read_into(self, at: int, target: memoryview) -> None:
-        done = 0
-        while done < len(target):
-            # Linux reads at most 2 GiB at a time.
-            got = os.preadv(self._fd, [target[done : done + (1 << 30)]], at + done)
-            if got == 0:
-                raise VectorFileError(self.path, "has become shorter while it was read", at + done)
-            done += got
+        done = read_at(self._fd, target, at)
+        if done < len(target):
+            raise VectorFileError(self.path, "has become shorter while it was read", at + done)

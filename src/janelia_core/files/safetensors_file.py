@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from janelia_core.extras import import_extra
-from janelia_core.files.contract import Arrays, VectorFile
+from janelia_core.files.contract import Arrays, VectorFile, stored_blocks
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.named import choose
-from janelia_core.files.raw import RawVectors
+from janelia_core.files.raw import TORCH_DTYPES, RawVectors
 
 NUMBERS = {
     "F16": "<f2",
@@ -28,6 +31,8 @@ NUMBERS = {
     "U32": "<u4",
     "U64": "<u8",
 }
+KINDS = {TORCH_DTYPES[kind.lstrip("<")]: name for name, kind in NUMBERS.items() if name != "BF16"}
+KINDS[torch.bfloat16] = "BF16"
 
 
 def open_safetensors(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
@@ -56,6 +61,17 @@ def _offset(path: Path, name: str) -> int:
 
 
 def write_safetensors(path: Path, arrays: Arrays) -> None:
-    """Write every array; they are held in memory meanwhile."""
-    library = import_extra("safetensors.torch", "files")
-    library.save_file({name: rows.read(0, rows.n).clone() for name, rows in arrays.items()}, path)
+    """Write every array block by block, which the library cannot: widest numbers first, as it orders them."""
+    header: dict[str, Any] = {}
+    ordered = sorted(arrays.items(), key=lambda item: (-item[1].dtype.itemsize, item[0]))
+    end = 0
+    for name, rows in ordered:
+        begin, end = end, end + rows.n * rows.d * rows.dtype.itemsize
+        header[name] = {"dtype": KINDS[rows.dtype], "shape": [rows.n, rows.d], "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)  # so that the numbers are aligned
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, rows in ordered:
+            for block in stored_blocks(rows):
+                file.write(block.detach().contiguous().view(torch.uint8).numpy().data)

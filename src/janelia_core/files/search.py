@@ -101,11 +101,12 @@ def work_of(
     layout = make_layout(
         n_smps,
         n_ctrs,
-        k + exclude_self,
+        k,
         row_bytes=queries.row_bytes,
         ctr_bytes=centres.row_bytes,
         d_bytes=(queries.d * queries.dtype.itemsize, centres.d * centres.dtype.itemsize),
         max_memory=parse_bytes(max_memory),
+        but_self=exclude_self,
     )
     wide = queries.dtype in _WIDE or centres.dtype in _WIDE
     return Work(
@@ -113,7 +114,6 @@ def work_of(
         centres,
         first_query,
         first_ctr,
-        exclude_self,
         layout,
         metric,
         (torch.float64 if wide else torch.float32) if distances else None,
@@ -126,6 +126,7 @@ def _device(device: torch.device | str | None) -> torch.device | None:
     """Return the device blocks are sent to, or None for the CPU, where they are."""
     try:
         found = torch.empty(0, device=device).device
+        torch.zeros(1, device=found).cpu()  # no number comes back from "meta"
     except (RuntimeError, AssertionError) as error:
         raise ValueError(f"device must be one that torch can use here, got {device}: {error}") from error
     return None if found.type == "cpu" else found
@@ -220,7 +221,7 @@ def search_files(
                 stream.run(progress)
                 if _task(work, *arrays, answer) != task:
                     raise ValueError("centres and queries must stay as they are, but changed while they were searched")
-                answer.write(journal.folder, work.layout.n_smps, work.k, work.distances)
+                answer.write(journal.folder, work.layout.n_smps, work.layout.k, work.distances)
             except BaseException:
                 # Where nothing is finished there is nothing to resume, nor to stand in the next search's way.
                 if journal.finished:
@@ -235,7 +236,7 @@ def search_files(
             raise
         return FileReport(
             answer.path,
-            (work.layout.n_smps, work.k),
+            (work.layout.n_smps, work.layout.k),
             c.d,
             work.layout,
             stream.screens,
@@ -247,7 +248,7 @@ def search_files(
 
 
 def _no_room(out: Path, work: Work) -> str:
-    row = work.k * (8 + (0 if work.distances is None else work.distances.itemsize))
+    row = work.layout.k * (8 + (0 if work.distances is None else work.distances.itemsize))
     told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
     folder = folder_of(out)
     return f"{told}; what is finished is in {folder}, from which the search can be resumed" if folder.exists() else told
@@ -261,8 +262,8 @@ def _task(
     return {
         "centres": {**fingerprint(centres[0]), "name": centres[1], "dtype": str(work.centres.dtype)},
         "queries": {**fingerprint(queries[0]), "name": queries[1], "dtype": str(work.queries.dtype)},
-        "k": work.k,
-        "self excluded": work.exclude_self,
+        "k": layout.k,
+        "self excluded": layout.but_self,
         "metric": work.metric,
         "distances": str(work.distances),
         "rows": [work.first_query, layout.n_smps],

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.journal import write_all
+from janelia_core.files.positioned import write_all
 from janelia_core.files.raw import RawVectors
 
 

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.contract import VectorFile
-from janelia_core.files.journal import Journal, sync_folder, write_all
+from janelia_core.files.journal import Journal, sync_folder
 from janelia_core.files.layout import Layout
-from janelia_core.ml._knn.merge import Running, extend
+from janelia_core.files.positioned import read_at, write_all
+from janelia_core.ml._knn.merge import Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 
 _FACTS = struct.Struct("<???xi8x")  # of running lists: exact, in_float64, whether exponent is set, exponent
@@ -46,7 +47,6 @@ class Work:
         centres: Their file.
         first_query: Row of the file where the queries begin.
         first_ctr: Row of the file where the centres begin.
-        exclude_self: The queries are centres, none its own neighbour: `layout.k` is one more than asked for.
         layout: The blocks.
         metric: Of the distances.
         distances: Their dtype, or None where nobody asks for them.
@@ -58,17 +58,11 @@ class Work:
     centres: VectorFile
     first_query: int
     first_ctr: int
-    exclude_self: bool
     layout: Layout
     metric: str
     distances: torch.dtype | None
     m: int | None
     device: torch.device | None
-
-    @property
-    def k(self) -> int:
-        """Neighbours that are answered."""
-        return self.layout.k - self.exclude_self
 
 
 class Stream:
@@ -85,7 +79,7 @@ class Stream:
         several = layout.outer == "centres" and layout.n_row_blocks > 1
         self._regions = layout.n_row_blocks if several else 1
         itemsize = 0 if work.distances is None else work.distances.itemsize
-        self._region_bytes = _FACTS.size + layout.row_block * layout.k * (24 + itemsize)
+        self._region_bytes = _FACTS.size + layout.row_block * layout.kept * (24 + itemsize)
         self._files: dict[str, int] = {}
 
     @property
@@ -113,18 +107,19 @@ class Stream:
 
     def _open(self) -> None:
         """Open the files of the folder and claim their room, so that a disk too small is known at the start."""
-        layout, k = self._work.layout, self._work.k
+        layout, k = self._work.layout, self._work.layout.k
         sizes = {"indices": layout.n_smps * k * 8}
         if self._work.distances is not None:
             sizes["distances"] = layout.n_smps * k * self._work.distances.itemsize
         if layout.n_ctr_blocks > 1:
             sizes["state"] = 2 * self._regions * self._region_bytes
         folder, begun = self._journal.folder, self._journal.finished > 0
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
         for name, size in sizes.items():
             # What a journal speaks of is there, or the search must not go on: zeros would pass for an answer.
             if begun and not ((folder / name).is_file() and (folder / name).stat().st_size >= size):
                 raise ValueError(f"{folder}: {name} misses what the journal lists; remove that folder to begin anew")
-            self._files[name] = os.open(folder / name, os.O_RDWR | (0 if begun else os.O_CREAT), 0o666)
+            self._files[name] = os.open(folder / name, flags | (0 if begun else os.O_CREAT), 0o666)
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._files[name], 0, size)
             else:
@@ -146,22 +141,45 @@ class Stream:
             work.centres, self._c, c == self._c_number, work.first_ctr, c * layout.ctr_block, layout.n_ctrs
         )
         self._c_number = c
-        running = self._lists(q, c, len(x))
         with watch_knn() as reports:
-            extend(
-                running,
-                x,
-                block,
-                work.first_ctr + c * layout.ctr_block,
-                work.centres,
-                m=work.m,
-                max_memory=layout.workspace,
-                device=work.device,
-            )
+            if layout.n_ctr_blocks == 1:
+                self._whole(q, x, block)
+            else:
+                self._part(q, c, x, block)
         self._screens.update((report.screen or report.plan.screen, None) for report in reports)
+
+    def _whole(self, q: int, x: Tensor, ctrs: Tensor) -> None:
+        """Search all centres at once."""
+        work = self._work
+        indices, measured = nearest(
+            x,
+            ctrs,
+            work.layout.kept,
+            work.metric,
+            work.distances,
+            m=work.m,
+            max_memory=work.layout.workspace,
+            device=work.device,
+        )
+        self._answer(q, indices.add_(work.first_ctr), measured)
+
+    def _part(self, q: int, c: int, x: Tensor, block: Tensor) -> None:
+        """Search one block of the centres, and merge."""
+        work, layout = self._work, self._work.layout
+        running = self._lists(q, c, len(x))
+        extend(
+            running,
+            x,
+            block,
+            work.first_ctr + c * layout.ctr_block,
+            work.centres,
+            m=work.m,
+            max_memory=layout.workspace,
+            device=work.device,
+        )
         self._running = (q, c, running)
         if c == layout.n_ctr_blocks - 1:
-            self._answer(q, running)
+            self._answer(q, running.indices, running.distances)
         else:
             self._keep(q, c, running)
 
@@ -174,17 +192,18 @@ class Stream:
         """Return the running lists of a block of queries before it meets centres c."""
         layout = self._work.layout
         if c == 0:
-            return Running.empty(rows, layout.k, self._work.metric, self._work.distances)
+            return Running.empty(rows, layout.kept, self._work.metric, self._work.distances)
         if self._running is not None and self._running[:2] == (q, c - 1):
             return self._running[2]
-        running = Running.empty(rows, layout.k, self._work.metric, self._work.distances)
+        running = Running.empty(rows, layout.kept, self._work.metric, self._work.distances)
         at = self._region(q, c - 1)
-        facts = os.pread(self._files["state"], _FACTS.size, at)
+        facts = bytearray(_FACTS.size)
+        _fill(self._files["state"], memoryview(facts), at)
         running.exact, running.in_float64, known, exponent = _FACTS.unpack(facts)
         running.exponent = exponent if known else None
         at += _FACTS.size
         for values in _tensors(running):
-            _read_into(self._files["state"], values, at)
+            _fill(self._files["state"], _bytes(values), at)
             at += values.nbytes
         return running
 
@@ -203,19 +222,21 @@ class Stream:
             at += values.nbytes
         os.fsync(file)
 
-    def _answer(self, q: int, running: Running) -> None:
+    def _answer(self, q: int, indices: Tensor, measured: Tensor | None) -> None:
         """Put the answer for a block of queries on the disk."""
         work = self._work
         start = q * work.layout.row_block
-        answers = {"indices": running.indices, "distances": running.distances}
-        if work.exclude_self:
-            numbers = torch.arange(len(running.indices)) + work.first_query + start
-            kept = running.indices != numbers[:, None]
+        answers = {"indices": indices, "distances": measured}
+        if work.layout.but_self:
+            numbers = torch.arange(len(indices)) + work.first_query + start
+            kept = indices != numbers[:, None]
             kept[kept.all(dim=1), -1] = False
-            answers = {name: None if v is None else v[kept].reshape(len(v), work.k) for name, v in answers.items()}
+            answers = {
+                name: None if v is None else v[kept].reshape(len(v), work.layout.k) for name, v in answers.items()
+            }
         for name, values in answers.items():
             if values is not None:
-                write_all(self._files[name], _bytes(values.contiguous()), start * work.k * values.itemsize)
+                write_all(self._files[name], _bytes(values.contiguous()), start * work.layout.k * values.itemsize)
                 os.fsync(self._files[name])
 
 
@@ -229,10 +250,7 @@ def _bytes(values: Tensor) -> memoryview:
     return values.view(torch.uint8).numpy().reshape(-1).data
 
 
-def _read_into(file: int, values: Tensor, at: int) -> None:
-    view, done = _bytes(values), 0
-    while done < len(view):
-        got = os.preadv(file, [view[done : done + (1 << 30)]], at + done)
-        if got == 0:
-            raise OSError(f"the running lists end at byte {at + done}: the folder of this search was changed")
-        done += got
+def _fill(file: int, target: memoryview, at: int) -> None:
+    done = read_at(file, target, at)
+    if done < len(target):
+        raise OSError(f"the running lists end at byte {at + done}: the folder of this search was changed")

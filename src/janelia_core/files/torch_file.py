@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janelia_core.files.contract import Arrays, VectorFile
+from janelia_core.files.contract import Arrays, Rows, VectorFile
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.named import choose
-from janelia_core.files.raw import TORCH_DTYPES
+from janelia_core.files.raw import TORCH_DTYPES, RawVectors
 
 _REAL = (*TORCH_DTYPES.values(), torch.bfloat16)
 
@@ -66,5 +66,9 @@ def _load(path: Path) -> Any:
 
 
 def write_torch(path: Path, arrays: Arrays) -> None:
-    """Write a dict of tensors; they are held in memory meanwhile."""
-    torch.save({name: rows.read(0, rows.n).clone() for name, rows in arrays.items()}, path)
+    """Write a dict of tensors; those of a file are mapped, so that none is held in memory."""
+    torch.save({name: _whole(rows) for name, rows in arrays.items()}, path)
+
+
+def _whole(rows: Rows) -> Tensor:
+    return rows.mapped() if isinstance(rows, RawVectors) else rows.read(0, rows.n).clone()

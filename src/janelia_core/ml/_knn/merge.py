@@ -72,6 +72,43 @@ class Running:
         return Metric(self.name, self.exponent or 0, self.exact)
 
 
+def nearest(
+    x: Tensor,
+    ctrs: Tensor,
+    k: int,
+    metric: str,
+    dtype: torch.dtype | None,
+    *,
+    m: int | None = None,
+    max_memory: int,
+    device: torch.device | None = None,
+) -> tuple[Tensor, Tensor | None]:
+    """Search centres that all come in one block: there is nothing to merge.
+
+    Args:
+        x: (n, d) rows, on the CPU.
+        ctrs: (n_ctrs, d) centres, on the CPU.
+        k: Neighbours of each row, at most n_ctrs.
+        metric: See `metrics`.
+        dtype: Of the distances; None: nobody asks for them.
+        m: As for `find`.
+        max_memory: Bytes of workspace.
+        device: Where to search; None: on the CPU.
+
+    Returns:
+        (n, k) int64 row numbers of ctrs, and their distances.
+    """
+    indices = _found(x, ctrs, k, metric, m, max_memory, device).T.contiguous()
+    return indices, None if dtype is None else distances(x, ctrs, indices, metric, max_memory).to(dtype)
+
+
+def _found(
+    x: Tensor, ctrs: Tensor, k: int, metric: str, m: int | None, max_memory: int, device: torch.device | None
+) -> Tensor:
+    x_there, ctrs_there = (x, ctrs) if device is None else (x.to(device), ctrs.to(device))
+    return find(x_there, ctrs_there, k, m=m, max_memory=max_memory, metric=metric).cpu()
+
+
 def extend(
     running: Running,
     x: Tensor,
@@ -96,9 +133,7 @@ def extend(
         device: Where to search; None: on the CPU.
     """
     k = running.indices.shape[1]
-    x_there, block_there = (x, block) if device is None else (x.to(device), block.to(device))
-    found = find(x_there, block_there, min(k, len(block)), m=m, max_memory=max_memory, metric=running.name).cpu()
-    del x_there, block_there
+    found = _found(x, block, min(k, len(block)), running.name, m, max_memory, device)
     machine = this_machine(x.device)
     # Points in inference mode cannot be written to by workers: as in search.
     with torch.inference_mode(False), Workers(machine.threads if len(x) > 1 else 1) as workers:
@@ -166,8 +201,12 @@ def _merge_rows(
     values, errors = (torch.cat(both, dim=1) for both in ((value, new.value[:, :width]), (error, new.error[:, :width])))
     settled = settle(x_rows, ctrs, order(listed, values, errors), k, metric, running.in_float64)[0][:, :k]
     if running.distances is not None:
-        measured = distances(x_rows, block.values, new.indices[:, :width], running.name).to(running.distances.dtype)
-        running.distances[rows] = _picked(listed, torch.cat([running.distances[rows], measured], dim=1), settled)
+        before = torch.nn.functional.pad(running.distances[rows], (0, width), value=torch.nan)
+        # Only what stays is measured.
+        entered = (settled >= first) & (settled < first + len(block.values))
+        measured = distances(x_rows, block.values, torch.where(entered, settled - first, -1), running.name)
+        kept = _picked(listed, before, settled)
+        running.distances[rows] = torch.where(entered, measured.to(kept.dtype), kept)
     running.indices[rows] = settled
     running.value[rows] = _picked(listed, values, settled)
     running.error[rows] = _picked(listed, errors, settled)

@@ -28,6 +28,7 @@ PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, 
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_LISTED = 48  # a candidate's score and place in the lists of a row
 _PER_CELL = 4  # a score of the tile
+_PER_CTR = 20  # of the dense screen: 8 for errors, up to 12 for what stands below coordinates that are not packed
 _PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
 
@@ -209,7 +210,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
     blocks = max(0, budget - fixed)
     kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
-    held = kept + (8 * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
+    held = kept + (_PER_CTR * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
     if trees is not None:
         kept, held = 0, trees.bytes
     share = max(0, blocks - held) // workers
@@ -295,7 +296,7 @@ def _panel(problem: _Problem) -> int:
     for panel in _PANELS:
         # For less than a handful of rows at a time, packing would cost more than the product.
         each = _panel_bytes(d, panel, float32) + panel // 8 * _dense_row_bytes(d, k, panel) * 3 // 2
-        if panel <= m and 8 * n_ctrs + problem.most_workers * each <= budget // 4 * 3:
+        if panel <= m and _PER_CTR * n_ctrs + problem.most_workers * each <= budget // 4 * 3:
             return panel
     return 0
 

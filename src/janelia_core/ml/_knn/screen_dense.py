@@ -74,6 +74,8 @@ ROWS = 256
 """Rows in one product: a float32 tile of 256 KiB stays in a core's L2 cache."""
 PACKED_AT_ONCE = 32
 """Panels packed together, so that the arithmetic on norms costs no call per panel."""
+MEASURED_AT_ONCE = 4
+"""The same where panels are not kept: memory is tight, and the arithmetic has a dozen temporaries in float64."""
 PARTS = {torch.float32: 1, torch.bfloat16: 3}
 """Columns that hold h_j: each adds a format's bits, down to a remainder below the accumulation error."""
 STORE = {torch.float32: 0.0, torch.bfloat16: 2.0**-8}
@@ -113,8 +115,8 @@ class DenseScreen:
         metric: "dot", "cosine" or a Euclidean one.
 
     Memory:
-        Packed centres, or one panel a call; 8 bytes a centre; per row of a call (d + 3) words of the format,
-        its buffer of `capacity` pairs and a tile's row.
+        Packed centres, or one panel a call; 8 bytes a centre, and up to 12 more where they are not packed; per row of
+        a call (d + 3) words of the format, its buffer of `capacity` pairs and a tile's row.
     """
 
     def __init__(
@@ -144,18 +146,15 @@ class DenseScreen:
         self.gamma = self.width * unit / (1.0 - self.width * unit)
         self.errs = np.zeros((self.n_panels * panel, 2), np.float32)
         keep = self.n_panels * panel * self.width * dtype.itemsize <= pack_bytes
-        group = PACKED_AT_ONCE if keep else 1
-        self._kept = False
-        self._panels = torch.empty(self.n_panels if keep else 1, self.width, panel, dtype=dtype, device="cpu")
-
-        def pack(first: int) -> tuple[float, bool]:
-            out = self._panels[first : first + group] if keep else torch.empty_like(self._panels)
-            return self._pack(first, out)
-
-        packed = workers.each(pack, range(0, self.n_panels, group))
+        self._panels = torch.empty(self.n_panels if keep else 0, self.width, panel, dtype=dtype, device="cpu")
+        # What stands below the coordinates is kept in any case: it takes longer to find than to round the points.
+        below = (self.n_panels, self.width - d, panel)
+        self._below = self._panels[:, d:] if keep else torch.empty(below, dtype=dtype, device="cpu")
+        self._kept = keep
+        self._group = PACKED_AT_ONCE if keep else MEASURED_AT_ONCE
+        packed = workers.each(self._pack, range(0, self.n_panels, self._group))
         self.largest = max(norm for norm, _ in packed)
         self.whole = self.frame.whole and all(whole for _, whole in packed)
-        self._kept = keep
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -167,30 +166,36 @@ class DenseScreen:
             return panel * self._panel, min((panel + 1) * self._panel, self.n_ctrs), 1
         return panel, self.n_ctrs, self.n_panels
 
-    def _pack(self, first: int, out: Tensor) -> tuple[float, bool]:
-        """Fills panels from `first` on, out (p, width, self._panel), and their errs.
+    def _pack(self, first: int) -> tuple[float, bool]:
+        """Fills a group of panels from `first` on where they are kept, what stands below them, and errs.
 
         Returns the largest norm, and whether all centres are made of integers.
 
         Rows of a panel: coordinates, h_j, slack on a grid, e_j. Unused columns score -inf.
         """
-        p, d, size = out.shape[0], self._ctrs.d, self._panel
+        p, d, size = min(self._group, self.n_panels - first), self._ctrs.d, self._panel
+        spare = torch.empty(0 if self._kept else d, size, dtype=self.dtype, device="cpu")
         sums = np.zeros((p, size, 5))
         unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
         for panel in range(p):
-            points = self._ctrs.block(*self._members(first + panel))
-            n = points.shape[0]
-            self.frame.round(points, out[panel, :d, :n], sums[panel, :n])
+            n = self._round(first + panel, self._panels[first + panel] if self._kept else spare, sums[panel])
             unused[panel, :n] = False
-            out[panel, :d, n:] = 0
         measured = self.frame.measure(d, sums.reshape(-1, 5))
         reach, levels, gap = self._bound(measured)
         rows = torch.stack([*levels, reach])
         rows[0, unused.reshape(-1)] = -torch.inf
-        out[:, d:, :] = rows.reshape(-1, p, size).transpose(0, 1)
+        self._below[first : first + p] = rows.reshape(-1, p, size).transpose(0, 1)
         errs = round_up(torch.stack([reach.double(), gap * UP], 1), torch.float32)
         self.errs[first * size : (first + p) * size] = errs.numpy()
         return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all())
+
+    def _round(self, panel: int, out: Tensor, sums: npt.NDArray[np.float64]) -> int:
+        """Rounds a panel's points into the first rows of out, with their sums; returns how many there are."""
+        points = self._ctrs.block(*self._members(panel))
+        n, d = points.shape
+        self.frame.round(points, out[:d, :n], sums[:n])
+        out[:d, n:] = 0
+        return n
 
     def _bound(self, points: Measured) -> tuple[Tensor, list[Tensor], Tensor]:
         """e_j and the parts of h_j in the format, and g_j, of centres."""
@@ -217,13 +222,13 @@ class DenseScreen:
         tile = torch.empty(min(ROWS, x_rows.shape[0]), self._panel, dtype=self.dtype, device="cpu")
         flat = tile.view(torch.uint16 if self.dtype == torch.bfloat16 else self.dtype).numpy().reshape(-1)
         scan = kernels.scan_bfloat16 if self.dtype == torch.bfloat16 else kernels.scan_float32
-        spare = None if self._kept else torch.empty_like(self._panels[0])
+        spare = torch.empty(0 if self._kept else self.width, self._panel, dtype=self.dtype, device="cpu")
+        sums = np.empty((self._panel, 5))
         for panel in range(self.n_panels):
-            if spare is None:
-                packed = self._panels[panel]
-            else:
-                packed = spare
-                self._pack(panel, packed[None])
+            packed = self._panels[panel] if self._kept else spare
+            if not self._kept:
+                self._round(panel, packed, sums)
+                packed[self._ctrs.d :] = self._below[panel]
             for block in blocks:
                 r = block.points.shape[0]
                 torch.mm(block.points, packed, out=tile[:r])
