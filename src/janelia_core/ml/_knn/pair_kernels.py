@@ -152,7 +152,11 @@ def rounded_values(
             if j < 0:
                 out[i, slot], certain[i, slot] = np.float32(np.inf), True
                 continue
-            value, error = value_of_pair(code, x, i, ctrs, j, x_square, relative, absolute)
+            if code == 0:  # not by value_of_pair: a call that is not inlined counts references to its arrays
+                value = squared_distance(x, i, ctrs, j)
+                error = value * relative + absolute
+            else:
+                value, error = value_of_pair(code, x, i, ctrs, j, x_square, relative, absolute)
             if root and PLAIN < value < np.inf:
                 out[i, slot], certain[i, slot] = round_root(value, relative)
             else:

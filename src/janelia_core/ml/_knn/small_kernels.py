@@ -19,7 +19,7 @@ import numpy as np
 
 from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.row_sums import squared_distance
-from janelia_core.ml._knn.tournament import play, rounds_of, winner, withdraw
+from janelia_core.ml._knn.tournament import lowest, play, rounds_of, winner, withdraw
 
 _LARGEST, _MOST = 2.0**20, 1 << 10  # so many whole coordinates up to so much: squared distances stay below 2^53
 _TINY = 2.0**-70  # a coordinate: what underflows or is flushed to zero, of points whose squared norm is below 2^100
@@ -90,12 +90,13 @@ def nearest_directly(x: Any, ctrs: Any, relative: float, absolute: float, indice
         play(keys, starts)
         n = 0
         while n < best.shape[0]:
-            j = winner(keys, starts)
-            if keys[j] == np.inf:
+            best[n] = lowest(keys, starts)
+            if best[n] == np.inf:
                 break
-            best[n], ids[n] = keys[j], j
-            withdraw(keys, starts, j)
             n += 1
+            if n <= k:  # of the one after the k-th, only the distance matters
+                ids[n - 1] = winner(keys, starts)
+                withdraw(keys, starts, ids[n - 1])
         clear[i] = n >= k and (whole or gaps_are_clear(n, best, relative, absolute))
         if clear[i]:
             for place in range(k):
@@ -106,9 +107,11 @@ def nearest_directly(x: Any, ctrs: Any, relative: float, absolute: float, indice
 def fill_distances(x: Any, i: int, columns: Any, far: Any) -> None:
     """Writes the squared distances between row i and centres (d, n_ctrs) to far, inf for NaN."""
     n_ctrs = columns.shape[1]
+    at = np.float64(x[i, 0])
     for j in range(n_ctrs):
-        far[j] = 0.0
-    for q in range(columns.shape[0]):
+        gap = at - columns[0, j]
+        far[j] = gap * gap
+    for q in range(1, columns.shape[0]):
         at = np.float64(x[i, q])
         for j in range(n_ctrs):
             gap = at - columns[q, j]

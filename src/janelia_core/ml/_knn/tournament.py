@@ -119,6 +119,12 @@ def play(values: Any, starts: Any) -> None:
 
 
 @jit
+def lowest(values: Any, starts: Any) -> Any:
+    """Returns the smallest value."""
+    return smallest(values, starts[-2])
+
+
+@jit
 def winner(values: Any, starts: Any) -> int:
     """Returns the position of the smallest value, the first of equals."""
     at = 0
