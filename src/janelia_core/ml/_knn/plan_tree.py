@@ -88,19 +88,19 @@ def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     """Return the work of walking n_smps rows, and of putting their answers in order."""
     boxes, leaves = walk.boxes * (14.0 + 2.0 * d), walk.leaves * (18.0 + 2.4 * d)
     far = _FAR if (5 * d + 7) * n_ctrs > _CACHED else 1.0
-    return n_smps * (far * (boxes + leaves) + walk.hits * 3.5 * -(-k // _CHUNK) + 700.0 + 45.0 * k)
+    return n_smps * (far * (boxes + leaves) + walk.hits * 3.5 * -(-k // _CHUNK) + 600.0 + 35.0 * k)
 
 
 def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, product: torch.dtype) -> float:
     """Return the work of the dense screen: product, scan, packing, and lists put in order."""
-    per_pair = 1.6 + 0.08 * d
+    per_pair = 0.75 + 0.075 * d
     # Wider vectors and bfloat16: from products timed on a Zen 5 (140-190 and 780-920 GFLOP/s), not from whole searches.
     if product == torch.bfloat16:
         per_pair = 0.6 + 0.005 * d
     elif machine.wide_vectors:
         per_pair /= 2.5
     products = -(-n_smps // _TILE) * -(-n_ctrs // _TILE)
-    return n_smps * (n_ctrs * per_pair + 3000.0 + 400.0 * k) + products * 30000.0 + n_ctrs * (300.0 + 10.0 * d)
+    return n_smps * (n_ctrs * per_pair + 7000.0 + 400.0 * k) + products * 30000.0 + n_ctrs * (300.0 + 10.0 * d)
 
 
 @dataclass(frozen=True)
