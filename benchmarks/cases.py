@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import json
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -57,10 +58,14 @@ def minilm() -> Case:
 
 def pixels() -> Case:
     """Colours of scikit-learn's two sample photos: 546560 x 3 uint8, full of exact ties."""
+    return _split(_photos(), 10000, 10)
+
+
+def _photos() -> Tensor:
     from sklearn.datasets import load_sample_images
 
     values = np.concatenate([photo.reshape(-1, 3) for photo in load_sample_images().images])
-    return _split(torch.from_numpy(values.astype(np.float32)), 10000, 10)
+    return torch.from_numpy(values.astype(np.float32))
 
 
 def places() -> Case:
@@ -74,6 +79,21 @@ def places() -> Case:
 def _split(values: Tensor, n: int, k: int) -> Case:
     order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
     return Case(values[order[:n]].contiguous(), values[order[n:]].contiguous(), k)
+
+
+def integers() -> Case:
+    """Coordinates 0 .. 3: every row has ties at every place."""
+    g = torch.Generator().manual_seed(0)
+    return Case(
+        torch.randint(4, (10000, 64), generator=g).float(), torch.randint(4, (8192, 64), generator=g).float(), 10
+    )
+
+
+def palette() -> Case:
+    """All pixels of the two photos against 4096 of them."""
+    values = _photos()
+    order = torch.randperm(len(values), generator=torch.Generator().manual_seed(0))
+    return Case(values, values[order[:4096]].contiguous(), 8)
 
 
 CASES: dict[str, Callable[[], Case]] = {
@@ -96,9 +116,25 @@ CASES: dict[str, Callable[[], Case]] = {
         ]
     },
     "gaussian 10000 x 8192 x 64, k=10, float64": lambda: gaussian(10000, 8192, 64, 10, torch.float64),
+    "integers 10000 x 8192 x 64, k=10": integers,
     "fashion-mnist 784": lambda: fashion_mnist(1),
     "fashion-mnist pooled 64": lambda: fashion_mnist(4),
     "minilm vocabulary": minilm,
     "photo pixels": pixels,
-    "places": places,
+    "photo pixels against 4096, k=8": palette,
+    "places against themselves": places,
 }
+
+SMALL = ("janelia", "cdist_topk", "broadcasting")
+TREES = ("janelia", "pykdtree", "scipy")
+DENSE = ("janelia", "faiss", "sklearn", "cdist_topk", "float32_mm")
+
+
+def rivals_of(case: str) -> tuple[str, ...]:
+    """Return whom a case is a fair comparison for: a matrix product of a million by a million is not."""
+    shape = re.search(r"(\d+) x (\d+) x (\d+)", case)
+    if shape and int(shape[1]) <= 1000:
+        return SMALL
+    if (shape and int(shape[3]) <= 8) or case.startswith(("photo", "places")):
+        return TREES
+    return DENSE
