@@ -17,6 +17,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from datetime import date
@@ -47,7 +48,7 @@ def main() -> None:
     for case in CASES:
         if any(text in case for text in args.cases):
             rivals = [name for name in rivals_of(case) if name in args.rivals]
-            write(args.out, case, compare(case, rivals, args.rounds, args.out))
+            write(args.out, case, compare(case, rivals, args.rounds))
     print((args.out / "results.md").read_text())
 
 
@@ -68,19 +69,17 @@ def write(out: Path, case: str, report: dict[str, Any]) -> None:
     draw(setting, cases, out / "results.png")
 
 
-def compare(case: str, rivals: list[str], rounds: int, out: Path) -> dict[str, Any]:
+def compare(case: str, rivals: list[str], rounds: int) -> dict[str, Any]:
     """Run all rivals on a case, interleaved; return what each took, relative to ours."""
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in rivals}
-    answer = out / "answer.npy"
-    for _ in range(rounds):
-        for name in rivals:
-            command = [sys.executable, __file__, "--child", case, name, str(answer)]
+    with tempfile.TemporaryDirectory() as folder:
+        for name in rivals * rounds:
+            command = [sys.executable, __file__, "--child", case, name, f"{folder}/answer.npy"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 print(f"{case}: {name} failed: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
                 continue
             runs[name].append(json.loads(done.stdout.splitlines()[-1]))
-    answer.unlink(missing_ok=True)
     ours = [run["seconds"] for run in runs["janelia"]]
     result = {}
     for name, taken in runs.items():

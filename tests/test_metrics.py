@@ -127,8 +127,12 @@ def test_a_mask_on_a_drawn_subset_is_asked_for_row_numbers_of_all_centres(metric
 def test_a_mask_of_another_shape_or_dtype_is_refused():
     x, ctrs, k, _ = gaussian()
     for wrong in (lambda r, i, j: torch.ones(len(r), j - i), lambda r, i, j: torch.ones(1, j - i, dtype=torch.bool)):
-        with pytest.raises(ValueError, match="allowed"):
+        with pytest.raises(
+            ValueError, match=r"mask\(rows, 0, 200\) must return a bool tensor of shape \(20, 200\), got"
+        ):
             find(x, ctrs, k, allowed=wrong)
+    with pytest.raises(TypeError, match="got list"):
+        find(x, ctrs, k, allowed=lambda rows, start, stop: [True])
 
 
 def test_rows_exclude_themselves_by_index_even_among_copies():

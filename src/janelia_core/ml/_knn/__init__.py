@@ -18,7 +18,7 @@
       |  screen_*  cheap scores with a proven bound -> Candidates           (contract)
       |              "whatever is not listed is farther than `excluded`"
       |              portable   torch operations, any device                packing
-      |              dense      product scanned in cache, CPU               dense_frame, dense_products,
+      |              dense      product scanned in cache, CPU               copies, dense_frame, dense_products,
       |                                                                     dense_kernels, rounding_kernels, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
       |                                                                     tree_values, forest

@@ -43,7 +43,7 @@ class Forest(Generic[T]):
     Attributes:
         tree: The tree that stands.
         part: Its centres.
-        merges: Trees stood before this one.
+        number: How many trees stood before this one.
         share: What the look told: the tree's work over the dense screen's.
         told: The same in words; empty without a look.
 
@@ -64,7 +64,7 @@ class Forest(Generic[T]):
         self._plant, self._x, self._ctrs, self._k, self._workers = plant, x, ctrs, k, workers
         self.parts = look.trees.parts if look else 1
         self._rows = look.trees.rows if look else len(x)
-        self.merges, self.share, self.told = False, 0.0, ""
+        self.number, self.share, self.told = 0, 0.0, ""
         for stride in look.strides if look else (1,):
             self._stand(0, stride)
             self._order = self._ordered(0)
@@ -76,12 +76,12 @@ class Forest(Generic[T]):
 
     def orders(self) -> Iterator[Tensor]:
         """Yield row numbers in the order in which they are best asked for, all of them for every tree in turn."""
-        for first in range(self.parts):
-            if first > 0:
-                self._stand(first, self.parts)
-                self.merges = True
+        for number in range(self.parts):
+            self.number = number
+            if self.number > 0:
+                self._stand(self.number, self.parts)
             for start in range(0, len(self._x), self._rows):
-                if first + start > 0:
+                if self.number + start > 0:
                     self._order = self._ordered(start)
                 yield self._order
 

@@ -38,9 +38,9 @@ class Mask:
 
     def _asked(self, rows: Tensor, start: int, stop: int) -> Tensor:
         tile = self.allowed(rows, start, stop)
+        asked = f"mask(rows, {start}, {stop}) must return a bool tensor of shape ({len(rows)}, {stop - start})"
+        if not isinstance(tile, Tensor):
+            raise TypeError(f"{asked}, got {type(tile).__name__}")
         if tile.dtype != torch.bool or tile.shape != (len(rows), stop - start):
-            raise ValueError(
-                f"allowed(rows, {start}, {stop}) must return a bool tensor of shape ({len(rows)}, {stop - start}), "
-                f"got {tile.dtype} of shape {tuple(tile.shape)}"
-            )
+            raise ValueError(f"{asked}, got {tile.dtype} of shape {tuple(tile.shape)}")
         return tile

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates, Ordered, Screen
+from janelia_core.ml._knn.copies import without_spare_copies
 from janelia_core.ml._knn.forest import Forest
 from janelia_core.ml._knn.frame import Frame, survey
 from janelia_core.ml._knn.mask import Allowed, Mask
@@ -80,7 +81,7 @@ def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, mask: Mask |
             if len(positions) == 0:
                 return
             numbers = x.row_numbers(positions)
-            found = out[:, positions].T if ladder.forest is not None and ladder.forest.merges else None
+            found = out[:, positions].T if ladder.forest is not None and ladder.forest.number else None
             out[:, positions] = ladder.search(Rows(x.take(numbers), numbers), found).T
 
         if ladder.forest is None:
@@ -163,7 +164,7 @@ class _Ladder:
             self.plan = self._report.plan = self.plan.otherwise
         plan = self.plan
         self._screen = DenseScreen(
-            ctrs,
+            workers.once(lambda: without_spare_copies(ctrs, plan.k, plan.workspace_bytes // 2)),
             plan.k,
             plan.product,
             pack_bytes=plan.pack_bytes,
@@ -217,11 +218,11 @@ class _Ladder:
         """
         candidates, excluded = forest.tree.candidates(rows.values)
         candidates = forest.part.row_numbers(candidates)
-        if found is None:
-            self._report.add(n_screened=len(candidates))
-        else:
+        if found is not None:
             candidates = torch.cat([found, candidates], dim=1)
-        self._report.add(n_candidates=int((candidates >= 0).sum()))
+        # Rows count tree by tree, so that whoever follows the report sees how far the search is.
+        so_far = [len(candidates) * number // forest.parts for number in (forest.number, forest.number + 1)]
+        self._report.add(n_screened=so_far[1] - so_far[0], n_candidates=int((candidates >= 0).sum()))
         cuts = parts(len(candidates), self.plan.verified_rows)
         merged = torch.cat([self._merged_lists(rows.pick(part), candidates[part], excluded[part]) for part in cuts])
         return merged if found is None else merged.masked_fill_(found[:, :1] == OPEN, OPEN)
