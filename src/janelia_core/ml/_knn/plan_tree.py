@@ -23,8 +23,8 @@ _CHUNK = 8
 _TILE = 256  # rows and centres of one product of the dense screen
 _CACHED = 4 << 20  # bytes of a tree that caches hold
 _FAR = 1.6  # times as long beyond
-_CHEAP = 0.1  # share of the dense screen's work that a look may cost
-_SPARSEST = 8  # a first look at every so many-th centre costs little beside the whole tree that may follow
+_CHEAP = 0.2  # share of the dense screen's work that a look may cost
+_SPARSEST = 8  # a look at every so many-th centre, or more, sees little of how they cluster
 _FEWEST_ROWS, _MOST_ROWS = 16, 256  # that look around
 _PER_ORDERED = 12  # bytes of a row while rows are put in order
 _FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
@@ -81,7 +81,7 @@ def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Tr
 
 def build_work(n_ctrs: int, d: int) -> float:
     """Return the work of building a tree."""
-    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (40.0 + 3.0 * d)
+    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (28.0 + 2.0 * d)
 
 
 def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
@@ -157,8 +157,10 @@ def plan_look(
     least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)
     if d > _MOST_COLUMNS or k > _MOST_K or least > dense:
         return None
-    last = trees.parts
-    strides = (last,) if build <= _CHEAP * dense * last or last >= _SPARSEST else (_SPARSEST, last)
+    last = stride = trees.parts
+    while stride < _SPARSEST and build_work(n_ctrs // stride, d) > _CHEAP * dense:
+        stride *= 2
+    strides = (last,) if stride == last else (stride, last)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
     return Look(n_smps, n_ctrs, d, k, rows, strides, dense, trees)
 
