@@ -63,14 +63,15 @@ def test_the_data_decide_and_the_report_says_why(data: Callable[..., Tensor], d:
     assert torch.equal(again, found)
 
 
-def test_few_rows_look_at_a_sample_before_the_whole_tree_is_built() -> None:
-    n, n_ctrs, d = 600, 60_000, 32
-    plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=this_machine(torch.device("cpu")))
+@pytest.mark.parametrize(("n", "stride"), [(600, 2), (150, 4)])
+def test_the_fewer_the_rows_the_thinner_the_sample_looked_at_before_the_whole_tree(n: int, stride: int) -> None:
+    n_ctrs, d = 60_000, 32
+    plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=CPU)
     assert plan.look is not None
-    assert plan.look.strides == (8, 1)
+    assert plan.look.strides == (stride, 1)
     with watch_knn() as reports:
-        knn_mc(gaussian(n, d, 1), gaussian(n_ctrs, d, 2), 5, n_ctrs)
-    assert "1 in 8 centres" in reports[0].look
+        search(Points(gaussian(n, d, 1)), Points(gaussian(n_ctrs, d, 2)), plan)
+    assert f"1 in {stride} centres" in reports[0].look
     assert reports[0].plan.screen == "dense"
 
 
