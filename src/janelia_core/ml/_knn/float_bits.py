@@ -36,7 +36,6 @@ def _mask_builder(predicate: str) -> Callable[..., Any]:
         splat = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
         compare = {
             types.float32: builder.fcmp_ordered,
-            types.float64: builder.fcmp_ordered,
             types.int16: builder.icmp_signed,
             types.uint16: builder.icmp_unsigned,
         }[array_type.dtype]

@@ -123,7 +123,7 @@ class TreeScreen:
             np.empty(0, np.int64) if numbers is None else numbers.numpy(),
             self.exact_keys,
             exact,
-            min(self.k if self.exact_keys else self.k + _SLACK, self._live),
+            self._width,
             self._live,
             ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
             (bound.relative, bound.absolute),
@@ -137,7 +137,7 @@ class TreeScreen:
         n_packets = max(1, min(n_rows, len(order)) // PACKET)
         starts = np.linspace(0, max(0, len(order) - PACKET), n_packets).astype(np.int64)
         packets = (starts[:, None] + np.arange(PACKET)).clip(max=len(order) - 1)
-        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        w = self._width
 
         def some(places: build.I64) -> build.I64:
             rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
@@ -152,7 +152,7 @@ class TreeScreen:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
         z, raw, _ = as_float32(x_rows)
         radius = self._residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
-        w = min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        w = self._width
         best = np.empty((len(z), w), np.int64)
         kernels.query(self._tree, z, self.exact_keys, best, np.zeros(3, np.int64))
         excluded = self._excluded(best, radius)
@@ -186,6 +186,11 @@ class TreeScreen:
         root = np.sqrt(np.maximum(0.0, (key + self._absolute) * (1.0 + 2.0 * (self.d + 2) * UNIT))) + radius
         result: build.F64 = np.where(key < np.inf, root * root * (1.0 + 2.0**-50), -np.inf)
         return result
+
+    @property
+    def _width(self) -> int:
+        """Return how many entries a list holds at first."""
+        return min(self.k if self.exact_keys else self.k + _SLACK, self._live)
 
     @property
     def _absolute(self) -> float:

@@ -195,9 +195,7 @@ class _Ladder:
         """Search rows without infinities and NaN."""
         if self._screen is None:
             return self._exhaust(rows)
-        if self.forest is None:
-            return self._listed(self._screen, rows)
-        return self._listed(self.forest.tree, rows)
+        return self._listed(self._screen if self.forest is None else self.forest.tree, rows)
 
     def answered(self, x: Points, positions: Tensor, out: Tensor) -> Tensor:
         """Answer rows that a single tree proves at once, in columns of out; return the positions of the others."""
