@@ -78,7 +78,7 @@ def test_the_fewer_the_rows_the_thinner_the_sample_looked_at_before_the_whole_tr
 def test_a_sample_of_fewer_than_k_centres_can_be_looked_at() -> None:
     x, ctrs, k = gaussian(3000, 4, 1), gaussian(900, 4, 2), 120
     plan = make_plan(3000, 900, 4, k, 900, machine=CPU)
-    look = plan_look(3000, 900, 4, k, CPU, plan.product, Trees(1, 3000, 0))
+    look = plan_look(3000, 900, 4, k, CPU, plan.formats[0], Trees(1, 3000, 0))
     assert look is not None
     forced = replace(plan, screen="tree", look=replace(look, strides=(8, 1)))
     expected = search(Points(x), Points(ctrs), replace(plan, screen="none", look=None))

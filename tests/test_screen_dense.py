@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
+import subprocess
+import sys
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -11,10 +16,16 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import dense_frame, verify_kernels
+from janelia_core.ml._knn.dense_formats import FORMATS
+from janelia_core.ml._knn.dense_tiles import compiles
+from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_dense import DenseScreen
+from janelia_core.ml._knn.search import search
 
-DTYPES = [torch.float32, torch.bfloat16]
+CHOSEN = [name for name in FORMATS if compiles(name)]
 Problem = tuple[Tensor, Tensor]
 
 
@@ -107,10 +118,42 @@ def uint8_pixels() -> Problem:
     return x, ctrs
 
 
+def bytes_at_the_limits() -> Problem:
+    """Nearly all coordinates 0 or 255, as the centres' extremes, and rows one beyond them."""
+    generator = torch.Generator().manual_seed(0)
+    x, ctrs = (torch.randint(0, 2, (n, 37), generator=generator) * 255.0 for n in (20, 400))
+    x[::2, 0] = 256.0
+    x[1::4, 1] = -1.0
+    ctrs[7, 3] = 254.0
+    return x, ctrs
+
+
+def one_large_coordinate_each() -> Problem:
+    """What int8 keeps of a point is little more than its largest coordinate."""
+    x, ctrs = normal(20, 9, seed=0), normal(400, 9, seed=1)
+    x[torch.arange(20), torch.arange(20) % 9] += 1000.0
+    ctrs[torch.arange(400), torch.arange(400) % 9] += 1000.0
+    return x, ctrs
+
+
+def line() -> Problem:
+    x, ctrs = normal(20, 1, seed=0), normal(400, 1, seed=1)
+    return x, ctrs
+
+
+def vanishing_beside_one() -> Problem:
+    """Most points are nothing beside the largest."""
+    x, ctrs = gaussian()
+    ctrs[:390] *= 2.0**-120
+    x[:10] *= 2.0**-120
+    return x, ctrs
+
+
 PROBLEMS: list[Callable[[], Problem]] = [
     gaussian, lattice, off_grid_rows_on_grid_centres, large_integers, duplicates, huge_norms_tiny_gaps,
     far_apart_from_their_mean, one_giant_coordinate, heavy_tails, tight_clusters, subnormal, huge,
-    rows_far_beyond_centres, one_place, uint8_pixels,
+    rows_far_beyond_centres, one_place, uint8_pixels, bytes_at_the_limits, one_large_coordinate_each, line,
+    vanishing_beside_one,
 ]  # fmt: skip
 
 
@@ -144,13 +187,20 @@ def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, k: int, screen: 
     return certified / len(x)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("chosen", CHOSEN)
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.__name__)
-def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(
-    problem: Callable[[], Problem], dtype: torch.dtype
-) -> None:
+def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Callable[[], Problem], chosen: str) -> None:
     x, ctrs = problem()
-    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(Points(ctrs), 5, dtype))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(Points(ctrs), 5, FORMATS[chosen]))
+
+
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_buffers_that_overflow_with_near_ties_say_so(chosen: str) -> None:
+    """A thousand centres closer to one another than any format resolves: rows are in doubt, none is wrong."""
+    ctrs = 1.0 + normal(1000, 5, seed=1) * 2.0**-22
+    x = torch.cat([ctrs[:10] + 2.0**-23, normal(10, 5, seed=0)])
+    ctrs = torch.cat([ctrs, normal(50, 5, seed=2)])
+    assert_nothing_is_excluded_wrongly(x, ctrs, 3, DenseScreen(Points(ctrs), 3, FORMATS[chosen]))
 
 
 @pytest.mark.parametrize("problem", [gaussian, lattice, uint8_pixels, one_giant_coordinate, subnormal, huge])
@@ -168,11 +218,11 @@ def test_any_k_up_to_all_centres_is_served(k: int) -> None:
     assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(Points(ctrs), k)) == 1.0
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_packing_panel_by_panel_lists_the_same_candidates(dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_packing_panel_by_panel_lists_the_same_candidates(chosen: str) -> None:
     x, ctrs = gaussian()
-    whole = DenseScreen(Points(ctrs), 5, dtype).candidates(x)
-    tight = DenseScreen(Points(ctrs), 5, dtype, pack_bytes=0).candidates(x)
+    whole = DenseScreen(Points(ctrs), 5, FORMATS[chosen]).candidates(x)
+    tight = DenseScreen(Points(ctrs), 5, FORMATS[chosen], pack_bytes=0).candidates(x)
     assert torch.equal(whole.indices, tight.indices)
     assert torch.equal(whole.excluded, tight.excluded)
 
@@ -197,13 +247,13 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
             assert all(d >= Fraction(float(excluded[i])) for j, d in enumerate(distances) if j not in kept)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-def test_a_loosened_bound_is_caught(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = DenseScreen._bound
 
-    def loosened(self: DenseScreen, points: dense_frame.Measured) -> tuple[Tensor, list[Tensor], Tensor]:
-        reach, levels, gap = honest(self, points)
-        return reach * 0, levels, gap * 0
+    def loosened(self: DenseScreen, points: dense_frame.Measured) -> tuple[Tensor, Tensor, Tensor, float]:
+        reach, level, gap, lacking = honest(self, points)
+        return reach * 0, level, gap * 0, lacking
 
     # All centres on a sphere around the origin and orthogonal to far rows: scores differ by less than they
     # err, and with k of 300 the k-th best comes out below the true score of many that are left out.
@@ -211,10 +261,10 @@ def test_a_loosened_bound_is_caught(dtype: torch.dtype, monkeypatch: pytest.Monk
     ctrs = normal(400, 64, seed=1)
     ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)
     x = direction * torch.linspace(500, 1500, 20)[:, None]
-    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, dtype))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, FORMATS[chosen]))
     monkeypatch.setattr(DenseScreen, "_bound", loosened)
     with pytest.raises(AssertionError):
-        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, dtype))
+        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, FORMATS[chosen]))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -234,3 +284,49 @@ def test_verified_distances_are_within_the_stated_error_and_sorted(d: int, dtype
         assert all(abs(Fraction(far) - exact[j]) <= (d + 2) * Fraction(2) ** -53 * exact[j] for far, j in found)
         kept = sorted((exact[j], j) for j in set(listed[i].tolist()) if j >= 0)[:12]
         assert {j for _, j in found} == {j for _, j in kept}
+
+
+@pytest.mark.skipif("int8" not in CHOSEN, reason="no int8 instructions here")
+def test_rows_that_int8_cannot_certify_are_searched_in_float32() -> None:
+    """In each dimension bundles of centres that int8 cannot part: all rows climb, and later ones start higher."""
+    middles = 5.0 * normal(5, 40, seed=2)
+    ctrs = middles[torch.arange(4000) % 5] + 0.1 * normal(4000, 40, seed=1)
+    x = middles[torch.arange(3000) % 5] + 0.1 * normal(3000, 40, seed=0)
+    plan = make_plan(3000, 4000, 40, 5, 4000, machine=this_machine(x.device))
+    plan = replace(plan.otherwise or plan, row_block=500, workers=1)
+    with watch_knn() as reports:
+        found = search(Points(x), Points(ctrs), plan)
+        expected = search(Points(x), Points(ctrs), replace(plan, formats=("float32",)))
+    assert torch.equal(found, expected)
+    assert 0 < reports[0].n_climbed < 3000
+    assert reports[0].n_screened == 3000
+    assert reports[0].n_escalated == 0
+
+
+@pytest.mark.parametrize("cpu", ["haswell", "generic"])
+def test_kernels_compiled_for_another_cpu_list_the_same(cpu: str) -> None:
+    """Tiles of other shapes, for vectors of 256 and 128 bits; this processor runs both."""
+    script = """
+import torch
+from janelia_core.ml._knn import dense_tiles
+from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.screen_dense import DenseScreen
+assert dense_tiles.ROWS == 6 and not dense_tiles.compiles("int8")
+assert this_machine(torch.device("cpu")).formats == ("float32",)
+g = torch.Generator().manual_seed(0)
+x, ctrs = torch.randn(21, 6, generator=g), torch.randn(400, 6, generator=g)
+listed, excluded = DenseScreen(Points(ctrs), 5).candidates(x)
+distances = (x.double()[:, None] - ctrs.double()).square().sum(2)
+expected = distances.topk(5, largest=False).indices
+for row, answer in zip(listed.tolist(), expected.tolist()):
+    assert set(answer) <= set(row)
+assert bool((distances.topk(5, largest=False).values[:, -1] < excluded).all())
+"""
+    if platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("these are processors of x86")
+    environment = os.environ | {
+        "NUMBA_CPU_NAME": cpu,
+        "NUMBA_CPU_FEATURES": "+sse2" if cpu == "generic" else "+avx2,+fma",
+    }
+    subprocess.run([sys.executable, "-c", script], check=True, env=environment)

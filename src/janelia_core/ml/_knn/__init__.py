@@ -9,7 +9,7 @@
       |
     search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
       |
-      |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament
+      |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament, canary
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |                                                                     directions: of norm 1, for cosines
       |                                                                     mask: what a row may be answered with
@@ -18,8 +18,9 @@
       |  screen_*  cheap scores with a proven bound -> Candidates           (contract)
       |              "whatever is not listed is farther than `excluded`"
       |              portable   torch operations, any device                packing
-      |              dense      product scanned in cache, CPU               copies, dense_frame, dense_products,
-      |                                                                     dense_kernels, rounding_kernels, float_bits
+      |              dense      scores compared in registers, CPU           copies, dense_formats, dense_frame,
+      |                                                                     rounding_kernels, dense_kernels,
+      |                                                                     dense_tiles, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
       |                                                                     tree_values, forest
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
@@ -27,7 +28,8 @@
       |  settle    overlapping error intervals -> exact comparisons         double_double, integers
       |
       |  a row whose certificate fails climbs the ladder:
-      |     screen -> everything within a proven radius -> every centre in float64
+      |     screen, dense in one format after the other (rungs)
+      |       -> everything within a proven radius -> every centre in float64
       v
     (k, n_smps) indices, and a report for those who watch
 

@@ -11,17 +11,22 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.dense_formats import INT8, Format
 from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.points import Points, are_multiples
 from janelia_core.ml._knn.rounding_kernels import round_points
 
 FloatArray = npt.NDArray[np.float64]
-UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-8}
-SUM_UNIT = {torch.float32: 2.0**-24, torch.bfloat16: 2.0**-23}
+Words = npt.NDArray[np.uint32]
 TINY = 2.0**-125
 UP = 1.0 + 2.0**-20
 """Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
+SUMS = 6
+"""What `round_points` sums up of a point."""
 _SHARE = 2  # of a chunk, for coordinates looked at at a time
+_MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
+_MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
+_BYTES = 255  # steps of a grid that int8 holds
 
 
 class Measured(NamedTuple):
@@ -44,35 +49,34 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class DenseFrame:
-    """Where points are taken: (u - shift) * scale, in a format.
+    """Where points are taken: (u - shift) * scale, before they are rounded to a format.
 
     Fields:
         shift: (d,) float64.
         scale: A power of two.
         whole: The centres are integers in this frame, and so is the shift.
-        dtype: float32 or bfloat16.
         relative_error: Bound of the relative error each coordinate of u comes with.
         directed: Points are divided by their norms before all else.
+        may_be_exact: Sums of products of the centres, which are whole, may be exact in float32.
     """
 
     shift: Tensor
     scale: float
     whole: bool
-    dtype: torch.dtype
     relative_error: float
     directed: bool = False
+    may_be_exact: bool = False
 
-    def round(self, u: Tensor, values: Tensor, sums: FloatArray) -> None:
-        """Rounds a block of points (r, d) into values (d, r), and sums (r, 5) as `round_points` says."""
+    def round(self, u: Tensor, chosen: Format, lanes: int, words: Words, steps: npt.NDArray[np.float32]) -> FloatArray:
+        """Rounds points (r, d) into words and steps; returns their sums (r, SUMS), all as `round_points` says."""
         if self.directed:
             u = directions(u)
         u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
-        half = self.dtype == torch.bfloat16
-        wide = torch.empty(values.shape, dtype=torch.float32, device="cpu") if half else values
+        sums = np.empty((len(u), SUMS))
         shift = self.shift.numpy() * self.scale
-        round_points(u.numpy(), shift, self.scale, self.whole, half, wide.numpy(), sums)
-        if half:
-            values.copy_(wide)
+        flip = 0x80808080 if chosen is INT8 and lanes > 1 else 0
+        round_points(u.numpy(), shift, self.scale, self.whole, 32 // chosen.per_word, lanes, flip, words, steps, sums)
+        return sums
 
     def measure(self, d: int, sums: FloatArray) -> Measured:
         """Turns the sums of points of d coordinates into bounds."""
@@ -89,33 +93,38 @@ class DenseFrame:
         return Measured(residual, norm, square, square_error, whole)
 
 
-def frame_of_directions(d: int, dtype: torch.dtype) -> DenseFrame:
+def frame_of_directions(d: int) -> DenseFrame:
     """The frame of points divided by their norms."""
     shift = torch.zeros(d, dtype=torch.float64, device="cpu")
-    return DenseFrame(shift, 2.0**20, False, dtype, direction_error(d), directed=True)
+    return DenseFrame(shift, 2.0**20, False, direction_error(d), directed=True)
 
 
-def find_frame(ctrs: Points, dtype: torch.dtype, relative_error: float, product: bool = False) -> DenseFrame:
-    """Centres the frame on the centres' mean; on their grid if they have one that float32 holds exactly.
+def find_frame(ctrs: Points, chosen: Format, relative_error: float, product: bool = False) -> DenseFrame:
+    """Centres the frame on the centres' mean; on their grid if they have one that the format may hold exactly.
 
-    Inner products want the origin where it is.
+    Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle.
     """
-    largest = max(abs(float(bound)) for block in _blocks(ctrs) for bound in block.aminmax())
+    low, high = _range(ctrs)
+    largest = max(-float(low.min()), float(high.max()), 0.0)
     # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
     sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
     shift = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
-    shift = torch.zeros_like(shift) if product else shift
-    step = find_grid(ctrs, largest) if dtype == torch.float32 and relative_error == 0 else 0.0
+    step = find_grid(ctrs, largest) if relative_error == 0 else 0.0
     if step:
-        return DenseFrame((shift / step).round() * step, 1.0 / step, True, dtype, 0.0)
+        if chosen is INT8 and float((high - low).max()) <= _BYTES * step:
+            shift = ((low + high) / (2.0 * step)).ceil() * step
+        shift = torch.zeros_like(shift) if product else (shift / step).round() * step
+        corner = (torch.maximum(high - shift, shift - low) / step).square().sum()
+        return DenseFrame(shift, 1.0 / step, True, 0.0, may_be_exact=bool(corner < _MOST_SQUARE))
+    shift = torch.zeros_like(shift) if product else shift
     exponent = int(np.frexp(largest * ctrs.d**0.5)[1]) if largest else 0
-    return DenseFrame(shift, 2.0 ** min(20 - exponent, 1000), False, dtype, relative_error)
+    return DenseFrame(shift, 2.0 ** min(20 - exponent, 1000), False, relative_error)
 
 
 def find_grid(ctrs: Points, largest: float) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
     if not ctrs.values.is_floating_point():
-        return 1.0 if largest < 2**22 else 0.0
+        return 1.0 if largest < _MOST_INTEGER else 0.0
     sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64)).double().numpy().ravel()
     sample = sample[sample != 0]
     if sample.size == 0:
@@ -124,9 +133,16 @@ def find_grid(ctrs: Points, largest: float) -> float:
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
     step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
-    if not step or largest / step >= 2**22:
+    if not step or largest / step >= _MOST_INTEGER:
         return 0.0
     return step if all(are_multiples(block, step) for block in _blocks(ctrs)) else 0.0
+
+
+def _range(ctrs: Points) -> tuple[Tensor, Tensor]:
+    """Each coordinate's smallest and largest value."""
+    bounds = [torch.stack(block.aminmax(dim=0)) for block in _blocks(ctrs)]
+    low, high = torch.stack(bounds).unbind(1)
+    return low.amin(0), high.amax(0)
 
 
 def _blocks(ctrs: Points) -> Iterator[Tensor]:

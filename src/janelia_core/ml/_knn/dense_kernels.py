@@ -15,234 +15,249 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._jit import jit, jit_with
+from janelia_core.ml._knn.dense_tiles import PARAMETERS, ROWS, TILE, score_tile
 from janelia_core.ml._knn.float_bits import (
     LANES,
-    bits_of_float,
     first_bit,
     float32_above,
-    float32_below,
-    float_of_bits,
     float_of_rank,
-    mask_ge,
-    mask_le,
+    largest,
     rank_of_float,
+    reached_by,
 )
 
+BETWEEN = 32
+"""Entries between two compactions, and k / 4 more: the threshold is fresh, and each costs a tenth of a microsecond."""
 
-@jit
-def kth_rank(ranks: Any, k: int, exactly: bool) -> Any:
-    """A value that at least k of the int32 ranks reach: the k-th largest, or else one that exactly k reach.
 
-    Bisection over the 2^32 ranks: counting is one vector instruction for eight entries, where a quickselect
+_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
+
+
+@_inlined
+def kth_rank(ranks: Any, start: int, n: int, k: int, low: Any, exactly: bool) -> Any:
+    """A value that at least k of n ranks reach: the k-th largest, or else one that exactly k reach.
+
+    Bisection over the 2^32 ranks: counting is one vector instruction for many entries, where a quickselect
     pays a mispredicted branch for every other entry (10 times slower on 68 entries).
+
+    Args:
+        ranks: int32, of which ranks[start : start + n] count.
+        start: See ranks.
+        n: At least k.
+        k: See above.
+        low: A guess: where k ranks reach it, the search starts there.
+        exactly: The k-th largest is wanted.
     """
-    low, high = np.int64(ranks.min()), np.int64(ranks.max()) + 1  # low is reached by all, high by none
-    while high - low > 1:
-        middle = low + (high - low) // 2
-        bound, reached = np.int32(middle), np.int32(0)
-        for q in range(ranks.shape[0]):
-            reached += np.int32(ranks[q] >= bound)
+    least = np.int64(low)
+    if reached_by(ranks, start, n, low) < k:
+        least = np.int64(-(2**31))
+    most = np.int64(largest(ranks, start, n)) + 1  # reached by none
+    while most - least > 1:
+        middle = least + (most - least) // 2
+        reached = reached_by(ranks, start, n, np.int32(middle))
         if reached >= k:
-            low = middle
+            least = middle
             if reached == k and not exactly:
                 break
         else:
-            high = middle
-    return np.int32(low)
+            most = middle
+    return np.int32(least)
 
 
 class Shortlist(NamedTuple):
     """What a block of r rows remembers between tiles.
 
     Fields:
+        start: (r,) int32 for int8, else float32; what sums start from.
+        alpha: (r,) float32; what a unit of the row's sums stands for.
+        lift: (r,) float64; what `start` adds to keys.
+        reach: (r,) float32; a_i of screen_dense: the error of score (i, j) is at most 2 a_i e_j + g_j + lift_i.
         threshold: (r,) float32; a score whose key is below it need not be looked at.
         limit: (r,) float64; every centre seen and not kept has a score of at most this.
-        reach: (r,) float64; a_i of screen_dense: the error of score (i, j) is at most 2 a_i e_j + g_j.
         exact: (r,) bool; the keys of this row are its scores, without error.
         count: (r,) int64; entries in the row's buffer.
+        full: (r,) int64; how many entries make it time to compact the buffer.
         keys: (r, capacity) float32; scores as the product gave them.
         ids: (r, capacity) int32; packed positions of their centres.
+        lows: (r * capacity + LANES,) int32; ranks of lower bounds of their scores (`float_bits.rank_of_float`).
     """
 
+    start: Any
+    alpha: Any
+    lift: Any
+    reach: Any
     threshold: Any
     limit: Any
-    reach: Any
     exact: Any
     count: Any
+    full: Any
     keys: Any
     ids: Any
+    lows: Any
 
 
 @jit
-def threshold_below(limit: float, store: float) -> Any:
-    """A float32 t such that key < t implies key + store |key| <= limit.
+def rank_below(key: Any, err: float) -> Any:
+    """The rank of a float32 at most key - err, and close to it."""
+    # 2^-49 outweighs the roundings of this line and of err, each at most 2^-53 of |key| or err; 2^-23 and 2^-120 the
+    # rounding to float32, without a branch.
+    low = float(key) - (2.0**-49 * abs(float(key)) + (1.0 + 2.0**-49) * err)
+    return rank_of_float(np.float32(low - 2.0**-23 * abs(low) - 2.0**-120))
 
-    For limit < 0 this needs t <= limit (1 + s) with s >= store / (1 - store); `store` is at most 2^-8.
+
+@_inlined
+def compact(
+    keys: Any, ids: Any, lows: Any, start: int, n: int, k: int, cap: int, exact: bool, least: Any, work: Any
+) -> Any:
+    """Drops what cannot be among the k best of a row's n >= k entries, and what is more than cap.
+
+    Args:
+        keys: Flat, the row's from `start` on.
+        ids: Likewise.
+        lows: Likewise.
+        start: See keys.
+        n: How many.
+        k: Centres wanted.
+        cap: How many may stay.
+        exact: Keys are exact: the first k by (score descending, centre ascending) stay.
+        least: The threshold so far.
+        work: (capacity,) int32.
+
+    Returns:
+        How many stay, in the order they came; the new threshold: later centres with lower keys need not be looked at;
+        and the limit: a bound of the scores of all that went.
     """
-    low = limit - store * (1.0 + 4.0 * store) * abs(limit)
-    return float32_below(low - 2.0**-49 * abs(low))
-
-
-@jit
-def compact(i: int, k: int, cap: int, store: float, rows: Any, errs: Any, work: Any) -> None:
-    """Raises row i's threshold to its k-th best lower bound; keeps at most cap entries that reach it."""
-    n, keys, ids = rows.count[i], rows.keys[i], rows.ids[i]
-    if n < k:
-        return
-    if rows.exact[i]:
-        compact_exact(i, k, rows, work)
-        return
-    reach = 2.0 * rows.reach[i]
-    for q in range(n):
-        key = float(keys[q])
-        err = reach * errs[ids[q], 0] + errs[ids[q], 1]
-        # 2^-49 outweighs the roundings of this line and the one above, each at most 2^-53 of |key| or err;
-        # 2^-23 and 2^-120 the rounding to float32, without a branch.
-        low = key - ((store + 2.0**-49) * abs(key) + (1.0 + 2.0**-49) * err)
-        work[q] = rank_of_float(np.float32(low - 2.0**-23 * abs(low) - 2.0**-120))
-    limit = float(float_of_rank(kth_rank(work[:n], k, False)))
-    threshold = threshold_below(limit, store)
-    crowd = threshold
+    if exact:
+        return _compact_exact(keys, ids, start, n, k, least, work)
+    threshold = float_of_rank(kth_rank(lows, start, n, k, rank_of_float(least), False))
+    limit = threshold
     spare = 0  # how many entries just below the threshold may stay
     if n > cap:
         for q in range(n):
-            work[q] = rank_of_float(keys[q])
-        crowd = float_of_rank(kth_rank(work[:n], cap + 1, True))
+            work[q] = rank_of_float(keys[start + q])
+        crowd = float_of_rank(kth_rank(work, 0, n, cap + 1, rank_of_float(threshold), True))
         if crowd >= threshold:  # too many to keep: what goes is accounted for in `limit`
-            threshold = float32_above(crowd)
-            limit = max(limit, float(crowd) + (store + 2.0**-49) * abs(float(crowd)))
-            spare = cap
-            for q in range(n):
-                spare -= keys[q] >= threshold
-    rows.threshold[i] = max(rows.threshold[i], threshold)
-    rows.limit[i] = max(rows.limit[i], limit)
-    kept = 0
-    for q in range(n):
-        key32, j = keys[q], ids[q]
-        stays = key32 >= threshold
-        if spare > 0 and not stays and key32 == crowd:
+            threshold, limit = float32_above(crowd), crowd
+            spare = cap - reached_by(work, 0, n, rank_of_float(threshold))
+    kept = start
+    for q in range(start, start + n):
+        key, j, low = keys[q], ids[q], lows[q]
+        stays = key >= threshold
+        if spare > 0 and key == limit:
             spare -= 1
             stays = True
-        keys[kept] = key32
+        keys[kept] = key
         ids[kept] = j
+        lows[kept] = low
         kept += stays
-    rows.count[i] = kept
+    return kept - start, max(threshold, least), limit
 
 
-@jit
-def compact_exact(i: int, k: int, rows: Any, work: Any) -> None:
-    """Keeps exactly the first k of row i's buffer by (score descending, centre ascending).
+@_inlined
+def _compact_exact(keys: Any, ids: Any, start: int, n: int, k: int, least: Any, work: Any) -> Any:
+    """Keeps exactly the first k entries by (score descending, centre ascending).
 
     Tiles come in ascending order of centres and this filter is stable, so the buffer's order is that of the
     centres; for the same reason a later score equal to the k-th best loses, and the threshold lies one ulp
     above.
     """
-    n, keys, ids = rows.count[i], rows.keys[i], rows.ids[i]
     for q in range(n):
-        work[q] = rank_of_float(keys[q])
-    kth = float_of_rank(kth_rank(work[:n], k, True))
+        work[q] = rank_of_float(keys[start + q])
+    kth = float_of_rank(kth_rank(work, 0, n, k, rank_of_float(least), True))
     ties = k
-    for q in range(n):
-        if keys[q] > kth:
-            ties -= 1
-    kept = 0
-    for q in range(n):
-        tied = keys[q] == kth and ties > 0
-        if tied:
-            ties -= 1
-        if tied or keys[q] > kth:
-            keys[kept] = keys[q]
-            ids[kept] = ids[q]
-            kept += 1
-    rows.count[i] = kept
-    rows.threshold[i] = float32_above(kth)
+    for q in range(start, start + n):
+        ties -= keys[q] > kth
+    kept = start
+    for q in range(start, start + n):
+        key = keys[q]
+        tied = key == kth and ties > 0
+        ties -= tied
+        keys[kept] = key
+        ids[kept] = ids[q]
+        kept += tied or key > kth
+    return kept - start, float32_above(kth), kth
 
 
 @jit
-def scan_float32(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
-    """Keeps what may matter of a tile of scores.
+def scan(
+    ctrs: Any,
+    parameters: Any,
+    first: int,
+    n_tiles: int,
+    points: Any,
+    n_words: int,
+    k: int,
+    cap: int,
+    rows: Any,
+    errs: Any,
+) -> None:
+    """Keeps what may matter of the scores of all rows with some tiles of centres.
 
     Args:
-        tile: (r * width,) float32 scores, row after row; width is a multiple of LANES.
-        width: Columns of the tile.
-        first: Packed position of the tile's first centre.
+        ctrs: Words of the centres, tile after tile (`dense_tiles`).
+        parameters: (n_tiles * PARAMETERS * TILE,) float32, their beta, e and h.
+        first: Packed position of the first centre.
+        n_tiles: How many tiles there are.
+        points: Words of the rows.
+        n_words: Words of a point.
         k: How many centres are wanted; cap: how many a compacted buffer may hold, k <= cap < capacity.
         cap: See k.
-        rows: Shortlist of the r rows, updated.
+        rows: Shortlist of the rows, updated; their number is a multiple of ROWS.
         errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
     """
-    work = np.empty(rows.keys.shape[1], np.int32)
+    work = np.empty(rows.keys.shape[1] + LANES, np.int32)
+    fresh, masks = np.empty(ROWS * TILE, np.float32), np.empty(ROWS, np.uint64)
     # Held in locals: reading a field of a tuple of arrays counts references, which costs more than a hit.
-    threshold, count, keys, ids = rows.threshold, rows.count, rows.keys, rows.ids
-    full = keys.shape[1]
-    for i in range(count.shape[0]):
-        least = threshold[i]
-        n = count[i]
-        for start in range(0, width, LANES):
-            base = i * width + start
-            mask = mask_ge(tile, base, least)
-            while mask != 0:
-                q = first_bit(mask)
-                mask &= mask - np.uint64(1)
-                key = tile[base + q]
-                if key >= least:
-                    keys[i, n] = key
-                    ids[i, n] = first + start + q
+    threshold, limit, count, exact = rows.threshold, rows.limit, rows.count, rows.exact
+    start, alpha, reach, lift = rows.start, rows.alpha, rows.reach, rows.lift
+    capacity, each = rows.keys.shape[1], BETWEEN + k // 4
+    keys, ids, lows = rows.keys.reshape(-1), rows.ids.reshape(-1), rows.lows
+    full = rows.full
+    for tile in range(n_tiles):
+        words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
+        for row in range(0, count.shape[0], ROWS):
+            any_hit = score_tile(
+                ctrs, words, parameters, parameter, points, row, n_words, start, alpha, reach, threshold, fresh, masks
+            )
+            if any_hit == 0:
+                continue
+            for r in range(ROWS):
+                mask = masks[r]
+                if mask == 0:
+                    continue
+                i = row + r
+                base, n, least, most = i * capacity, count[i], threshold[i], full[i]
+                twice, more = 2.0 * float(reach[i]), lift[i]
+                while mask != 0:
+                    q = first_bit(mask)
+                    mask &= mask - np.uint64(1)
+                    key = fresh[r * TILE + q]
+                    if key < least:
+                        continue
+                    j = first + tile * TILE + q
+                    keys[base + n] = key
+                    ids[base + n] = j
+                    lows[base + n] = rank_below(key, twice * errs[j, 0] + errs[j, 1] + more)
                     n += 1
-                    if n == full:
-                        count[i] = n
-                        compact(i, k, cap, 0.0, rows, errs, work)
-                        n, least = count[i], threshold[i]
-        count[i] = n
+                    if n == most:
+                        n, least, gone = compact(keys, ids, lows, base, n, k, cap, exact[i], least, work)
+                        limit[i] = max(limit[i], float(gone))
+                        most = min(capacity, n + each)
+                count[i], threshold[i], full[i] = n, least, most
 
 
 @jit
-def scan_bfloat16(tile: Any, width: int, first: int, k: int, cap: int, rows: Any, errs: Any) -> None:
-    """scan_float32 for a tile of bfloat16 bit patterns, (r * width,) uint16.
-
-    As unsigned integers the patterns of numbers >= +0 ascend through 0..0x7fff and those of numbers <= -0
-    descend in value through 0x8000..0xffff. So `score >= t` is `signed pattern >= t's` for t > 0 and
-    `unsigned pattern <= t's` for t <= -0.
-    """
-    store = 2.0**-8
-    work = np.empty(rows.keys.shape[1], np.int32)
-    signed = tile.view(np.int16)
-    threshold, count, keys, ids = rows.threshold, rows.count, rows.keys, rows.ids
-    full = keys.shape[1]
-    for i in range(count.shape[0]):
-        least = threshold[i]
-        n = count[i]
-        for start in range(0, width, LANES):
-            base = i * width + start
-            # Cut to bfloat16 towards -inf. -0 stands for 0, so that a score of -0 passes a threshold of 0.
-            bits = bits_of_float(least)
-            if least > 0:
-                mask = mask_ge(signed, base, np.int16(bits >> np.uint32(16)))
-            else:
-                up = (bits | np.uint32(0x80000000)) + np.uint32(0xFFFF)
-                mask = mask_le(tile, base, np.uint16(up >> np.uint32(16)))
-            while mask != 0:
-                q = first_bit(mask)
-                mask &= mask - np.uint64(1)
-                key = float_of_bits(np.uint32(tile[base + q]) << np.uint32(16))
-                if key >= least:
-                    keys[i, n] = key
-                    ids[i, n] = first + start + q
-                    n += 1
-                    if n == full:
-                        count[i] = n
-                        compact(i, k, cap, store, rows, errs, work)
-                        n, least = count[i], threshold[i]
-        count[i] = n
-
-
-@jit
-def finish(k: int, cap: int, store: float, rows: Any, errs: Any) -> int:
+def finish(k: int, cap: int, rows: Any) -> int:
     """Compacts every row's buffer a last time; returns the longest count."""
-    work = np.empty(rows.keys.shape[1], np.int32)
+    capacity = rows.keys.shape[1]
+    work = np.empty(capacity + LANES, np.int32)
+    threshold, limit, count, exact = rows.threshold, rows.limit, rows.count, rows.exact
+    keys, ids, lows = rows.keys.reshape(-1), rows.ids.reshape(-1), rows.lows
     longest = 0
-    for i in range(rows.count.shape[0]):
-        compact(i, k, cap, store, rows, errs, work)
-        longest = max(longest, rows.count[i])
+    for i in range(count.shape[0]):
+        if count[i] >= k:
+            n, _, gone = compact(keys, ids, lows, i * capacity, count[i], k, cap, exact[i], threshold[i], work)
+            count[i], limit[i] = n, max(limit[i], float(gone))
+        longest = max(longest, count[i])
     return longest

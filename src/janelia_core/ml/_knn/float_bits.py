@@ -1,8 +1,7 @@
-"""Numba pieces on bits: 64 comparisons into one mask, and float32 as integers that order alike.
+"""Numba pieces on bits: float32 as integers that order alike, how many of them reach a bound, and bits of masks.
 
-The 64-wide comparison is written as LLVM vector code because neither spelling that Numba vectorises by itself
-tells *which* entries hit: counting (`hits += row[q] >= t`) needs a second, scalar pass over each group that
-hit.
+Counting is written as LLVM vector code: an index `ranks[start + q]` might be negative for all that Numba knows, which
+stops its vectoriser.
 """
 
 from __future__ import annotations
@@ -12,52 +11,85 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from janelia_core.ml._jit import jit
 
-LANES = 64
-"""Scores compared at once; the width of a tile is a multiple of it."""
+LANES = 16
+"""Ranks looked at at once; behind the last of an array there must be room for LANES - 1 more."""
+
+declared: Any = cgutils.get_or_insert_function  # its stubs know no types
+
+_I64, _I32 = ir.IntType(64), ir.IntType(32)
+_VECTOR = ir.VectorType(_I32, LANES)
+_LOWEST = -(2**31)
 
 
-def _mask_builder(predicate: str) -> Callable[..., Any]:
-    """Returns code that compares LANES entries of a flat array with a scalar into the bits of a uint64."""
+def _folded(fold: Callable[[Any, Any, Any], Any], reduction: str, start_value: int) -> Callable[..., Any]:
+    """Returns code that folds ranks[start : start + n], n >= 1, into a vector, and its lanes by a reduction."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        array_type = signature.args[0]
-        array = context.make_array(array_type)(context, builder, args[0])
-        scalar = context.get_value_type(array_type.dtype)
-        vector = ir.VectorType(scalar, LANES)
-        start = builder.gep(array.data, [args[1]], inbounds=True)
-        # The array owns LANES entries from `start`; only the alignment of one entry is promised.
-        values = builder.load(builder.bitcast(start, vector.as_pointer()), align=array_type.dtype.bitwidth // 8)
-        single = builder.insert_element(ir.Constant(vector, ir.Undefined), args[2], ir.Constant(ir.IntType(32), 0))
-        splat = builder.shuffle_vector(single, single, ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES))
-        compare = {
-            types.float32: builder.fcmp_ordered,
-            types.int16: builder.icmp_signed,
-            types.uint16: builder.icmp_unsigned,
-        }[array_type.dtype]
-        return builder.bitcast(compare(predicate, values, splat), ir.IntType(LANES))
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        first = builder.gep(data, [args[1]])
+        n = builder.trunc(args[2], _I32)
+        own = args[3] if len(args) > 3 else None
+        before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+        builder.branch(loop)
+
+        builder.position_at_end(loop)
+        q, total = builder.phi(_I32), builder.phi(_VECTOR)
+        place = builder.bitcast(builder.gep(first, [builder.sext(q, _I64)]), _VECTOR.as_pointer())
+        values = builder.load(place, align=4)
+        left = builder.sub(n, q)
+        inside = builder.icmp_signed("<", ir.Constant(_VECTOR, list(range(LANES))), _splat(builder, left))
+        values = builder.select(inside, values, ir.Constant(_VECTOR, [_LOWEST] * LANES))
+        folded = fold(builder, total, values if own is None else (values, _splat(builder, own), inside))
+        following = builder.add(q, ir.Constant(_I32, LANES))
+        q.add_incoming(ir.Constant(_I32, 0), before)
+        q.add_incoming(following, loop)
+        total.add_incoming(ir.Constant(_VECTOR, [start_value] * LANES), before)
+        total.add_incoming(folded, loop)
+        builder.cbranch(builder.icmp_signed("<", following, n), loop, after)
+
+        builder.position_at_end(after)
+        reduce_ = ir.FunctionType(_I32, [_VECTOR])
+        name = f"llvm.vector.reduce.{reduction}.v{LANES}i32"
+        return builder.call(declared(builder.module, reduce_, name), [folded])
 
     return codegen
 
 
-def _mask_ge(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
-    """Bit q of the result: array[start + q] >= bound, for q < LANES (False for NaN)."""
-    return types.uint64(array, types.intp, array.dtype), _mask_builder(">=")
+def _splat(builder: Any, scalar: Any) -> Any:
+    undefined = ir.Constant(_VECTOR, ir.Undefined)
+    first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
+    return builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR, [0] * LANES))
 
 
-mask_ge: Any = intrinsic(_mask_ge)
+def _counted(builder: Any, total: Any, of: Any) -> Any:
+    values, bound, inside = of
+    hits = builder.and_(builder.icmp_signed(">=", values, bound), inside)
+    return builder.add(total, builder.zext(hits, _VECTOR))
 
 
-def _mask_le(typing_context: Any, array: Any, start: Any, bound: Any) -> Any:
-    """Bit q of the result: array[start + q] <= bound, for q < LANES (False for NaN)."""
-    return types.uint64(array, types.intp, array.dtype), _mask_builder("<=")
+def _larger(builder: Any, total: Any, values: Any) -> Any:
+    return builder.select(builder.icmp_signed(">", values, total), values, total)
 
 
-mask_le: Any = intrinsic(_mask_le)
+def _reached_by(typing_context: Any, ranks: Any, start: Any, n: Any, bound: Any) -> Any:
+    """How many of the int32 ranks[start : start + n], n >= 1, reach an int32 bound."""
+    return types.int32(ranks, types.intp, types.intp, types.int32), _folded(_counted, "add", 0)
+
+
+reached_by: Any = intrinsic(_reached_by)
+
+
+def _largest(typing_context: Any, ranks: Any, start: Any, n: Any) -> Any:
+    """The largest of the int32 ranks[start : start + n], n >= 1."""
+    return types.int32(ranks, types.intp, types.intp), _folded(_larger, "smax", _LOWEST)
+
+
+largest: Any = intrinsic(_largest)
 
 
 def _first_bit(typing_context: Any, mask: Any) -> Any:
@@ -107,15 +139,6 @@ def rank_of_float(value: Any) -> Any:
 def float_of_rank(rank: Any) -> Any:
     """The float32 of a rank."""
     return float_of_bits(np.uint32(rank ^ ((rank >> np.int32(31)) & np.int32(0x7FFFFFFF))))
-
-
-@jit
-def float32_below(value: float) -> Any:
-    """The largest float32 at most `value`."""
-    near = np.float32(value)
-    while float(near) > value:  # twice at +0, whose predecessor is -0
-        near = float_of_rank(np.int32(rank_of_float(near) - np.int32(1)))
-    return near
 
 
 @jit

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import itertools
+import os
 from dataclasses import dataclass
 
 import torch
+
+_KERNEL_TARGETS = {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
 
 
 @dataclass(frozen=True)
@@ -17,15 +21,15 @@ class Machine:
         on_cpu: The tensors are there.
         exact_products: Float32 products keep all 24 bits of their operands.
         kernels: Numba kernels can run on the tensors' device.
-        bfloat16: The CPU multiplies bfloat16 natively, several times faster than float32.
-        wide_vectors: The CPU has vectors of 512 bits, and its product is as much faster.
+        formats: In which the dense screen multiplies there, the fastest first; float32 is always the last.
+        wide_vectors: The CPU has vectors of 512 bits.
         threads: How many threads torch would use there.
     """
 
     on_cpu: bool = False
     exact_products: bool = True
     kernels: bool = False
-    bfloat16: bool = False
+    formats: tuple[str, ...] = ("float32",)
     wide_vectors: bool = False
     threads: int = 1
 
@@ -37,7 +41,7 @@ def this_machine(device: torch.device) -> Machine:
         on_cpu=on_cpu,
         exact_products=products_are_exact(device),
         kernels=on_cpu and _has_numba(),
-        bfloat16=on_cpu and multiplies_bfloat16(),
+        formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
         wide_vectors=on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX512",
         threads=torch.get_num_threads() if on_cpu else 1,
     )
@@ -67,15 +71,14 @@ def products_are_exact(device: torch.device) -> bool:
 
 
 @functools.cache
-def multiplies_bfloat16() -> bool:
-    """Whether the CPU has bfloat16 dot-product instructions that torch's build uses.
+def _low_precision() -> tuple[str, ...]:
+    """Return the format below float32 that the CPU multiplies fastest, if it has instructions for one.
 
-    `_is_mkldnn_bf16_supported` alone is also true of AVX512 without BF16, where oneDNN emulates and is
-    slower than float32; so on x86 the instruction itself is asked for.
+    int8 sums are exact and twice as fast as bfloat16's; nothing is gained by trying one after the other. Whoever tells
+    Numba which instructions to use, by its environment, gets none that it was not told of.
     """
-    if not torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        return False
-    asked = [getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
-    if torch.backends.cpu.get_cpu_capability().startswith("AVX"):
-        return any(bool(ask()) for ask in asked if ask is not None)
-    return True  # Arm: torch answers yes only where the bf16 extension exists
+    if not torch.backends.cpu.get_cpu_capability().startswith("AVX512") or _KERNEL_TARGETS & os.environ.keys():
+        return ()
+    asked = {"int8": "_is_vnni_supported", "bfloat16": "_is_avx512_bf16_supported"}
+    found = (name for name, question in asked.items() if getattr(torch.cpu, question, bool)())
+    return tuple(itertools.islice(found, 1))

@@ -6,9 +6,8 @@ import functools
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-import torch
-
 from janelia_core.ml._knn.bounds import UNIT32, gamma
+from janelia_core.ml._knn.dense_formats import FORMATS, INT8, MOST_INT8
 from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
@@ -34,7 +33,6 @@ _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padd
 
 _PANELS = (256, 128, 64)  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
-_FEWEST_BFLOAT16 = 32  # columns from which a bfloat16 product pays, where the CPU has one
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
 _AT_ONCE_COMPILED = 1 << 26  # the same with compiled kernels
 _PER_PAIR = 24  # bytes of a pair there
@@ -71,7 +69,7 @@ class Plan:
         pooled: Work in threads that run torch single-threaded, else in the calling thread.
         panel: Centres in one product of the dense screen.
         pack_bytes: What the dense screen's packed centres may take; above, they are made anew for every block.
-        product: Format of the dense screen's matrix product.
+        formats: In which the dense screen multiplies, one after the other where rows stay in doubt.
         chunk: Coordinates a stage holds at a time, in each worker.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
         metric: What centres are ordered by, see `metrics`.
@@ -102,7 +100,7 @@ class Plan:
     pooled: bool
     panel: int
     pack_bytes: int
-    product: torch.dtype
+    formats: tuple[str, ...]
     chunk: int
     workspace_bytes: int
     metric: str = "euclidean"
@@ -149,7 +147,7 @@ def make_plan(
     trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
     if trees is None:
         return replace(plan, reason=f"{reason}; a box tree does not fit the memory")
-    look = plan_look(n_smps, n_ctrs, d, k, machine, plan.product, trees)
+    look = plan_look(n_smps, n_ctrs, d, k, machine, plan.formats[0], trees)
     if look is None:
         return plan
     tree = _blocks("tree", f"box tree in {d} dimensions, by compiled kernels", problem, trees)
@@ -188,9 +186,14 @@ class _Problem(NamedTuple):
         return work <= _AT_ONCE or (compiled and pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED)
 
     @property
-    def bfloat16(self) -> bool:
-        """Whether the dense screen multiplies in bfloat16."""
-        return self.machine.bfloat16 and self.d >= _FEWEST_BFLOAT16
+    def formats(self) -> tuple[str, ...]:
+        """In which the dense screen may multiply."""
+        return tuple(name for name in self.machine.formats if name != INT8.name or self.d <= MOST_INT8)
+
+    @property
+    def listed(self) -> int:
+        """Candidates that a row of the dense screen may have at a time."""
+        return self.k + max(FORMATS[name].slack for name in self.formats) + self.k // 2
 
     @property
     def most_workers(self) -> int:
@@ -209,16 +212,17 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     chunk = _clamp(budget // _CHUNK_SHARE // workers, _MOST_CHUNK)
     fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
     blocks = max(0, budget - fixed)
-    kept = n_ctrs * packed if screen != "none" and n_ctrs * packed <= blocks // 3 else 0
-    held = kept + (_PER_CTR * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
+    kept = _kept_bytes(problem, blocks // 3) if dense else n_ctrs * packed * (n_ctrs * packed <= blocks // 3)
+    kept = 0 if screen == "none" else kept
+    held = kept + (_PER_CTR * len(problem.formats) * n_ctrs + workers * _panel_bytes(d, panel, float32) if dense else 0)
     if trees is not None:
         kept, held = 0, trees.bytes
     share = max(0, blocks - held) // workers
     ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
     escalation, verification = share // 3 if dense else share // 2, share // 8
     if dense:
-        width = k + 16 + k // 2
-        per_row = _dense_row_bytes(d, k, panel)
+        width = problem.listed
+        per_row = _dense_row_bytes(problem)
     else:
         per_row = packed + (_PER_CELL + _PER_MASKED * masked) * ctr_block + _PER_LISTED * width
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
@@ -258,7 +262,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
         workers=workers,
         panel=panel,
         pack_bytes=kept if dense else 0,
-        product=torch.bfloat16 if dense and problem.bfloat16 else torch.float32,
+        formats=problem.formats,
         pooled=pooled,
         chunk=chunk,
         workspace_bytes=fixed + held + workers * used,
@@ -276,8 +280,6 @@ def _screen(problem: _Problem) -> tuple[str, str]:
     torch_only = ""
     if not machine.kernels:
         torch_only = "Numba kernels need a CPU tensor and an installed numba"
-    elif not machine.exact_products:
-        torch_only = "this process lets float32 products round their operands"
     elif problem.masked:
         torch_only = "the compiled screens take no masks"
     elif n_smps * n_ctrs * max(d, 8) < _FEW_CELLS:
@@ -286,17 +288,16 @@ def _screen(problem: _Problem) -> tuple[str, str]:
         torch_only = f"blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory"
     if torch_only:
         return "portable", f"torch operations: {torch_only}"
-    product = "bfloat16" if problem.bfloat16 else "float32"
-    return "dense", f"{product} product scanned in cache by compiled kernels"
+    return "dense", f"scores in {' or '.join(problem.formats)}, by compiled kernels"
 
 
 def _panel(problem: _Problem) -> int:
     """Return how many centres the compiled screens may take into one product; 0: not even the fewest fit."""
-    _, n_ctrs, d, k, m, _, float32, budget, *_ = problem
+    _, n_ctrs, d, _, m, _, float32, budget, *_ = problem
     for panel in _PANELS:
         # For less than a handful of rows at a time, packing would cost more than the product.
-        each = _panel_bytes(d, panel, float32) + panel // 8 * _dense_row_bytes(d, k, panel) * 3 // 2
-        if panel <= m and _PER_CTR * n_ctrs + problem.most_workers * each <= budget // 4 * 3:
+        each = _panel_bytes(d, panel, float32) + panel // 8 * _dense_row_bytes(problem) * 3 // 2
+        if panel <= m and _PER_CTR * len(problem.formats) * n_ctrs + problem.most_workers * each <= budget // 4 * 3:
             return panel
     return 0
 
@@ -306,9 +307,20 @@ def _panel_bytes(d: int, panel: int, float32: bool) -> int:
     return panel * (4 * n_columns(d) + (4 if float32 else 8) * d)
 
 
-def _dense_row_bytes(d: int, k: int, panel: int) -> int:
+def _dense_row_bytes(problem: _Problem) -> int:
     """Return what a row takes in the dense screen, packed and with its lists."""
-    return 3 * 4 * n_columns(d) + _PER_CELL * panel + _PER_LISTED * (k + 16 + k // 2)
+    return 3 * 4 * n_columns(problem.d) + _PER_LISTED * problem.listed
+
+
+def _kept_bytes(problem: _Problem, room: int) -> int:
+    """Return what packed centres take in as many formats as there is room for, the first ones first."""
+    total = 0
+    for name in problem.formats:
+        more = 4 * FORMATS[name].n_words(problem.d) * (problem.n_ctrs + _PANELS[0])
+        if total + more > room:
+            break
+        total += more
+    return total
 
 
 def _clamp(value: int, most: int) -> int:

@@ -11,8 +11,6 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch
-
 from janelia_core.ml._knn.machine import Machine
 
 _MOST_COLUMNS = 32
@@ -91,11 +89,11 @@ def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     return n_smps * (far * (boxes + leaves) + walk.hits * 3.5 * -(-k // _CHUNK) + 600.0 + 35.0 * k)
 
 
-def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, product: torch.dtype) -> float:
+def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, format_: str) -> float:
     """Return the work of the dense screen: product, scan, packing, and lists put in order."""
     per_pair = 0.75 + 0.075 * d
     # Wider vectors and bfloat16: from products timed on a Zen 5 (140-190 and 780-920 GFLOP/s), not from whole searches.
-    if product == torch.bfloat16:
+    if format_ != "float32":
         per_pair = 0.6 + 0.005 * d
     elif machine.wide_vectors:
         per_pair /= 2.5
@@ -147,11 +145,9 @@ class Look:
         return f"{self.rows} rows walked {tree}: {share:.2f} of the dense product's work"
 
 
-def plan_look(
-    n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, product: torch.dtype, trees: Trees
-) -> Look | None:
+def plan_look(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, format_: str, trees: Trees) -> Look | None:
     """Return what to look at in the data, or None where no data makes a tree pay."""
-    dense = dense_work(n_smps, n_ctrs, d, k, machine, product)
+    dense = dense_work(n_smps, n_ctrs, d, k, machine, format_)
     easiest = Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
     build = build_work(n_ctrs, d)
     least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)

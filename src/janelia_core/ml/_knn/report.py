@@ -19,6 +19,7 @@ class Report:
     Attributes:
         plan: The plan.
         n_screened: Rows that went through the screen.
+        n_climbed: Rows that the dense screen could not certify in one format, and searched again in the next.
         n_candidates: Candidates the screen left for them, in total.
         n_escalated: Rows the screen could not certify, searched again with a proven radius.
         n_exhaustive: Rows for which every centre was verified.
@@ -29,6 +30,7 @@ class Report:
 
     plan: Plan
     n_screened: int = 0
+    n_climbed: int = 0
     n_candidates: int = 0
     n_escalated: int = 0
     n_exhaustive: int = 0
@@ -54,7 +56,8 @@ class Report:
                 str(self.plan),
                 *([f"look at the data: {self.look}"] if self.look else []),
                 *([f"ran instead: {self.screen}"] if self.screen else []),
-                f"screened: {self.n_screened} rows, {mean:.1f} candidates a row, {self.n_escalated} rows escalated",
+                f"screened: {self.n_screened} rows, {mean:.1f} candidates a row, "
+                f"{self.n_climbed} rows searched again in a finer format, {self.n_escalated} rows escalated",
                 f"exhaustive: {self.n_exhaustive} rows",
                 f"near-ties settled: {self.settled.identical} as identical centres, "
                 f"{self.settled.double_double} in double-double, {self.settled.integers} in integers",

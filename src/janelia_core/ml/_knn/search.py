@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64, has_infinities, is_wide
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, assign, listed, parts
+from janelia_core.ml._knn.rungs import Rungs
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.small import nearest_at_once
@@ -109,7 +111,7 @@ class _Ladder:
         self._frame: Frame = workers.once(lambda: survey(x, ctrs, shifted=plan.metric in EUCLIDEAN))
         self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
-        self._screen: Screen | None = None
+        self._rungs: Rungs[Screen] | None = None
         self.forest: Forest[TreeScreen] | None = None
         if plan.metric == "dot" and not self._frame.ctrs_finite and workers.once(lambda: has_infinities(ctrs)):
             self._report.screen = "none: inner products with infinite centres may be of any sign"
@@ -121,7 +123,6 @@ class _Ladder:
             self._use_kernels(x, workers)
         frame = self._frame.of_directions() if self.plan.metric == "cosine" else self._frame
         self._portable = workers.once(lambda: PortableScreen(self._ctrs, frame, self.plan))
-        self._screen = self._screen or self._portable
 
     def _use_kernels(self, x: Points, workers: Workers) -> None:
         """Take a compiled screen, unless the values are beyond what its kernels compute with."""
@@ -154,24 +155,29 @@ class _Ladder:
         return self.forest is not None
 
     def _use_dense(self, ctrs: Points, workers: Workers) -> None:
-        from janelia_core.ml._knn.dense_products import product_is_sound
+        from janelia_core.ml._knn.dense_formats import FORMATS
         from janelia_core.ml._knn.screen_dense import DenseScreen
 
-        if not product_is_sound(self.plan.product):
-            self._report.screen = "portable: the product of this machine exceeds its error bound"
-            return
         if self.plan.otherwise is not None:
             self.plan = self._report.plan = self.plan.otherwise
         plan = self.plan
-        self._screen = DenseScreen(
-            workers.once(lambda: without_spare_copies(ctrs, plan.k, plan.workspace_bytes // 2)),
-            plan.k,
-            plan.product,
-            pack_bytes=plan.pack_bytes,
-            workers=workers,
-            metric=plan.metric,
-            panel=plan.panel,
-        )
+        ctrs = workers.once(lambda: without_spare_copies(ctrs, plan.k, plan.workspace_bytes // 2))
+
+        def make(name: str, before: Sequence[Screen]) -> DenseScreen:
+            taken = sum(screen.bytes for screen in before if isinstance(screen, DenseScreen))
+            # The first is made before rows are searched, others by the worker whose rows want them.
+            packers = Workers(1, pool=False) if before else workers
+            return DenseScreen(
+                ctrs,
+                plan.k,
+                FORMATS[name],
+                pack_bytes=plan.pack_bytes - taken,
+                workers=packers,
+                metric=plan.metric,
+                panel=plan.panel,
+            )
+
+        self._rungs = Rungs(make, plan.formats)
 
     def search(self, rows: Rows, found: Tensor | None = None) -> Tensor:
         """Return (r, k) row numbers of centres, final unless trees are still to come.
@@ -193,9 +199,23 @@ class _Ladder:
 
     def _screened(self, rows: Rows) -> Tensor:
         """Search rows without infinities and NaN."""
-        if self._screen is None:
-            return self._exhaust(rows)
-        return self._listed(self._screen if self.forest is None else self.forest.tree, rows)
+        if self._rungs is not None:
+            return self._climbed(self._rungs, self._rungs.start, rows)
+        screen = self._portable if self.forest is None else self.forest.tree
+        return self._exhaust(rows) if screen is None else self._listed(screen, rows)
+
+    def _climbed(self, rungs: Rungs[Screen], rung: int, rows: Rows) -> Tensor:
+        """Search by the dense screen in one format; rows that it cannot certify are searched in the next."""
+        if rung == len(rungs) - 1:
+            return self._listed(rungs[rung], rows)
+
+        def above(rest: Rows) -> Tensor:
+            rungs.note(rung, 0, len(rest.values))
+            self._report.add(n_screened=-len(rest.values), n_climbed=len(rest.values))
+            return self._climbed(rungs, rung + 1, rest)
+
+        rungs.note(rung, len(rows.values), 0)
+        return self._listed(rungs[rung], rows, above)
 
     def answered(self, x: Points, positions: Tensor, out: Tensor) -> Tensor:
         """Answer rows that a single tree proves at once, in columns of out; return the positions of the others."""
@@ -230,16 +250,18 @@ class _Ladder:
         certified = self._radius(listed_, self.plan.k) < excluded
         return self._settled(rows, listed_).masked_fill(~certified[:, None], OPEN)
 
-    def _listed(self, screen: Screen, rows: Rows) -> Tensor:
-        """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder."""
+    def _listed(self, screen: Screen, rows: Rows, above: Callable[[Rows], Tensor] | None = None) -> Tensor:
+        """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder, or go to `above`."""
         candidates, excluded = self._candidates(screen, rows)
         if self.forest is not None:
             candidates = self.forest.part.row_numbers(candidates)
         self._report.add(n_screened=len(candidates), n_candidates=int((candidates >= 0).sum()))
         cuts = parts(len(candidates), self.plan.verified_rows)
-        return torch.cat([self._verified(rows.pick(part), candidates[part], excluded[part]) for part in cuts])
+        return torch.cat([self._verified(rows.pick(part), candidates[part], excluded[part], above) for part in cuts])
 
-    def _verified(self, rows: Rows, candidates: Tensor, excluded: Tensor) -> Tensor:
+    def _verified(
+        self, rows: Rows, candidates: Tensor, excluded: Tensor, above: Callable[[Rows], Tensor] | None
+    ) -> Tensor:
         found = self._ordered(rows, candidates.to(excluded.device))
         radius = self._radius(found, self.plan.k)
         # A list that is the whole answer needs no k-th distance, which may be infinite or missing.
@@ -249,6 +271,9 @@ class _Ladder:
         by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
         out = torch.empty(len(candidates), self.plan.k, dtype=torch.int64, device=found.indices.device)
         assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
+        if above is not None:
+            assign(out, ~certified, lambda i: above(rows.pick(i)))
+            return out
         assign(out, by_radius, lambda i: self._within(rows.pick(i), radius[i]))
         assign(out, ~certified & ~by_radius, lambda i: self._exhaust(rows.pick(i)))
         return out
@@ -332,7 +357,7 @@ class _Ladder:
 
     def _ordered(self, rows: Rows, indices: Tensor) -> Ordered:
         """Return indices (r, w) sorted by (order value, index)."""
-        compiled = (self.forest is not None or self._screen is not self._portable) and self._frame.in_float64
+        compiled = (self.forest is not None or self._rungs is not None) and self._frame.in_float64
         return ordered(rows.values, self._ctrs, indices, self._metric, compiled)
 
     def _radius(self, found: Ordered, k: int) -> Tensor:

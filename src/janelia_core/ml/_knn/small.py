@@ -50,7 +50,7 @@ def _wants_kernels(plan: Plan) -> bool:
 
 
 def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
-    from janelia_core.ml._knn import dense_products, small_kernels
+    from janelia_core.ml._knn import canary, small_kernels
 
     if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
         x, ctrs = as_float64(x), as_float64(ctrs)
@@ -60,12 +60,7 @@ def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
     clear = torch.empty(len(x), dtype=torch.bool, device="cpu")
     limits = bound.relative, bound.absolute, indices.numpy(), clear.numpy()
-    if (
-        d > _FEW_COLUMNS
-        and x.dtype == torch.float32
-        and plan.exact_products
-        and dense_products.product_is_sound(x.dtype)
-    ):
+    if d > _FEW_COLUMNS and x.dtype == torch.float32 and plan.exact_products and canary.product_is_sound():
         product = torch.mm(x, ctrs.T)
         g = gamma(d + 8, UNIT32)
         small_kernels.nearest_by_product(x.numpy(), ctrs.numpy(), product.numpy(), g, *limits)
