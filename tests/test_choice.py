@@ -78,7 +78,7 @@ def test_the_fewer_the_rows_the_thinner_the_sample_looked_at_before_the_whole_tr
 def test_a_sample_of_fewer_than_k_centres_can_be_looked_at() -> None:
     x, ctrs, k = gaussian(3000, 4, 1), gaussian(900, 4, 2), 120
     plan = make_plan(3000, 900, 4, k, 900, machine=CPU)
-    look = plan_look(3000, 900, 4, k, CPU, plan.formats[0], Trees(1, 3000, 0))
+    look = plan_look(3000, 900, 4, k, plan.formats[0], Trees(1, 3000, 0))
     assert look is not None
     forced = replace(plan, screen="tree", look=replace(look, strides=(8, 1)))
     expected = search(Points(x), Points(ctrs), replace(plan, screen="none", look=None))
@@ -99,7 +99,7 @@ def test_the_plan_promises_the_memory_of_whichever_screen_needs_more() -> None:
 
 
 def test_a_walk_that_opens_more_leaves_takes_a_larger_share() -> None:
-    look = plan_look(*SHAPE, CPU, torch.float32, Trees(1, SHAPE[0], 0))
+    look = plan_look(*SHAPE, "float32", Trees(1, SHAPE[0], 0))
     assert look is not None
     shares = [look.share(Walk(boxes, 4 * boxes, 20.0), 1) for boxes in (1.0, 10.0, 100.0)]
     assert shares == sorted(shares)

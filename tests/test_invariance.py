@@ -12,7 +12,7 @@ from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.search import search
 from janelia_core.ml.extra_torch_functions import knn_mc
-from problems import PROBLEMS, gaussian
+from problems import LOW_FORMATS, PROBLEMS, gaussian
 
 HARD = [
     "gaussian-torch.float32",
@@ -65,7 +65,7 @@ def test_the_screen_never_changes_the_result(name):
         {"screen": "dense"},
         {"screen": "dense", "workers": 2, "row_block": 3, "pack_bytes": 10**6},
         {"screen": "dense", "panel": 64, "verified_rows": 2},
-        {"screen": "dense", "product": torch.bfloat16},
+        *({"screen": "dense", "formats": (name, "float32")} for name in LOW_FORMATS),
         {"screen": "portable"},
         {"screen": "portable", "width": min(k, len(ctrs))},
         {"screen": "portable", "width": len(ctrs)},

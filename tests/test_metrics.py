@@ -23,14 +23,14 @@ from janelia_core.ml._knn.screen_dense import DenseScreen
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify import ordered
 from oracle import nearest
-from problems import KINDS, PROBLEMS, gaussian, nearly_parallel
+from problems import KINDS, LOW_FORMATS, PROBLEMS, gaussian, nearly_parallel
 
 METRICS = ("dot", "cosine")
 WAYS = (
     {"screen": "none", "fallback_rows": 3, "fallback_ctrs": 17, "fallback_pairs": 1},
     {"screen": "tree"},
     {"screen": "dense", "workers": 2, "row_block": 3, "pack_bytes": 10**6},
-    {"screen": "dense", "product": torch.bfloat16},
+    *({"screen": "dense", "formats": (name, "float32")} for name in LOW_FORMATS),
     {"screen": "portable"},
     {"screen": "portable", "width": -1},
     {"screen": "portable", "operand_bits": 8},

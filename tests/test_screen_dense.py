@@ -17,15 +17,15 @@ from torch import Tensor
 
 from janelia_core.ml._knn import dense_frame, verify_kernels
 from janelia_core.ml._knn.dense_formats import FORMATS
-from janelia_core.ml._knn.dense_tiles import compiles
 from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_dense import DenseScreen
 from janelia_core.ml._knn.search import search
+from problems import LOW_FORMATS
 
-CHOSEN = [name for name in FORMATS if compiles(name)]
+CHOSEN = [*LOW_FORMATS, "float32"]
 Problem = tuple[Tensor, Tensor]
 
 

@@ -15,6 +15,7 @@ from janelia_core.ml._knn.dense_formats import INT8, Format
 from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.points import Points, are_multiples
 from janelia_core.ml._knn.rounding_kernels import round_points
+from janelia_core.ml._knn.workers import Workers
 
 FloatArray = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]
@@ -99,18 +100,18 @@ def frame_of_directions(d: int) -> DenseFrame:
     return DenseFrame(shift, 2.0**20, False, direction_error(d), directed=True)
 
 
-def find_frame(ctrs: Points, chosen: Format, relative_error: float, product: bool = False) -> DenseFrame:
+def find_frame(
+    ctrs: Points, chosen: Format, relative_error: float, workers: Workers, product: bool = False
+) -> DenseFrame:
     """Centres the frame on the centres' mean; on their grid if they have one that the format may hold exactly.
 
     Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle.
     """
-    low, high = _range(ctrs)
-    largest = max(-float(low.min()), float(high.max()), 0.0)
-    # Any shift is right; a sample's mean makes norms, and so errors, as small as all centres' would.
-    sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
-    shift = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
-    step = find_grid(ctrs, largest) if relative_error == 0 else 0.0
+    ends = workers.each(lambda part: ctrs.block(*part).aminmax(), ctrs.chunks(_SHARE))
+    largest = max(abs(float(end)) for both in ends for end in both)
+    shift, step = workers.once(lambda: (_middle(ctrs), find_grid(ctrs, largest) if relative_error == 0 else 0.0))
     if step:
+        low, high = workers.once(lambda: _range(ctrs))
         if chosen is INT8 and float((high - low).max()) <= _BYTES * step:
             shift = ((low + high) / (2.0 * step)).ceil() * step
         shift = torch.zeros_like(shift) if product else (shift / step).round() * step
@@ -119,6 +120,12 @@ def find_frame(ctrs: Points, chosen: Format, relative_error: float, product: boo
     shift = torch.zeros_like(shift) if product else shift
     exponent = int(np.frexp(largest * ctrs.d**0.5)[1]) if largest else 0
     return DenseFrame(shift, 2.0 ** min(20 - exponent, 1000), False, relative_error)
+
+
+def _middle(ctrs: Points) -> Tensor:
+    """A mean: any shift is right; a sample's makes norms, and so errors, as small as that of all centres would."""
+    sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
+    return ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
 
 
 def find_grid(ctrs: Points, largest: float) -> float:

@@ -141,6 +141,8 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
     reaches: Any,
     thresholds: Any,
     keys: Any,
+    key: Any,
+    stride: Any,
     masks: Any,
 ) -> Any:
     """Write the keys of ROWS rows with a tile and, for each row, the mask of those that reach its threshold.
@@ -157,7 +159,9 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
         alphas: float32, of every row.
         reaches: float32, of every row.
         thresholds: float32, of every row.
-        keys: (ROWS * TILE,) float32, written.
+        keys: float32, written: those of a row and the tile from `key` on, those of the next row `stride` further.
+        key: See keys.
+        stride: See keys.
         masks: (ROWS,) uint64, written: bit q stands for centre q of the tile.
 
     Returns:
@@ -165,7 +169,7 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
     """
     signature = types.uint64(
         ctrs, types.int64, parameters, types.int64, rows, types.int64, types.int64,
-        starts, alphas, reaches, thresholds, keys, masks,
+        starts, alphas, reaches, thresholds, keys, types.int64, types.int64, masks,
     )  # fmt: skip
     name = _FORMATS[ctrs.dtype]
     if not compiles(name):
@@ -186,12 +190,13 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
         all_masks = ir.Constant(_I64, 0)
         for r in range(ROWS):
             mask = ir.Constant(_I64, 0)
+            first = builder.add(args[12], builder.mul(args[13], ir.Constant(_I64, r)))
             for v, key in enumerate(_keys(builder, sums[r], alphas[r], reaches[r], parameters)):
                 hits = builder.bitcast(builder.fcmp_ordered(">=", key, thresholds[r]), ir.IntType(LANES))
                 mask = builder.or_(mask, builder.shl(builder.zext(hits, _I64), ir.Constant(_I64, v * LANES)))
-                place = builder.bitcast(address(11, ir.Constant(_I64, r * TILE + v * LANES)), _FLOATS.as_pointer())
-                builder.store(key, place, align=4)
-            builder.store(mask, address(12, ir.Constant(_I64, r)))
+                place = address(11, builder.add(first, ir.Constant(_I64, v * LANES)))
+                builder.store(key, builder.bitcast(place, _FLOATS.as_pointer()), align=4)
+            builder.store(mask, address(14, ir.Constant(_I64, r)))
             all_masks = builder.or_(all_masks, mask)
         return all_masks
 

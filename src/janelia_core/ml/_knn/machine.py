@@ -22,7 +22,6 @@ class Machine:
         exact_products: Float32 products keep all 24 bits of their operands.
         kernels: Numba kernels can run on the tensors' device.
         formats: In which the dense screen multiplies there, the fastest first; float32 is always the last.
-        wide_vectors: The CPU has vectors of 512 bits.
         threads: How many threads torch would use there.
     """
 
@@ -30,7 +29,6 @@ class Machine:
     exact_products: bool = True
     kernels: bool = False
     formats: tuple[str, ...] = ("float32",)
-    wide_vectors: bool = False
     threads: int = 1
 
 
@@ -42,7 +40,6 @@ def this_machine(device: torch.device) -> Machine:
         exact_products=products_are_exact(device),
         kernels=on_cpu and _has_numba(),
         formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
-        wide_vectors=on_cpu and torch.backends.cpu.get_cpu_capability() == "AVX512",
         threads=torch.get_num_threads() if on_cpu else 1,
     )
 

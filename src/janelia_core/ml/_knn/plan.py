@@ -147,7 +147,7 @@ def make_plan(
     trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
     if trees is None:
         return replace(plan, reason=f"{reason}; a box tree does not fit the memory")
-    look = plan_look(n_smps, n_ctrs, d, k, machine, plan.formats[0], trees)
+    look = plan_look(n_smps, n_ctrs, d, k, plan.formats[0], trees)
     if look is None:
         return plan
     tree = _blocks("tree", f"box tree in {d} dimensions, by compiled kernels", problem, trees)

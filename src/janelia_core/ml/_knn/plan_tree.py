@@ -11,14 +11,11 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from janelia_core.ml._knn.machine import Machine
-
 _MOST_COLUMNS = 32
 _MOST_K = 128  # the tree's lists are kept sorted by insertion
 
 _LEAF = 16
 _CHUNK = 8
-_TILE = 256  # rows and centres of one product of the dense screen
 _CACHED = 4 << 20  # bytes of a tree that caches hold
 _FAR = 1.6  # times as long beyond
 _CHEAP = 0.2  # share of the dense screen's work that a look may cost
@@ -89,16 +86,10 @@ def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     return n_smps * (far * (boxes + leaves) + walk.hits * 3.5 * -(-k // _CHUNK) + 600.0 + 35.0 * k)
 
 
-def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, format_: str) -> float:
-    """Return the work of the dense screen: product, scan, packing, and lists put in order."""
-    per_pair = 0.75 + 0.075 * d
-    # Wider vectors and bfloat16: from products timed on a Zen 5 (140-190 and 780-920 GFLOP/s), not from whole searches.
-    if format_ != "float32":
-        per_pair = 0.6 + 0.005 * d
-    elif machine.wide_vectors:
-        per_pair /= 2.5
-    products = -(-n_smps // _TILE) * -(-n_ctrs // _TILE)
-    return n_smps * (n_ctrs * per_pair + 7000.0 + 400.0 * k) + products * 30000.0 + n_ctrs * (300.0 + 10.0 * d)
+def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, format_: str) -> float:
+    """Return the work of the dense screen: scores, lists put in order, packing."""
+    per_pair = 0.1 + 0.0175 * d if format_ == "float32" else 0.09 + 0.0044 * d
+    return n_smps * (n_ctrs * per_pair + 3500.0 + 280.0 * k) + n_ctrs * (200.0 + 3.0 * d)
 
 
 @dataclass(frozen=True)
@@ -145,9 +136,9 @@ class Look:
         return f"{self.rows} rows walked {tree}: {share:.2f} of the dense product's work"
 
 
-def plan_look(n_smps: int, n_ctrs: int, d: int, k: int, machine: Machine, format_: str, trees: Trees) -> Look | None:
+def plan_look(n_smps: int, n_ctrs: int, d: int, k: int, format_: str, trees: Trees) -> Look | None:
     """Return what to look at in the data, or None where no data makes a tree pay."""
-    dense = dense_work(n_smps, n_ctrs, d, k, machine, format_)
+    dense = dense_work(n_smps, n_ctrs, d, k, format_)
     easiest = Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
     build = build_work(n_ctrs, d)
     least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)

@@ -16,6 +16,7 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from janelia_core.ml._jit import jit
+from janelia_core.ml._knn.float_bits import declared
 
 CHAINS = 16
 """Independent sums: four float64 vectors of AVX2, enough to hide the latency of an addition."""
@@ -100,6 +101,33 @@ def _product(builder: Any, a: Any, b: Any) -> Any:
 
 _squares, _few_squares = _summed(CHAINS, _square_of_gap), _summed(_SHORT, _square_of_gap)
 _products, _few_products = _summed(CHAINS, _product), _summed(_SHORT, _product)
+
+
+_LINE = 64  # bytes of a line of cache
+
+
+def _touch(typing_context: Any, rows: Any, i: Any, line: Any) -> Any:
+    """Asks for a line of row i of a C-ordered array, to be read soon."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        start = builder.bitcast(_row(context, builder, signature.args[0], args[0], args[1]), ir.IntType(8).as_pointer())
+        place = builder.gep(start, [builder.mul(args[2], ir.Constant(_I64, _LINE))])
+        number = ir.FunctionType(ir.VoidType(), [start.type, _I32, _I32, _I32])
+        fetch = declared(builder.module, number, "llvm.prefetch.p0")
+        builder.call(fetch, [place, ir.Constant(_I32, 0), ir.Constant(_I32, 3), ir.Constant(_I32, 1)])
+        return context.get_dummy_value()
+
+    return types.void(rows, types.int64, types.int64), codegen
+
+
+_touch_line: Any = intrinsic(_touch)
+
+
+@jit
+def prefetch(rows: Any, i: int) -> None:
+    """Asks for row i of a C-ordered array."""
+    for line in range((rows.shape[1] * rows.itemsize + _LINE - 1) // _LINE):
+        _touch_line(rows, i, line)
 
 
 @jit

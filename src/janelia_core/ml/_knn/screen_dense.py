@@ -94,6 +94,8 @@ MOST_ROWS, ROW_BYTES = 256, 1 << 18
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
+SAMPLE = 8
+"""Eight groups of centres, of 2 k at least, set the first thresholds, where there are eight times as many."""
 EPILOGUE = 8
 """Roundings of a key, and two to spare."""
 
@@ -139,7 +141,7 @@ class DenseScreen:
         if metric == "cosine":
             self.frame = frame_of_directions(self.d)
         else:
-            self.frame = workers.once(lambda: find_frame(ctrs, chosen, relative_error, self._product))
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)
         self.n_panels = -(-self.n_ctrs // panel)
         self.n_words = chosen.n_words(self.d)
         self.cap = k + chosen.slack + k // 2
@@ -303,12 +305,19 @@ class _RowBlock:
     def scan(self, screen: DenseScreen, panel: int, words: Words) -> None:
         """Look at the panels of centres in words, the first of which is number `panel`."""
         size, as_type = words.shape[1], WORDS[screen.format.name]
+        ctrs, points = (array.reshape(-1).view(as_type) for array in (words, self._words))
+        parameters, n_tiles = screen.parameters(panel, len(words)), len(words) * size // TILE
+        groups = -(-2 * screen.k // TILE) * TILE
+        if panel == 0 and groups * SAMPLE**2 <= screen.n_ctrs and groups * SAMPLE <= n_tiles * TILE:
+            rows, errs = self._rows, screen.errs
+            sample = groups * SAMPLE // TILE
+            kernels.first_thresholds(ctrs, parameters, sample, groups, points, screen.n_words, screen.k, rows, errs)
         kernels.scan(
-            words.reshape(-1).view(as_type),
-            screen.parameters(panel, len(words)),
+            ctrs,
+            parameters,
             panel * size,
-            len(words) * size // TILE,
-            self._words.reshape(-1).view(as_type),
+            n_tiles,
+            points,
             screen.n_words,
             screen.k,
             screen.cap,

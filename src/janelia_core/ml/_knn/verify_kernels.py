@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from janelia_core.ml._jit import jit
-from janelia_core.ml._knn.row_sums import squared_distance
+from janelia_core.ml._knn.row_sums import prefetch, squared_distance
+
+RUN = 256
+"""Pairs sorted by counting: beyond, merging takes less."""
 
 
 @jit
@@ -27,6 +30,49 @@ def precedes(far: float, j: int, other: float, other_j: int) -> bool:
 
 
 @jit
+def _rank(keys: Any, ids: Any, bits: Any, start: int, stop: int, out_keys: Any, out_ids: Any) -> None:
+    """Sorts a run into the out arrays: a pair's place is the number of pairs before it, counted eight at a time."""
+    n = stop - start
+    own_bits, own_ids = bits[start:stop], ids[start:stop]  # indices from 0 on can be vectorised
+    for i in range(n):
+        bit, j, before = own_bits[i], own_ids[i], 0
+        for q in range(n):
+            before += (own_bits[q] < bit) | ((own_bits[q] == bit) & (own_ids[q] < j))
+        out_keys[start + before], out_ids[start + before] = keys[start + i], j
+
+
+@jit
+def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
+    """Sorts n pairs by (key >= +0, id), NaN last; returns whether they ended in the spare arrays.
+
+    Runs of RUN are sorted by counting, which takes no branch that a processor could guess wrong, and then merged.
+    """
+    for q in range(n):
+        if np.isnan(keys[q]):
+            keys[q] = np.nan  # the one with a positive sign, whose bits are above all others
+    bits = keys.view(np.int64)
+    for start in range(0, n, RUN):
+        _rank(keys, ids, bits, start, min(start + RUN, n), spare_keys, spare_ids)
+    run, swapped = RUN, True
+    keys, spare_keys, ids, spare_ids = spare_keys, keys, spare_ids, ids
+    while run < n:
+        for start in range(0, n, 2 * run):
+            middle, stop = min(start + run, n), min(start + 2 * run, n)
+            left, right = start, middle
+            for place in range(start, stop):
+                takes_left = right == stop or (
+                    left < middle and precedes(keys[left], ids[left], keys[right], ids[right])
+                )
+                source = left if takes_left else right
+                spare_keys[place], spare_ids[place] = keys[source], ids[source]
+                left += takes_left
+                right += not takes_left
+        keys, spare_keys, ids, spare_ids = spare_keys, keys, spare_ids, ids
+        run, swapped = 2 * run, not swapped
+    return swapped
+
+
+@jit
 def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None:
     """Fills each row with the first of its listed centres, by (squared distance, index).
 
@@ -37,25 +83,24 @@ def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None
         distances: (r, keep) float64, written; NaN where the list is shorter.
         indices: (r, keep) int64, written; -1 where the list is shorter.
     """
-    keep = distances.shape[1]
+    width, keep = listed.shape[1], distances.shape[1]
+    keys, spare_keys = np.empty(width), np.empty(width)
+    ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
     for i in range(x.shape[0]):
         n = 0
-        for slot in range(listed.shape[1]):
-            j = listed[i, slot]
-            if j < 0:
-                continue
-            far = squared_distance(x, i, ctrs, j)
-            if n == keep and not precedes(far, j, distances[i, n - 1], indices[i, n - 1]):
-                continue
-            # Insertion keeps the row sorted: lists are short.
-            place = min(n, keep - 1)
-            while place > 0 and precedes(far, j, distances[i, place - 1], indices[i, place - 1]):
-                distances[i, place] = distances[i, place - 1]
-                indices[i, place] = indices[i, place - 1]
-                place -= 1
-            distances[i, place] = far
-            indices[i, place] = j
-            n = min(n + 1, keep)
+        for slot in range(width):
+            if listed[i, slot] >= 0:
+                ids[n] = listed[i, slot]
+                n += 1
+        for slot in range(n):
+            if slot + 1 < n:
+                prefetch(ctrs, ids[slot + 1])
+            keys[slot] = squared_distance(x, i, ctrs, ids[slot])
+        swapped = sort(keys, ids, n, spare_keys, spare_ids)
+        n = min(n, keep)
+        for slot in range(n):
+            distances[i, slot] = spare_keys[slot] if swapped else keys[slot]
+            indices[i, slot] = spare_ids[slot] if swapped else ids[slot]
         for slot in range(n, keep):
             distances[i, slot] = np.nan
             indices[i, slot] = -1
