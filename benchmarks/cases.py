@@ -127,7 +127,7 @@ CASES: dict[str, Callable[[], Case]] = {
 
 SMALL = ("janelia", "cdist_topk", "broadcasting")
 TREES = ("janelia", "pykdtree", "scipy")
-DENSE = ("janelia", "faiss", "sklearn", "cdist_topk", "float32_mm")
+DENSE = ("janelia", "janelia_float32", "faiss", "sklearn", "cdist_topk", "float32_mm")
 
 
 def rivals_of(case: str) -> tuple[str, ...]:

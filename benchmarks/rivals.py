@@ -16,6 +16,20 @@ def janelia(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
     return knn_mc(x, ctrs, k, len(ctrs)).T
 
 
+def janelia_float32(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
+    """Ours as on a machine without instructions for int8."""
+    from dataclasses import replace
+
+    from janelia_core.ml._knn.machine import this_machine
+    from janelia_core.ml._knn.plan import make_plan
+    from janelia_core.ml._knn.points import Points
+    from janelia_core.ml._knn.search import search
+
+    machine = replace(this_machine(x.device), formats=("float32",))
+    plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=machine, budget=256 << 20)
+    return search(Points(x), Points(ctrs), plan).T
+
+
 def cdist_topk(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
     return torch.cdist(x, ctrs).topk(k, largest=False).indices
 
@@ -63,5 +77,17 @@ def bfloat16_mm(x: Tensor, ctrs: Tensor, k: int) -> None:
 
 
 RIVALS: dict[str, Rival] = {
-    f.__name__: f for f in (janelia, faiss, sklearn, cdist_topk, broadcasting, float32_mm, bfloat16_mm, pykdtree, scipy)
+    f.__name__: f
+    for f in (
+        janelia,
+        janelia_float32,
+        faiss,
+        sklearn,
+        cdist_topk,
+        broadcasting,
+        float32_mm,
+        bfloat16_mm,
+        pykdtree,
+        scipy,
+    )
 }
