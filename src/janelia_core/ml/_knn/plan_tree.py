@@ -26,7 +26,8 @@ _FAR = 1.6  # times as long beyond
 _CHEAP = 0.2  # share of the dense screen's work that a look may cost
 _SPARSEST = 8  # a look at every so many-th centre, or more, sees little of how they cluster
 _FEWEST_ROWS, _MOST_ROWS = 16, 256  # that look around
-_PER_ORDERED = 12  # bytes of a row while rows are put in order
+_PER_ORDERED = 13  # bytes of a row while rows are put in order
+_MOST_ORDERED, _ROWS_OF_CTR = 1 << 16, 2  # of more rows those asked for one after the other lie beyond the caches
 _FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
 _FEWEST_CTRS = 1 << 12  # of one tree among several
 
@@ -65,10 +66,11 @@ def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Tr
     float32 tells whether all inputs are float32 and centres can be read in place; others are copied.
     """
     per_ctr = 5 * d + 7 + (0 if float32 else 12 * d)
-    whole = Trees(1, n_smps, per_ctr * n_ctrs + _PER_ORDERED * n_smps)
+    most = min(n_smps, max(_MOST_ORDERED, _ROWS_OF_CTR * n_ctrs))
+    whole = Trees(1, most, per_ctr * n_ctrs + _PER_ORDERED * most)
     if whole.bytes <= room:
         return whole
-    rows = min(n_smps, max(_FEWEST_ORDERED, room // 8 // _PER_ORDERED))
+    rows = min(most, max(_FEWEST_ORDERED, room // 8 // _PER_ORDERED))
     left = room - _PER_ORDERED * rows
     if per_ctr * n_ctrs <= left:
         return Trees(1, rows, per_ctr * n_ctrs + _PER_ORDERED * rows)

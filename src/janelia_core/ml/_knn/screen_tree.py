@@ -26,6 +26,7 @@ from janelia_core.ml._knn.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
+_ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
 
 
@@ -214,20 +215,27 @@ class TreeScreen:
         self._live = build.note_lowest(tree, n, d)
 
     def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
-        """Return the row numbers of x (r, d), (r,) int64, in the order of the leaves in whose cells rows lie.
+        """Return the row numbers of x (r, d), (r,) int64, in the order of the cells in which rows lie.
+
+        Where a leaf has many rows, its box is halved until a cell has few: rows that share a walk are near one another.
 
         is_ctrs tells that x are the centres, which stand in this order already.
         """
         if is_ctrs:
             return torch.from_numpy(self._tree.ids[: self.n_ctrs].astype(np.int64))
-        leaves, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
+        cells, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
+        n_leaves = len(self._tree.ids) // LEAF
+        halvings = max(0, (len(x) // (_ROWS_OF_CELL * n_leaves)).bit_length() - 1)
+        axes = np.zeros((n_leaves, halvings), np.int8)
+        if halvings:
+            kernels.halving_axes(self._tree, self.d, axes)
 
         def route(start: int) -> None:
             rows = as_float32(x[start : start + BLOCK])[0]
-            kernels.route(self._tree, rows, leaves[start : start + BLOCK])
+            kernels.route(self._tree, rows, axes, cells[start : start + BLOCK])
 
         workers.each(route, range(0, len(x), BLOCK))
-        kernels.order_by_leaf(leaves, len(self._tree.ids) // LEAF, order)
+        kernels.order_by_cell(cells, n_leaves << halvings, order)
         return torch.from_numpy(order)
 
 
