@@ -156,7 +156,8 @@ def test_more_centres_than_the_memory_holds_are_split_between_trees() -> None:
     assert plan.look is not None
     assert plan.look.trees.parts > 1
     assert plan.look.trees.bytes <= budget
-    assert plan_trees(10**9, 10**6, 3, True, 64 << 20) == Trees(1, 699050, 22 * 10**6 + 12 * 699050)
+    assert plan_trees(10**9, 10**6, 3, True, 64 << 20) == Trees(1, 2 * 10**6, 22 * 10**6 + 13 * 2 * 10**6)
+    assert plan_trees(10**9, 10**6, 3, True, 32 << 20) == Trees(1, 322638, 22 * 10**6 + 13 * 322638)
     assert plan_trees(1000, 10**6, 32, True, 1 << 20) is None
 
 

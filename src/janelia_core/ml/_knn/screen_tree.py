@@ -20,12 +20,13 @@ from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.plan_tree import Walk
-from janelia_core.ml._knn.tree_simd import LEAF, PACKET
+from janelia_core.ml._knn.tree_simd import BIAS, LEAF, PACKET
 from janelia_core.ml._knn.tree_values import BLOCK, as_float32, is_float32, on_lattice, residuals
 from janelia_core.ml._knn.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
+_EVERYWHERE: kernels.Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
 _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
 
@@ -52,8 +53,9 @@ class TreeScreen:
             K <= (1 + u)^(d + 2) D_z + a,   u = 2^-24, a = (d + 2) 2^-125,
 
         where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not.
-        A list holds the w lowest keys. T is the last of them: a point that is not listed was cut when its
-        key was not below the limit of that time, or lies in a box that was; and a limit never rises. A box's
+        A list holds the lowest keys, at most w. Its limit T is the w-th, or the k-th times 1 + 2^-10 and a bit
+        (`_reach`) if that is lower: a point that is not listed was cut when its key was not below the limit of
+        that time, or lies in a box that was; and a limit never rises. A box's
         key never exceeds that of a point inside (tree_simd: the same rounded operations, each monotone), so
         in both cases K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
 
@@ -125,6 +127,7 @@ class TreeScreen:
             self.exact_keys,
             exact,
             self._width,
+            self._reach,
             self._live,
             ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
             (bound.relative, bound.absolute),
@@ -143,7 +146,7 @@ class TreeScreen:
         def some(places: build.I64) -> build.I64:
             rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
             best = np.empty((len(rows), w), np.int64)
-            kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, best, work)
+            kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, self.k, self._reach, best, work)
             return work
 
         counts = workers.each(some, np.array_split(packets, min(workers.count, n_packets)))
@@ -155,30 +158,31 @@ class TreeScreen:
         radius = self._residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
         w = self._width
         best = np.empty((len(z), w), np.int64)
-        kernels.query(self._tree, z, self.exact_keys, best, np.zeros(3, np.int64))
-        excluded = self._excluded(best, radius)
+        kernels.query(self._tree, z, self.exact_keys, self.k, self._reach, best, np.zeros(3, np.int64))
+        excluded = self._excluded(best, radius, self._reach)
         doubtful = np.flatnonzero(self._upper(best, radius) >= excluded)
         longer = min(4 * w + 16, self._live)
         if len(doubtful) == 0 or longer == w:
             return best, excluded
         again = np.empty((len(doubtful), longer), np.int64)
-        kernels.query(self._tree, np.ascontiguousarray(z[doubtful]), False, again, np.zeros(3, np.int64))
-        excluded[doubtful] = self._excluded(again, radius[doubtful])
+        rows = np.ascontiguousarray(z[doubtful])
+        kernels.query(self._tree, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
+        excluded[doubtful] = self._excluded(again, radius[doubtful], _EVERYWHERE)
         wide = np.full((len(z), longer), kernels.EMPTY, np.int64)
         wide[:, :w] = best
         wide[doubtful] = again
         return wide, excluded
 
-    def _excluded(self, best: build.I64, radius: build.F64) -> build.F64:
+    def _excluded(self, best: build.I64, radius: build.F64, reach: kernels.Reach) -> build.F64:
         """Return the lower bound of the class docstring for each list."""
-        complete = (best != kernels.EMPTY).sum(axis=1) == self._live if best.shape[1] == self._live else False
         if self.exact_keys:
             return np.full(len(best), np.inf)
-        key = _keys(best[:, -1])
-        root = np.sqrt(np.maximum(0.0, (key - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
+        complete = (best.shape[1] == self._live) & (best[:, -1] != kernels.EMPTY)
+        limits = np.empty(len(best))
+        kernels.limits(best, self.k, reach, limits)
+        root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
         bound = np.maximum(0.0, root * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50)) ** 2 * (1.0 - 2.0**-50)
-        overflow = best[:, -1] == kernels.EMPTY
-        result: build.F64 = np.where(complete, np.inf, np.where(overflow, -np.inf, bound))
+        result: build.F64 = np.where(complete, np.inf, np.where(limits < np.inf, bound, -np.inf))
         return result
 
     def _upper(self, best: build.I64, radius: build.F64) -> build.F64:
@@ -192,6 +196,13 @@ class TreeScreen:
     def _width(self) -> int:
         """Return how many entries a list holds at first."""
         return min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+
+    @property
+    def _reach(self) -> kernels.Reach:
+        """Return how far beyond the k-th key a walk goes on, so as to prove that what it leaves out is farther."""
+        if self.exact_keys:
+            return _EVERYWHERE
+        return np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self._residual**2)
 
     @property
     def _absolute(self) -> float:
@@ -265,5 +276,5 @@ def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list
 
 def _keys(entries: build.I64) -> NDArray[np.float64]:
     """Return the float32 keys of list entries."""
-    bits: NDArray[np.int32] = ((entries >> 32) - kernels.BIAS).astype(np.int32)
+    bits: NDArray[np.int32] = ((entries >> 32) - BIAS).astype(np.int32)
     return bits.view(np.float32).astype(np.float64)

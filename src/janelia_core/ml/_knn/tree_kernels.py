@@ -6,12 +6,22 @@ All release the GIL, none starts a thread, and none writes to the tree.
 import numpy as np
 
 from janelia_core.ml._knn.tree_build import F32, F64, I8, I32, I64, NO_ID, STACK, Tree, kernel
-from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_hits, lowest_bit, merge
+from janelia_core.ml._knn.tree_simd import (
+    BIAS,
+    CHUNK,
+    LEAF,
+    PACKET,
+    bits_set,
+    box_hits,
+    key_of,
+    leaf_hits,
+    lowest_bit,
+    merge,
+)
 
-# A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal
-# numbers, as float64 too, whether or not the thread flushes subnormals.
-BIAS = 1 << 20
 EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
+_NOT_TINY = ((127 - 80 << 23) + BIAS) << 32  # an entry with a key of 2^-80
+Reach = tuple[np.float32, np.float32]  # a factor and a summand
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
 
@@ -27,9 +37,9 @@ def halving_axes(tree: Tree, d: int, axes: I8) -> None:
         for q in range(d):
             sides[q] = boxes[(node * d + q) * 2 + 1] - boxes[(node * d + q) * 2]
         for halving in range(axes.shape[1]):
-            q = np.argmax(sides)
-            axes[first[node], halving] = q
-            sides[q] *= np.float32(0.5)
+            widest = np.argmax(sides)
+            axes[first[node], halving] = widest
+            sides[widest] *= np.float32(0.5)
 
 
 @kernel
@@ -81,6 +91,21 @@ def order_by_cell(cells: I32, n_cells: int, order: I64) -> None:
 
 
 @kernel
+def limit(kth: int, last: int, reach: Reach) -> float:
+    """Return what keys of a list must stay below, given its k-th and its last entry."""
+    stretched: float = key_of(kth) * reach[0] + reach[1]
+    full: float = key_of(last)
+    return stretched if stretched < full else full
+
+
+@kernel
+def limits(best: I64, k: int, reach: Reach, out: F64) -> None:
+    """Write for each list what `query` has cut nothing below."""
+    for row in range(best.shape[0]):
+        out[row] = limit(best[row, k - 1], best[row, best.shape[1] - 1], reach)
+
+
+@kernel
 def _scan(
     z: F32,
     ids: I32,
@@ -89,15 +114,14 @@ def _scan(
     packet: F32,
     d: int,
     by_id: bool,
+    k: int,
     w: int,
     chunks: int,
+    reach: Reach,
     lists: I64,
     key_limits: F32,
-    limit_bits: I32,
     id_limits: I32,
-    keys: F32,
-    bits: I32,
-    fresh: I64,
+    entries: I64,
     work: I64,
 ) -> None:
     """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
@@ -105,39 +129,33 @@ def _scan(
         work[SCANS] += 1
         lane = lowest_bit(mask)
         mask &= mask - 1
-        hits = leaf_hits(z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys)
+        hits = leaf_hits(z, leaf, packet, lane, d, ids, by_id, key_limits[lane], id_limits[lane], entries)
         if hits == 0:
             continue
-        base, count = lane * chunks * CHUNK, 0
-        while hits != 0:
-            t = lowest_bit(hits)
-            hits &= hits - 1
-            position = leaf * LEAF + t
-            fresh[count] = ((np.int64(bits[t]) + BIAS) << 32) | (ids[position] if by_id else position)
-            count += 1
-        work[HITS] += count
-        merge(lists, base, chunks, fresh, count)
+        work[HITS] += bits_set(hits)
+        base = lane * chunks * CHUNK
+        merge(lists, base, chunks, entries, hits)
         last = lists[base + w - 1]
-        limit_bits[lane] = (last >> 32) - BIAS
+        key_limits[lane] = limit(lists[base + k - 1], last, reach)
         if by_id:
             id_limits[lane] = last & NO_ID
 
 
 @kernel
-def query(tree: Tree, x: F32, by_id: bool, best: I64, work: I64) -> None:
+def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work: I64) -> None:
     """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
 
-    PACKET adjacent rows share a walk; each has its own limit, the w-th entry so far. Without by_id, id is the
-    position in the tree, and what ties with the limit may be cut; with it, order is by (key, position among
-    centres). Adds to work (3,) what it took: box tests of packets, leaf scans of rows, hits merged.
+    PACKET adjacent rows share a walk; each has its own limit: the w-th key so far, or the k-th, stretched by `reach`,
+    where that is lower; what is not below it may be missing. Without by_id, id is the position in the tree, and what
+    ties with the limit may be cut; with it, order is by (key, position among centres). Adds to work (3,) what it took:
+    box tests of packets, leaf scans of rows, hits merged.
     """
     z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
     chunks = (w + CHUNK - 1) // CHUNK
-    lists, fresh = np.empty(PACKET * chunks * CHUNK, np.int64), np.empty(LEAF, np.int64)
-    packet, keys = np.empty(d * PACKET, np.float32), np.empty(LEAF, np.float32)
+    lists, entries = np.empty(PACKET * chunks * CHUNK, np.int64), np.empty(LEAF, np.int64)
+    packet = np.empty(d * PACKET, np.float32)
     key_limits, id_limits = np.empty(PACKET, np.float32), np.full(PACKET, -1, np.int32)
-    bits, limit_bits = keys.view(np.int32), key_limits.view(np.int32)
     stack = np.empty(STACK, np.int64)
     for row in range(0, r, PACKET):
         used = min(PACKET, r - row)
@@ -172,15 +190,14 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64, work: I64) -> None:
                     packet,
                     d,
                     by_id,
+                    k,
                     w,
                     chunks,
+                    reach,
                     lists,
                     key_limits,
-                    limit_bits,
                     id_limits,
-                    keys,
-                    bits,
-                    fresh,
+                    entries,
                     work,
                 )
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
@@ -252,6 +269,7 @@ def answer(
     by_id: bool,
     exact: bool,
     w: int,
+    reach: Reach,
     live: int,
     key_error: tuple[float, float],
     distance_error: tuple[float, float],
@@ -269,6 +287,7 @@ def answer(
         by_id: Keys are exact, as for `query`.
         exact: Float64 distances are.
         w: Entries of a list.
+        reach: As for `query`.
         live: Points of the tree.
         key_error: D is at least (key - absolute) * relative.
         distance_error: `bounds.DistanceBound`: D lies between far (1 -+ relative) -+ absolute.
@@ -278,30 +297,27 @@ def answer(
     (r,), d, k = rows.shape, x.shape[1], out.shape[0]
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
     places, distances, ids = np.empty(w, np.int64), np.empty(w), np.empty(w, np.int64)
-    bits = np.empty(1, np.int32)
-    key = bits.view(np.float32)
     for t in range(r):
         for q in range(d):
             block[t, q] = x[rows[t], q]
-    query(tree, block, by_id, best, np.zeros(3, np.int64))
+    query(tree, block, by_id, k, reach, best, np.zeros(3, np.int64))
     z, tree_ids = tree.z, tree.ids  # not row by row: reading a field of a tuple of arrays counts references
-    relative, absolute = distance_error
     failed = 0
     for t in range(r):
-        bits[0] = (best[t, w - 1] >> 32) - BIAS
-        proven = best[t, w - 1] != EMPTY
+        least = (limit(best[t, k - 1], best[t, w - 1], reach) - key_error[1]) * key_error[0]
+        # A list as long as the tree has points left excludes nothing.
+        excluded = np.inf if w == live and best[t, w - 1] != EMPTY else least
         if by_id:
+            proven = best[t, w - 1] != EMPTY
             for slot in range(k):
                 ids[slot] = best[t, slot] & NO_ID
+        elif _in_order(best, t, k, d) and (key_of(best[t, k - 1]) + key_error[1]) * (2.0 - key_error[0]) < excluded:
+            proven = True
+            for slot in range(k):
+                ids[slot] = tree_ids[best[t, slot] & NO_ID]
         else:
             _measure(z, tree_ids, t, best, block, places, distances, ids)
-            # A list as long as the tree has points left excludes nothing.
-            upper = distances[k - 1] * (1.0 + relative) + absolute
-            proven = proven and (w == live or upper < (key[0] - key_error[1]) * key_error[0])
-            for slot in range(1, min(w, k + 1)):
-                gap = distances[slot] * (1.0 - relative) - absolute
-                apart = exact or gap > distances[slot - 1] * (1.0 + relative) + absolute
-                proven = proven and (apart or _identical(z, d, places[slot], places[slot - 1]))
+            proven = _settled(z, d, k, exact, places, distances, distance_error, excluded)
         if proven:
             for slot in range(k):
                 out[slot, columns[t]] = numbers[ids[slot]] if len(numbers) else ids[slot]
@@ -309,3 +325,37 @@ def answer(
             doubtful[failed] = t
             failed += 1
     return failed
+
+
+@kernel
+def _in_order(best: I64, row: int, k: int, d: int) -> bool:
+    """Whether keys alone prove the order of a row's first k entries, and that those listed behind are farther.
+
+    Entries whose high halves differ by m have keys that differ by a factor of at least 1 + m u, u = 2^-24. A key is
+    within (1 -+ u)^(d + 2) of D, but for what underflows, which is nothing beside a key of 2^-80.
+    """
+    gap, in_order = 4 * (d + 3) << 32, best.shape[1] == 1 or best[row, 1] > _NOT_TINY
+    for slot in range(1, min(best.shape[1], k + 1)):
+        in_order &= best[row, slot] - best[row, slot - 1] > gap
+    return bool(in_order)
+
+
+@kernel
+def _settled(
+    z: F32,
+    d: int,
+    k: int,
+    exact: bool,
+    places: I64,
+    distances: F64,
+    distance_error: tuple[float, float],
+    excluded: float,
+) -> bool:
+    """Whether sorted float64 distances prove the first k: apart or of identical points, below what is excluded."""
+    relative, absolute = distance_error
+    settled = distances[k - 1] * (1.0 + relative) + absolute < excluded
+    for slot in range(1, min(distances.shape[0], k + 1)):
+        gap = distances[slot] * (1.0 - relative) - absolute
+        apart = exact or gap > distances[slot - 1] * (1.0 + relative) + absolute
+        settled = settled and (apart or _identical(z, d, places[slot], places[slot - 1]))
+    return bool(settled)

@@ -20,11 +20,14 @@ intrinsic: Any = _numba_intrinsic  # its stubs know only plain Python signatures
 
 #: Points of a leaf, and queries of a packet: the lanes of one vector operation.
 LEAF = 16
-PACKET = 8
+PACKET = 16
 #: Slots of a list that one vector operation moves.
 CHUNK = 8
+#: A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal
+#: numbers, as float64 too, whether or not the thread flushes subnormals.
+BIAS = 1 << 20
 
-_I64, _I32, _F32 = ir.IntType(64), ir.IntType(32), ir.FloatType()
+_I64, _I32, _F32, _F64 = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.DoubleType()
 
 
 def _address(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
@@ -84,41 +87,50 @@ def _before(builder: Any, keys: Any, ids: Any, key_limit: Any, id_limit: Any, la
 def leaf_hits(
     typingctx: Any,
     z: Any,
-    start: Any,
+    leaf: Any,
     x: Any,
     lane: Any,
     d: Any,
     ids: Any,
-    first: Any,
+    by_id: Any,
     key_limit: Any,
     id_limit: Any,
-    keys: Any,
+    entries: Any,
 ) -> Any:
-    """Write a leaf's keys against one query of the packet, and return the mask of those before the limit.
+    """Return the mask of a leaf's points before the limit of one query of the packet; if there are any, write entries.
 
-    z[start:] holds the leaf, LEAF values a coordinate; x holds the packet, PACKET values a coordinate.
+    z holds leaves, LEAF values a coordinate; x holds the packet, PACKET values a coordinate. All LEAF entries are
+    written, with the points' ids if `by_id`, else with their positions.
     """
-    sig = types.int64(z, types.int64, x, types.int64, types.int64, ids, types.int64, types.float32, types.int32, keys)
+    sig = types.int64(
+        z, types.int64, x, types.int64, types.int64, ids, types.boolean, types.float32, types.int32, entries
+    )
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        z, start, x, lane, d, ids, first, key_limit, id_limit, keys = args
-        leaf = _address(context, builder, sig.args[0], z, start)
+        z, leaf, x, lane, d, ids, by_id, key_limit, id_limit, entries = args
+        first = builder.mul(leaf, ir.Constant(_I64, LEAF))
+        points = _address(context, builder, sig.args[0], z, builder.mul(first, d))
         query = _address(context, builder, sig.args[2], x, lane)
 
         def gap(q: Any) -> Any:
-            column = builder.gep(leaf, [builder.mul(q, ir.Constant(_I64, LEAF))])
+            column = builder.gep(points, [builder.mul(q, ir.Constant(_I64, LEAF))])
             value = builder.load(builder.gep(query, [builder.mul(q, ir.Constant(_I64, PACKET))]))
             return builder.fsub(_load(builder, column, _F32, LEAF), _splat(builder, value, LEAF))
 
-        total = _sum_over_coordinates(builder, d, LEAF, gap)
-        out = builder.bitcast(
-            _address(context, builder, sig.args[9], keys, ir.Constant(_I64, 0)), total.type.as_pointer()
-        )
-        builder.store(total, out, align=4)
+        keys = _sum_over_coordinates(builder, d, LEAF, gap)
         leaf_ids = _load(builder, _address(context, builder, sig.args[5], ids, first), _I32, LEAF)
-        return _before(
-            builder, total, leaf_ids, _splat(builder, key_limit, LEAF), _splat(builder, id_limit, LEAF), LEAF
-        )
+        limits = _splat(builder, key_limit, LEAF), _splat(builder, id_limit, LEAF)
+        hits = _before(builder, keys, leaf_ids, *limits, LEAF)
+        with builder.if_then(builder.icmp_signed("!=", hits, ir.Constant(_I64, 0))):
+            wide = ir.VectorType(_I64, LEAF)
+            lanes = ir.Constant(ir.VectorType(_I32, LEAF), list(range(LEAF)))
+            positions = builder.add(_splat(builder, builder.trunc(first, _I32), LEAF), lanes)
+            low = builder.zext(builder.select(by_id, leaf_ids, positions), wide)
+            bits = builder.zext(builder.bitcast(keys, ir.VectorType(_I32, LEAF)), wide)
+            high = builder.shl(builder.add(bits, ir.Constant(wide, [BIAS] * LEAF)), ir.Constant(wide, [32] * LEAF))
+            out = _address(context, builder, sig.args[9], entries, ir.Constant(_I64, 0))
+            builder.store(builder.or_(high, low), builder.bitcast(out, wide.as_pointer()), align=8)
+        return hits
 
     return sig, codegen
 
@@ -161,44 +173,82 @@ def box_hits(
 
 
 @intrinsic  # type: ignore[untyped-decorator]
-def merge(typingctx: Any, entries: Any, start: Any, chunks: Any, fresh: Any, count: Any) -> Any:
-    """Merge fresh[:count] into the ascending list entries[start : start + CHUNK * chunks], largest dropped.
+def merge(typingctx: Any, lists: Any, start: Any, chunks: Any, entries: Any, hits: Any) -> Any:
+    """Merge the entries of a mask, not 0, into the ascending list lists[start : start + CHUNK * chunks].
 
-    Without a branch: new[s] = min(old[s], max(old[s - 1], entry)), CHUNK slots held in registers at a time;
-    what they drop is left in `fresh` for the next slots. Entries are int64 whose bits, read as float64, are
-    positive, normal and finite, and so in the same order: CPUs have a vector minimum for those.
+    Without a branch: new[s] = min(old[s], max(old[s - 1], entry)), for lists of one or two chunks in registers. For
+    longer ones chunk by chunk; what a chunk drops is left in `entries` for the next. Entries are int64 whose bits, read
+    as float64, are positive, normal and finite, and so in the same order: CPUs have a vector minimum for those.
     """
-    sig = types.void(entries, types.int64, types.int64, fresh, types.int64)
-    f64 = ir.DoubleType()
-    chunk_type = ir.VectorType(f64, CHUNK)
+    sig = types.void(lists, types.int64, types.int64, entries, types.int64)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        entries, start, chunks, fresh, count = args
-        order = ir.Constant(ir.VectorType(_I32, CHUNK), [CHUNK, *range(CHUNK - 1)])
-        zeros = ir.Constant(chunk_type, [0.0] * CHUNK)
+        lists, start, chunks, entries, hits = args
+        fresh = _address(context, builder, sig.args[3], entries, ir.Constant(_I64, 0))
+        fresh = builder.bitcast(fresh, _F64.as_pointer())
 
-        def choose(sign: str, a: Any, b: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(sign, a, b), a, b)
-
-        def one_chunk(c: Any, unused: Any) -> Any:
+        def insert(c: Any, lanes: int, is_followed: bool) -> None:
             offset = builder.add(start, builder.mul(c, ir.Constant(_I64, CHUNK)))
-            slots = builder.bitcast(_address(context, builder, sig.args[0], entries, offset), chunk_type.as_pointer())
+            slots = _address(context, builder, sig.args[0], lists, offset)
+            _insert(builder, slots, lanes, fresh, hits, is_followed)
 
-            def one_entry(i: Any, old: Any) -> Any:
-                place = builder.bitcast(_address(context, builder, sig.args[3], fresh, i), f64.as_pointer())
-                entry = builder.load(place, align=8)
-                top = builder.extract_element(old, ir.Constant(_I32, CHUNK - 1))
-                builder.store(choose(">", top, entry), place, align=8)
-                shifted = builder.shuffle_vector(old, zeros, order)
-                return choose("<", old, choose(">", shifted, _splat(builder, entry, CHUNK)))
-
-            builder.store(_loop(builder, count, builder.load(slots, align=8), one_entry), slots, align=8)
+        def one_of_many(c: Any, unused: Any) -> Any:
+            insert(c, CHUNK, True)
             return unused
 
-        _loop(builder, chunks, ir.Constant(_I64, 0), one_chunk)
+        zero = ir.Constant(_I64, 0)
+        with builder.if_else(builder.icmp_signed("==", chunks, ir.Constant(_I64, 1))) as (one, more):
+            with one:
+                insert(zero, CHUNK, False)
+            with more, builder.if_else(builder.icmp_signed("==", chunks, ir.Constant(_I64, 2))) as (two, many):
+                with two:
+                    insert(zero, 2 * CHUNK, False)
+                with many:
+                    _loop(builder, chunks, zero, one_of_many)
         return context.get_dummy_value()
 
     return sig, codegen
+
+
+def _insert(builder: Any, slots: Any, lanes: int, fresh: Any, hits: Any, is_followed: bool) -> None:
+    """Emit the insertion of fresh[t], for all bits t of `hits`, into as many slots as lanes."""
+    vector = ir.VectorType(_F64, lanes)
+    order = ir.Constant(ir.VectorType(_I32, lanes), [lanes, *range(lanes - 1)])
+    slots = builder.bitcast(slots, vector.as_pointer())
+    old_list = builder.load(slots, align=8)
+    before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
+    builder.branch(loop)
+    builder.position_at_end(loop)
+    mask, old = builder.phi(_I64), builder.phi(vector)
+    mask.add_incoming(hits, before)
+    old.add_incoming(old_list, before)
+    place = builder.gep(fresh, [builder.cttz(mask, cgutils.true_bit)])
+    entry = builder.load(place, align=8)
+
+    def choose(sign: str, a: Any, b: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(sign, a, b), a, b)
+
+    if is_followed:
+        builder.store(choose(">", builder.extract_element(old, ir.Constant(_I32, lanes - 1)), entry), place, align=8)
+    shifted = builder.shuffle_vector(old, ir.Constant(vector, [0.0] * lanes), order)
+    new = choose("<", old, choose(">", shifted, _splat(builder, entry, lanes)))
+    rest = builder.and_(mask, builder.sub(mask, ir.Constant(_I64, 1)))
+    mask.add_incoming(rest, builder.block)
+    old.add_incoming(new, builder.block)
+    builder.cbranch(builder.icmp_signed("!=", rest, ir.Constant(_I64, 0)), loop, after)
+    builder.position_at_end(after)
+    builder.store(new, slots, align=8)
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def key_of(typingctx: Any, entry: Any) -> Any:
+    """Return the float32 key of an entry."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        bits = builder.sub(builder.ashr(args[0], ir.Constant(_I64, 32)), ir.Constant(_I64, BIAS))
+        return builder.bitcast(builder.trunc(bits, _I32), _F32)
+
+    return types.float32(types.int64), codegen
 
 
 @intrinsic  # type: ignore[untyped-decorator]
@@ -207,5 +257,15 @@ def lowest_bit(typingctx: Any, mask: Any) -> Any:
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
         return builder.cttz(args[0], cgutils.true_bit)
+
+    return types.int64(types.int64), codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def bits_set(typingctx: Any, mask: Any) -> Any:
+    """Return how many bits of a mask are set."""
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        return builder.ctpop(args[0])
 
     return types.int64(types.int64), codegen
