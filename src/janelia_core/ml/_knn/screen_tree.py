@@ -214,7 +214,7 @@ class TreeScreen:
         n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
         self._tree = tree = _allocate(n, d, n_leaves)
         tree.z[: n * d] = z.reshape(-1)
-        tree.ids[:n] = np.arange(n, dtype=np.int32)
+        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), build.NO_ID
         level = [(0, 0, n_leaves)]
         while len(level) < _SUBTREES <= n_leaves:
             split = list(each(lambda part: _split(tree, part, n, d), level))
@@ -254,8 +254,8 @@ def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
     """Return an empty tree. Nodes below a pile of identical points are never built: axis -2."""
     n_nodes = 2 * n_leaves - 1
     return build.Tree(
-        z=np.empty(n_leaves * LEAF * d, np.float32),
-        ids=np.full(n_leaves * LEAF, build.NO_ID, np.int32),
+        z=_aligned(n_leaves * LEAF * d, np.float32),
+        ids=_aligned(n_leaves * LEAF, np.int32),
         boxes=np.empty(n_nodes * d * 2, np.float32),
         first=np.empty(n_nodes, np.int32),
         span=np.empty(n_nodes, np.int32),
@@ -263,6 +263,13 @@ def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
         at=np.empty(n_nodes, np.float32),
         lowest=np.empty(n_nodes, np.int32),
     )
+
+
+def _aligned(count: int, dtype: Any) -> Any:
+    """Return an array that begins where a line of the cache does, so that leaves do not straddle lines."""
+    room = np.empty(count + 16, dtype)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + count]
 
 
 def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list[tuple[int, int, int]]:

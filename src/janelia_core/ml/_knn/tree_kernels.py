@@ -17,6 +17,7 @@ from janelia_core.ml._knn.tree_simd import (
     leaf_hits,
     lowest_bit,
     merge,
+    write_entries,
 )
 
 EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
@@ -121,24 +122,38 @@ def _scan(
     lists: I64,
     key_limits: F32,
     id_limits: I32,
+    keys: F32,
+    hits: I64,
     entries: I64,
     work: I64,
 ) -> None:
-    """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
+    """Scan a leaf for the rows of the mask: one vector of keys a row, then hits merged into the lists that have any."""
+    changed = 0
     while mask != 0:
         work[SCANS] += 1
         lane = lowest_bit(mask)
         mask &= mask - 1
-        hits = leaf_hits(z, leaf, packet, lane, d, ids, by_id, key_limits[lane], id_limits[lane], entries)
-        if hits == 0:
-            continue
-        work[HITS] += bits_set(hits)
+        hits[lane] = leaf_hits(z, leaf, packet, lane, d, ids, key_limits, id_limits, keys)
+        changed |= (hits[lane] != 0) << lane
+    while changed != 0:
+        lane = lowest_bit(changed)
+        changed &= changed - 1
+        work[HITS] += bits_set(hits[lane])
         base = lane * chunks * CHUNK
-        merge(lists, base, chunks, entries, hits)
+        write_entries(keys, lane, ids, leaf, by_id, entries)
+        merge(lists, base, chunks, entries, hits[lane])
         last = lists[base + w - 1]
         key_limits[lane] = limit(lists[base + k - 1], last, reach)
         if by_id:
             id_limits[lane] = last & NO_ID
+
+
+@kernel
+def _aligned(words: int) -> I64:
+    """Return an array that begins where a line of the cache does, so that vectors do not straddle lines."""
+    room = np.empty(words + 7, np.int64)
+    start = (-room.ctypes.data % 64) // 8
+    return room[start : start + words]
 
 
 @kernel
@@ -153,9 +168,9 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
     z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
     chunks = (w + CHUNK - 1) // CHUNK
-    lists, entries = np.empty(PACKET * chunks * CHUNK, np.int64), np.empty(LEAF, np.int64)
-    packet = np.empty(d * PACKET, np.float32)
-    key_limits, id_limits = np.empty(PACKET, np.float32), np.full(PACKET, -1, np.int32)
+    lists, entries, hits = _aligned(PACKET * chunks * CHUNK), _aligned(LEAF), np.empty(PACKET, np.int64)
+    packet, keys = _aligned(d * PACKET // 2).view(np.float32), _aligned(PACKET * LEAF // 2).view(np.float32)
+    key_limits, id_limits = _aligned(PACKET // 2).view(np.float32), _aligned(PACKET // 2).view(np.int32)
     stack = np.empty(STACK, np.int64)
     for row in range(0, r, PACKET):
         used = min(PACKET, r - row)
@@ -197,6 +212,8 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
                     lists,
                     key_limits,
                     id_limits,
+                    keys,
+                    hits,
                     entries,
                     work,
                 )

@@ -85,29 +85,16 @@ def _before(builder: Any, keys: Any, ids: Any, key_limit: Any, id_limit: Any, la
 
 @intrinsic  # type: ignore[untyped-decorator]
 def leaf_hits(
-    typingctx: Any,
-    z: Any,
-    leaf: Any,
-    x: Any,
-    lane: Any,
-    d: Any,
-    ids: Any,
-    by_id: Any,
-    key_limit: Any,
-    id_limit: Any,
-    entries: Any,
+    typingctx: Any, z: Any, leaf: Any, x: Any, lane: Any, d: Any, ids: Any, key_limits: Any, id_limits: Any, keys: Any
 ) -> Any:
-    """Return the mask of a leaf's points before the limit of one query of the packet; if there are any, write entries.
+    """Write a leaf's keys for one query of the packet at keys[lane * LEAF:]; return the mask of those before its limit.
 
-    z holds leaves, LEAF values a coordinate; x holds the packet, PACKET values a coordinate. All LEAF entries are
-    written, with the points' ids if `by_id`, else with their positions.
+    z holds leaves, LEAF values a coordinate; x holds the packet, PACKET values a coordinate.
     """
-    sig = types.int64(
-        z, types.int64, x, types.int64, types.int64, ids, types.boolean, types.float32, types.int32, entries
-    )
+    sig = types.int64(z, types.int64, x, types.int64, types.int64, ids, key_limits, id_limits, keys)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        z, leaf, x, lane, d, ids, by_id, key_limit, id_limit, entries = args
+        z, leaf, x, lane, d, ids, *limits, keys = args
         first = builder.mul(leaf, ir.Constant(_I64, LEAF))
         points = _address(context, builder, sig.args[0], z, builder.mul(first, d))
         query = _address(context, builder, sig.args[2], x, lane)
@@ -117,20 +104,38 @@ def leaf_hits(
             value = builder.load(builder.gep(query, [builder.mul(q, ir.Constant(_I64, PACKET))]))
             return builder.fsub(_load(builder, column, _F32, LEAF), _splat(builder, value, LEAF))
 
-        keys = _sum_over_coordinates(builder, d, LEAF, gap)
+        total = _sum_over_coordinates(builder, d, LEAF, gap)
+        out = _address(context, builder, sig.args[8], keys, builder.mul(lane, ir.Constant(_I64, LEAF)))
+        builder.store(total, builder.bitcast(out, total.type.as_pointer()), align=4)
         leaf_ids = _load(builder, _address(context, builder, sig.args[5], ids, first), _I32, LEAF)
-        limits = _splat(builder, key_limit, LEAF), _splat(builder, id_limit, LEAF)
-        hits = _before(builder, keys, leaf_ids, *limits, LEAF)
-        with builder.if_then(builder.icmp_signed("!=", hits, ir.Constant(_I64, 0))):
-            wide = ir.VectorType(_I64, LEAF)
-            lanes = ir.Constant(ir.VectorType(_I32, LEAF), list(range(LEAF)))
-            positions = builder.add(_splat(builder, builder.trunc(first, _I32), LEAF), lanes)
-            low = builder.zext(builder.select(by_id, leaf_ids, positions), wide)
-            bits = builder.zext(builder.bitcast(keys, ir.VectorType(_I32, LEAF)), wide)
-            high = builder.shl(builder.add(bits, ir.Constant(wide, [BIAS] * LEAF)), ir.Constant(wide, [32] * LEAF))
-            out = _address(context, builder, sig.args[9], entries, ir.Constant(_I64, 0))
-            builder.store(builder.or_(high, low), builder.bitcast(out, wide.as_pointer()), align=8)
-        return hits
+        key_limit, id_limit = [
+            _splat(builder, builder.load(_address(context, builder, sig.args[i], array, lane)), LEAF)
+            for i, array in enumerate(limits, 6)
+        ]
+        return _before(builder, total, leaf_ids, key_limit, id_limit, LEAF)
+
+    return sig, codegen
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def write_entries(typingctx: Any, keys: Any, lane: Any, ids: Any, leaf: Any, by_id: Any, entries: Any) -> Any:
+    """Write LEAF entries: keys[lane * LEAF:] with the ids of a leaf's points if `by_id`, else with their positions."""
+    sig = types.void(keys, types.int64, ids, types.int64, types.boolean, entries)
+
+    def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+        keys, lane, ids, leaf, by_id, entries = args
+        first, wide = builder.mul(leaf, ir.Constant(_I64, LEAF)), ir.VectorType(_I64, LEAF)
+        key_bits = _address(context, builder, sig.args[0], keys, builder.mul(lane, ir.Constant(_I64, LEAF)))
+        high = builder.zext(_load(builder, key_bits, _I32, LEAF), wide)
+        high = builder.add(high, ir.Constant(wide, [BIAS] * LEAF))
+        leaf_ids = _load(builder, _address(context, builder, sig.args[2], ids, first), _I32, LEAF)
+        lanes = ir.Constant(ir.VectorType(_I32, LEAF), list(range(LEAF)))
+        positions = builder.add(_splat(builder, builder.trunc(first, _I32), LEAF), lanes)
+        low = builder.zext(builder.select(by_id, leaf_ids, positions), wide)
+        out = _address(context, builder, sig.args[5], entries, ir.Constant(_I64, 0))
+        entry = builder.or_(builder.shl(high, ir.Constant(wide, [32] * LEAF)), low)
+        builder.store(entry, builder.bitcast(out, wide.as_pointer()), align=8)
+        return context.get_dummy_value()
 
     return sig, codegen
 
