@@ -129,8 +129,8 @@ def _scan(
 ) -> None:
     """Scan a leaf for the rows of the mask: one vector of keys a row, then hits merged into the lists that have any."""
     changed = 0
+    work[SCANS] += bits_set(mask)
     while mask != 0:
-        work[SCANS] += 1
         lane = lowest_bit(mask)
         mask &= mask - 1
         hits[lane] = leaf_hits(z, leaf, packet, lane, d, ids, key_limits, id_limits, keys)
@@ -190,10 +190,9 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
                 continue
             axis, span = axes[node], spans[node]
             if axis >= 0:
-                left, right = node + 1, node + 2 * ((span + 1) // 2)
-                ahead = packet[axis * PACKET + PACKET // 2] >= at[node]
-                stack[top] = left if ahead else right
-                stack[top + 1] = right if ahead else left
+                left, step = node + 1, 2 * ((span + 1) // 2) - 1
+                ahead = np.int64(packet[axis * PACKET + PACKET // 2] >= at[node])
+                stack[top], stack[top + 1] = left + (1 - ahead) * step, left + ahead * step  # no branch: it is a toss-up
                 top += 2
                 continue
             for leaf in range(first[node], first[node] + span):
