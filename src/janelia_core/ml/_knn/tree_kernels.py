@@ -171,7 +171,7 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
     lists, entries, hits = _aligned(PACKET * chunks * CHUNK), _aligned(LEAF), np.empty(PACKET, np.int64)
     packet, keys = _aligned(d * PACKET // 2).view(np.float32), _aligned(PACKET * LEAF // 2).view(np.float32)
     key_limits, id_limits = _aligned(PACKET // 2).view(np.float32), _aligned(PACKET // 2).view(np.int32)
-    stack = np.empty(STACK, np.int64)
+    stack, masks, all_lanes = np.empty(STACK, np.int64), np.empty(STACK, np.int64), (1 << PACKET) - 1
     for row in range(0, r, PACKET):
         used = min(PACKET, r - row)
         lists[:] = EMPTY
@@ -180,22 +180,21 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
             id_limits[lane] = NO_ID if by_id else -1
             for q in range(d):
                 packet[q * PACKET + lane] = x[row + min(lane, used - 1), q]
-        stack[0], top = 0, 1
+        stack[0], masks[0], top = 0, all_lanes, 1
         while top > 0:
             top -= 1
-            node = stack[top]
-            work[BOXES] += 1
-            mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
-            if mask == 0:
-                continue
-            axis, span = axes[node], spans[node]
-            if axis >= 0:
-                left, step = node + 1, 2 * ((span + 1) // 2) - 1
-                ahead = np.int64(packet[axis * PACKET + PACKET // 2] >= at[node])
-                stack[top], stack[top + 1] = left + (1 - ahead) * step, left + ahead * step  # no branch: it is a toss-up
-                top += 2
-                continue
-            for leaf in range(first[node], first[node] + span):
+            node, mask = stack[top], masks[top]
+            while mask != 0 and axes[node] >= 0:
+                work[BOXES] += 2
+                left, right = node + 1, node + 2 * ((spans[node] + 1) // 2)
+                both = box_hits(boxes, left, right, lowest, packet, d, key_limits, id_limits)
+                # The nearer child next, the other later. No branch: either is a toss-up.
+                ahead = np.int64(packet[axes[node] * PACKET + PACKET // 2] >= at[node])
+                node, stack[top] = left + ahead * (right - left), right - ahead * (right - left)
+                mask, masks[top] = both >> PACKET * ahead & all_lanes, both >> PACKET * (1 - ahead) & all_lanes
+                top += masks[top] != 0
+            span = spans[node]
+            for leaf in range(first[node], first[node] + (span if mask != 0 else 0)):
                 _scan(
                     z,
                     ids,
@@ -217,7 +216,7 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
                     work,
                 )
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
-                    mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
+                    mask = box_hits(boxes, node, node, lowest, packet, d, key_limits, id_limits) & all_lanes
                     if mask == 0:
                         break
         for lane in range(used):

@@ -6,7 +6,8 @@ directly. LLVM lowers them on every CPU it knows: two AVX registers here, four N
 
 Exactness: a box's key and a point's key are the *same* sequence of float32 operations (subtract, multiply,
 add, coordinate by coordinate; no contraction into a fused multiply-add is allowed). Each operation is
-monotone in its operands, rounding included, and `max(lo - x, x - hi, 0) <= |z - x|` for every z in the box.
+monotone in its operands, rounding included, and for every z in the box `x - min(max(x, lo), hi)` is 0 or has the sign
+of x - z and no larger a magnitude.
 So the box's rounded key never exceeds the rounded key of a point inside: pruning needs no margin.
 """
 
@@ -49,30 +50,33 @@ def _load(builder: Any, address: Any, element: Any, lanes: int) -> Any:
 
 
 def _loop(builder: Any, count: Any, carried: Any, body: Any) -> Any:
-    """Emit `for i in range(count): carried = body(i, carried)` for count >= 1, `carried` in a register."""
+    """Emit `for i in range(count): carried = body(i, carried)` for count >= 1, `carried`, a list, in registers."""
     before, loop, after = builder.block, builder.append_basic_block(), builder.append_basic_block()
     builder.branch(loop)
     builder.position_at_end(loop)
-    i, value = builder.phi(_I64), builder.phi(carried.type)
+    i, values = builder.phi(_I64), [builder.phi(value.type) for value in carried]
     i.add_incoming(ir.Constant(_I64, 0), before)
-    value.add_incoming(carried, before)
-    new_value = body(i, value)
+    new_values = body(i, values)
     new_i = builder.add(i, ir.Constant(_I64, 1))
     i.add_incoming(new_i, builder.block)
-    value.add_incoming(new_value, builder.block)
+    for value, start, new in zip(values, carried, new_values, strict=True):
+        value.add_incoming(start, before)
+        value.add_incoming(new, builder.block)
     builder.cbranch(builder.icmp_signed("<", new_i, count), loop, after)
     builder.position_at_end(after)
-    return new_value
+    return new_values
 
 
-def _sum_over_coordinates(builder: Any, d: Any, lanes: int, gap: Any) -> Any:
-    """Emit `sum of gap(q)^2 for q in range(d)`, d >= 1."""
+def _sums_over_coordinates(builder: Any, d: Any, lanes: int, gaps: list[Any]) -> Any:
+    """Emit `sum of gap(q)^2 for q in range(d)` for each of some gaps, d >= 1."""
 
-    def term(q: Any, total: Any) -> Any:
-        diff = gap(q)
-        return builder.fadd(total, builder.fmul(diff, diff))
+    def terms(q: Any, totals: Any) -> Any:
+        differences = [gap(q) for gap in gaps]
+        squares = [builder.fmul(difference, difference) for difference in differences]
+        return [builder.fadd(total, square) for total, square in zip(totals, squares, strict=True)]
 
-    return _loop(builder, d, ir.Constant(ir.VectorType(_F32, lanes), [0.0] * lanes), term)
+    zero = ir.Constant(ir.VectorType(_F32, lanes), [0.0] * lanes)
+    return _loop(builder, d, [zero] * len(gaps), terms)
 
 
 def _before(builder: Any, keys: Any, ids: Any, key_limit: Any, id_limit: Any, lanes: int) -> Any:
@@ -104,7 +108,7 @@ def leaf_hits(
             value = builder.load(builder.gep(query, [builder.mul(q, ir.Constant(_I64, PACKET))]))
             return builder.fsub(_load(builder, column, _F32, LEAF), _splat(builder, value, LEAF))
 
-        total = _sum_over_coordinates(builder, d, LEAF, gap)
+        (total,) = _sums_over_coordinates(builder, d, LEAF, [gap])
         out = _address(context, builder, sig.args[8], keys, builder.mul(lane, ir.Constant(_I64, LEAF)))
         builder.store(total, builder.bitcast(out, total.type.as_pointer()), align=4)
         leaf_ids = _load(builder, _address(context, builder, sig.args[5], ids, first), _I32, LEAF)
@@ -142,37 +146,40 @@ def write_entries(typingctx: Any, keys: Any, lane: Any, ids: Any, leaf: Any, by_
 
 @intrinsic  # type: ignore[untyped-decorator]
 def box_hits(
-    typingctx: Any, boxes: Any, start: Any, lowest_id: Any, x: Any, d: Any, key_limits: Any, id_limits: Any
+    typingctx: Any, boxes: Any, node: Any, other: Any, lowest: Any, x: Any, d: Any, key_limits: Any, id_limits: Any
 ) -> Any:
-    """Return the mask of the packet's queries that may find something before their limit in a box.
+    """Return which of the packet's queries may find something before their limit in the boxes of two nodes.
 
-    boxes[start:] holds lo, hi of each coordinate in turn; lowest_id is the lowest id inside the box.
+    boxes holds lo, hi of each coordinate of each node in turn, lowest the lowest id inside. The mask of `node` is in
+    the PACKET low bits of the result, that of `other` above it: both at once, as either is a long chain of operations.
     """
-    sig = types.int64(boxes, types.int64, types.int32, x, types.int64, key_limits, id_limits)
+    sig = types.int64(boxes, types.int64, types.int64, lowest, x, types.int64, key_limits, id_limits)
 
     def codegen(context: Any, builder: Any, sig: Any, args: Any) -> Any:
-        boxes, start, lowest_id, x, d = args[:5]
-        box = _address(context, builder, sig.args[0], boxes, start)
-        packet = _address(context, builder, sig.args[3], x, ir.Constant(_I64, 0))
-        zero = ir.Constant(ir.VectorType(_F32, PACKET), [0.0] * PACKET)
+        boxes, *nodes, lowest, x, d = args[:6]
+        twice_d = builder.shl(d, ir.Constant(_I64, 1))
+        sides = [_address(context, builder, sig.args[0], boxes, builder.mul(node, twice_d)) for node in nodes]
+        packet = _address(context, builder, sig.args[4], x, ir.Constant(_I64, 0))
 
-        def larger(a: Any, b: Any) -> Any:
-            return builder.select(builder.fcmp_ordered(">", a, b), a, b)
-
-        def gap(q: Any) -> Any:
+        def gap(box: Any, q: Any) -> Any:
             side = builder.gep(box, [builder.shl(q, ir.Constant(_I64, 1))])
             lo = _splat(builder, builder.load(side), PACKET)
             hi = _splat(builder, builder.load(builder.gep(side, [ir.Constant(_I64, 1)])), PACKET)
             column = builder.gep(packet, [builder.mul(q, ir.Constant(_I64, PACKET))])
             value = _load(builder, column, _F32, PACKET)
-            return larger(larger(builder.fsub(lo, value), builder.fsub(value, hi)), zero)
+            above = builder.select(builder.fcmp_ordered(">", value, lo), value, lo)
+            return builder.fsub(value, builder.select(builder.fcmp_ordered("<", above, hi), above, hi))
 
-        total = _sum_over_coordinates(builder, d, PACKET, gap)
+        totals = _sums_over_coordinates(builder, d, PACKET, [lambda q, box=box: gap(box, q) for box in sides])
         key_limit, id_limit = [
             _load(builder, _address(context, builder, sig.args[i], args[i], ir.Constant(_I64, 0)), e, PACKET)
-            for i, e in ((5, _F32), (6, _I32))
+            for i, e in ((6, _F32), (7, _I32))
         ]
-        return _before(builder, total, _splat(builder, lowest_id, PACKET), key_limit, id_limit, PACKET)
+        masks = []
+        for node, total in zip(nodes, totals, strict=True):
+            least = _splat(builder, builder.load(_address(context, builder, sig.args[3], lowest, node)), PACKET)
+            masks.append(_before(builder, total, least, key_limit, id_limit, PACKET))
+        return builder.or_(masks[0], builder.shl(masks[1], ir.Constant(_I64, PACKET)))
 
     return sig, codegen
 
@@ -197,9 +204,9 @@ def merge(typingctx: Any, lists: Any, start: Any, chunks: Any, entries: Any, hit
             slots = _address(context, builder, sig.args[0], lists, offset)
             _insert(builder, slots, lanes, fresh, hits, is_followed)
 
-        def one_of_many(c: Any, unused: Any) -> Any:
+        def one_of_many(c: Any, nothing: Any) -> Any:
             insert(c, CHUNK, True)
-            return unused
+            return nothing
 
         zero = ir.Constant(_I64, 0)
         with builder.if_else(builder.icmp_signed("==", chunks, ir.Constant(_I64, 1))) as (one, more):
@@ -209,7 +216,7 @@ def merge(typingctx: Any, lists: Any, start: Any, chunks: Any, entries: Any, hit
                 with two:
                     insert(zero, 2 * CHUNK, False)
                 with many:
-                    _loop(builder, chunks, zero, one_of_many)
+                    _loop(builder, chunks, [], one_of_many)
         return context.get_dummy_value()
 
     return sig, codegen
