@@ -139,7 +139,8 @@ class TreeScreen:
     def walk(self, x: Tensor, order: Tensor, n_rows: int, workers: Workers) -> Walk:
         """Tell what about n_rows of the rows of x take in this tree, asked for in this `order` of them."""
         n_packets = max(1, min(n_rows, len(order)) // PACKET)
-        starts = np.linspace(0, max(0, len(order) - PACKET), n_packets).astype(np.int64)
+        middles = (np.arange(n_packets) + 0.5) / n_packets  # the ends are corners
+        starts = (middles * max(1, len(order) - PACKET + 1)).astype(np.int64)
         packets = (starts[:, None] + np.arange(PACKET)).clip(max=len(order) - 1)
         w = self._width
 
