@@ -9,18 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.forest import Forest
 from janelia_core.ml._knn.machine import Machine, this_machine
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.plan_tree import Look, Trees, Walk, plan_look, plan_trees
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import Report, watch_knn
+from janelia_core.ml._knn.screen_tree import TreeScreen
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.workers import Workers
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest
 from problems import KINDS, PROBLEMS
 
 CPU = Machine(on_cpu=True, kernels=True, threads=2)
-SHAPE = (4000, 6000, 16, 5)
+SHAPE = (4000, 20_000, 16, 5)
 
 
 def gaussian(n: int, d: int, seed: int) -> Tensor:
@@ -63,16 +66,33 @@ def test_the_data_decide_and_the_report_says_why(data: Callable[..., Tensor], d:
     assert torch.equal(again, found)
 
 
-@pytest.mark.parametrize(("n", "stride"), [(600, 2), (150, 4)])
-def test_the_fewer_the_rows_the_thinner_the_sample_looked_at_before_the_whole_tree(n: int, stride: int) -> None:
-    n_ctrs, d = 60_000, 32
+def test_few_rows_look_at_one_centre_in_four_before_the_whole_tree() -> None:
+    n, n_ctrs, d = 600, 60_000, 32
     plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=CPU)
     assert plan.look is not None
-    assert plan.look.strides == (stride, 1)
+    assert plan.look.strides == (4, 1)
+    plan = replace(plan, look=replace(plan.look, dense=1.0))
     with watch_knn() as reports:
         search(Points(gaussian(n, d, 1)), Points(gaussian(n_ctrs, d, 2)), plan)
-    assert f"1 in {stride} centres" in reports[0].look
+    assert "1 in 4 centres" in reports[0].look
     assert reports[0].plan.screen == "dense"
+
+
+def test_in_few_dimensions_and_for_many_rows_the_whole_tree_is_looked_at_at_once() -> None:
+    for shape in ((300, 20_000, 3, 5), (20_000, 20_000, 32, 5)):
+        plan = make_plan(*shape, m=10**6, machine=CPU)
+        assert plan.look is not None
+        assert plan.look.strides == (1,)
+
+
+def test_rows_looked_at_come_from_all_over_x() -> None:
+    n = 150_000
+    near = gaussian(n // 2, 2, 1)
+    x, ctrs = torch.cat([near, near + 1000.0]), torch.cat([gaussian(4000, 2, 2), torch.rand(4000, 2) + 1000.0])
+    forest = Forest(TreeScreen, Points(x), Points(ctrs), 5, None, Workers(1, pool=False))
+    forest._rows = 1 << 14
+    sample = forest._sampled()
+    assert (sample < n // 2).sum() == (sample >= n // 2).sum()
 
 
 def test_a_sample_of_fewer_than_k_centres_can_be_looked_at() -> None:
@@ -85,7 +105,7 @@ def test_a_sample_of_fewer_than_k_centres_can_be_looked_at() -> None:
     assert torch.equal(search(Points(x), Points(ctrs), forced), expected)
 
 
-@pytest.mark.parametrize("shape", [(40, 500_000, 3, 5), (20_000, 20_000, 33, 5), (20_000, 20_000, 3, 129)])
+@pytest.mark.parametrize("shape", [(10, 500_000, 32, 5), (20_000, 20_000, 33, 5), (20_000, 20_000, 3, 129)])
 def test_no_look_is_planned_where_no_data_make_a_tree_pay(shape: tuple[int, int, int, int]) -> None:
     plan = make_plan(*shape, m=10**6, machine=CPU, budget=2**30)
     assert plan.screen == "dense"
@@ -101,7 +121,7 @@ def test_the_plan_promises_the_memory_of_whichever_screen_needs_more() -> None:
 def test_a_walk_that_opens_more_leaves_takes_a_larger_share() -> None:
     look = plan_look(*SHAPE, "float32", Trees(1, SHAPE[0], 0))
     assert look is not None
-    shares = [look.share(Walk(boxes, 4 * boxes, 20.0), 1) for boxes in (1.0, 10.0, 100.0)]
+    shares = [look.share(Walk(boxes, 4 * boxes, 20.0), 1) for boxes in (1.0, 10.0, 1000.0)]
     assert shares == sorted(shares)
     assert shares[0] < 1.0 < shares[2]
     assert look.share(Walk(1.0, 4.0, 20.0), 8) > shares[0]
@@ -156,7 +176,8 @@ def test_more_centres_than_the_memory_holds_are_split_between_trees() -> None:
     assert plan.look is not None
     assert plan.look.trees.parts > 1
     assert plan.look.trees.bytes <= budget
-    assert plan_trees(10**9, 10**6, 3, True, 64 << 20) == Trees(1, 699050, 22 * 10**6 + 12 * 699050)
+    assert plan_trees(10**9, 10**6, 3, True, 64 << 20) == Trees(1, 2 * 10**6, 22 * 10**6 + 13 * 2 * 10**6)
+    assert plan_trees(10**9, 10**6, 3, True, 32 << 20) == Trees(1, 322638, 22 * 10**6 + 13 * 322638)
     assert plan_trees(1000, 10**6, 32, True, 1 << 20) is None
 
 

@@ -11,6 +11,7 @@ import torch
 
 from janelia_core.ml._knn import metrics as module
 from janelia_core.ml._knn import reference, screen_portable
+from janelia_core.ml._knn.dense_formats import FORMATS
 from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.frame import survey
@@ -231,8 +232,8 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
     truth = [[exact_value(metric, row, centre) for centre in ctrs.tolist()] for row in x.tolist()]
     screens = [(screen_portable.PortableScreen(Points(ctrs), frame, plan), Fraction(4) ** frame.verify_exponent)]
     if frame.in_float64:
-        for dtype in (torch.float32, torch.bfloat16):
-            screens.append((DenseScreen(Points(ctrs), k, dtype, metric=metric), Fraction(1)))
+        for chosen in (*LOW_FORMATS, "float32"):
+            screens.append((DenseScreen(Points(ctrs), k, FORMATS[chosen], metric=metric), Fraction(1)))
     for screen, unit in screens:
         listed, excluded = screen.candidates(x)
         for i in range(len(x)):

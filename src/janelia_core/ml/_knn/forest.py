@@ -13,6 +13,8 @@ from janelia_core.ml._knn.plan_tree import Look, Walk
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
+_SAMPLE = 1 << 14  # rows among which a look finds neighbours
+
 
 class Tree(Protocol):
     """What a forest asks of a tree."""
@@ -67,9 +69,11 @@ class Forest(Generic[T]):
         self.number, self.share, self.told = 0, 0.0, ""
         for stride in look.strides if look else (1,):
             self._stand(0, stride)
-            self._order = self._ordered(0)
+            if self._rows >= len(x):
+                self._order = self._ordered(0)
             if look is not None:
-                self.share = look.share(self.tree.walk(x.values, self._order, look.rows, workers), stride)
+                order = self._order if self._rows >= len(x) else self._sampled()
+                self.share = look.share(self.tree.walk(x.values, order, look.rows, workers), stride)
                 self.told = look.told(self.share, stride)
             if self.share > 1.0:
                 return
@@ -81,7 +85,7 @@ class Forest(Generic[T]):
             if self.number > 0:
                 self._stand(self.number, self.parts)
             for start in range(0, len(self._x), self._rows):
-                if self.number + start > 0:
+                if self.number > 0 or self._rows < len(self._x):
                     self._order = self._ordered(start)
                 yield self._order
 
@@ -97,6 +101,11 @@ class Forest(Generic[T]):
         # By a worker: torch's own threads, once woken, would spin beside the building.
         values = self._x.values if self._same else self._workers.once(lambda: part.block(0, len(part)))
         self.tree: T = self._plant(values, min(self._k, len(values)), self._x.values, self._workers)
+
+    def _sampled(self) -> Tensor:
+        """Return rows from all over x to look at, in the order of the leaves: x may be sorted."""
+        step = -(-len(self._x) // min(self._rows, _SAMPLE))
+        return self.tree.order(self._x.values[::step], self._workers).mul_(step)
 
     def _ordered(self, start: int) -> Tensor:
         if self._same and self._rows >= len(self._x):

@@ -187,8 +187,9 @@ class _Problem(NamedTuple):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """In which the dense screen may multiply."""
-        return tuple(name for name in self.machine.formats if name != INT8.name or self.d <= MOST_INT8)
+        """In which the dense screen multiplies: float32 alone where there is no room for two formats' parameters."""
+        formats = tuple(name for name in self.machine.formats if name != INT8.name or self.d <= MOST_INT8)
+        return formats if _PER_CTR * len(formats) * self.n_ctrs <= self.budget // 2 else formats[-1:]
 
     @property
     def listed(self) -> int:

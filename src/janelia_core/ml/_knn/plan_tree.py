@@ -1,7 +1,7 @@
 """What a box tree costs beside a dense product, and what it holds: pure arithmetic on shapes and counts.
 
-Work is in nanoseconds of one core with AVX2; only ratios matter, and threads divide both sides alike. The
-constants were fitted to kernels timed over d = 1..32, n_ctrs = 5,000..300,000 and five kinds of data
+Work is in nanoseconds of one core; only ratios matter, and threads divide both sides alike. The constants of the tree
+were fitted to kernels timed on a Zen 4 (AVX-512) over d = 1..32, n_ctrs = 2,500..300,000 and five kinds of data
 (benchmarks/choice.py checks the choices that follow from them).
 """
 
@@ -16,12 +16,14 @@ _MOST_K = 128  # the tree's lists are kept sorted by insertion
 
 _LEAF = 16
 _CHUNK = 8
-_CACHED = 4 << 20  # bytes of a tree that caches hold
+_CACHED = 6 << 20  # bytes of a tree that caches hold
 _FAR = 1.6  # times as long beyond
 _CHEAP = 0.2  # share of the dense screen's work that a look may cost
-_SPARSEST = 8  # a look at every so many-th centre, or more, sees little of how they cluster
-_FEWEST_ROWS, _MOST_ROWS = 16, 256  # that look around
-_PER_ORDERED = 12  # bytes of a row while rows are put in order
+_KIND = 3  # dimensions in which hardly any data make a tree slow, so that a sample of it would tell nothing new
+_SPARSE = 4  # a look at every so many-th centre adds a quarter to building a tree; sparser, they hardly cluster
+_FEWEST_ROWS, _MOST_ROWS = 32, 256  # that look around
+_PER_ORDERED = 13  # bytes of a row while rows are put in order
+_MOST_ORDERED, _ROWS_OF_CTR = 1 << 16, 2  # of more rows those asked for one after the other lie beyond the caches
 _FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
 _FEWEST_CTRS = 1 << 12  # of one tree among several
 
@@ -60,10 +62,11 @@ def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Tr
     float32 tells whether all inputs are float32 and centres can be read in place; others are copied.
     """
     per_ctr = 5 * d + 7 + (0 if float32 else 12 * d)
-    whole = Trees(1, n_smps, per_ctr * n_ctrs + _PER_ORDERED * n_smps)
+    most = min(n_smps, max(_MOST_ORDERED, _ROWS_OF_CTR * n_ctrs))
+    whole = Trees(1, most, per_ctr * n_ctrs + _PER_ORDERED * most)
     if whole.bytes <= room:
         return whole
-    rows = min(n_smps, max(_FEWEST_ORDERED, room // 8 // _PER_ORDERED))
+    rows = min(most, max(_FEWEST_ORDERED, room // 8 // _PER_ORDERED))
     left = room - _PER_ORDERED * rows
     if per_ctr * n_ctrs <= left:
         return Trees(1, rows, per_ctr * n_ctrs + _PER_ORDERED * rows)
@@ -76,14 +79,15 @@ def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Tr
 
 def build_work(n_ctrs: int, d: int) -> float:
     """Return the work of building a tree."""
-    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (28.0 + 2.0 * d)
+    return n_ctrs * math.log2(max(2.0, n_ctrs / _LEAF)) * (13.0 + 1.3 * d)
 
 
 def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     """Return the work of walking n_smps rows, and of putting their answers in order."""
-    boxes, leaves = walk.boxes * (14.0 + 2.0 * d), walk.leaves * (18.0 + 2.4 * d)
+    boxes, leaves = walk.boxes * (13.5 + 1.5 * d), walk.leaves * (2.0 + 0.7 * d)
     far = _FAR if (5 * d + 7) * n_ctrs > _CACHED else 1.0
-    return n_smps * (far * (boxes + leaves) + walk.hits * 3.5 * -(-k // _CHUNK) + 600.0 + 35.0 * k)
+    hits = walk.hits * (3.0 + 3.2 * max(0, -(-(k + 2) // _CHUNK) - 2))
+    return n_smps * (far * (boxes + leaves) + hits + 100.0 + 10.0 * k)
 
 
 def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, format_: str) -> float:
@@ -144,10 +148,9 @@ def plan_look(n_smps: int, n_ctrs: int, d: int, k: int, format_: str, trees: Tre
     least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)
     if d > _MOST_COLUMNS or k > _MOST_K or least > dense:
         return None
-    last = stride = trees.parts
-    while stride < _SPARSEST and build_work(n_ctrs // stride, d) > _CHEAP * dense:
-        stride *= 2
-    strides = (last,) if stride == last else (stride, last)
+    last = trees.parts
+    cheap = d <= _KIND or last >= _SPARSE or build_work(n_ctrs // last, d) <= _CHEAP * dense
+    strides = (last,) if cheap else (_SPARSE, last)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
     return Look(n_smps, n_ctrs, d, k, rows, strides, dense, trees)
 

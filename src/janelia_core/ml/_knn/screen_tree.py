@@ -20,12 +20,14 @@ from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.plan_tree import Walk
-from janelia_core.ml._knn.tree_simd import LEAF, PACKET
+from janelia_core.ml._knn.tree_simd import BIAS, LEAF, PACKET
 from janelia_core.ml._knn.tree_values import BLOCK, as_float32, is_float32, on_lattice, residuals
 from janelia_core.ml._knn.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
+_EVERYWHERE: kernels.Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
+_ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
 
 
@@ -51,8 +53,9 @@ class TreeScreen:
             K <= (1 + u)^(d + 2) D_z + a,   u = 2^-24, a = (d + 2) 2^-125,
 
         where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not.
-        A list holds the w lowest keys. T is the last of them: a point that is not listed was cut when its
-        key was not below the limit of that time, or lies in a box that was; and a limit never rises. A box's
+        A list holds the lowest keys, at most w. Its limit T is the w-th, or the k-th times 1 + 2^-10 and a bit
+        (`_reach`) if that is lower: a point that is not listed was cut when its key was not below the limit of
+        that time, or lies in a box that was; and a limit never rises. A box's
         key never exceeds that of a point inside (tree_simd: the same rounded operations, each monotone), so
         in both cases K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
 
@@ -124,6 +127,7 @@ class TreeScreen:
             self.exact_keys,
             exact,
             self._width,
+            self._reach,
             self._live,
             ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
             (bound.relative, bound.absolute),
@@ -135,14 +139,15 @@ class TreeScreen:
     def walk(self, x: Tensor, order: Tensor, n_rows: int, workers: Workers) -> Walk:
         """Tell what about n_rows of the rows of x take in this tree, asked for in this `order` of them."""
         n_packets = max(1, min(n_rows, len(order)) // PACKET)
-        starts = np.linspace(0, max(0, len(order) - PACKET), n_packets).astype(np.int64)
+        middles = (np.arange(n_packets) + 0.5) / n_packets  # the ends are corners
+        starts = (middles * max(1, len(order) - PACKET + 1)).astype(np.int64)
         packets = (starts[:, None] + np.arange(PACKET)).clip(max=len(order) - 1)
         w = self._width
 
         def some(places: build.I64) -> build.I64:
             rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
             best = np.empty((len(rows), w), np.int64)
-            kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, best, work)
+            kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, self.k, self._reach, best, work)
             return work
 
         counts = workers.each(some, np.array_split(packets, min(workers.count, n_packets)))
@@ -154,30 +159,31 @@ class TreeScreen:
         radius = self._residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
         w = self._width
         best = np.empty((len(z), w), np.int64)
-        kernels.query(self._tree, z, self.exact_keys, best, np.zeros(3, np.int64))
-        excluded = self._excluded(best, radius)
+        kernels.query(self._tree, z, self.exact_keys, self.k, self._reach, best, np.zeros(3, np.int64))
+        excluded = self._excluded(best, radius, self._reach)
         doubtful = np.flatnonzero(self._upper(best, radius) >= excluded)
         longer = min(4 * w + 16, self._live)
         if len(doubtful) == 0 or longer == w:
             return best, excluded
         again = np.empty((len(doubtful), longer), np.int64)
-        kernels.query(self._tree, np.ascontiguousarray(z[doubtful]), False, again, np.zeros(3, np.int64))
-        excluded[doubtful] = self._excluded(again, radius[doubtful])
+        rows = np.ascontiguousarray(z[doubtful])
+        kernels.query(self._tree, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
+        excluded[doubtful] = self._excluded(again, radius[doubtful], _EVERYWHERE)
         wide = np.full((len(z), longer), kernels.EMPTY, np.int64)
         wide[:, :w] = best
         wide[doubtful] = again
         return wide, excluded
 
-    def _excluded(self, best: build.I64, radius: build.F64) -> build.F64:
+    def _excluded(self, best: build.I64, radius: build.F64, reach: kernels.Reach) -> build.F64:
         """Return the lower bound of the class docstring for each list."""
-        complete = (best != kernels.EMPTY).sum(axis=1) == self._live if best.shape[1] == self._live else False
         if self.exact_keys:
             return np.full(len(best), np.inf)
-        key = _keys(best[:, -1])
-        root = np.sqrt(np.maximum(0.0, (key - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
+        complete = (best.shape[1] == self._live) & (best[:, -1] != kernels.EMPTY)
+        limits = np.empty(len(best))
+        kernels.limits(best, self.k, reach, limits)
+        root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
         bound = np.maximum(0.0, root * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50)) ** 2 * (1.0 - 2.0**-50)
-        overflow = best[:, -1] == kernels.EMPTY
-        result: build.F64 = np.where(complete, np.inf, np.where(overflow, -np.inf, bound))
+        result: build.F64 = np.where(complete, np.inf, np.where(limits < np.inf, bound, -np.inf))
         return result
 
     def _upper(self, best: build.I64, radius: build.F64) -> build.F64:
@@ -193,6 +199,13 @@ class TreeScreen:
         return min(self.k if self.exact_keys else self.k + _SLACK, self._live)
 
     @property
+    def _reach(self) -> kernels.Reach:
+        """Return how far beyond the k-th key a walk goes on, so as to prove that what it leaves out is farther."""
+        if self.exact_keys:
+            return _EVERYWHERE
+        return np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self._residual**2)
+
+    @property
     def _absolute(self) -> float:
         """Return a bound of what underflows in a key."""
         return (self.d + 2) * 2.0**-125
@@ -202,7 +215,7 @@ class TreeScreen:
         n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
         self._tree = tree = _allocate(n, d, n_leaves)
         tree.z[: n * d] = z.reshape(-1)
-        tree.ids[:n] = np.arange(n, dtype=np.int32)
+        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), build.NO_ID
         level = [(0, 0, n_leaves)]
         while len(level) < _SUBTREES <= n_leaves:
             split = list(each(lambda part: _split(tree, part, n, d), level))
@@ -214,20 +227,27 @@ class TreeScreen:
         self._live = build.note_lowest(tree, n, d)
 
     def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
-        """Return the row numbers of x (r, d), (r,) int64, in the order of the leaves in whose cells rows lie.
+        """Return the row numbers of x (r, d), (r,) int64, in the order of the cells in which rows lie.
+
+        Where a leaf has many rows, its box is halved until a cell has few: rows that share a walk are near one another.
 
         is_ctrs tells that x are the centres, which stand in this order already.
         """
         if is_ctrs:
             return torch.from_numpy(self._tree.ids[: self.n_ctrs].astype(np.int64))
-        leaves, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
+        cells, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
+        n_leaves = len(self._tree.ids) // LEAF
+        halvings = max(0, (len(x) // (_ROWS_OF_CELL * n_leaves)).bit_length() - 1)
+        axes = np.zeros((n_leaves, halvings), np.int8)
+        if halvings:
+            kernels.halving_axes(self._tree, self.d, axes)
 
         def route(start: int) -> None:
             rows = as_float32(x[start : start + BLOCK])[0]
-            kernels.route(self._tree, rows, leaves[start : start + BLOCK])
+            kernels.route(self._tree, rows, axes, cells[start : start + BLOCK])
 
         workers.each(route, range(0, len(x), BLOCK))
-        kernels.order_by_leaf(leaves, len(self._tree.ids) // LEAF, order)
+        kernels.order_by_cell(cells, n_leaves << halvings, order)
         return torch.from_numpy(order)
 
 
@@ -235,8 +255,8 @@ def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
     """Return an empty tree. Nodes below a pile of identical points are never built: axis -2."""
     n_nodes = 2 * n_leaves - 1
     return build.Tree(
-        z=np.empty(n_leaves * LEAF * d, np.float32),
-        ids=np.full(n_leaves * LEAF, build.NO_ID, np.int32),
+        z=_aligned(n_leaves * LEAF * d, np.float32),
+        ids=_aligned(n_leaves * LEAF, np.int32),
         boxes=np.empty(n_nodes * d * 2, np.float32),
         first=np.empty(n_nodes, np.int32),
         span=np.empty(n_nodes, np.int32),
@@ -244,6 +264,13 @@ def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
         at=np.empty(n_nodes, np.float32),
         lowest=np.empty(n_nodes, np.int32),
     )
+
+
+def _aligned(count: int, dtype: Any) -> Any:
+    """Return an array that begins where a line of the cache does, so that leaves do not straddle lines."""
+    room = np.empty(count + 16, dtype)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + count]
 
 
 def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list[tuple[int, int, int]]:
@@ -257,5 +284,5 @@ def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list
 
 def _keys(entries: build.I64) -> NDArray[np.float64]:
     """Return the float32 keys of list entries."""
-    bits: NDArray[np.int32] = ((entries >> 32) - kernels.BIAS).astype(np.int32)
+    bits: NDArray[np.int32] = ((entries >> 32) - BIAS).astype(np.int32)
     return bits.view(np.float32).astype(np.float64)

@@ -14,6 +14,7 @@ from janelia_core.ml._knn.tree_simd import LEAF
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
+I8 = NDArray[np.int8]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 B8 = NDArray[np.bool_]

@@ -5,22 +5,51 @@ All release the GIL, none starts a thread, and none writes to the tree.
 
 import numpy as np
 
-from janelia_core.ml._knn.tree_build import F32, F64, I32, I64, NO_ID, STACK, Tree, kernel
-from janelia_core.ml._knn.tree_simd import CHUNK, LEAF, PACKET, box_hits, leaf_hits, lowest_bit, merge
+from janelia_core.ml._knn.tree_build import F32, F64, I8, I32, I64, NO_ID, STACK, Tree, kernel
+from janelia_core.ml._knn.tree_simd import (
+    BIAS,
+    CHUNK,
+    LEAF,
+    PACKET,
+    bits_set,
+    box_hits,
+    key_of,
+    leaf_hits,
+    lowest_bit,
+    merge,
+    write_entries,
+)
 
-# A list entry is (key bits + BIAS) << 32 | id: ascending as integers and, because BIAS makes them normal
-# numbers, as float64 too, whether or not the thread flushes subnormals.
-BIAS = 1 << 20
 EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
+_NOT_TINY = ((127 - 80 << 23) + BIAS) << 32  # an entry with a key of 2^-80
+Reach = tuple[np.float32, np.float32]  # a factor and a summand
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
 
 
 @kernel
-def route(tree: Tree, x: F32, leaves: I32) -> None:
-    """Write the leaf in whose cell each row of x (r, d) lies."""
-    first, span, axis, at = tree.first, tree.span, tree.axis, tree.at
+def halving_axes(tree: Tree, d: int, axes: I8) -> None:
+    """Write along which axes (n_leaves, h) each leaf's box is to be halved: always along its widest side then."""
+    boxes, first = tree.boxes, tree.first
+    sides = np.empty(d, np.float32)
+    for node in range(first.shape[0]):
+        if tree.axis[node] != -1:
+            continue
+        for q in range(d):
+            sides[q] = boxes[(node * d + q) * 2 + 1] - boxes[(node * d + q) * 2]
+        for halving in range(axes.shape[1]):
+            widest = np.argmax(sides)
+            axes[first[node], halving] = widest
+            sides[widest] *= np.float32(0.5)
+
+
+@kernel
+def route(tree: Tree, x: F32, axes: I8, cells: I32) -> None:
+    """Write the cell in which each row of x (r, d) lies: a leaf's box, halved along its axes (n_leaves, h)."""
+    first, span, axis, at, boxes = tree.first, tree.span, tree.axis, tree.at, tree.boxes
+    d, halvings = x.shape[1], axes.shape[1]
     nodes = np.empty(_BATCH, np.int64)
+    places = np.empty(d, np.float32)
     for row in range(0, x.shape[0], _BATCH):
         used = min(_BATCH, x.shape[0] - row)
         nodes[:] = 0
@@ -34,21 +63,47 @@ def route(tree: Tree, x: F32, leaves: I32) -> None:
                     right = np.int64(x[row + t, axis[node]] >= at[node])
                     nodes[t] = node + 1 + right * (2 * ((span[node] + 1) // 2) - 1)
         for t in range(used):
-            leaves[row + t] = first[nodes[t]]
+            leaf, box = first[nodes[t]], nodes[t] * 2 * d
+            cell = np.int64(leaf)
+            for q in range(d if halvings else 0):
+                lo, hi = boxes[box + 2 * q], boxes[box + 2 * q + 1]
+                places[q] = (x[row + t, q] - lo) / (hi - lo)  # NaN and infinity are as good a place as any
+            for halving in range(halvings):
+                q = axes[leaf, halving]
+                place = places[q] * np.float32(2.0)
+                upper = place >= np.float32(1.0)
+                places[q] = place - np.float32(upper)
+                cell = 2 * cell + upper
+            cells[row + t] = cell
 
 
 @kernel
-def order_by_leaf(leaves: I32, n_leaves: int, order: I64) -> None:
-    """Counting sort: write the rows in the order of their leaves."""
-    start = np.zeros(n_leaves + 1, np.int64)
-    for row in range(leaves.shape[0]):
-        start[leaves[row] + 1] += 1
-    for leaf in range(n_leaves):
-        start[leaf + 1] += start[leaf]
-    for row in range(leaves.shape[0]):
-        leaf = leaves[row]
-        order[start[leaf]] = row
-        start[leaf] += 1
+def order_by_cell(cells: I32, n_cells: int, order: I64) -> None:
+    """Counting sort: write the rows in the order of their cells."""
+    start = np.zeros(n_cells + 1, np.int32)
+    for row in range(cells.shape[0]):
+        start[cells[row] + 1] += 1
+    for cell in range(n_cells):
+        start[cell + 1] += start[cell]
+    for row in range(cells.shape[0]):
+        cell = cells[row]
+        order[start[cell]] = row
+        start[cell] += 1
+
+
+@kernel
+def limit(kth: int, last: int, reach: Reach) -> float:
+    """Return what keys of a list must stay below, given its k-th and its last entry."""
+    stretched: float = key_of(kth) * reach[0] + reach[1]
+    full: float = key_of(last)
+    return stretched if stretched < full else full
+
+
+@kernel
+def limits(best: I64, k: int, reach: Reach, out: F64) -> None:
+    """Write for each list what `query` has cut nothing below."""
+    for row in range(best.shape[0]):
+        out[row] = limit(best[row, k - 1], best[row, best.shape[1] - 1], reach)
 
 
 @kernel
@@ -60,56 +115,63 @@ def _scan(
     packet: F32,
     d: int,
     by_id: bool,
+    k: int,
     w: int,
     chunks: int,
+    reach: Reach,
     lists: I64,
     key_limits: F32,
-    limit_bits: I32,
     id_limits: I32,
     keys: F32,
-    bits: I32,
-    fresh: I64,
+    hits: I64,
+    entries: I64,
     work: I64,
 ) -> None:
-    """Scan a leaf for the rows of the mask: one vector of keys a row, hits merged into its list."""
+    """Scan a leaf for the rows of the mask: one vector of keys a row, then hits merged into the lists that have any."""
+    changed = 0
+    work[SCANS] += bits_set(mask)
     while mask != 0:
-        work[SCANS] += 1
         lane = lowest_bit(mask)
         mask &= mask - 1
-        hits = leaf_hits(z, leaf * LEAF * d, packet, lane, d, ids, leaf * LEAF, key_limits[lane], id_limits[lane], keys)
-        if hits == 0:
-            continue
-        base, count = lane * chunks * CHUNK, 0
-        while hits != 0:
-            t = lowest_bit(hits)
-            hits &= hits - 1
-            position = leaf * LEAF + t
-            fresh[count] = ((np.int64(bits[t]) + BIAS) << 32) | (ids[position] if by_id else position)
-            count += 1
-        work[HITS] += count
-        merge(lists, base, chunks, fresh, count)
+        hits[lane] = leaf_hits(z, leaf, packet, lane, d, ids, key_limits, id_limits, keys)
+        changed |= (hits[lane] != 0) << lane
+    while changed != 0:
+        lane = lowest_bit(changed)
+        changed &= changed - 1
+        work[HITS] += bits_set(hits[lane])
+        base = lane * chunks * CHUNK
+        write_entries(keys, lane, ids, leaf, by_id, entries)
+        merge(lists, base, chunks, entries, hits[lane])
         last = lists[base + w - 1]
-        limit_bits[lane] = (last >> 32) - BIAS
+        key_limits[lane] = limit(lists[base + k - 1], last, reach)
         if by_id:
             id_limits[lane] = last & NO_ID
 
 
 @kernel
-def query(tree: Tree, x: F32, by_id: bool, best: I64, work: I64) -> None:
+def _aligned(words: int) -> I64:
+    """Return an array that begins where a line of the cache does, so that vectors do not straddle lines."""
+    room = np.empty(words + 7, np.int64)
+    start = (-room.ctypes.data % 64) // 8
+    return room[start : start + words]
+
+
+@kernel
+def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work: I64) -> None:
     """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
 
-    PACKET adjacent rows share a walk; each has its own limit, the w-th entry so far. Without by_id, id is the
-    position in the tree, and what ties with the limit may be cut; with it, order is by (key, position among
-    centres). Adds to work (3,) what it took: box tests of packets, leaf scans of rows, hits merged.
+    PACKET adjacent rows share a walk; each has its own limit: the w-th key so far, or the k-th, stretched by `reach`,
+    where that is lower; what is not below it may be missing. Without by_id, id is the position in the tree, and what
+    ties with the limit may be cut; with it, order is by (key, position among centres). Adds to work (3,) what it took:
+    box tests of packets, leaf scans of rows, hits merged.
     """
     z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
     chunks = (w + CHUNK - 1) // CHUNK
-    lists, fresh = np.empty(PACKET * chunks * CHUNK, np.int64), np.empty(LEAF, np.int64)
-    packet, keys = np.empty(d * PACKET, np.float32), np.empty(LEAF, np.float32)
-    key_limits, id_limits = np.empty(PACKET, np.float32), np.full(PACKET, -1, np.int32)
-    bits, limit_bits = keys.view(np.int32), key_limits.view(np.int32)
-    stack = np.empty(STACK, np.int64)
+    lists, entries, hits = _aligned(PACKET * chunks * CHUNK), _aligned(LEAF), np.empty(PACKET, np.int64)
+    packet, keys = _aligned(d * PACKET // 2).view(np.float32), _aligned(PACKET * LEAF // 2).view(np.float32)
+    key_limits, id_limits = _aligned(PACKET // 2).view(np.float32), _aligned(PACKET // 2).view(np.int32)
+    stack, masks, all_lanes = np.empty(STACK, np.int64), np.empty(STACK, np.int64), (1 << PACKET) - 1
     for row in range(0, r, PACKET):
         used = min(PACKET, r - row)
         lists[:] = EMPTY
@@ -118,23 +180,21 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64, work: I64) -> None:
             id_limits[lane] = NO_ID if by_id else -1
             for q in range(d):
                 packet[q * PACKET + lane] = x[row + min(lane, used - 1), q]
-        stack[0], top = 0, 1
+        stack[0], masks[0], top = 0, all_lanes, 1
         while top > 0:
             top -= 1
-            node = stack[top]
-            work[BOXES] += 1
-            mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
-            if mask == 0:
-                continue
-            axis, span = axes[node], spans[node]
-            if axis >= 0:
-                left, right = node + 1, node + 2 * ((span + 1) // 2)
-                ahead = packet[axis * PACKET + PACKET // 2] >= at[node]
-                stack[top] = left if ahead else right
-                stack[top + 1] = right if ahead else left
-                top += 2
-                continue
-            for leaf in range(first[node], first[node] + span):
+            node, mask = stack[top], masks[top]
+            while mask != 0 and axes[node] >= 0:
+                work[BOXES] += 2
+                left, right = node + 1, node + 2 * ((spans[node] + 1) // 2)
+                both = box_hits(boxes, left, right, lowest, packet, d, key_limits, id_limits)
+                # The nearer child next, the other later. No branch: either is a toss-up.
+                ahead = np.int64(packet[axes[node] * PACKET + PACKET // 2] >= at[node])
+                node, stack[top] = left + ahead * (right - left), right - ahead * (right - left)
+                mask, masks[top] = both >> PACKET * ahead & all_lanes, both >> PACKET * (1 - ahead) & all_lanes
+                top += masks[top] != 0
+            span = spans[node]
+            for leaf in range(first[node], first[node] + (span if mask != 0 else 0)):
                 _scan(
                     z,
                     ids,
@@ -143,19 +203,20 @@ def query(tree: Tree, x: F32, by_id: bool, best: I64, work: I64) -> None:
                     packet,
                     d,
                     by_id,
+                    k,
                     w,
                     chunks,
+                    reach,
                     lists,
                     key_limits,
-                    limit_bits,
                     id_limits,
                     keys,
-                    bits,
-                    fresh,
+                    hits,
+                    entries,
                     work,
                 )
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
-                    mask = box_hits(boxes, node * 2 * d, lowest[node], packet, d, key_limits, id_limits)
+                    mask = box_hits(boxes, node, node, lowest, packet, d, key_limits, id_limits) & all_lanes
                     if mask == 0:
                         break
         for lane in range(used):
@@ -223,6 +284,7 @@ def answer(
     by_id: bool,
     exact: bool,
     w: int,
+    reach: Reach,
     live: int,
     key_error: tuple[float, float],
     distance_error: tuple[float, float],
@@ -240,6 +302,7 @@ def answer(
         by_id: Keys are exact, as for `query`.
         exact: Float64 distances are.
         w: Entries of a list.
+        reach: As for `query`.
         live: Points of the tree.
         key_error: D is at least (key - absolute) * relative.
         distance_error: `bounds.DistanceBound`: D lies between far (1 -+ relative) -+ absolute.
@@ -249,30 +312,27 @@ def answer(
     (r,), d, k = rows.shape, x.shape[1], out.shape[0]
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
     places, distances, ids = np.empty(w, np.int64), np.empty(w), np.empty(w, np.int64)
-    bits = np.empty(1, np.int32)
-    key = bits.view(np.float32)
     for t in range(r):
         for q in range(d):
             block[t, q] = x[rows[t], q]
-    query(tree, block, by_id, best, np.zeros(3, np.int64))
+    query(tree, block, by_id, k, reach, best, np.zeros(3, np.int64))
     z, tree_ids = tree.z, tree.ids  # not row by row: reading a field of a tuple of arrays counts references
-    relative, absolute = distance_error
     failed = 0
     for t in range(r):
-        bits[0] = (best[t, w - 1] >> 32) - BIAS
-        proven = best[t, w - 1] != EMPTY
+        least = (limit(best[t, k - 1], best[t, w - 1], reach) - key_error[1]) * key_error[0]
+        # A list as long as the tree has points left excludes nothing.
+        excluded = np.inf if w == live and best[t, w - 1] != EMPTY else least
         if by_id:
+            proven = best[t, w - 1] != EMPTY
             for slot in range(k):
                 ids[slot] = best[t, slot] & NO_ID
+        elif _in_order(best, t, k, d) and (key_of(best[t, k - 1]) + key_error[1]) * (2.0 - key_error[0]) < excluded:
+            proven = True
+            for slot in range(k):
+                ids[slot] = tree_ids[best[t, slot] & NO_ID]
         else:
             _measure(z, tree_ids, t, best, block, places, distances, ids)
-            # A list as long as the tree has points left excludes nothing.
-            upper = distances[k - 1] * (1.0 + relative) + absolute
-            proven = proven and (w == live or upper < (key[0] - key_error[1]) * key_error[0])
-            for slot in range(1, min(w, k + 1)):
-                gap = distances[slot] * (1.0 - relative) - absolute
-                apart = exact or gap > distances[slot - 1] * (1.0 + relative) + absolute
-                proven = proven and (apart or _identical(z, d, places[slot], places[slot - 1]))
+            proven = _settled(z, d, k, exact, places, distances, distance_error, excluded)
         if proven:
             for slot in range(k):
                 out[slot, columns[t]] = numbers[ids[slot]] if len(numbers) else ids[slot]
@@ -280,3 +340,37 @@ def answer(
             doubtful[failed] = t
             failed += 1
     return failed
+
+
+@kernel
+def _in_order(best: I64, row: int, k: int, d: int) -> bool:
+    """Whether keys alone prove the order of a row's first k entries, and that those listed behind are farther.
+
+    Entries whose high halves differ by m have keys that differ by a factor of at least 1 + m u, u = 2^-24. A key is
+    within (1 -+ u)^(d + 2) of D, but for what underflows, which is nothing beside a key of 2^-80.
+    """
+    gap, in_order = 4 * (d + 3) << 32, best.shape[1] == 1 or best[row, 1] > _NOT_TINY
+    for slot in range(1, min(best.shape[1], k + 1)):
+        in_order &= best[row, slot] - best[row, slot - 1] > gap
+    return bool(in_order)
+
+
+@kernel
+def _settled(
+    z: F32,
+    d: int,
+    k: int,
+    exact: bool,
+    places: I64,
+    distances: F64,
+    distance_error: tuple[float, float],
+    excluded: float,
+) -> bool:
+    """Whether sorted float64 distances prove the first k: apart or of identical points, below what is excluded."""
+    relative, absolute = distance_error
+    settled = distances[k - 1] * (1.0 + relative) + absolute < excluded
+    for slot in range(1, min(distances.shape[0], k + 1)):
+        gap = distances[slot] * (1.0 - relative) - absolute
+        apart = exact or gap > distances[slot - 1] * (1.0 + relative) + absolute
+        settled = settled and (apart or _identical(z, d, places[slot], places[slot - 1]))
+    return bool(settled)
