@@ -140,18 +140,16 @@ def compact(
         if crowd >= threshold:  # too many to keep: what goes is accounted for in `limit`
             threshold, limit = float32_above(crowd), crowd
             spare = cap - reached_by(work, 0, n, rank_of_float(threshold))
-    kept = start
-    for q in range(start, start + n):
+    kept = np.uint64(start)  # no index from the end: Numba need not ask
+    for q in range(np.uint64(start), np.uint64(start + n)):
         key, j, low = keys[q], ids[q], lows[q]
-        stays = key >= threshold
-        if spare > 0 and key == limit:
-            spare -= 1
-            stays = True
+        spared = spare > 0 and key == limit
+        spare -= spared
         keys[kept] = key
         ids[kept] = j
         lows[kept] = low
-        kept += stays
-    return kept - start, max(threshold, least), limit
+        kept += np.uint64(spared | (key >= threshold))
+    return np.int64(kept) - start, max(threshold, least), limit
 
 
 @_inlined
@@ -168,15 +166,15 @@ def _compact_exact(keys: Any, ids: Any, start: int, n: int, k: int, least: Any, 
     ties = k
     for q in range(start, start + n):
         ties -= keys[q] > kth
-    kept = start
-    for q in range(start, start + n):
+    kept = np.uint64(start)
+    for q in range(np.uint64(start), np.uint64(start + n)):
         key = keys[q]
         tied = key == kth and ties > 0
         ties -= tied
         keys[kept] = key
         ids[kept] = ids[q]
-        kept += tied or key > kth
-    return kept - start, float32_above(kth), kth
+        kept += np.uint64(tied | (key > kth))
+    return np.int64(kept) - start, float32_above(kth), kth
 
 
 @jit
@@ -292,13 +290,13 @@ def scan(
                 while mask != 0:
                     q = first_bit(mask)
                     mask &= mask - np.uint64(1)
-                    key = fresh[r * TILE + q]
+                    key = fresh[np.uint64(r * TILE + q)]
                     if key < least:
                         continue
-                    j = first + tile * TILE + q
-                    keys[base + n] = key
-                    ids[base + n] = j
-                    lows[base + n] = rank_below(key, twice * errs[j, 0] + errs[j, 1] + more)
+                    j, place = np.uint64(first + tile * TILE + q), np.uint64(base + n)
+                    keys[place] = key
+                    ids[place] = j
+                    lows[place] = rank_below(key, twice * errs[j, 0] + errs[j, 1] + more)
                     n += 1
                     if n == most:
                         n, least, gone = compact(keys, ids, lows, base, n, k, cap, exact[i], least, work)

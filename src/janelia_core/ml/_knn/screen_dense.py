@@ -90,7 +90,7 @@ PACKED_AT_ONCE = 32
 """Panels packed together, so that the arithmetic on norms costs no call per panel."""
 MEASURED_AT_ONCE = 4
 """The same where panels are not kept: memory is tight, and the arithmetic has a dozen temporaries in float64."""
-MOST_ROWS, ROW_BYTES = 256, 1 << 18
+MOST_ROWS, ROW_BYTES = 512, 1 << 18
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
@@ -237,23 +237,29 @@ class DenseScreen:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
         step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * self.n_words)))
-        blocks = [_RowBlock(self, x_rows[first : first + step]) for first in range(0, x_rows.shape[0], step)]
+        starts = range(0, x_rows.shape[0], step)
         if self._kept:
-            for block in blocks:
-                block.scan(self, 0, self._words)
+            lists = [self._scanned(x_rows[first : first + step]) for first in starts]
         else:
+            blocks = [_RowBlock(self, x_rows[first : first + step]) for first in starts]
             spare, steps = np.zeros((1, self._panel, self.n_words), np.uint32), np.empty(self._panel, np.float32)
             for panel in range(self.n_panels):
                 self._round(panel, spare[0], steps)
                 for block in blocks:
                     block.scan(self, panel, spare)
-        lists = [block.finish(self) for block in blocks]
+            lists = [block.finish(self) for block in blocks]
         width = max(listed.indices.shape[1] for listed in lists)
         indices = [
             torch.nn.functional.pad(listed.indices, (0, width - listed.indices.shape[1]), value=-1) for listed in lists
         ]
         row_numbers = self._ctrs.row_numbers(torch.cat(indices))
         return Candidates(row_numbers, torch.cat([listed.excluded for listed in lists]))
+
+    def _scanned(self, rows: Tensor) -> Candidates:
+        """Lists candidates of a few rows among packed centres."""
+        block = _RowBlock(self, rows)
+        block.scan(self, 0, self._words)
+        return block.finish(self)
 
     def parameters(self, panel: int, n_panels: int) -> Float32s:
         """What goes into the keys of some panels."""
