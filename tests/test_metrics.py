@@ -235,7 +235,7 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
         for chosen in (*LOW_FORMATS, "float32"):
             screens.append((DenseScreen(Points(ctrs), k, FORMATS[chosen], metric=metric), Fraction(1)))
     for screen, unit in screens:
-        listed, excluded = screen.candidates(x)
+        listed, excluded, _ = screen.candidates(x)
         for i in range(len(x)):
             if abs(float(excluded[i])) != torch.inf:
                 bound = Fraction(float(excluded[i])) * (unit if metric == "dot" else 1)

@@ -171,11 +171,14 @@ def exact_distances(x: Tensor, ctrs: Tensor) -> list[list[Fraction]]:
 
 def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, k: int, screen: DenseScreen) -> float:
     """Checks every row's certificate; returns the share of rows that are certified."""
-    listed, excluded = screen.candidates(x)
+    listed, excluded, at_least = screen.candidates(x)
+    assert at_least is not None
     certified = 0
     for i, distances in enumerate(exact_distances(x, ctrs)):
         kept = [j for j in listed[i].tolist() if j >= 0]
         assert len(set(kept)) == len(kept)
+        for j, bound in zip(listed[i].tolist(), at_least[i].tolist(), strict=True):
+            assert j < 0 or bound == -torch.inf or Fraction(bound) <= distances[j]
         answer = sorted(range(len(distances)), key=lambda j: (distances[j], j))[:k]
         if excluded[i] == torch.inf:
             assert set(answer) <= set(kept)
@@ -229,7 +232,7 @@ def test_packing_panel_by_panel_lists_the_same_candidates(chosen: str) -> None:
 
 def test_exact_ties_go_to_the_lowest_index_and_leave_exactly_k_candidates() -> None:
     x, ctrs = lattice()
-    listed, excluded = DenseScreen(Points(ctrs), 5).candidates(x)
+    listed, excluded, _ = DenseScreen(Points(ctrs), 5).candidates(x)
     assert listed.shape == (20, 5)
     assert bool((excluded == torch.inf).all())
 
@@ -241,7 +244,7 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
     for sign in (-1.0, 1.0):
         moved = ctrs.double() * (1 + sign * 2.0**-20)
         near = x.double() * (1 - sign * 2.0**-20)
-        listed, excluded = screen.candidates(x)
+        listed, excluded, _ = screen.candidates(x)
         for i, distances in enumerate(exact_distances(near, moved)):
             kept = set(listed[i].tolist())
             assert all(d >= Fraction(float(excluded[i])) for j, d in enumerate(distances) if j not in kept)
@@ -275,15 +278,40 @@ def test_verified_distances_are_within_the_stated_error_and_sorted(d: int, dtype
     listed = torch.stack([torch.randperm(50)[:20] for _ in range(4)])
     listed[0, :3] = torch.tensor([7, 3, -1])
     listed[0, 3:] = -1
-    distances, indices = np.empty((4, 12)), np.empty((4, 12), np.int64)
-    verify_kernels.verify(x.numpy(), ctrs.numpy(), listed.numpy(), distances, indices)
-    assert indices[0].tolist() == [3, 7] + [-1] * 10
+    distances, indices = np.empty((4, 20)), np.empty((4, 20), np.int64)
+    arrays = x.numpy(), ctrs.numpy(), listed.numpy()
+    verify_kernels.verify(*arrays, np.empty((0, 0)), 0, (0.0, 0.0), distances, indices)
+    assert indices[0].tolist() == [3, 7] + [-1] * 18
     for i, exact in enumerate(exact_distances(x, ctrs)):
         found = [(float(far), int(j)) for far, j in zip(distances[i], indices[i], strict=True) if j >= 0]
         assert found == sorted(found)
         assert all(abs(Fraction(far) - exact[j]) <= (d + 2) * Fraction(2) ** -53 * exact[j] for far, j in found)
-        kept = sorted((exact[j], j) for j in set(listed[i].tolist()) if j >= 0)[:12]
-        assert {j for _, j in found} == {j for _, j in kept}
+        assert {j for _, j in found} == {j for j in listed[i].tolist() if j >= 0}
+
+
+def test_only_listed_centres_proven_farther_than_the_first_k_are_left_out() -> None:
+    """Distances 1, 4, 9, ... with bounds a half below them; of the first three listed, the farthest has 16."""
+    x, ctrs = np.zeros((1, 1)), np.arange(1.0, 9.0)[:, None]
+    listed = np.array([[3, 0, 1, 2, 4, 5, -1, 7]])
+    distances, indices = np.empty((1, 8)), np.empty((1, 8), np.int64)
+    at_least = (listed + 1.0) ** 2 - 0.5
+    at_least[0, 5] = 16.0  # a tie with the farthest, for all that is known
+    verify_kernels.verify(x, ctrs, listed, at_least, 3, (0.0, 0.0), distances, indices)
+    assert indices[0].tolist() == [0, 1, 2, 3, 5, -1, -1, -1]
+    assert distances[0, :5].tolist() == [1.0, 4.0, 9.0, 16.0, 36.0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 255, 256, 257, 1000])
+def test_pairs_are_sorted_by_distance_then_number_with_nan_last(n: int) -> None:
+    rng = np.random.default_rng(n)
+    keys = rng.integers(0, 20, n) / 4.0
+    keys[rng.integers(0, 5, n) == 0] = np.inf
+    keys[rng.integers(0, 5, n) == 0] = -np.nan
+    ids = rng.permutation(n)
+    expected = ids[np.lexsort((ids, np.nan_to_num(keys, nan=0.0, posinf=np.inf), np.isnan(keys)))].tolist()
+    spare_keys, spare_ids = np.empty(n), np.empty(n, np.int64)
+    swapped = verify_kernels.sort(keys, ids, n, spare_keys, spare_ids)
+    assert (spare_ids if swapped else ids).tolist() == expected
 
 
 @pytest.mark.skipif("int8" not in CHOSEN, reason="no int8 instructions here")
@@ -316,7 +344,7 @@ assert dense_tiles.ROWS == 6 and not dense_tiles.compiles("int8")
 assert this_machine(torch.device("cpu")).formats == ("float32",)
 g = torch.Generator().manual_seed(0)
 x, ctrs = torch.randn(21, 6, generator=g), torch.randn(400, 6, generator=g)
-listed, excluded = DenseScreen(Points(ctrs), 5).candidates(x)
+listed, excluded, _ = DenseScreen(Points(ctrs), 5).candidates(x)
 distances = (x.double()[:, None] - ctrs.double()).square().sum(2)
 expected = distances.topk(5, largest=False).indices
 for row, answer in zip(listed.tolist(), expected.tolist()):

@@ -98,7 +98,7 @@ def test_the_certificate_is_never_above_an_excluded_centre():
     x, ctrs, k, _ = far_clusters()
     frame = survey(Points(x), Points(ctrs))
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, 70)
-    indices, excluded = PortableScreen(Points(ctrs), frame, plan).candidates(x)
+    indices, excluded, _ = PortableScreen(Points(ctrs), frame, plan).candidates(x)
     for i, row in enumerate(x.tolist()):
         outside = set(range(len(ctrs))) - set(indices[i].tolist())
         nearest_outside = min(true_distance(row, ctrs[j].tolist()) for j in outside)

@@ -19,10 +19,18 @@ class Candidates(NamedTuple):
         excluded: (r,) float64 lower bound of the true order value (`metrics`) of every finite centre not listed, in
             the units of verify (`Frame.verify_exponent`). +inf: the list provably holds the whole answer.
             -inf: the screen cannot tell, the row goes up the ladder.
+        at_least: (r, w) float64 lower bounds of the true order values of the listed, anything in empty slots, the k
+            most promising in the first slots; or None. Lets verify leave out who is farther than k others.
     """
 
     indices: Tensor
     excluded: Tensor
+    at_least: Tensor | None = None
+
+    def rows(self, which: Tensor | slice) -> Candidates:
+        """Return some of the rows."""
+        at_least = None if self.at_least is None else self.at_least[which]
+        return Candidates(self.indices[which], self.excluded[which], at_least)
 
 
 class Ordered(NamedTuple):

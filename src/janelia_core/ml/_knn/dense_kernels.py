@@ -307,7 +307,7 @@ def scan(
 
 @jit
 def finish(k: int, cap: int, rows: Any) -> int:
-    """Compacts every row's buffer a last time; returns the longest count."""
+    """Compacts every row's buffer a last time, moves its k best keys to the front; returns the longest count."""
     capacity = rows.keys.shape[1]
     work = np.empty(capacity + LANES, np.int32)
     threshold, limit, count, exact = rows.threshold, rows.limit, rows.count, rows.exact
@@ -315,7 +315,28 @@ def finish(k: int, cap: int, rows: Any) -> int:
     longest = 0
     for i in range(count.shape[0]):
         if count[i] >= k:
-            n, _, gone = compact(keys, ids, lows, i * capacity, count[i], k, cap, exact[i], threshold[i], work)
+            base = i * capacity
+            n, _, gone = compact(keys, ids, lows, base, count[i], k, cap, exact[i], threshold[i], work)
             count[i], limit[i] = n, max(limit[i], float(gone))
+            for q in range(n):
+                work[q] = rank_of_float(keys[base + q])
+            kth = float_of_rank(kth_rank(work, 0, n, k, rank_of_float(gone), True))
+            front = base
+            for q in range(base, base + n):
+                if keys[q] >= kth and front < base + k:
+                    keys[q], keys[front] = keys[front], keys[q]
+                    ids[q], ids[front] = ids[front], ids[q]
+                    front += 1
         longest = max(longest, count[i])
     return longest
+
+
+@jit
+def order_values(keys: Any, squares: Any, unscale: float, bounds: Any) -> None:
+    """Writes lower bounds of |x|^2 - 2 s, for scores s of at most the keys (r, w), rounded down; times unscale^2."""
+    for i in range(bounds.shape[0]):
+        square = squares[i]
+        for slot in range(bounds.shape[1]):
+            twice = 2.0 * float(keys[i, slot])
+            bound = square - twice - 2.0**-51 * (abs(square) + abs(twice))
+            bounds[i, slot] = bound * unscale * unscale

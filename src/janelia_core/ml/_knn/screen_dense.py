@@ -249,11 +249,13 @@ class DenseScreen:
                     block.scan(self, panel, spare)
             lists = [block.finish(self) for block in blocks]
         width = max(listed.indices.shape[1] for listed in lists)
-        indices = [
-            torch.nn.functional.pad(listed.indices, (0, width - listed.indices.shape[1]), value=-1) for listed in lists
-        ]
-        row_numbers = self._ctrs.row_numbers(torch.cat(indices))
-        return Candidates(row_numbers, torch.cat([listed.excluded for listed in lists]))
+        indices = torch.cat([_widened(listed.indices, width, -1) for listed in lists])
+        at_least = [_widened(listed.at_least, width, torch.inf) for listed in lists if listed.at_least is not None]
+        return Candidates(
+            self._ctrs.row_numbers(indices),
+            torch.cat([listed.excluded for listed in lists]),
+            torch.cat(at_least) if at_least else None,
+        )
 
     def _scanned(self, rows: Tensor) -> Candidates:
         """Lists candidates of a few rows among packed centres."""
@@ -347,7 +349,17 @@ class _RowBlock:
             excluded = excluded / screen.frame.scale / screen.frame.scale
         excluded[self._exact] = torch.inf
         excluded[self._lost] = -torch.inf
-        return Candidates(torch.from_numpy(listed), excluded)
+        if screen.metric not in EUCLIDEAN:
+            return Candidates(torch.from_numpy(listed), excluded)
+        at_least = np.empty((r, width))
+        kernels.order_values(self._rows.keys, self._square.numpy(), 1.0 / screen.frame.scale, at_least)
+        at_least[self._lost.numpy()] = -np.inf
+        return Candidates(torch.from_numpy(listed), excluded, torch.from_numpy(at_least))
+
+
+def _widened(lists: Tensor, width: int, value: float) -> Tensor:
+    """Lists (r, w) with more slots, so that those of several blocks match."""
+    return torch.nn.functional.pad(lists, (0, width - lists.shape[1]), value=value)
 
 
 def _padded(values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:

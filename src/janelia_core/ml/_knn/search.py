@@ -234,7 +234,7 @@ class _Ladder:
 
         What was not found in those is farther than the k that were, so this tree's `excluded` certifies both.
         """
-        candidates, excluded = forest.tree.candidates(rows.values)
+        candidates, excluded, _ = forest.tree.candidates(rows.values)
         candidates = forest.part.row_numbers(candidates)
         if found is not None:
             candidates = torch.cat([found, candidates], dim=1)
@@ -252,24 +252,24 @@ class _Ladder:
 
     def _listed(self, screen: Screen, rows: Rows, above: Callable[[Rows], Tensor] | None = None) -> Tensor:
         """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder, or go to `above`."""
-        candidates, excluded = self._candidates(screen, rows)
+        candidates = self._candidates(screen, rows)
         if self.forest is not None:
-            candidates = self.forest.part.row_numbers(candidates)
-        self._report.add(n_screened=len(candidates), n_candidates=int((candidates >= 0).sum()))
-        cuts = parts(len(candidates), self.plan.verified_rows)
-        return torch.cat([self._verified(rows.pick(part), candidates[part], excluded[part], above) for part in cuts])
+            candidates = candidates._replace(indices=self.forest.part.row_numbers(candidates.indices))
+        n = len(candidates.indices)
+        self._report.add(n_screened=n, n_candidates=int((candidates.indices >= 0).sum()))
+        cuts = parts(n, self.plan.verified_rows)
+        return torch.cat([self._verified(rows.pick(part), candidates.rows(part), above) for part in cuts])
 
-    def _verified(
-        self, rows: Rows, candidates: Tensor, excluded: Tensor, above: Callable[[Rows], Tensor] | None
-    ) -> Tensor:
-        found = self._ordered(rows, candidates.to(excluded.device))
+    def _verified(self, rows: Rows, candidates: Candidates, above: Callable[[Rows], Tensor] | None) -> Tensor:
+        excluded = candidates.excluded
+        found = self._ordered(rows, candidates.indices.to(excluded.device), candidates.at_least)
         radius = self._radius(found, self.plan.k)
         # A list that is the whole answer needs no k-th distance, which may be infinite or missing.
         certified = (radius < excluded) | (excluded == torch.inf)
         if bool(certified.all()):
             return self._settled(rows, found)
         by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
-        out = torch.empty(len(candidates), self.plan.k, dtype=torch.int64, device=found.indices.device)
+        out = torch.empty(len(excluded), self.plan.k, dtype=torch.int64, device=found.indices.device)
         assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
         if above is not None:
             assign(out, ~certified, lambda i: above(rows.pick(i)))
@@ -355,10 +355,10 @@ class _Ladder:
             merged[part] = self._settled(rows.pick(part), found, width)
         return merged, kth
 
-    def _ordered(self, rows: Rows, indices: Tensor) -> Ordered:
-        """Return indices (r, w) sorted by (order value, index)."""
+    def _ordered(self, rows: Rows, indices: Tensor, at_least: Tensor | None = None) -> Ordered:
+        """Return indices (r, w) sorted by (order value, index), without those that at_least proves superfluous."""
         compiled = (self.forest is not None or self._rungs is not None) and self._frame.in_float64
-        return ordered(rows.values, self._ctrs, indices, self._metric, compiled)
+        return ordered(rows.values, self._ctrs, indices, self._metric, compiled, self.plan.k, at_least)
 
     def _radius(self, found: Ordered, k: int) -> Tensor:
         """Return an upper bound (r,) of the k-th order value; NaN where there are fewer."""

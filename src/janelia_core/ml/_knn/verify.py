@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Ordered, Stored
 from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, value_error
 from janelia_core.ml._knn.points import Points, float64_device
@@ -15,7 +16,15 @@ from janelia_core.ml._knn.points import Points, float64_device
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 
 
-def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric, compiled: bool) -> Ordered:
+def ordered(
+    x_rows: Tensor,
+    ctrs: Points,
+    indices: Tensor,
+    metric: Metric,
+    compiled: bool,
+    k: int = 0,
+    at_least: Tensor | None = None,
+) -> Ordered:
     """Return row numbers of centres (r, w) sorted by (order value, number).
 
     Args:
@@ -24,21 +33,26 @@ def ordered(x_rows: Tensor, ctrs: Points, indices: Tensor, metric: Metric, compi
         indices: (r, w) int64 row numbers, -1 in empty slots.
         metric: What to order by.
         compiled: Numba kernels may be used.
+        k: How many are wanted; only `at_least` asks.
+        at_least: `Candidates.at_least`: whoever is proven farther than the first k listed may be left out.
     """
     if compiled and metric.exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
         distance = metric.name in EUCLIDEAN
         if distance or (x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()):
-            return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric)
+            return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric, k, at_least)
     return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
 
 
-def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric) -> Ordered:
+def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int, at_least: Tensor | None) -> Ordered:
     value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
     numbers = torch.empty_like(indices)
     if metric.name in EUCLIDEAN:
         from janelia_core.ml._knn.verify_kernels import verify
 
-        verify(*(array.numpy() for array in (x, ctrs, indices, value, numbers)))
+        bound = DistanceBound.of(x.shape[1], metric.exact)
+        bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
+        within = (bound.relative, bound.absolute)
+        verify(x.numpy(), ctrs.numpy(), indices.numpy(), bounds.numpy(), k, within, value.numpy(), numbers.numpy())
         return metric.distances(numbers, value, x.shape[1])
     from janelia_core.ml._knn.pair_kernels import CODES, verify_pairs
 

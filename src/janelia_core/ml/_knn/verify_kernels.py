@@ -73,22 +73,29 @@ def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
 
 
 @jit
-def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None:
-    """Fills each row with the first of its listed centres, by (squared distance, index).
+def verify(
+    x: Any, ctrs: Any, listed: Any, at_least: Any, k: int, error: tuple[float, float], distances: Any, indices: Any
+) -> None:
+    """Fills each row with its listed centres, by (squared distance, index).
 
     Args:
         x: (r, d) rows; ctrs: (n_ctrs, d) centres; C order, any real dtype.
         ctrs: See x.
         listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
-        distances: (r, keep) float64, written; NaN where the list is shorter.
-        indices: (r, keep) int64, written; -1 where the list is shorter.
+        at_least: (r, w) lower bounds of true distances, or nothing: a centre whose bound is beyond the true distances
+            of the first k listed is left out.
+        k: See at_least.
+        error: `bounds.DistanceBound`: (relative, absolute) of a distance.
+        distances: (r, w) float64, written; NaN where the list is shorter.
+        indices: (r, w) int64, written; -1 where the list is shorter.
     """
-    width, keep = listed.shape[1], distances.shape[1]
+    width, bounded = listed.shape[1], at_least.shape[0] > 0
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
+    first = min(k, width) if bounded else width
     for i in range(x.shape[0]):
-        n = 0
-        for slot in range(width):
+        n, farthest = 0, 0.0
+        for slot in range(first):
             if listed[i, slot] >= 0:
                 ids[n] = listed[i, slot]
                 n += 1
@@ -96,11 +103,22 @@ def verify(x: Any, ctrs: Any, listed: Any, distances: Any, indices: Any) -> None
             if slot + 1 < n:
                 prefetch(ctrs, ids[slot + 1])
             keys[slot] = squared_distance(x, i, ctrs, ids[slot])
+            farthest = max(farthest, keys[slot])
+        # A NaN or infinite distance bounds nothing.
+        radius = farthest * (1.0 + error[0]) + error[1] if n == k and np.isfinite(farthest) else np.inf
+        some = n
+        for slot in range(first, width):
+            if listed[i, slot] >= 0 and at_least[i, slot] <= radius:
+                ids[n] = listed[i, slot]
+                n += 1
+        for slot in range(some, n):
+            if slot + 1 < n:
+                prefetch(ctrs, ids[slot + 1])
+            keys[slot] = squared_distance(x, i, ctrs, ids[slot])
         swapped = sort(keys, ids, n, spare_keys, spare_ids)
-        n = min(n, keep)
         for slot in range(n):
             distances[i, slot] = spare_keys[slot] if swapped else keys[slot]
             indices[i, slot] = spare_ids[slot] if swapped else ids[slot]
-        for slot in range(n, keep):
+        for slot in range(n, width):
             distances[i, slot] = np.nan
             indices[i, slot] = -1
