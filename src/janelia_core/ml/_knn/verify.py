@@ -52,8 +52,10 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int,
         bound = DistanceBound.of(x.shape[1], metric.exact)
         bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
         within = (bound.relative, bound.absolute)
-        verify(x.numpy(), ctrs.numpy(), indices.numpy(), bounds.numpy(), k, within, value.numpy(), numbers.numpy())
-        return metric.distances(numbers, value, x.shape[1])
+        given = x.numpy(), ctrs.numpy(), indices.numpy(), bounds.numpy()
+        longest = verify(*given, k, within, value.numpy(), numbers.numpy())
+        part = slice(indices.shape[1] if at_least is None else max(k, longest))
+        return metric.distances(numbers[:, part], value[:, part], x.shape[1])
     from janelia_core.ml._knn.pair_kernels import CODES, verify_pairs
 
     relative, absolute = value_error(metric.name, x.shape[1])

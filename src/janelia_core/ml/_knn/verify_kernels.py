@@ -75,8 +75,8 @@ def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
 @jit
 def verify(
     x: Any, ctrs: Any, listed: Any, at_least: Any, k: int, error: tuple[float, float], distances: Any, indices: Any
-) -> None:
-    """Fills each row with its listed centres, by (squared distance, index).
+) -> int:
+    """Fills each row with its listed centres, by (squared distance, index); returns the length of the longest list.
 
     Args:
         x: (r, d) rows; ctrs: (n_ctrs, d) centres; C order, any real dtype.
@@ -92,7 +92,7 @@ def verify(
     width, bounded = listed.shape[1], at_least.shape[0] > 0
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
-    first = min(k, width) if bounded else width
+    first, longest = min(k, width) if bounded else width, 0
     for i in range(x.shape[0]):
         n, farthest = 0, 0.0
         for slot in range(first):
@@ -122,3 +122,5 @@ def verify(
         for slot in range(n, width):
             distances[i, slot] = np.nan
             indices[i, slot] = -1
+        longest = max(longest, n)
+    return longest
