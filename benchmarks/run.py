@@ -2,8 +2,8 @@
 
     python benchmarks/run.py [--cases TEXT ...] [--rivals NAME ...] [--rounds 3] [--out benchmarks/results]
 
-A round runs each library once, one after the other; every process warms up for three seconds, one call at least, and
-then takes the least of all calls within a second, three at least, or of one where it takes more than five seconds.
+A round runs each library once, one after the other; every process warms up for a second and a half, one call at
+least, and then takes the least of all calls within a second, three at least, or of one where it takes more than five seconds.
 Results are merged case by case into results.json, results.md and results.png. The report gives the median over
 rounds of the ratio to ours of the same round, its spread, the rise of peak resident memory during the calls (answer
 included), and how many rows differ from the exact answer.
@@ -107,7 +107,7 @@ def child(case: str, rival: str, file: str) -> None:
         _check(x, ctrs, found)
         np.save(file, found.numpy())
     wrong = None if found is None else int((found.numpy() != np.load(file)).any(axis=1).sum())
-    warm = repeated(lambda: search(x, ctrs, k), 1, 3.0)  # ours loads compiled kernels after a second of small calls
+    warm = repeated(lambda: search(x, ctrs, k), 1, 1.5)  # ours loads compiled kernels after a second of small calls
     before = reset_peak()
     seconds = repeated(lambda: search(x, ctrs, k), 1 if warm[0] > LONG else CALLS, 1.0)
     print(json.dumps({"seconds": min(seconds), "peak_mib": (status("VmHWM") - before) / 1024, "wrong_rows": wrong}))

@@ -187,9 +187,10 @@ class _Problem(NamedTuple):
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """In which the dense screen multiplies: float32 alone where there is no room for two formats' parameters."""
+        """In which the dense screen multiplies, the cheapest first; float32 alone where memory is short."""
         formats = tuple(name for name in self.machine.formats if name != INT8.name or self.d <= MOST_INT8)
-        return formats if _PER_CTR * len(formats) * self.n_ctrs <= self.budget // 2 else formats[-1:]
+        fits = _PER_CTR * len(formats) * self.n_ctrs <= self.budget // 4
+        return formats if fits else formats[-1:]
 
     @property
     def listed(self) -> int:
@@ -289,7 +290,7 @@ def _screen(problem: _Problem) -> tuple[str, str]:
         torch_only = f"blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory"
     if torch_only:
         return "portable", f"torch operations: {torch_only}"
-    return "dense", f"scores in {' or '.join(problem.formats)}, by compiled kernels"
+    return "dense", f"scores in {' or '.join(problem.formats)} by compiled kernels"
 
 
 def _panel(problem: _Problem) -> int:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 S = TypeVar("S")
-_ENOUGH = 128  # rows that tell whether a format is worth its while
+PROBE = 128
+"""Rows that tell whether a format is worth its while."""
 _MOST_LOST = 0.25  # of the rows: about what a cheaper format may lose and still pay
 
 
@@ -39,10 +40,14 @@ class Rungs(Generic[S]):
                 self._screens.append(self._make(self._formats[len(self._screens)], self._screens))
             return self._screens[rung]
 
+    def is_new(self, rung: int) -> bool:
+        """Tell whether a rung has seen too few rows to be judged."""
+        return self._seen[rung] < PROBE
+
     def note(self, rung: int, seen: int, lost: int) -> None:
         """Take note of how many rows a rung has seen, and could not certify."""
         with self._lock:
             self._seen[rung] += seen
             self._lost[rung] += lost
-            if self._seen[rung] >= _ENOUGH and self._lost[rung] > _MOST_LOST * self._seen[rung]:
+            if self._seen[rung] >= PROBE and self._lost[rung] > _MOST_LOST * self._seen[rung]:
                 self.start = max(self.start, min(rung + 1, len(self) - 1))

@@ -19,7 +19,7 @@ from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64, has_infinities, is_wide
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, assign, listed, parts
-from janelia_core.ml._knn.rungs import Rungs
+from janelia_core.ml._knn.rungs import PROBE, Rungs
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.small import nearest_at_once
@@ -200,21 +200,24 @@ class _Ladder:
     def _screened(self, rows: Rows) -> Tensor:
         """Search rows without infinities and NaN."""
         if self._rungs is not None:
-            return self._climbed(self._rungs, self._rungs.start, rows)
+            return self._climbed(self._rungs, 0, rows)
         screen = self._portable if self.forest is None else self.forest.tree
         return self._exhaust(rows) if screen is None else self._listed(screen, rows)
 
     def _climbed(self, rungs: Rungs[Screen], rung: int, rows: Rows) -> Tensor:
         """Search by the dense screen in one format; rows that it cannot certify are searched in the next."""
+        rung, n = max(rung, rungs.start), len(rows.values)
         if rung == len(rungs) - 1:
             return self._listed(rungs[rung], rows)
+        if rungs.is_new(rung) and n > 2 * PROBE:
+            return torch.cat([self._climbed(rungs, rung, rows.pick(slice(*ends))) for ends in ((0, PROBE), (PROBE, n))])
 
         def above(rest: Rows) -> Tensor:
             rungs.note(rung, 0, len(rest.values))
             self._report.add(n_screened=-len(rest.values), n_climbed=len(rest.values))
             return self._climbed(rungs, rung + 1, rest)
 
-        rungs.note(rung, len(rows.values), 0)
+        rungs.note(rung, n, 0)
         return self._listed(rungs[rung], rows, above)
 
     def answered(self, x: Points, positions: Tensor, out: Tensor) -> Tensor:
