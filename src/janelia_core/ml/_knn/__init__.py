@@ -21,7 +21,7 @@
       |              dense      product scanned in cache, CPU               copies, dense_frame, dense_products,
       |                                                                     dense_kernels, rounding_kernels, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
-      |                                                                     tree_values, forest
+      |                                                                     tree_lists, tree_values, forest
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels, row_sums
       |  settle    overlapping error intervals -> exact comparisons         double_double, integers

@@ -20,7 +20,8 @@ from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.plan_tree import Walk
-from janelia_core.ml._knn.tree_simd import BIAS, LEAF, PACKET
+from janelia_core.ml._knn.tree_lists import BIAS, EMPTY
+from janelia_core.ml._knn.tree_simd import LEAF, NO_ID, PACKET
 from janelia_core.ml._knn.tree_values import BLOCK, as_float32, is_float32, on_lattice, residuals
 from janelia_core.ml._knn.workers import Workers
 
@@ -169,7 +170,7 @@ class TreeScreen:
         rows = np.ascontiguousarray(z[doubtful])
         kernels.query(self._tree, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
         excluded[doubtful] = self._excluded(again, radius[doubtful], _EVERYWHERE)
-        wide = np.full((len(z), longer), kernels.EMPTY, np.int64)
+        wide = np.full((len(z), longer), EMPTY, np.int64)
         wide[:, :w] = best
         wide[doubtful] = again
         return wide, excluded
@@ -178,7 +179,7 @@ class TreeScreen:
         """Return the lower bound of the class docstring for each list."""
         if self.exact_keys:
             return np.full(len(best), np.inf)
-        complete = (best.shape[1] == self._live) & (best[:, -1] != kernels.EMPTY)
+        complete = (best.shape[1] == self._live) & (best[:, -1] != EMPTY)
         limits = np.empty(len(best))
         kernels.limits(best, self.k, reach, limits)
         root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
@@ -215,7 +216,7 @@ class TreeScreen:
         n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
         self._tree = tree = _allocate(n, d, n_leaves)
         tree.z[: n * d] = z.reshape(-1)
-        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), build.NO_ID
+        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
         level = [(0, 0, n_leaves)]
         while len(level) < _SUBTREES <= n_leaves:
             split = list(each(lambda part: _split(tree, part, n, d), level))

@@ -5,26 +5,14 @@ All release the GIL, none starts a thread, and none writes to the tree.
 
 import numpy as np
 
-from janelia_core.ml._knn.tree_build import F32, F64, I8, I32, I64, NO_ID, STACK, Tree, kernel
-from janelia_core.ml._knn.tree_simd import (
-    BIAS,
-    CHUNK,
-    LEAF,
-    PACKET,
-    bits_set,
-    box_hits,
-    key_of,
-    leaf_hits,
-    lowest_bit,
-    merge,
-    write_entries,
-)
+from janelia_core.ml._knn.tree_build import F32, F64, I8, I32, I64, STACK, Tree, kernel
+from janelia_core.ml._knn.tree_lists import BIAS, CHUNK, EMPTY, first_lists, key_of, merge, write_entries
+from janelia_core.ml._knn.tree_simd import LEAF, NO_ID, PACKET, bits_set, box_hits, leaf_hits, lowest_bit
 
-EMPTY = ((0x7F800000 + BIAS) << 32) | NO_ID
-_NOT_TINY = ((127 - 80 << 23) + BIAS) << 32  # an entry with a key of 2^-80
-Reach = tuple[np.float32, np.float32]  # a factor and a summand
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
+_NOT_TINY = ((127 - 80 << 23) + BIAS) << 32  # an entry with a key of 2^-80
+Reach = tuple[np.float32, np.float32]  # a factor and a summand
 
 
 @kernel
@@ -139,13 +127,29 @@ def _scan(
         lane = lowest_bit(changed)
         changed &= changed - 1
         work[HITS] += bits_set(hits[lane])
-        base = lane * chunks * CHUNK
         write_entries(keys, lane, ids, leaf, by_id, entries)
-        merge(lists, base, chunks, entries, hits[lane])
-        last = lists[base + w - 1]
-        key_limits[lane] = limit(lists[base + k - 1], last, reach)
-        if by_id:
-            id_limits[lane] = last & NO_ID
+        merge(lists, lane * chunks * CHUNK, chunks, entries, hits[lane])
+        _tighten(lists, lane, chunks, by_id, k, w, reach, key_limits, id_limits)
+
+
+@kernel
+def _tighten(
+    lists: I64,
+    lane: int,
+    chunks: int,
+    by_id: bool,
+    k: int,
+    w: int,
+    reach: Reach,
+    key_limits: F32,
+    id_limits: I32,
+) -> None:
+    """Set a row's limits by its list."""
+    base = lane * chunks * CHUNK
+    last = lists[base + w - 1]
+    key_limits[lane] = limit(lists[base + k - 1], last, reach)
+    if by_id:
+        id_limits[lane] = last & NO_ID
 
 
 @kernel
@@ -163,7 +167,7 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
     PACKET adjacent rows share a walk; each has its own limit: the w-th key so far, or the k-th, stretched by `reach`,
     where that is lower; what is not below it may be missing. Without by_id, id is the position in the tree, and what
     ties with the limit may be cut; with it, order is by (key, position among centres). Adds to work (3,) what it took:
-    box tests of packets, leaf scans of rows, hits merged.
+    box tests of packets, leaf scans of rows and hits merged after a packet's first leaf.
     """
     z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
@@ -180,7 +184,7 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
             id_limits[lane] = NO_ID if by_id else -1
             for q in range(d):
                 packet[q * PACKET + lane] = x[row + min(lane, used - 1), q]
-        stack[0], masks[0], top = 0, all_lanes, 1
+        stack[0], masks[0], top, untouched = 0, all_lanes, 1, True
         while top > 0:
             top -= 1
             node, mask = stack[top], masks[top]
@@ -195,6 +199,12 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
                 top += masks[top] != 0
             span = spans[node]
             for leaf in range(first[node], first[node] + (span if mask != 0 else 0)):
+                if untouched:
+                    untouched = False
+                    first_lists(z, leaf, packet, d, ids, by_id, chunks, lists)
+                    for lane in range(used):
+                        _tighten(lists, lane, chunks, by_id, k, w, reach, key_limits, id_limits)
+                    continue
                 _scan(
                     z,
                     ids,
