@@ -50,7 +50,7 @@ class Forest(Generic[T]):
         told: The same in words; empty without a look.
 
     Memory:
-        One tree, the row numbers and copied values of its centres where there are several, and 12 bytes a row of
+        One tree, the row numbers and copied values of its centres where there are several, and 13 bytes a row of
         those whose order is held (`Trees`).
     """
 

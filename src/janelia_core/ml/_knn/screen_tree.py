@@ -74,7 +74,7 @@ class TreeScreen:
 
     Memory:
         4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes; a call on r rows takes
-        8 r w bytes and 4 r d beside its results, their order 8 r (12 while it is made).
+        8 r w bytes and 4 r d beside its results, their order 8 r (13 while it is made).
     """
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
