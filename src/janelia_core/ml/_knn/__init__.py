@@ -20,8 +20,9 @@
       |              portable   torch operations, any device                packing
       |              dense      product scanned in cache, CPU               copies, dense_frame, dense_products,
       |                                                                     dense_kernels, rounding_kernels, float_bits
-      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
-      |                                                                     tree_lists, tree_values, forest
+      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,
+      |                                                                     tree_lists, tree_simd, tree_answer,
+      |                                                                     tree_values, forest
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels, row_sums
       |  settle    overlapping error intervals -> exact comparisons         double_double, integers

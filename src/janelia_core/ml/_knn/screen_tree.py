@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from janelia_core.ml._knn import tree_answer, tree_order
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.bounds import DistanceBound
@@ -119,7 +120,7 @@ class TreeScreen:
             x, rows = torch.from_numpy(as_float32(x[rows])[0]), torch.arange(len(rows), device="cpu")
         bound = DistanceBound.of(self.d, exact)
         doubtful = np.empty(len(rows), np.int64)
-        failed = kernels.answer(
+        failed = tree_answer.answer(
             self._tree,
             x.numpy(),
             rows.numpy(),
@@ -241,14 +242,14 @@ class TreeScreen:
         halvings = max(0, (len(x) // (_ROWS_OF_CELL * n_leaves)).bit_length() - 1)
         axes = np.zeros((n_leaves, halvings), np.int8)
         if halvings:
-            kernels.halving_axes(self._tree, self.d, axes)
+            tree_order.halving_axes(self._tree, self.d, axes)
 
         def route(start: int) -> None:
             rows = as_float32(x[start : start + BLOCK])[0]
-            kernels.route(self._tree, rows, axes, cells[start : start + BLOCK])
+            tree_order.route(self._tree, rows, axes, cells[start : start + BLOCK])
 
         workers.each(route, range(0, len(x), BLOCK))
-        kernels.order_by_cell(cells, n_leaves << halvings, order)
+        tree_order.order_by_cell(cells, n_leaves << halvings, order)
         return torch.from_numpy(order)
 
 
