@@ -3,7 +3,8 @@
     python benchmarks/run.py [--cases TEXT ...] [--rivals NAME ...] [--rounds 3] [--out benchmarks/results]
 
 A round runs each library once, one after the other; every process warms up for a second and a half, one call at
-least, and then takes the least of all calls within a second, three at least, or of one where it takes more than five seconds.
+least, and then takes the least of all calls within a second, three at least, or of one where it takes more than five
+seconds.
 Results are merged case by case into results.json, results.md and results.png. The report gives the median over
 rounds of the ratio to ours of the same round, its spread, the rise of peak resident memory during the calls (answer
 included), and how many rows differ from the exact answer.

@@ -212,6 +212,36 @@ def test_certificate_and_answers_on_degenerate_data(name: str) -> None:
         check(x, ctrs, k, len(x), given_x=False, exact=exact)
 
 
+@pytest.mark.parametrize("k", [1, 5, 6, 7, 14, 15, 40])
+def test_lists_of_one_two_and_many_chunks(k: int) -> None:
+    for n_ctrs in (41, 600):
+        x, ctrs = gaussian(37, n_ctrs, 3)
+        check(x, ctrs, k)
+        check((x * 4).round(), (ctrs * 4).round(), k)
+
+
+def test_many_rows_in_the_cell_of_a_leaf_are_all_put_in_order() -> None:
+    x, ctrs = gaussian(700, 40, 2)
+    check(torch.cat([x, ctrs, ctrs[:1].repeat(50, 1)]), ctrs, 3)
+
+
+def test_rows_of_adjacent_packets_are_near_one_another() -> None:
+    x, ctrs = gaussian(20_000, 200, 3)
+    with Workers(2) as workers:
+        order = TreeScreen(ctrs, 4, x, workers).order(x, workers)
+    packets = x[order].reshape(-1, 16, 3)
+    across = packets.amax(dim=1) - packets.amin(dim=1)
+    assert across.median() < 0.5  # of some 7
+
+
+def test_float32_keys_within_their_error_are_left_to_float64() -> None:
+    """Distances that differ by less than float32 can tell: keys tie or come in the wrong order."""
+    steps = 1.0 + torch.arange(40) * 2.0**-23
+    ctrs = torch.stack([steps, 3.0 - steps.flip(0) * 0.5, steps * 1.25], dim=1)
+    x = torch.tensor([[0.1, 0.7, -0.3], [5.0, 5.0, 5.0], [1.0, 2.5, 1.25]])
+    check(x, ctrs, 7, uncertified=3)
+
+
 def test_float64_within_float32_resolution_is_refused_or_right() -> None:
     g = torch.Generator().manual_seed(1)
     ctrs = 1.0 + torch.rand(900, 3, generator=g, dtype=torch.float64) * 1e-9

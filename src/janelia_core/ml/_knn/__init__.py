@@ -21,7 +21,8 @@
       |              dense      scores compared in registers, CPU           copies, dense_formats, dense_frame,
       |                                                                     rounding_kernels, dense_kernels,
       |                                                                     dense_tiles, float_bits
-      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_kernels, tree_simd,
+      |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,
+      |                                                                     tree_lists, tree_simd, tree_answer,
       |                                                                     tree_values, forest
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels, row_sums

@@ -50,7 +50,7 @@ class Forest(Generic[T]):
         told: The same in words; empty without a look.
 
     Memory:
-        One tree, the row numbers and copied values of its centres where there are several, and 12 bytes a row of
+        One tree, the row numbers and copied values of its centres where there are several, and 13 bytes a row of
         those whose order is held (`Trees`).
     """
 
@@ -105,10 +105,11 @@ class Forest(Generic[T]):
     def _sampled(self) -> Tensor:
         """Return rows from all over x to look at, in the order of the leaves: x may be sorted."""
         step = -(-len(self._x) // min(self._rows, _SAMPLE))
-        return self.tree.order(self._x.values[::step], self._workers).mul_(step)
+        order = self.tree.order(self._x.values[::step], self._workers)
+        return self._workers.once(lambda: order.mul_(step))
 
     def _ordered(self, start: int) -> Tensor:
         if self._same and self._rows >= len(self._x):
             return self.tree.order(self._x.values, self._workers, True)
-        rows = self._x.values[start : start + self._rows]
-        return self.tree.order(rows, self._workers).add_(start)
+        order = self.tree.order(self._x.values[start : start + self._rows], self._workers)
+        return self._workers.once(lambda: order.add_(start))

@@ -33,8 +33,8 @@ class Walk(NamedTuple):
 
     Attributes:
         boxes: Boxes tested, of which a packet of rows shares each.
-        leaves: Leaves scanned.
-        hits: Centres put on a list.
+        leaves: Leaves scanned after the first.
+        hits: Centres put on a list after those of the first leaf.
     """
 
     boxes: float
@@ -87,7 +87,7 @@ def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     boxes, leaves = walk.boxes * (13.5 + 1.5 * d), walk.leaves * (2.0 + 0.7 * d)
     far = _FAR if (5 * d + 7) * n_ctrs > _CACHED else 1.0
     hits = walk.hits * (3.0 + 3.2 * max(0, -(-(k + 2) // _CHUNK) - 2))
-    return n_smps * (far * (boxes + leaves) + hits + 100.0 + 10.0 * k)
+    return n_smps * (far * (boxes + leaves) + hits + 150.0 + 10.0 * k)
 
 
 def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, format_: str) -> float:

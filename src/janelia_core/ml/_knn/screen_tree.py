@@ -15,12 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from janelia_core.ml._knn import tree_answer, tree_order
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.plan_tree import Walk
-from janelia_core.ml._knn.tree_simd import BIAS, LEAF, PACKET
+from janelia_core.ml._knn.tree_lists import BIAS, EMPTY
+from janelia_core.ml._knn.tree_simd import LEAF, NO_ID, PACKET
 from janelia_core.ml._knn.tree_values import BLOCK, as_float32, is_float32, on_lattice, residuals
 from janelia_core.ml._knn.workers import Workers
 
@@ -73,7 +75,7 @@ class TreeScreen:
 
     Memory:
         4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes; a call on r rows takes
-        8 r w bytes and 4 r d beside its results, their order 8 r (12 while it is made).
+        8 r w bytes and 4 r d beside its results, their order 8 r (13 while it is made).
     """
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
@@ -118,7 +120,7 @@ class TreeScreen:
             x, rows = torch.from_numpy(as_float32(x[rows])[0]), torch.arange(len(rows), device="cpu")
         bound = DistanceBound.of(self.d, exact)
         doubtful = np.empty(len(rows), np.int64)
-        failed = kernels.answer(
+        failed = tree_answer.answer(
             self._tree,
             x.numpy(),
             rows.numpy(),
@@ -169,7 +171,7 @@ class TreeScreen:
         rows = np.ascontiguousarray(z[doubtful])
         kernels.query(self._tree, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
         excluded[doubtful] = self._excluded(again, radius[doubtful], _EVERYWHERE)
-        wide = np.full((len(z), longer), kernels.EMPTY, np.int64)
+        wide = np.full((len(z), longer), EMPTY, np.int64)
         wide[:, :w] = best
         wide[doubtful] = again
         return wide, excluded
@@ -178,7 +180,7 @@ class TreeScreen:
         """Return the lower bound of the class docstring for each list."""
         if self.exact_keys:
             return np.full(len(best), np.inf)
-        complete = (best.shape[1] == self._live) & (best[:, -1] != kernels.EMPTY)
+        complete = (best.shape[1] == self._live) & (best[:, -1] != EMPTY)
         limits = np.empty(len(best))
         kernels.limits(best, self.k, reach, limits)
         root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
@@ -215,7 +217,7 @@ class TreeScreen:
         n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
         self._tree = tree = _allocate(n, d, n_leaves)
         tree.z[: n * d] = z.reshape(-1)
-        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), build.NO_ID
+        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
         level = [(0, 0, n_leaves)]
         while len(level) < _SUBTREES <= n_leaves:
             split = list(each(lambda part: _split(tree, part, n, d), level))
@@ -240,14 +242,14 @@ class TreeScreen:
         halvings = max(0, (len(x) // (_ROWS_OF_CELL * n_leaves)).bit_length() - 1)
         axes = np.zeros((n_leaves, halvings), np.int8)
         if halvings:
-            kernels.halving_axes(self._tree, self.d, axes)
+            tree_order.halving_axes(self._tree, self.d, axes)
 
         def route(start: int) -> None:
             rows = as_float32(x[start : start + BLOCK])[0]
-            kernels.route(self._tree, rows, axes, cells[start : start + BLOCK])
+            tree_order.route(self._tree, rows, axes, cells[start : start + BLOCK])
 
         workers.each(route, range(0, len(x), BLOCK))
-        kernels.order_by_cell(cells, n_leaves << halvings, order)
+        tree_order.order_by_cell(cells, n_leaves << halvings, order)
         return torch.from_numpy(order)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from janelia_core.ml._jit import jit_with
-from janelia_core.ml._knn.tree_simd import LEAF
+from janelia_core.ml._knn.tree_simd import LEAF, NO_ID
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
@@ -19,7 +19,6 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 B8 = NDArray[np.bool_]
 
-NO_ID = 0x7FFFFFFF
 STACK = 96  # a depth-first walk holds at most one node a level; a tree over 2^31 centres has 28 levels
 SAMPLE = 63
 
