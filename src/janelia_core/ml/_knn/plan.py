@@ -189,7 +189,7 @@ class _Problem(NamedTuple):
     def formats(self) -> tuple[str, ...]:
         """In which the dense screen multiplies, the cheapest first; float32 alone where memory is short."""
         formats = tuple(name for name in self.machine.formats if name != INT8.name or self.d <= MOST_INT8)
-        fits = _PER_CTR * len(formats) * self.n_ctrs <= self.budget // 4
+        fits = self.budget >= PER_WORKER and _PER_CTR * len(formats) * self.n_ctrs <= self.budget // 4
         return formats if fits else formats[-1:]
 
     @property
