@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import dense_frame, verify_kernels
+from janelia_core.ml._knn.dense_centres import DenseCentres
 from janelia_core.ml._knn.dense_formats import FORMATS
 from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.plan import make_plan
@@ -252,9 +253,9 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
 
 @pytest.mark.parametrize("chosen", CHOSEN)
 def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = DenseScreen._bound
+    honest = DenseCentres._bound
 
-    def loosened(self: DenseScreen, points: dense_frame.Measured) -> tuple[Tensor, Tensor, Tensor, float]:
+    def loosened(self: DenseCentres, points: dense_frame.Measured) -> tuple[Tensor, Tensor, Tensor, float]:
         reach, level, gap, lacking = honest(self, points)
         return reach * 0, level, gap * 0, lacking
 
@@ -265,7 +266,7 @@ def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch
     ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)
     x = direction * torch.linspace(500, 1500, 20)[:, None]
     assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, FORMATS[chosen]))
-    monkeypatch.setattr(DenseScreen, "_bound", loosened)
+    monkeypatch.setattr(DenseCentres, "_bound", loosened)
     with pytest.raises(AssertionError):
         assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, FORMATS[chosen]))
 

@@ -19,8 +19,9 @@
       |              "whatever is not listed is farther than `excluded`"
       |              portable   torch operations, any device                packing
       |              dense      scores compared in registers, CPU           copies, dense_formats, dense_frame,
-      |                                                                     rounding_kernels, dense_kernels,
-      |                                                                     dense_tiles, float_bits
+      |                                                                     rounding_kernels, dense_centres,
+      |                                                                     dense_kernels, dense_tiles,
+      |                                                                     dense_lists, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,
       |                                                                     tree_lists, tree_simd, tree_answer,
       |                                                                     tree_values, forest

@@ -65,62 +65,42 @@ from torch import Tensor
 
 from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.dense_centres import PANEL, DenseCentres, Float32s, round_up
 from janelia_core.ml._knn.dense_formats import FLOAT32, INT8, Format
-from janelia_core.ml._knn.dense_frame import (
-    SUMS,
-    TINY,
-    UP,
-    FloatArray,
-    Measured,
-    Words,
-    find_frame,
-    frame_of_directions,
-)
-from janelia_core.ml._knn.dense_tiles import PARAMETERS, ROWS, TILE, WORDS
+from janelia_core.ml._knn.dense_frame import UP, FloatArray, Words
+from janelia_core.ml._knn.dense_tiles import ROWS, TILE, WORDS
 from janelia_core.ml._knn.float_bits import LANES
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
-IdArray = npt.NDArray[np.int64]
-Float32s = npt.NDArray[np.float32]
-PANEL = 256
-"""Centres packed and scanned together, fewer where memory is tight (a multiple of 64)."""
-PACKED_AT_ONCE = 32
-"""Panels packed together, so that the arithmetic on norms costs no call per panel."""
-MEASURED_AT_ONCE = 4
-"""The same where panels are not kept: memory is tight, and the arithmetic has a dozen temporaries in float64."""
 MOST_ROWS, ROW_BYTES = 512, 1 << 18
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
 SAMPLE = 8
 """Eight groups of centres, of 2 k at least, set the first thresholds, where there are eight times as many."""
-EPILOGUE = 8
-"""Roundings of a key, and two to spare."""
-
-
-def round_up(bound: Tensor) -> Tensor:
-    """Nonnegative float64 bounds in float32, never smaller."""
-    return (bound * (1.0 + 2.0**-22) + TINY).float()
 
 
 class DenseScreen:
-    """Excludes centres by one low-precision matrix product; thread safe, scratch is a call's own.
+    """Excludes centres by low-precision scores; thread safe, scratch is a call's own.
 
     Args:
         ctrs: Finite centres, any real dtype that float64 holds.
         k: How many centres are wanted, 1 <= k <= n_ctrs.
-        dtype: Format of the product, float32 or bfloat16.
+        chosen: Format of the coordinates.
         relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
         pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
         workers: Threads that share the packing.
-        panel: Centres in one product.
+        panel: Centres packed together.
         metric: "dot", "cosine" or a Euclidean one.
 
+    Attributes:
+        bytes: What packed centres take.
+
     Memory:
-        Packed centres, or one panel a call; 8 bytes a centre, and up to 12 more where they are not packed; per row of
-        a call (d + 3) words of the format, its buffer of `capacity` pairs and a tile's row.
+        Packed centres, or one panel a call; 20 bytes a centre; per row of a call its words, and 12 bytes for each of
+        `capacity` entries of its list.
     """
 
     def __init__(
@@ -134,101 +114,12 @@ class DenseScreen:
         panel: int = PANEL,
         metric: str = "euclidean",
     ) -> None:
-        self.k, self.format, self._ctrs, self._panel = k, chosen, ctrs, panel
-        self.metric, self._product = metric, metric not in EUCLIDEAN
-        self.n_ctrs, self.d = len(ctrs), ctrs.d
+        self.k, self.metric, self._ctrs = k, metric, ctrs
         workers = workers or Workers(1, pool=False)
-        if metric == "cosine":
-            self.frame = frame_of_directions(self.d)
-        else:
-            self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)
-        self.n_panels = -(-self.n_ctrs // panel)
-        self.n_words = chosen.n_words(self.d)
+        self.centres = DenseCentres(ctrs, chosen, metric, relative_error, pack_bytes, panel, workers)
+        self.bytes = int(self.centres.words.nbytes)
         self.cap = k + chosen.slack + k // 2
         self.capacity = self.cap + 16 + k // 2
-        roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
-        unit = max(chosen.sum_unit, 2.0**-24)
-        self.gamma, self._tiny = roundings * unit / (1.0 - roundings * unit), (roundings + 4) * TINY
-        self.unit = chosen.unit
-        n_packed = self.n_panels * panel
-        self.errs = np.zeros((n_packed, 2), np.float32)
-        self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
-        self._kept = n_packed * self.n_words * 4 <= pack_bytes
-        self._words = np.zeros((self.n_panels if self._kept else 0, panel, self.n_words), np.uint32)
-        self._group = PACKED_AT_ONCE if self._kept else MEASURED_AT_ONCE
-        self._exactable = self.frame.may_be_exact
-        if chosen is INT8:
-            self.unit = workers.once(self._usual_loss)
-        packed = workers.each(self._pack, range(0, self.n_panels, self._group))
-        self.largest = max(norm for norm, _, _ in packed)
-        self.whole = self._exactable and all(whole for _, whole, _ in packed)
-        self.lacking = max(lacking for *_, lacking in packed)
-
-    @property
-    def bytes(self) -> int:
-        """What packed centres take."""
-        return int(self._words.nbytes)
-
-    def _members(self, panel: int) -> tuple[int, int, int]:
-        """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
-
-        A strided sample meets near and far centres alike, so the first panels already leave tight thresholds
-        even when the centres are sorted.
-        """
-        if self._exactable:
-            return panel * self._panel, min((panel + 1) * self._panel, self.n_ctrs), 1
-        return panel, self.n_ctrs, self.n_panels
-
-    def _usual_loss(self) -> float:
-        """What most centres lose, relative to their norms: any unit is right, this one makes errors small."""
-        n = min(self._panel, self.n_ctrs)
-        spare = np.zeros((self._panel, self.n_words), np.uint32)
-        sums = self._round(0, spare, np.empty(self._panel, np.float32))[:n]
-        measured = self.frame.measure(self.d, sums)
-        usual = float((measured.residual / measured.norm.clamp(min=TINY)).quantile(0.75))
-        return min(max(usual, 2.0**-20), self.format.unit)
-
-    def _pack(self, first: int) -> tuple[float, bool, float]:
-        """Fills a group of panels from `first` on where they are kept, their parameters, and errs.
-
-        Returns the largest norm, whether all centres are made of integers, and the most that a level lacks.
-        """
-        p, size = min(self._group, self.n_panels - first), self._panel
-        spare = np.zeros((0 if self._kept else size, self.n_words), np.uint32)
-        steps, sums = np.ones((p, size), np.float32), np.zeros((p, size, SUMS))
-        unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
-        for panel in range(p):
-            words = self._words[first + panel] if self._kept else spare
-            own = self._round(first + panel, words, steps[panel])
-            sums[panel, : len(own)] = own
-            unused[panel, : len(own)] = False
-        measured = self.frame.measure(self.d, sums.reshape(-1, SUMS))
-        reach, level, gap, lacking = self._bound(measured)
-        level[unused.reshape(-1)] = -torch.inf
-        tiles = slice(first * size // TILE, (first + p) * size // TILE)
-        for place, values in enumerate((torch.from_numpy(steps), reach, level)):
-            self._parameters[tiles, place] = values.reshape(-1, TILE).numpy()
-        errs = round_up(torch.stack([reach.double(), gap * UP], 1))
-        self.errs[first * size : (first + p) * size] = errs.numpy()
-        return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all()), lacking
-
-    def _round(self, panel: int, words: Words, steps: Float32s) -> FloatArray:
-        """Rounds a panel's points into words and steps; returns the sums of as many as there are."""
-        return self.frame.round(self._ctrs.block(*self._members(panel)), self.format, TILE, words, steps)
-
-    def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
-        """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""
-        half = torch.zeros_like(points.square) if self._product else points.square / 2
-        own = self.gamma * 1.1 * half + self._tiny
-        own += 0.0 if self._product else points.square_error
-        reach = round_up(((self.unit + self.gamma) * points.norm + points.residual) / (1 - self.gamma) * UP)
-        if self._exactable:
-            level = (-half).float()
-            own += (half + level.double()).abs()
-            return reach, level, own, float(own.max())
-        target = own - half
-        level = (target + 2.0**-23 * target.abs() + TINY).float()
-        return reach, level, (level.double() + half).clamp(min=0) + own, 0.0
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Lists, for each row of x_rows (r, d), centres of which none left out can be among its k nearest.
@@ -236,15 +127,17 @@ class DenseScreen:
         Returns:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
-        step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * self.n_words)))
+        step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * self.centres.n_words)))
         starts = range(0, x_rows.shape[0], step)
-        if self._kept:
+        centres = self.centres
+        if centres.kept:
             lists = [self._scanned(x_rows[first : first + step]) for first in starts]
         else:
             blocks = [_RowBlock(self, x_rows[first : first + step]) for first in starts]
-            spare, steps = np.zeros((1, self._panel, self.n_words), np.uint32), np.empty(self._panel, np.float32)
-            for panel in range(self.n_panels):
-                self._round(panel, spare[0], steps)
+            spare = np.zeros((1, centres.panel, centres.n_words), np.uint32)
+            steps = np.empty(centres.panel, np.float32)
+            for panel in range(centres.n_panels):
+                centres.round(panel, spare[0], steps)
                 for block in blocks:
                     block.scan(self, panel, spare)
             lists = [block.finish(self) for block in blocks]
@@ -260,37 +153,25 @@ class DenseScreen:
     def _scanned(self, rows: Tensor) -> Candidates:
         """Lists candidates of a few rows among packed centres."""
         block = _RowBlock(self, rows)
-        block.scan(self, 0, self._words)
+        block.scan(self, 0, self.centres.words)
         return block.finish(self)
-
-    def parameters(self, panel: int, n_panels: int) -> Float32s:
-        """What goes into the keys of some panels."""
-        per_panel = self._panel // TILE
-        return self._parameters[panel * per_panel : (panel + n_panels) * per_panel].reshape(-1)
-
-    def original(self, packed: IdArray) -> IdArray:
-        """Positions among the centres of packed positions."""
-        position = packed.astype(np.int64)
-        if not self._exactable:
-            position = position % self._panel * self.n_panels + position // self._panel
-        return position
 
 
 class _RowBlock:
     """Some rows on their way past the tiles, padded to a multiple of ROWS: their words and their shortlist."""
 
     def __init__(self, screen: DenseScreen, rows: Tensor) -> None:
-        r = len(rows)
+        r, centres = len(rows), screen.centres
         n = -(-r // ROWS) * ROWS
-        self._words, alpha = np.zeros((n, screen.n_words), np.uint32), np.zeros(n, np.float32)
-        sums = screen.frame.round(rows, screen.format, 1, self._words, alpha)
-        points = screen.frame.measure(screen.d, sums)
-        exact = points.whole & screen.whole & (points.norm * screen.largest + screen.largest**2 / 2 < 2.0**23)
-        reach = round_up(torch.maximum(points.norm, points.residual / screen.unit) * UP)
+        self._words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
+        sums = centres.frame.round(rows, centres.format, 1, self._words, alpha)
+        points = centres.frame.measure(centres.d, sums)
+        exact = points.whole & centres.whole & (points.norm * centres.largest + centres.largest**2 / 2 < 2.0**23)
+        reach = round_up(torch.maximum(points.norm, points.residual / centres.unit) * UP)
         self._lost = ~(reach < MAX_NORM)
         reach[exact | self._lost] = 0
         self._words[:r][self._lost.numpy()] = 0
-        start, lift = _starts(screen, sums, exact.numpy(), alpha)
+        start, lift = _starts(centres, sums, exact.numpy(), alpha)
         # |x|^2 rounded down, in the frame.
         self._square = points.square - points.square_error
         self._exact, self._r = exact, r
@@ -312,47 +193,37 @@ class _RowBlock:
 
     def scan(self, screen: DenseScreen, panel: int, words: Words) -> None:
         """Look at the panels of centres in words, the first of which is number `panel`."""
-        size, as_type = words.shape[1], WORDS[screen.format.name]
+        centres, rows, k = screen.centres, self._rows, screen.k
+        n_tiles, as_type = len(words) * centres.panel // TILE, WORDS[centres.format.name]
         ctrs, points = (array.reshape(-1).view(as_type) for array in (words, self._words))
-        parameters, n_tiles = screen.parameters(panel, len(words)), len(words) * size // TILE
-        groups = -(-2 * screen.k // TILE) * TILE
-        if panel == 0 and groups * SAMPLE**2 <= screen.n_ctrs and groups * SAMPLE <= n_tiles * TILE:
-            rows, errs = self._rows, screen.errs
-            sample = groups * SAMPLE // TILE
-            kernels.first_thresholds(ctrs, parameters, sample, groups, points, screen.n_words, screen.k, rows, errs)
-        kernels.scan(
-            ctrs,
-            parameters,
-            panel * size,
-            n_tiles,
-            points,
-            screen.n_words,
-            screen.k,
-            screen.cap,
-            self._rows,
-            screen.errs,
-        )
+        given = ctrs, centres.parameters(panel, len(words))
+        groups = -(-2 * k // TILE) * TILE
+        sample = groups * SAMPLE // TILE
+        if panel == 0 and groups * SAMPLE**2 <= centres.n_ctrs and sample <= n_tiles:
+            kernels.first_thresholds(*given, sample, groups, points, centres.n_words, k, rows, centres.errs)
+        first = panel * centres.panel
+        kernels.scan(*given, first, n_tiles, points, centres.n_words, k, screen.cap, rows, centres.errs)
 
     def finish(self, screen: DenseScreen) -> Candidates:
         """The lists and what they prove: the order value of a score of at most limit, rounded down."""
-        width, r = kernels.finish(screen.k, screen.cap, self._rows), self._r
-        listed = screen.original(self._rows.ids[:r, :width])
+        width, r, scale = kernels.finish(screen.k, screen.cap, self._rows), self._r, screen.centres.frame.scale
+        listed = screen.centres.original(self._rows.ids[:r, :width])
         listed[np.arange(width) >= self._rows.count[:r, None]] = -1
         limit = torch.from_numpy(self._rows.limit[:r])
         if screen.metric == "cosine":
-            limit = limit / screen.frame.scale / screen.frame.scale
+            limit = limit / scale / scale
             excluded = 1.0 - limit
             excluded -= 2.0**-51 * (1.0 + limit.abs())
         else:
             excluded = -limit if screen.metric == "dot" else self._square - 2 * limit
             excluded -= 2.0**-51 * (self._square.abs() + 2 * limit.abs())
-            excluded = excluded / screen.frame.scale / screen.frame.scale
+            excluded = excluded / scale / scale
         excluded[self._exact] = torch.inf
         excluded[self._lost] = -torch.inf
         if screen.metric not in EUCLIDEAN:
             return Candidates(torch.from_numpy(listed), excluded)
         at_least = np.empty((r, width))
-        kernels.order_values(self._rows.keys, self._square.numpy(), 1.0 / screen.frame.scale, at_least)
+        kernels.order_values(self._rows.keys, self._square.numpy(), 1.0 / scale, at_least)
         at_least[self._lost.numpy()] = -np.inf
         return Candidates(torch.from_numpy(listed), excluded, torch.from_numpy(at_least))
 
@@ -368,14 +239,14 @@ def _padded(values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
 
 
 def _starts(
-    screen: DenseScreen, sums: FloatArray, exact: npt.NDArray[np.bool_], alpha: Float32s
+    centres: DenseCentres, sums: FloatArray, exact: npt.NDArray[np.bool_], alpha: Float32s
 ) -> tuple[npt.NDArray[Any], FloatArray]:
     """What the sums of each of the padded rows start from, and what that adds to keys."""
     steps, r = np.zeros(len(alpha)), len(exact)
-    if screen.lacking:
+    if centres.lacking:
         # 1.01 outweighs what sums of floats lose of it.
-        steps[:r][~exact] = 1.01 * screen.lacking / alpha[:r][~exact]
-    if screen.format is not INT8:
+        steps[:r][~exact] = 1.01 * centres.lacking / alpha[:r][~exact]
+    if centres.format is not INT8:
         lift = (steps * (1.0 + 2.0**-22)).astype(np.float32)
         return lift, lift.astype(np.float64)
     steps = np.ceil(steps)
