@@ -25,7 +25,10 @@ PACKET = 16
 #: The id of no point, above all others.
 NO_ID = 0x7FFFFFFF
 
-I64, I32, F32, F64 = ir.IntType(64), ir.IntType(32), ir.FloatType(), ir.DoubleType()
+I64 = ir.IntType(64)
+I32 = ir.IntType(32)
+F32 = ir.FloatType()
+F64 = ir.DoubleType()
 
 
 def address_of(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
