@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import dense_frame, verify_kernels
+from janelia_core.ml._knn import dense_frame, float_bits, screen_dense, verify_kernels
 from janelia_core.ml._knn.dense_centres import DenseCentres
 from janelia_core.ml._knn.dense_formats import FORMATS
 from janelia_core.ml._knn.machine import this_machine
@@ -24,6 +24,7 @@ from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_dense import DenseScreen
 from janelia_core.ml._knn.search import search
+from janelia_core.ml.extra_torch_functions import knn_mc
 from problems import LOW_FORMATS
 
 CHOSEN = [*LOW_FORMATS, "float32"]
@@ -220,6 +221,46 @@ def test_float32_certifies_every_row_where_gaps_exceed_its_rounding(problem: Cal
 def test_any_k_up_to_all_centres_is_served(k: int) -> None:
     x, ctrs = gaussian()
     assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(Points(ctrs), k)) == 1.0
+
+
+def beyond_bytes_on_a_grid() -> Problem:
+    """Integers of which int8 keeps few exactly, and rows just off their grid."""
+    generator = torch.Generator().manual_seed(0)
+    ctrs = torch.randint(-125, 126, (400, 50), generator=generator).float()
+    ctrs[::2, 0] = 1000.0
+    return ctrs[:20].roll(1, 0) + 2.0**-10, ctrs
+
+
+@pytest.mark.parametrize("chosen", CHOSEN)
+@pytest.mark.parametrize("problem", [*PROBLEMS, beyond_bytes_on_a_grid], ids=lambda problem: problem.__name__)
+def test_every_key_and_its_lower_bound_enclose_the_score(problem: Callable[[], Problem], chosen: str) -> None:
+    x, ctrs = problem()
+    screen = DenseScreen(Points(ctrs), 5, FORMATS[chosen])
+    frame, block = screen.centres.frame, screen_dense._RowBlock(screen, x)
+    block.scan(screen, 0, screen.centres.words)
+    lists, lows = block._rows, block._rows.lows[: -float_bits.LANES].reshape(-1, screen.capacity)
+    shift, scale = [Fraction(value) for value in frame.shift.tolist()], Fraction(frame.scale)
+    for i, row in enumerate(x.double().tolist()):
+        if block._lost[i]:
+            continue
+        u = [(Fraction(value) - t) * scale for value, t in zip(row, shift, strict=True)]
+        n = int(lists.count[i])
+        for slot, j in enumerate(screen.centres.original(lists.ids[i, :n]).tolist()):
+            v = [(Fraction(value) - t) * scale for value, t in zip(ctrs[j].double().tolist(), shift, strict=True)]
+            score = sum(a * b for a, b in zip(u, v, strict=True)) - sum(b * b for b in v) / 2
+            key, low = Fraction(float(lists.keys[i, slot])), Fraction(float(float_bits.float_of_rank(lows[i, slot])))
+            assert score == key if lists.exact[i] else low <= score <= key
+
+
+def test_rows_beyond_what_a_format_holds_go_up_the_ladder() -> None:
+    generator = torch.Generator().manual_seed(0)
+    sign = torch.where(torch.rand(4000, 256, generator=generator) < 0.5, -1.0, 1.0)
+    ctrs = torch.randint(2**21, 2**22, (4000, 256), generator=generator).float() * sign
+    x = (torch.rand(1, 256, generator=generator) + 1) * 2.0**98
+    for rows in (x.repeat(300, 1), -x.repeat(300, 1)):
+        found = knn_mc(rows, ctrs, 5, 4000)
+        scores = rows[0].double() @ ctrs.double().T  # |c|^2 is nothing beside them
+        assert found[:, 0].tolist() == scores.topk(5).indices.tolist()
 
 
 @pytest.mark.parametrize("chosen", CHOSEN)

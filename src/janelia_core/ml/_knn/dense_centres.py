@@ -31,9 +31,8 @@ Float32s = npt.NDArray[np.float32]
 PANEL = 256
 """Centres packed together, fewer where memory is tight (a multiple of 64)."""
 PACKED_AT_ONCE = 32
-"""Panels packed together, so that the arithmetic on norms costs no call per panel."""
-MEASURED_AT_ONCE = 4
-"""The same where panels are not kept: memory is tight, and the arithmetic has a dozen temporaries in float64."""
+"""Panels packed together, so that the arithmetic on norms costs no call per panel; fewer where chunks are small."""
+_CHUNKED = 4  # coordinates of a chunk that take as much as the temporaries of a packed centre
 EPILOGUE = 8
 """Roundings of a key, and two to spare."""
 
@@ -63,6 +62,7 @@ class DenseCentres:
         largest: The largest norm.
         whole: All centres are made of integers, whose sums of products may be exact.
         lacking: L, the most that an h_j lacks.
+        widest: The largest beta_j.
     """
 
     def __init__(
@@ -91,12 +91,13 @@ class DenseCentres:
         self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
         self.kept = n_packed * self.n_words * 4 <= pack_bytes
         self.words = np.zeros((self.n_panels if self.kept else 0, panel, self.n_words), np.uint32)
-        self._group = PACKED_AT_ONCE if self.kept else MEASURED_AT_ONCE
+        self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // panel))
         self.unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
         packed = workers.each(self._pack, range(0, self.n_panels, self._group))
         self.largest = max(norm for norm, _, _ in packed)
         self.whole = self.frame.may_be_exact and all(whole for _, whole, _ in packed)
         self.lacking = max(lacking for *_, lacking in packed)
+        self.widest = float(self._parameters[:, 0].max())
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.

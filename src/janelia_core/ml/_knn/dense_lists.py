@@ -82,7 +82,7 @@ def compact(
     if n > cap:
         for q in range(n):
             work[q] = rank_of_float(keys[start + q])
-        crowd = float_of_rank(kth_rank(work, 0, n, cap + 1, rank_of_float(threshold), True))
+        crowd = float_of_rank(kth_rank(work, 0, n, cap + 1, rank_of_float(threshold), True)) + np.float32(0.0)  # no -0
         if crowd >= threshold:  # too many to keep: what goes is accounted for in `limit`
             threshold, limit = float32_above(crowd), crowd
             spare = cap - reached_by(work, 0, n, rank_of_float(threshold))

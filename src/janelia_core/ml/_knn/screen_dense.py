@@ -51,7 +51,7 @@ multiples of 1/2. For a row on the same grid with |x| |c| + |c|^2 / 2 < 2^23 for
 exactly, every partial sum in any order is a multiple of 1/2 below 2^23 and so exact, and h_j = -|c_j|^2 / 2 is: a_i = 0
 switches the errors off, the scan breaks ties by the lowest index, and k centres with excluded = +inf are the answer.
 So on such a grid h_j carries no error of its own. What it lacks, at most L, the sums of all other rows start from
-(`lift`), which (3) loses on its left side.
+(`lift`; steps beta_j of centres on a grid are at least 1), which (3) loses on its left side.
 """
 
 from __future__ import annotations
@@ -170,7 +170,9 @@ class _RowBlock:
         reach = round_up(torch.maximum(points.norm, points.residual / centres.unit) * UP)
         self._lost = ~(reach < MAX_NORM)
         reach[exact | self._lost] = 0
-        self._words[:r][self._lost.numpy()] = 0
+        # The list of a lost row tells nothing, but its keys must be numbers.
+        lost = self._lost.numpy()
+        self._words[:r][lost], alpha[:r][lost], sums[lost] = 0, 1.0, 0.0
         start, lift = _starts(centres, sums, exact.numpy(), alpha)
         # |x|^2 rounded down, in the frame.
         self._square = points.square - points.square_error
@@ -252,4 +254,4 @@ def _starts(
     steps = np.ceil(steps)
     start = steps.copy()
     start[:r] -= 128.0 * sums[:, 5]  # centres are v + 128
-    return start.astype(np.int32), steps * alpha
+    return start.astype(np.int32), steps * alpha * centres.widest
