@@ -27,10 +27,7 @@ from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 from numba.np.numpy_support import from_dtype
 
-from janelia_core.ml._knn.float_bits import declared
-
-LANES = 16
-"""Centres in a vector: one of AVX512, two of AVX2, four of NEON."""
+from janelia_core.ml._knn.float_bits import LANES, declared, splat
 
 _FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
 _WIDE = "+avx512f" in _FEATURES
@@ -56,12 +53,6 @@ _FORMATS = {from_dtype(np.dtype(word)): name for name, word in WORDS.items()}
 def compiles(name: str) -> bool:
     """Tell whether Numba compiles this format's instructions for this machine."""
     return name not in _NEEDS or {_NEEDS[name], "+avx512f"} <= _FEATURES
-
-
-def _splat(builder: Any, scalar: Any) -> Any:
-    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
-    first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, undefined, ir.Constant(_INTEGERS, [0] * LANES))
 
 
 def _fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
@@ -97,7 +88,7 @@ def _sums(builder: Any, name: str, starts: list[Any], rows: list[Any], ctrs: Any
     words = [_load(builder, column, v, vector) for v in range(VECTORS)]
     new = []
     for row, own in zip(rows, sums, strict=True):
-        word = _splat(builder, builder.load(builder.gep(row, [q])))
+        word = splat(builder, builder.load(builder.gep(row, [q])))
         new.append([multiply(total, ctr, word) for total, ctr in zip(own, words, strict=True)])
     following = builder.add(q, ir.Constant(_I64, 1))
     q.add_incoming(ir.Constant(_I64, 0), before)
@@ -183,7 +174,7 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
         numbers = [builder.add(args[5], ir.Constant(_I64, r)) for r in range(ROWS)]
         words = [address(4, builder.mul(number, args[6])) for number in numbers]
         starts, alphas, reaches, thresholds = (
-            [_splat(builder, builder.load(address(which, number))) for number in numbers] for which in (7, 8, 9, 10)
+            [splat(builder, builder.load(address(which, number))) for number in numbers] for which in (7, 8, 9, 10)
         )
         sums = _sums(builder, name, starts, words, address(0, args[1]), args[6])
         parameters = address(2, args[3])

@@ -42,9 +42,9 @@ def _folded(fold: Callable[[Any, Any, Any], Any], reduction: str, start_value: i
         place = builder.bitcast(builder.gep(first, [builder.sext(q, _I64)]), _VECTOR.as_pointer())
         values = builder.load(place, align=4)
         left = builder.sub(n, q)
-        inside = builder.icmp_signed("<", ir.Constant(_VECTOR, list(range(LANES))), _splat(builder, left))
+        inside = builder.icmp_signed("<", ir.Constant(_VECTOR, list(range(LANES))), splat(builder, left))
         values = builder.select(inside, values, ir.Constant(_VECTOR, [_LOWEST] * LANES))
-        folded = fold(builder, total, values if own is None else (values, _splat(builder, own), inside))
+        folded = fold(builder, total, values if own is None else (values, splat(builder, own), inside))
         following = builder.add(q, ir.Constant(_I32, LANES))
         q.add_incoming(ir.Constant(_I32, 0), before)
         q.add_incoming(following, loop)
@@ -60,8 +60,9 @@ def _folded(fold: Callable[[Any, Any, Any], Any], reduction: str, start_value: i
     return codegen
 
 
-def _splat(builder: Any, scalar: Any) -> Any:
-    undefined = ir.Constant(_VECTOR, ir.Undefined)
+def splat(builder: Any, scalar: Any) -> Any:
+    """Emit a vector with the scalar in all LANES lanes."""
+    undefined = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
     first = builder.insert_element(undefined, scalar, ir.Constant(_I32, 0))
     return builder.shuffle_vector(first, undefined, ir.Constant(_VECTOR, [0] * LANES))
 
