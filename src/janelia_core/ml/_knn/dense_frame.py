@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -13,8 +12,9 @@ from torch import Tensor
 
 from janelia_core.ml._knn.dense_formats import INT8, Format
 from janelia_core.ml._knn.directions import direction_error, directions
-from janelia_core.ml._knn.points import Points, are_multiples
+from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.rounding_kernels import round_points
+from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.workers import Workers
 
 FloatArray = npt.NDArray[np.float64]
@@ -107,11 +107,12 @@ def find_frame(
 
     Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle.
     """
-    ends = workers.each(lambda part: ctrs.block(*part).aminmax(), ctrs.chunks(_SHARE))
-    largest = max(abs(float(end)) for both in ends for end in both)
-    shift, step = workers.once(lambda: (_middle(ctrs), find_grid(ctrs, largest) if relative_error == 0 else 0.0))
+    reader = Reader(workers, kernels=True, share=_SHARE)
+    low, high = reader.column_ends(ctrs)
+    largest = float(torch.maximum(high, -low).max())
+    shift = workers.once(lambda: _middle(ctrs))
+    step = find_grid(ctrs, largest, reader) if relative_error == 0 else 0.0
     if step:
-        low, high = workers.once(lambda: _range(ctrs))
         if chosen is INT8 and float((high - low).max()) <= _BYTES * step:
             shift = ((low + high) / (2.0 * step)).ceil() * step
         shift = torch.zeros_like(shift) if product else (shift / step).round() * step
@@ -128,7 +129,7 @@ def _middle(ctrs: Points) -> Tensor:
     return ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
 
 
-def find_grid(ctrs: Points, largest: float) -> float:
+def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
     if not ctrs.values.is_floating_point():
         return 1.0 if largest < _MOST_INTEGER else 0.0
@@ -142,16 +143,4 @@ def find_grid(ctrs: Points, largest: float) -> float:
     step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
     if not step or largest / step >= _MOST_INTEGER:
         return 0.0
-    return step if all(are_multiples(block, step) for block in _blocks(ctrs)) else 0.0
-
-
-def _range(ctrs: Points) -> tuple[Tensor, Tensor]:
-    """Each coordinate's smallest and largest value."""
-    bounds = [torch.stack(block.aminmax(dim=0)) for block in _blocks(ctrs)]
-    low, high = torch.stack(bounds).unbind(1)
-    return low.amin(0), high.amax(0)
-
-
-def _blocks(ctrs: Points) -> Iterator[Tensor]:
-    """The centres in float64, a few at a time."""
-    return (ctrs.block(*part).double() for part in ctrs.chunks(_SHARE))
+    return step if reader.all_multiples(ctrs, step) else 0.0

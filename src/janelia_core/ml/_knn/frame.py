@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.directions import directions
-from janelia_core.ml._knn.points import Points, are_multiples, as_float64, float64_device, is_wide
+from janelia_core.ml._knn.points import Points, as_float64, float64_device, is_wide
+from janelia_core.ml._knn.values import Reader
 
 _SAMPLE = 512  # centres sampled for the common point
 _HEADROOM = 40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
@@ -64,20 +65,21 @@ def scale(values: Tensor, exponent: int) -> Tensor:
     return values.mul(2.0**half).mul_(2.0 ** (exponent - half))
 
 
-def survey(x: Points, ctrs: Points, shifted: bool = True) -> Frame:
+def survey(x: Points, ctrs: Points, shifted: bool = True, reader: Reader | None = None) -> Frame:
     """Look at all stored values once, in bounded memory; the shift is 0 where differences are not what counts."""
-    x_largest, x_finite = _magnitude(x)
-    c_largest, ctrs_finite = _magnitude(ctrs)
-    largest = max(x_largest, c_largest)
+    reader = reader or Reader()
+    *x_ends, x_finite = reader.ends(x)
+    *ctr_ends, ctrs_finite = reader.ends(ctrs)
+    largest = max(abs(end) for end in (*x_ends, *ctr_ends))
     top = _ceil_log2(largest)
-    middle, spread = _middle(ctrs, shifted)
+    middle, spread = reader.workers.once(lambda: _middle(ctrs, shifted))
     verify_exponent = 0 if -200 <= top <= 400 or largest == 0 else top
     exponent = max(_ceil_log2(spread if spread > 0 else largest), top - _HEADROOM)
     return Frame(
         shift=scale(middle, -exponent),
         exponent=exponent,
         verify_exponent=verify_exponent,
-        exact=_is_exact(x, ctrs, largest, top),
+        exact=_is_exact(x, ctrs, largest, top, reader),
         in_float64=verify_exponent == 0 and (top <= 53 or not (is_wide(x.values) or is_wide(ctrs.values))),
         fits_float32=-40 <= top <= 50 or largest == 0,
         x_finite=x_finite,
@@ -88,38 +90,6 @@ def survey(x: Points, ctrs: Points, shifted: bool = True) -> Frame:
 def _ceil_log2(value: float) -> int:
     """Return the least e with value < 2^e (0 for 0)."""
     return math.frexp(value)[1]
-
-
-def _magnitude(points: Points) -> tuple[float, bool]:
-    """Return the largest finite |value| and whether all values are finite."""
-    largest, all_finite = 0.0, True
-    if points.d == 0:
-        return largest, all_finite
-    for start, stop in points.chunks():
-        low, high = _extremes(points.block(start, stop))
-        if not (math.isfinite(low) and math.isfinite(high)):
-            all_finite = False
-            wide = as_float64(points.block(start, stop))
-            low, high = _extremes(torch.where(torch.isfinite(wide), wide, 0.0))
-        largest = max(largest, -low, high)
-    return largest, all_finite
-
-
-def _extremes(block: Tensor) -> tuple[float, float]:
-    """Return the least and the largest value; NaN if any value is."""
-    if block.dtype in (
-        torch.float64,
-        torch.float32,
-        torch.uint8,
-        torch.int8,
-        torch.int16,
-        torch.int32,
-        torch.int64,
-    ):
-        low, high = torch.aminmax(block)
-    else:  # narrow floats and unsigned integers: aminmax does not know them on every device
-        low, high = torch.aminmax(as_float64(block))
-    return float(low), float(high)
 
 
 def _middle(ctrs: Points, shifted: bool) -> tuple[Tensor, float]:
@@ -145,7 +115,7 @@ def _middle(ctrs: Points, shifted: bool) -> tuple[Tensor, float]:
     return torch.where(torch.isfinite(middle), middle, 0.0), spread if math.isfinite(spread) else 0.0
 
 
-def _is_exact(x: Points, ctrs: Points, largest: float, top: int) -> bool:
+def _is_exact(x: Points, ctrs: Points, largest: float, top: int, reader: Reader) -> bool:
     """Tell whether every value is a multiple of some 2^g with d (2 * largest / 2^g)^2 <= 2^53.
 
     Then differences, squares and sums are integers in units of 2^g or 4^g that float64 holds: nothing rounds.
@@ -158,11 +128,11 @@ def _is_exact(x: Points, ctrs: Points, largest: float, top: int) -> bool:
     if not (x.values.is_floating_point() or ctrs.values.is_floating_point()):
         return top <= bits
     grid = top - bits
-    return all(_on_grid(points, grid) for points in (ctrs, x))
+    return all(_on_grid(points, grid, reader) for points in (ctrs, x))
 
 
-def _on_grid(points: Points, grid: int) -> bool:
-    """Tell whether all finite values are multiples of 2^grid; stops at the first block that is not."""
+def _on_grid(points: Points, grid: int, reader: Reader) -> bool:
+    """Tell whether all finite values are multiples of 2^grid."""
     if is_wide(points.values) or not points.values.is_floating_point():
         return grid <= 0
-    return all(are_multiples(as_float64(points.block(*chunk)), 2.0**grid) for chunk in points.chunks())
+    return reader.all_multiples(points, 2.0**grid)

@@ -23,6 +23,7 @@ from janelia_core.ml._knn.rungs import PROBE, Rungs
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.small import nearest_at_once
+from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.verify import ordered
 from janelia_core.ml._knn.workers import Workers
 
@@ -108,7 +109,8 @@ class _Ladder:
         self.plan = plan
         self._report = report
         self._mask = mask
-        self._frame: Frame = workers.once(lambda: survey(x, ctrs, shifted=plan.metric in EUCLIDEAN))
+        reader = Reader(workers, plan.kernels)
+        self._frame: Frame = survey(x, ctrs, plan.metric in EUCLIDEAN, reader)
         self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._rungs: Rungs[Screen] | None = None
