@@ -11,6 +11,7 @@
       |
       |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament, canary
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
+      |                                                                     values, value_kernels: looks at all
       |                                                                     directions: of norm 1, for cosines
       |                                                                     mask: what a row may be answered with
       |                                                                     rows: a block of them

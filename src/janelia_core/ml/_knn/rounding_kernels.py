@@ -9,14 +9,15 @@ import numpy as np
 from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.float_bits import bits_of_float, float_of_bits
 
-# Sums may be taken in any order: their bounds allow for that, and vectors need it.
-_summing = jit_with(fastmath={"reassoc", "contract", "nsz"})
+# Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
+_summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
+_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 _LARGEST = 2.0**100  # of an int8 point: beyond, nothing is kept of it
 # Steps far below what matters beside a largest centre of 2^20, or beside a grid of 1.
 _LEAST_STEP, _LEAST_OF_GRID = 2.0**-100, 2.0**-10
 
 
-@jit
+@_inlined
 def _is_whole(u: Any, i: int, scale: float) -> Any:
     """Whether u[i] * scale are integers. Scaling down a subnormal may have lost it."""
     fractions, unscale = 0, 1.0 / scale
@@ -32,26 +33,46 @@ def _point(u: Any, i: int, shift: Any, scale: float, point: Any) -> Any:
     square, wide = 0.0, 0.0
     for q in range(u.shape[1]):
         given = np.float64(u[i, q]) * scale
-        point[q] = given - shift[q]
-        square += point[q] * point[q]
+        coordinate = given - shift[q]
+        point[q] = coordinate
+        square += coordinate * coordinate
         wide += given * given
     return square, wide
 
 
-@jit
-def _to_float32(point: Any, back: Any, words: Any) -> None:
-    """Rounds to float32; a product may flush subnormals, so they become 0."""
+@_inlined
+def _ends(bits: Any, found: Any) -> None:
+    """Writes the bits of the smallest and the largest coordinate, 0 included, given those of all as int64.
+
+    Among integers that order as floats do: a minimum of floats, which might be NaN for all that Numba knows, is no
+    vector instruction.
+    """
+    low = high = 0
+    for q in range(bits.shape[0]):
+        rank = bits[q] ^ ((bits[q] >> 63) & 0x7FFFFFFFFFFFFFFF)
+        low, high = min(low, rank), max(high, rank)
+    found[0], found[1] = low ^ ((low >> 63) & 0x7FFFFFFFFFFFFFFF), high
+
+
+@_summing
+def _to_float32(point: Any, words: Any) -> Any:
+    """Rounds to float32; a product may flush subnormals, so they become 0. Returns sums of squares of loss and value."""
+    loss, kept = 0.0, 0.0
     for q in range(point.shape[0]):
         value = np.float32(point[q])
         if abs(value) < np.float32(2.0**-126):
             value = np.float32(0.0)
         words[q] = value
-        back[q] = value
+        gap, back = point[q] - np.float64(value), np.float64(value)
+        loss += gap * gap
+        kept += back * back
+    return loss, kept
 
 
-@jit
-def _to_bfloat16(point: Any, back: Any, words: Any) -> None:
-    """Rounds to bfloat16, ties to even; words holds two bytes a coordinate."""
+@_summing
+def _to_bfloat16(point: Any, words: Any) -> Any:
+    """Rounds to bfloat16, ties to even; words holds two bytes a coordinate. Returns as `_to_float32`."""
+    loss, kept = 0.0, 0.0
     for q in range(point.shape[0]):
         bits = bits_of_float(np.float32(point[q]))
         even = (bits >> np.uint32(16)) & np.uint32(1)
@@ -59,46 +80,37 @@ def _to_bfloat16(point: Any, back: Any, words: Any) -> None:
         if (bits & np.uint32(0x7F800000)) == 0:  # subnormal
             bits = np.uint32(0)
         words[q] = np.uint16(bits >> np.uint32(16))
-        back[q] = float_of_bits(bits)
-
-
-@jit_with(fastmath={"nnan", "nsz"})
-def _largest(point: Any) -> Any:
-    """The smallest and the largest coordinate, 0 included."""
-    low, high = 0.0, 0.0
-    for q in range(point.shape[0]):
-        low, high = min(low, point[q]), max(high, point[q])
-    return low, high
+        back = np.float64(float_of_bits(bits))
+        gap = point[q] - back
+        loss += gap * gap
+        kept += back * back
+    return loss, kept
 
 
 @jit
-def _to_int8(point: Any, whole: bool, least: float, back: Any, words: Any) -> Any:
-    """Rounds to steps of a 127th of the largest coordinate, or of 1 if all are integers that fit; returns the step."""
-    low, high = _largest(point)
-    step = np.float32(1.0)
-    if not max(-low, high) < _LARGEST:
-        words[:], back[:] = 0, 0.0
-        return step
-    if not (whole and low >= -128.0 and high <= 127.0):
-        # A float32 above the quotient, so that no coordinate exceeds 127 steps.
-        step = np.float32(max(max(-low, high) / 127.0 * (1.0 + 2.0**-22), least))
-    unstep = 1.0 / np.float64(step)
-    for q in range(point.shape[0]):
-        nearest = np.rint(point[q] * unstep)
-        words[q] = np.int8(nearest)
-        back[q] = nearest * np.float64(step)
-    return step
+def _step(low: float, high: float, whole: bool, least: float) -> Any:
+    """A 127th of the largest coordinate as float32, or 1 if all are integers that int8 holds."""
+    if whole and low >= -128.0 and high <= 127.0:
+        return np.float32(1.0)
+    # A float32 above the quotient, so that no coordinate exceeds 127 steps.
+    return np.float32(max(max(-low, high) / 127.0 * (1.0 + 2.0**-22), least))
 
 
 @_summing
-def _losses(point: Any, back: Any) -> Any:
-    """Sums of squares of point - back and of back."""
-    loss, kept = 0.0, 0.0
+def _to_int8(point: Any, step: Any, words: Any) -> Any:
+    """Rounds to whole steps, at most 128 of them. Returns as `_to_float32`, and the sum of words."""
+    loss, kept, total = 0.0, 0.0, 0.0
+    wide = np.float64(step)
+    unstep = 1.0 / wide
     for q in range(point.shape[0]):
-        gap = point[q] - back[q]
+        nearest = np.rint(point[q] * unstep)
+        words[q] = np.int8(np.int32(nearest))
+        back = nearest * wide
+        gap = point[q] - back
         loss += gap * gap
-        kept += back[q] * back[q]
-    return loss, kept
+        kept += back * back
+        total += nearest
+    return loss, kept, total
 
 
 @jit
@@ -121,23 +133,26 @@ def round_points(
             integers equal to its value, else 0; the sum of int8.
     """
     d, n_words = u.shape[1], words.shape[1]
-    point, back = np.empty(d), np.empty(d)
+    point, found = np.empty(d), np.empty(2)
+    point_bits, found_bits = point.view(np.int64), found.view(np.int64)
     own = np.zeros(n_words, np.uint32)
     floats, shorts, bytes_ = own.view(np.float32), own.view(np.uint16), own.view(np.int8)
-    flat, xor = words.reshape(-1), np.uint32(flip)
+    flat, xor, least = words.reshape(-1), np.uint32(flip), _LEAST_OF_GRID if grid else _LEAST_STEP
     for i in range(u.shape[0]):
         square, wide = _point(u, i, shift, scale, point)
         whole = grid and _is_whole(u, i, scale)
         step, total = np.float32(1.0), 0.0
         if bits == 32:
-            _to_float32(point, back, floats)
+            loss, kept = _to_float32(point, floats)
         elif bits == 16:
-            _to_bfloat16(point, back, shorts)
+            loss, kept = _to_bfloat16(point, shorts)
         else:
-            step = _to_int8(point, whole, _LEAST_OF_GRID if grid else _LEAST_STEP, back, bytes_)
-            for q in range(d):
-                total += np.float64(bytes_[q])
-        loss, kept = _losses(point, back)
+            _ends(point_bits, found_bits)
+            if max(-found[0], found[1]) < _LARGEST:
+                step = _step(found[0], found[1], whole, least)
+                loss, kept, total = _to_int8(point, step, bytes_)
+            else:
+                own[:], loss, kept = 0, square, 0.0
         place = (i // lanes) * lanes * n_words + i % lanes
         for w in range(n_words):
             flat[place + w * lanes] = own[w] ^ xor
