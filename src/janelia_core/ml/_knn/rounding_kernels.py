@@ -56,7 +56,7 @@ def _ends(bits: Any, found: Any) -> None:
 
 @_summing
 def _to_float32(point: Any, words: Any) -> Any:
-    """Rounds to float32; a product may flush subnormals, so they become 0. Returns sums of squares of loss and value."""
+    """Rounds to float32, subnormals to 0 as a product may flush them; returns sums of squares of loss and value."""
     loss, kept = 0.0, 0.0
     for q in range(point.shape[0]):
         value = np.float32(point[q])

@@ -75,8 +75,8 @@ class Reader:
             )
         from janelia_core.ml._knn import value_kernels
 
-        flat = points.values.numpy().reshape(-1)
-        return all(self._pieces(points, lambda start, stop: value_kernels.multiples(flat, start, stop, step), flat=True))
+        flat, test = points.values.numpy().reshape(-1), value_kernels.multiples
+        return all(self._pieces(points, lambda start, stop: test(flat, start, stop, step), flat=True))
 
     def _in_place(self, points: Points) -> bool:
         values = points.values
