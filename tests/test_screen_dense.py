@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import dense_frame, float_bits, screen_dense, verify_kernels
+from janelia_core.ml._knn import dense_frame, float_bits, verify_kernels
 from janelia_core.ml._knn.dense_centres import DenseCentres
 from janelia_core.ml._knn.dense_formats import FORMATS
 from janelia_core.ml._knn.machine import this_machine
@@ -236,16 +236,21 @@ def beyond_bytes_on_a_grid() -> Problem:
 def test_every_key_and_its_lower_bound_enclose_the_score(problem: Callable[[], Problem], chosen: str) -> None:
     x, ctrs = problem()
     screen = DenseScreen(Points(ctrs), 5, FORMATS[chosen])
-    frame, block = screen.centres.frame, screen_dense._RowBlock(screen, x)
-    block.scan(screen, 0, screen.centres.words)
-    lists, lows = block._rows, block._rows.lows[: -float_bits.LANES].reshape(-1, screen.capacity)
+    frame, block = screen.centres.frame, screen._block(x)
+    block.scan(0, screen.centres.words)
+    stride, lists, lows = (
+        screen.centres.stride,
+        block._rows,
+        block._rows.lows[: -float_bits.LANES].reshape(-1, screen.capacity),
+    )
     shift, scale = [Fraction(value) for value in frame.shift.tolist()], Fraction(frame.scale)
     for i, row in list(enumerate(x.double().tolist()))[::5]:
         if block._lost[i]:
             continue
         u = [(Fraction(value) - t) * scale for value, t in zip(row, shift, strict=True)]
         n = int(lists.count[i])
-        for slot, j in enumerate(screen.centres.original(lists.ids[i, :n]).tolist()):
+        for slot, packed in enumerate(lists.ids[i, :n].tolist()):
+            j = packed % 256 * stride + packed // 256 if stride else packed
             v = [(Fraction(value) - t) * scale for value, t in zip(ctrs[j].double().tolist(), shift, strict=True)]
             score = sum(a * b for a, b in zip(u, v, strict=True)) - sum(b * b for b in v) / 2
             key, low = Fraction(float(lists.keys[i, slot])), Fraction(float(float_bits.float_of_rank(lows[i, slot])))

@@ -21,6 +21,7 @@
       |              portable   torch operations, any device                packing
       |              dense      scores compared in registers, CPU           copies, dense_formats, dense_frame,
       |                                                                     rounding_kernels, dense_centres,
+      |                                                                     dense_rows, dense_row_kernels,
       |                                                                     dense_kernels, dense_tiles,
       |                                                                     dense_lists, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,

@@ -11,19 +11,12 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.dense_formats import INT8, Format
-from janelia_core.ml._knn.dense_frame import (
-    SUMS,
-    TINY,
-    UP,
-    FloatArray,
-    Measured,
-    Words,
-    find_frame,
-    frame_of_directions,
-)
+from janelia_core.ml._knn.dense_frame import FloatArray, Measured, Words, find_frame, frame_of_directions
+from janelia_core.ml._knn.dense_row_kernels import TINY, UP, RowConstants
 from janelia_core.ml._knn.dense_tiles import PARAMETERS, TILE
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.rounding_kernels import SUMS
 from janelia_core.ml._knn.workers import Workers
 
 IdArray = npt.NDArray[np.int64]
@@ -58,11 +51,7 @@ class DenseCentres:
         frame: Where points are taken.
         errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
         words: (n_panels, panel, n_words) uint32; no panels where they are not kept.
-        unit: rho.
-        largest: The largest norm.
-        whole: All centres are made of integers, whose sums of products may be exact.
-        lacking: L, the most that an h_j lacks.
-        widest: The largest beta_j.
+        asked: What the centres ask of rows.
     """
 
     def __init__(
@@ -92,12 +81,18 @@ class DenseCentres:
         self.kept = n_packed * self.n_words * 4 <= pack_bytes
         self.words = np.zeros((self.n_panels if self.kept else 0, panel, self.n_words), np.uint32)
         self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // panel))
-        self.unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
+        self._unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
         packed = workers.each(self._pack, range(0, self.n_panels, self._group))
-        self.largest = max(norm for norm, _, _ in packed)
-        self.whole = self.frame.may_be_exact and all(whole for _, whole, _ in packed)
-        self.lacking = max(lacking for *_, lacking in packed)
-        self.widest = float(self._parameters[:, 0].max())
+        self.asked = RowConstants(
+            d=self.d,
+            relative_error=self.frame.relative_error,
+            whole=self.frame.may_be_exact and all(whole for _, whole, _ in packed),
+            largest=max(norm for norm, _, _ in packed),
+            unit=self._unit,
+            lacking=max(lacking for *_, lacking in packed),
+            widest=float(self._parameters[:, 0].max()),
+            int8=chosen is INT8,
+        )
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -105,9 +100,9 @@ class DenseCentres:
         A strided sample meets near and far centres alike, so the first panels already leave tight thresholds
         even when the centres are sorted.
         """
-        if self.frame.may_be_exact:
+        if self.stride == 0:
             return panel * self.panel, min((panel + 1) * self.panel, self.n_ctrs), 1
-        return panel, self.n_ctrs, self.n_panels
+        return panel, self.n_ctrs, self.stride
 
     def _usual_loss(self) -> float:
         """What most centres lose, relative to their norms: any unit is right, this one makes errors small."""
@@ -151,7 +146,7 @@ class DenseCentres:
         half = torch.zeros_like(points.square) if self._product else points.square / 2
         own = self._gamma * 1.1 * half + self._tiny
         own += 0.0 if self._product else points.square_error
-        reach = round_up(((self.unit + self._gamma) * points.norm + points.residual) / (1 - self._gamma) * UP)
+        reach = round_up(((self._unit + self._gamma) * points.norm + points.residual) / (1 - self._gamma) * UP)
         if self.frame.may_be_exact:
             level = (-half).float()
             own += (half + level.double()).abs()
@@ -165,9 +160,7 @@ class DenseCentres:
         per_panel = self.panel // TILE
         return self._parameters[panel * per_panel : (panel + n_panels) * per_panel].reshape(-1)
 
-    def original(self, packed: IdArray) -> IdArray:
-        """Positions among the centres of packed positions."""
-        position = packed.astype(np.int64)
-        if not self.frame.may_be_exact:
-            position = position % self.panel * self.n_panels + position // self.panel
-        return position
+    @property
+    def stride(self) -> int:
+        """What lies between neighbours of a panel: panel p holds every so many-th centre from p on; 0: a run."""
+        return 0 if self.frame.may_be_exact else self.n_panels

@@ -11,19 +11,15 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.dense_formats import INT8, Format
+from janelia_core.ml._knn.dense_row_kernels import measure
 from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.points import Points
-from janelia_core.ml._knn.rounding_kernels import round_points
+from janelia_core.ml._knn.rounding_kernels import SUMS, round_points
 from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.workers import Workers
 
 FloatArray = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]
-TINY = 2.0**-125
-UP = 1.0 + 2.0**-20
-"""Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
-SUMS = 6
-"""What `round_points` sums up of a point."""
 _SHARE = 2  # of a chunk, for coordinates looked at at a time
 _MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
 _MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
@@ -81,17 +77,10 @@ class DenseFrame:
 
     def measure(self, d: int, sums: FloatArray) -> Measured:
         """Turns the sums of points of d coordinates into bounds."""
-        square, loss, kept, wide = torch.from_numpy(np.ascontiguousarray(sums[:, :4].T))
-        whole = torch.from_numpy(sums[:, 4] != 0) & (square < 2.0**48)
-        norm = square.sqrt()
-        # The subtraction rounds each coordinate once; between integers of this size it does not.
-        lost = 2.0**-53 * norm + self.relative_error * wide.sqrt() + TINY
-        lost[whole] = 0
-        residual = (loss.sqrt() + lost) * UP
-        square_error = ((d + 2) * 2.0**-53 * square + 2 * norm * lost + lost * lost) * UP
-        square_error[whole] = 0
-        norm = torch.maximum(norm, kept.sqrt()) * UP + lost
-        return Measured(residual, norm, square, square_error, whole)
+        measured = np.empty((len(Measured._fields), len(sums)))
+        measure(sums, d, self.relative_error, measured)
+        residual, norm, square, square_error, whole = torch.from_numpy(measured)
+        return Measured(residual, norm, square, square_error, whole != 0)
 
 
 def frame_of_directions(d: int) -> DenseFrame:

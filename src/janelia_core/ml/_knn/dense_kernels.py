@@ -199,7 +199,7 @@ def finish(k: int, cap: int, rows: Any) -> int:
             count[i], limit[i] = n, max(limit[i], float(gone))
             for q in range(n):
                 work[q] = rank_of_float(keys[base + q])
-            kth = float_of_rank(kth_rank(work, 0, n, k, rank_of_float(gone), True))
+            kth = float_of_rank(kth_rank(work, 0, n, k, rank_of_float(gone), False))
             front = base
             for q in range(base, base + n):
                 if keys[q] >= kth and front < base + k:
@@ -208,14 +208,3 @@ def finish(k: int, cap: int, rows: Any) -> int:
                     front += 1
         longest = max(longest, count[i])
     return longest
-
-
-@jit
-def order_values(keys: Any, squares: Any, unscale: float, bounds: Any) -> None:
-    """Writes lower bounds of |x|^2 - 2 s, for scores s of at most the keys (r, w), rounded down; times unscale^2."""
-    for i in range(bounds.shape[0]):
-        square = squares[i]
-        for slot in range(bounds.shape[1]):
-            twice = 2.0 * float(keys[i, slot])
-            bound = square - twice - 2.0**-51 * (abs(square) + abs(twice))
-            bounds[i, slot] = bound * unscale * unscale

@@ -12,6 +12,9 @@ from janelia_core.ml._knn.float_bits import bits_of_float, float_of_bits
 # Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
 _summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
+SQUARE, LOSS, KEPT, WIDE, INTEGERS, TOTAL = range(6)
+"""Columns of the sums of `round_points`."""
+SUMS = 6
 _LARGEST = 2.0**100  # of an int8 point: beyond, nothing is kept of it
 # Steps far below what matters beside a largest centre of 2^20, or beside a grid of 1.
 _LEAST_STEP, _LEAST_OF_GRID = 2.0**-100, 2.0**-10
@@ -129,7 +132,7 @@ def round_points(
         flip: Xor-ed to each word: 0x80808080 makes int8 v the unsigned v + 128.
         words: (points, n_words) uint32, written for the r points.
         steps: (r,) float32, written: what a unit of int8 stands for, else 1.
-        sums: (r, 6) float64, written: |point|^2, |point - value|^2, |value|^2, |u scale|^2; 1 for a point made of
+        sums: (r, SUMS) float64, written: |point|^2, |point - value|^2, |value|^2, |u scale|^2; 1 for a point made of
             integers equal to its value, else 0; the sum of int8.
     """
     d, n_words = u.shape[1], words.shape[1]
@@ -157,5 +160,5 @@ def round_points(
         for w in range(n_words):
             flat[place + w * lanes] = own[w] ^ xor
         steps[i] = step
-        sums[i, 0], sums[i, 1], sums[i, 2], sums[i, 3] = square, loss, kept, wide
-        sums[i, 4], sums[i, 5] = np.float64(whole and loss == 0.0), total
+        sums[i, SQUARE], sums[i, LOSS], sums[i, KEPT], sums[i, WIDE] = square, loss, kept, wide
+        sums[i, INTEGERS], sums[i, TOTAL] = np.float64(whole and loss == 0.0), total

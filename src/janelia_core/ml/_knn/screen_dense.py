@@ -56,30 +56,20 @@ So on such a grid h_j carries no error of its own. What it lacks, at most L, the
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import dense_kernels as kernels
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.dense_centres import PANEL, DenseCentres, Float32s, round_up
-from janelia_core.ml._knn.dense_formats import FLOAT32, INT8, Format
-from janelia_core.ml._knn.dense_frame import UP, FloatArray, Words
-from janelia_core.ml._knn.dense_tiles import ROWS, TILE, WORDS
-from janelia_core.ml._knn.float_bits import LANES
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.dense_centres import PANEL, DenseCentres
+from janelia_core.ml._knn.dense_formats import FLOAT32, Format
+from janelia_core.ml._knn.dense_rows import RowBlock
+from janelia_core.ml._knn.dense_tiles import ROWS
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
 MOST_ROWS, ROW_BYTES = 512, 1 << 18
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
-MAX_NORM = 2.0**60
-"""Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
-SAMPLE = 8
-"""Eight groups of centres, of 2 k at least, set the first thresholds, where there are eight times as many."""
 
 
 class DenseScreen:
@@ -127,131 +117,44 @@ class DenseScreen:
         Returns:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
-        step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * self.centres.n_words)))
-        starts = range(0, x_rows.shape[0], step)
-        centres = self.centres
+        centres, n = self.centres, len(x_rows)
+        step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * centres.n_words)))
+        starts = range(0, n, step)
         if centres.kept:
             lists = [self._scanned(x_rows[first : first + step]) for first in starts]
         else:
-            blocks = [_RowBlock(self, x_rows[first : first + step]) for first in starts]
+            blocks = [self._block(x_rows[first : first + step]) for first in starts]
             spare = np.zeros((1, centres.panel, centres.n_words), np.uint32)
             steps = np.empty(centres.panel, np.float32)
             for panel in range(centres.n_panels):
                 centres.round(panel, spare[0], steps)
                 for block in blocks:
-                    block.scan(self, panel, spare)
-            lists = [block.finish(self) for block in blocks]
-        width = max(listed.indices.shape[1] for listed in lists)
-        indices = torch.cat([_widened(listed.indices, width, -1) for listed in lists])
-        at_least = [_widened(listed.at_least, width, torch.inf) for listed in lists if listed.at_least is not None]
-        return Candidates(
-            self._ctrs.row_numbers(indices),
-            torch.cat([listed.excluded for listed in lists]),
-            torch.cat(at_least) if at_least else None,
-        )
+                    block.scan(panel, spare)
+            lists = [block.finish() for block in blocks]
+        found = lists[0] if len(lists) == 1 else _joined(lists)
+        return found._replace(indices=self._ctrs.row_numbers(found.indices))
+
+    def _block(self, rows: Tensor) -> RowBlock:
+        return RowBlock(self.centres, rows, self.k, self.cap, self.capacity, self.metric)
 
     def _scanned(self, rows: Tensor) -> Candidates:
         """Lists candidates of a few rows among packed centres."""
-        block = _RowBlock(self, rows)
-        block.scan(self, 0, self.centres.words)
-        return block.finish(self)
+        block = self._block(rows)
+        block.scan(0, self.centres.words)
+        return block.finish()
 
 
-class _RowBlock:
-    """Some rows on their way past the tiles, padded to a multiple of ROWS: their words and their shortlist."""
-
-    def __init__(self, screen: DenseScreen, rows: Tensor) -> None:
-        r, centres = len(rows), screen.centres
-        n = -(-r // ROWS) * ROWS
-        self._words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
-        sums = centres.frame.round(rows, centres.format, 1, self._words, alpha)
-        points = centres.frame.measure(centres.d, sums)
-        exact = points.whole & centres.whole & (points.norm * centres.largest + centres.largest**2 / 2 < 2.0**23)
-        reach = round_up(torch.maximum(points.norm, points.residual / centres.unit) * UP)
-        self._lost = ~(reach < MAX_NORM)
-        reach[exact | self._lost] = 0
-        # The list of a lost row tells nothing, but its keys must be numbers.
-        lost = self._lost.numpy()
-        self._words[:r][lost], alpha[:r][lost], sums[lost] = 0, 1.0, 0.0
-        start, lift = _starts(centres, sums, exact.numpy(), alpha)
-        # |x|^2 rounded down, in the frame.
-        self._square = points.square - points.square_error
-        self._exact, self._r = exact, r
-        self._rows = kernels.Shortlist(
-            start=start,
-            alpha=alpha,
-            lift=lift,
-            reach=_padded(reach.numpy(), n),
-            threshold=np.full(n, np.finfo(np.float32).min),
-            limit=np.full(n, -np.inf),
-            exact=_padded(exact.numpy(), n),
-            count=np.zeros(n, np.int64),
-            full=np.full(n, min(screen.capacity, screen.k + kernels.BETWEEN + screen.k // 4)),
-            keys=np.empty((n, screen.capacity), np.float32),
-            ids=np.empty((n, screen.capacity), np.int32),
-            lows=np.empty(n * screen.capacity + LANES, np.int32),
-        )
-        self._rows.threshold[r:] = np.inf
-
-    def scan(self, screen: DenseScreen, panel: int, words: Words) -> None:
-        """Look at the panels of centres in words, the first of which is number `panel`."""
-        centres, rows, k = screen.centres, self._rows, screen.k
-        n_tiles, as_type = len(words) * centres.panel // TILE, WORDS[centres.format.name]
-        ctrs, points = (array.reshape(-1).view(as_type) for array in (words, self._words))
-        given = ctrs, centres.parameters(panel, len(words))
-        groups = -(-2 * k // TILE) * TILE
-        sample = groups * SAMPLE // TILE
-        if panel == 0 and groups * SAMPLE**2 <= centres.n_ctrs and sample <= n_tiles:
-            kernels.first_thresholds(*given, sample, groups, points, centres.n_words, k, rows, centres.errs)
-        first = panel * centres.panel
-        kernels.scan(*given, first, n_tiles, points, centres.n_words, k, screen.cap, rows, centres.errs)
-
-    def finish(self, screen: DenseScreen) -> Candidates:
-        """The lists and what they prove: the order value of a score of at most limit, rounded down."""
-        width, r, scale = kernels.finish(screen.k, screen.cap, self._rows), self._r, screen.centres.frame.scale
-        listed = screen.centres.original(self._rows.ids[:r, :width])
-        listed[np.arange(width) >= self._rows.count[:r, None]] = -1
-        limit = torch.from_numpy(self._rows.limit[:r])
-        if screen.metric == "cosine":
-            limit = limit / scale / scale
-            excluded = 1.0 - limit
-            excluded -= 2.0**-51 * (1.0 + limit.abs())
-        else:
-            excluded = -limit if screen.metric == "dot" else self._square - 2 * limit
-            excluded -= 2.0**-51 * (self._square.abs() + 2 * limit.abs())
-            excluded = excluded / scale / scale
-        excluded[self._exact] = torch.inf
-        excluded[self._lost] = -torch.inf
-        if screen.metric not in EUCLIDEAN:
-            return Candidates(torch.from_numpy(listed), excluded)
-        at_least = np.empty((r, width))
-        kernels.order_values(self._rows.keys, self._square.numpy(), 1.0 / scale, at_least)
-        at_least[self._lost.numpy()] = -np.inf
-        return Candidates(torch.from_numpy(listed), excluded, torch.from_numpy(at_least))
-
-
-def _widened(lists: Tensor, width: int, value: float) -> Tensor:
-    """Lists (r, w) with more slots, so that those of several blocks match."""
-    return torch.nn.functional.pad(lists, (0, width - lists.shape[1]), value=value)
-
-
-def _padded(values: npt.NDArray[Any], n: int) -> npt.NDArray[Any]:
-    """Values (r,) and zeros behind them, (n,)."""
-    return np.concatenate([values, np.zeros(n - len(values), values.dtype)])
-
-
-def _starts(
-    centres: DenseCentres, sums: FloatArray, exact: npt.NDArray[np.bool_], alpha: Float32s
-) -> tuple[npt.NDArray[Any], FloatArray]:
-    """What the sums of each of the padded rows start from, and what that adds to keys."""
-    steps, r = np.zeros(len(alpha)), len(exact)
-    if centres.lacking:
-        # 1.01 outweighs what sums of floats lose of it.
-        steps[:r][~exact] = 1.01 * centres.lacking / alpha[:r][~exact]
-    if centres.format is not INT8:
-        lift = (steps * (1.0 + 2.0**-22)).astype(np.float32)
-        return lift, lift.astype(np.float64)
-    steps = np.ceil(steps)
-    start = steps.copy()
-    start[:r] -= 128.0 * sums[:, 5]  # centres are v + 128
-    return start.astype(np.int32), steps * alpha * centres.widest
+def _joined(lists: list[Candidates]) -> Candidates:
+    """The candidates of several blocks of rows, with as many slots as the longest list needs."""
+    n, width = sum(len(part.indices) for part in lists), max(part.indices.shape[1] for part in lists)
+    indices = torch.full((n, width), -1, dtype=torch.int64, device="cpu")
+    bounded = lists[0].at_least is not None
+    at_least = torch.empty(n, width, dtype=torch.float64, device="cpu") if bounded else None
+    first = 0
+    for part in lists:
+        rows, slots = slice(first, first + len(part.indices)), slice(part.indices.shape[1])
+        indices[rows, slots] = part.indices
+        if at_least is not None and part.at_least is not None:
+            at_least[rows, slots] = part.at_least
+        first = rows.stop
+    return Candidates(indices, torch.cat([part.excluded for part in lists]), at_least)

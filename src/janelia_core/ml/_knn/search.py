@@ -24,7 +24,7 @@ from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.small import nearest_at_once
 from janelia_core.ml._knn.values import Reader
-from janelia_core.ml._knn.verify import ordered
+from janelia_core.ml._knn.verify import at_sight, ordered
 from janelia_core.ml._knn.workers import Workers
 
 OPEN = -1  # in the result: no list has certified this row yet
@@ -262,7 +262,19 @@ class _Ladder:
             candidates = candidates._replace(indices=self.forest.part.row_numbers(candidates.indices))
         n = len(candidates.indices)
         self._report.add(n_screened=n, n_candidates=int((candidates.indices >= 0).sum()))
-        cuts = parts(n, self.plan.verified_rows)
+        if not self._compiled():
+            return self._verified_in_parts(rows, candidates, above)
+        out, doubtful = at_sight(rows.values, self._ctrs, candidates, self._metric, self.plan.k)
+        if len(doubtful) == n:
+            return self._verified_in_parts(rows, candidates, above)
+        if len(doubtful):
+            out[doubtful] = self._verified_in_parts(rows.pick(doubtful), candidates.rows(doubtful), above)
+        return out
+
+    def _verified_in_parts(
+        self, rows: Rows, candidates: Candidates, above: Callable[[Rows], Tensor] | None = None
+    ) -> Tensor:
+        cuts = parts(len(candidates.indices), self.plan.verified_rows)
         return torch.cat([self._verified(rows.pick(part), candidates.rows(part), above) for part in cuts])
 
     def _verified(self, rows: Rows, candidates: Candidates, above: Callable[[Rows], Tensor] | None) -> Tensor:
@@ -362,8 +374,11 @@ class _Ladder:
 
     def _ordered(self, rows: Rows, indices: Tensor, at_least: Tensor | None = None) -> Ordered:
         """Return indices (r, w) sorted by (order value, index), without those that at_least proves superfluous."""
-        compiled = (self.forest is not None or self._rungs is not None) and self._frame.in_float64
-        return ordered(rows.values, self._ctrs, indices, self._metric, compiled, self.plan.k, at_least)
+        return ordered(rows.values, self._ctrs, indices, self._metric, self._compiled(), self.plan.k, at_least)
+
+    def _compiled(self) -> bool:
+        """Tell whether verification may use Numba kernels."""
+        return (self.forest is not None or self._rungs is not None) and self._frame.in_float64
 
     def _radius(self, found: Ordered, k: int) -> Tensor:
         """Return an upper bound (r,) of the k-th order value; NaN where there are fewer."""

@@ -99,7 +99,9 @@ class Reader:
         found = np.stack(self._pieces(points, look, flat=len(shape) == 1))
         extremes = np.stack([found[:, 0].min(0), found[:, 1].max(0)])
         signs = extremes >> (8 * extremes.itemsize - 1)
-        floats: np.ndarray[Any, Any] = (extremes ^ (signs & np.iinfo(ranks).max)).view(points.values.numpy().dtype)
+        floats: np.ndarray[Any, Any] = (extremes ^ (signs & np.iinfo(extremes.dtype).max)).view(
+            points.values.numpy().dtype
+        )
         return floats
 
     def _pieces(self, points: Points, look: Callable[[int, int], R], flat: bool) -> list[R]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.bounds import DistanceBound
-from janelia_core.ml._knn.contract import Ordered, Stored
+from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
 from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, value_error
 from janelia_core.ml._knn.points import Points, float64_device
 
@@ -36,11 +36,38 @@ def ordered(
         k: How many are wanted; only `at_least` asks.
         at_least: `Candidates.at_least`: whoever is proven farther than the first k listed may be left out.
     """
-    if compiled and metric.exponent == 0 and all(map(_for_kernels, (x_rows, ctrs.values))):
+    if compiled and _for_kernels(x_rows, ctrs.values, metric):
         distance = metric.name in EUCLIDEAN
         if distance or (x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()):
             return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric, k, at_least)
     return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
+
+
+def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metric, k: int) -> tuple[Tensor, Tensor]:
+    """Answer, by Numba kernels, the rows whose float64 distances alone prove the first k and their order.
+
+    Args:
+        x_rows: (r, d) stored values.
+        ctrs: The centres.
+        candidates: Of these rows, by row number of ctrs.
+        metric: What to order by.
+        k: How many are wanted.
+
+    Returns:
+        (r, k) int64 row numbers, nearest first, and the rows (doubtful,) in which they are anything.
+    """
+    indices, excluded, at_least = candidates
+    if metric.name not in EUCLIDEAN or not _for_kernels(x_rows, ctrs.values, metric):
+        return indices.new_empty(len(indices), k), torch.arange(len(indices), device=indices.device)
+    from janelia_core.ml._knn.verify_kernels import answer
+
+    out, doubtful = indices.new_empty(len(indices), k), indices.new_empty(len(indices))
+    bound = DistanceBound.of(x_rows.shape[1], metric.exact)
+    bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least
+    given = x_rows.contiguous().numpy(), ctrs.values.numpy(), indices.contiguous().numpy(), bounds.contiguous().numpy()
+    within = (bound.relative, bound.absolute)
+    failed = answer(*given, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
+    return out, doubtful[:failed]
 
 
 def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int, at_least: Tensor | None) -> Ordered:
@@ -65,8 +92,10 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int,
     return Ordered(numbers, value, metric.errors(value, error))
 
 
-def _for_kernels(values: Tensor) -> bool:
-    return values.is_contiguous() and values.dtype in _KERNEL_DTYPES and values.device.type == "cpu"
+def _for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:
+    """Tell whether kernels can read these values; of rows, which are few, a copy will do."""
+    known = all(values.dtype in _KERNEL_DTYPES and values.device.type == "cpu" for values in (x_rows, ctrs))
+    return known and ctrs.is_contiguous() and metric.exponent == 0
 
 
 def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:

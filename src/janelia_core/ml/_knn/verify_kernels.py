@@ -12,9 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.row_sums import prefetch, squared_distance
 
+_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 RUN = 256
 """Pairs sorted by counting: beyond, merging takes less."""
 
@@ -72,6 +73,63 @@ def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
     return swapped
 
 
+@_inlined
+def _measured(
+    x: Any,
+    i: int,
+    ctrs: Any,
+    listed: Any,
+    at_least: Any,
+    k: int,
+    error: tuple[float, float],
+    keys: Any,
+    ids: Any,
+    spare_keys: Any,
+    spare_ids: Any,
+) -> Any:
+    """Sorts row i's listed centres by (squared distance, index), but for those that at_least leaves out.
+
+    Args:
+        x: As for `verify`, like those not named here.
+        i: The row.
+        ctrs: See x.
+        listed: See x.
+        at_least: See x.
+        k: See x.
+        error: See x.
+        keys: (w,) float64, scratch, like those that follow.
+        ids: See keys.
+        spare_keys: See keys.
+        spare_ids: See keys.
+
+    Returns:
+        How many, and whether they are in the spare arrays.
+    """
+    width, bounded = listed.shape[1], at_least.shape[0] > 0
+    first, n, farthest = min(k, width) if bounded else width, 0, 0.0
+    for slot in range(first):
+        if listed[i, slot] >= 0:
+            ids[n] = listed[i, slot]
+            n += 1
+    for slot in range(n):
+        if slot + 1 < n:
+            prefetch(ctrs, ids[slot + 1])
+        keys[slot] = squared_distance(x, i, ctrs, ids[slot])
+        farthest = max(farthest, keys[slot])
+    # A NaN or infinite distance bounds nothing.
+    radius = farthest * (1.0 + error[0]) + error[1] if n == k and np.isfinite(farthest) else np.inf
+    some = n
+    for slot in range(first, width):
+        if listed[i, slot] >= 0 and at_least[i, slot] <= radius:
+            ids[n] = listed[i, slot]
+            n += 1
+    for slot in range(some, n):
+        if slot + 1 < n:
+            prefetch(ctrs, ids[slot + 1])
+        keys[slot] = squared_distance(x, i, ctrs, ids[slot])
+    return n, sort(keys, ids, n, spare_keys, spare_ids)
+
+
 @jit
 def verify(
     x: Any, ctrs: Any, listed: Any, at_least: Any, k: int, error: tuple[float, float], distances: Any, indices: Any
@@ -89,33 +147,12 @@ def verify(
         distances: (r, w) float64, written; NaN where the list is shorter.
         indices: (r, w) int64, written; -1 where the list is shorter.
     """
-    width, bounded = listed.shape[1], at_least.shape[0] > 0
+    width = listed.shape[1]
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
-    first, longest = min(k, width) if bounded else width, 0
+    longest = 0
     for i in range(x.shape[0]):
-        n, farthest = 0, 0.0
-        for slot in range(first):
-            if listed[i, slot] >= 0:
-                ids[n] = listed[i, slot]
-                n += 1
-        for slot in range(n):
-            if slot + 1 < n:
-                prefetch(ctrs, ids[slot + 1])
-            keys[slot] = squared_distance(x, i, ctrs, ids[slot])
-            farthest = max(farthest, keys[slot])
-        # A NaN or infinite distance bounds nothing.
-        radius = farthest * (1.0 + error[0]) + error[1] if n == k and np.isfinite(farthest) else np.inf
-        some = n
-        for slot in range(first, width):
-            if listed[i, slot] >= 0 and at_least[i, slot] <= radius:
-                ids[n] = listed[i, slot]
-                n += 1
-        for slot in range(some, n):
-            if slot + 1 < n:
-                prefetch(ctrs, ids[slot + 1])
-            keys[slot] = squared_distance(x, i, ctrs, ids[slot])
-        swapped = sort(keys, ids, n, spare_keys, spare_ids)
+        n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, keys, ids, spare_keys, spare_ids)
         for slot in range(n):
             distances[i, slot] = spare_keys[slot] if swapped else keys[slot]
             indices[i, slot] = spare_ids[slot] if swapped else ids[slot]
@@ -124,3 +161,60 @@ def verify(
             indices[i, slot] = -1
         longest = max(longest, n)
     return longest
+
+
+@jit
+def _identical(ctrs: Any, one: int, other: int) -> bool:
+    differing = 0
+    for q in range(ctrs.shape[1]):
+        differing += ctrs[one, q] != ctrs[other, q]
+    return differing == 0
+
+
+@jit
+def answer(
+    x: Any,
+    ctrs: Any,
+    listed: Any,
+    at_least: Any,
+    excluded: Any,
+    k: int,
+    error: tuple[float, float],
+    out: Any,
+    doubtful: Any,
+) -> int:
+    """Answers each row whose float64 distances prove certificate and order; returns how many are in doubt.
+
+    Args:
+        x: As for `verify`, like those not named here.
+        ctrs: See x.
+        listed: See x.
+        at_least: See x.
+        excluded: (r,) float64, `Candidates.excluded`.
+        k: How many centres are wanted.
+        error: `bounds.DistanceBound`: (relative, absolute) of a distance, zeros where distances are exact.
+        out: (r, k) int64, written for rows without doubt, nearest first.
+        doubtful: (r,) int64, of which the first are written: rows in doubt, ascending.
+    """
+    width, (relative, absolute), failed = listed.shape[1], error, 0
+    keys, spare_keys = np.empty(width), np.empty(width)
+    ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
+    exact = relative == 0.0 and absolute == 0.0
+    for i in range(x.shape[0]):
+        n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, keys, ids, spare_keys, spare_ids)
+        if swapped:
+            for slot in range(min(n, k + 1)):
+                keys[slot], ids[slot] = spare_keys[slot], spare_ids[slot]
+        proven = n >= k and np.isfinite(keys[k - 1])
+        proven = proven and (excluded[i] == np.inf or keys[k - 1] * (1.0 + relative) + absolute < excluded[i])
+        for slot in range(1, min(n, k + 1)):
+            # Equal distances come by index: the order of what is exact, and of identical centres.
+            apart = exact or keys[slot] * (1.0 - relative) - absolute > keys[slot - 1] * (1.0 + relative) + absolute
+            proven = proven and (apart or _identical(ctrs, ids[slot - 1], ids[slot]))
+        if proven:
+            for slot in range(k):
+                out[i, slot] = ids[slot]
+        else:
+            doubtful[failed] = i
+            failed += 1
+    return failed

@@ -1,0 +1,91 @@
+"""Rows of the dense screen on their way past the tiles: their words, their constants and their lists."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn import dense_kernels as kernels
+from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.dense_centres import DenseCentres
+from janelia_core.ml._knn.dense_formats import INT8
+from janelia_core.ml._knn.dense_frame import Words
+from janelia_core.ml._knn.dense_row_kernels import COSINE, DISTANCE, DOT, bound_rows, prove
+from janelia_core.ml._knn.dense_tiles import ROWS, TILE, WORDS
+from janelia_core.ml._knn.float_bits import LANES
+from janelia_core.ml._knn.metrics import EUCLIDEAN
+
+_CODES = {"dot": DOT, "cosine": COSINE}
+SAMPLE = 8
+"""Eight groups of centres, of 2 k at least, set the first thresholds, where there are eight times as many."""
+
+
+class RowBlock:
+    """Some rows and what of the centres may matter to them.
+
+    Args:
+        centres: The centres.
+        rows: (r, d) finite rows.
+        k: How many centres are wanted.
+        cap: How many a list may hold after it was compacted, k <= cap < capacity.
+        capacity: How many it may hold.
+        metric: "dot", "cosine" or a Euclidean one.
+    """
+
+    def __init__(self, centres: DenseCentres, rows: Tensor, k: int, cap: int, capacity: int, metric: str) -> None:
+        self._centres, self._k, self._cap, self._metric = centres, k, cap, metric
+        r = len(rows)
+        n = -(-r // ROWS) * ROWS
+        words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
+        sums = centres.frame.round(rows, centres.format, 1, words, alpha)
+        self._words, self._square, self._lost = words, np.empty(r), np.empty(r, np.bool_)
+        self._rows = kernels.Shortlist(
+            start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),
+            alpha=alpha,
+            lift=np.zeros(n),
+            reach=np.zeros(n, np.float32),
+            threshold=np.full(n, np.finfo(np.float32).min),
+            limit=np.full(n, -np.inf),
+            exact=np.zeros(n, np.bool_),
+            count=np.zeros(n, np.int64),
+            full=np.full(n, min(capacity, k + kernels.BETWEEN + k // 4)),
+            keys=np.empty((n, capacity), np.float32),
+            ids=np.empty((n, capacity), np.int32),
+            lows=np.empty(n * capacity + LANES, np.int32),
+        )
+        of = self._rows
+        of.threshold[r:] = np.inf
+        constants = alpha, of.start, of.lift, of.reach, of.exact, self._square, self._lost
+        bound_rows(sums, centres.asked, words, *constants)
+
+    def scan(self, panel: int, words: Words) -> None:
+        """Look at the panels of centres in words, the first of which is number `panel`."""
+        centres, rows, k = self._centres, self._rows, self._k
+        n_tiles, as_type = len(words) * centres.panel // TILE, WORDS[centres.format.name]
+        ctrs, points = (array.reshape(-1).view(as_type) for array in (words, self._words))
+        given = ctrs, centres.parameters(panel, len(words))
+        groups = -(-2 * k // TILE) * TILE
+        sample = groups * SAMPLE // TILE
+        if panel == 0 and groups * SAMPLE**2 <= centres.n_ctrs and sample <= n_tiles:
+            kernels.first_thresholds(*given, sample, groups, points, centres.n_words, k, rows, centres.errs)
+        first = panel * centres.panel
+        kernels.scan(*given, first, n_tiles, points, centres.n_words, k, self._cap, rows, centres.errs)
+
+    def finish(self) -> Candidates:
+        """The lists and what they prove."""
+        width, r, rows, centres = (
+            kernels.finish(self._k, self._cap, self._rows),
+            len(self._square),
+            self._rows,
+            self._centres,
+        )
+        distances = self._metric in EUCLIDEAN
+        listed, excluded, at_least = np.empty((r, width), np.int64), np.empty(r), np.empty((r, width * distances))
+        prove(
+            rows.count, rows.keys, rows.ids, rows.limit, rows.exact, self._square, self._lost,
+            centres.frame.scale, _CODES.get(self._metric, DISTANCE), centres.panel, centres.stride,
+            listed, excluded, at_least,
+        )  # fmt: skip
+        proven = torch.from_numpy(at_least) if distances else None
+        return Candidates(torch.from_numpy(listed), torch.from_numpy(excluded), proven)
