@@ -17,9 +17,10 @@ import numpy as np
 
 from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.dense_lists import compact, kth_rank, rank_below
-from janelia_core.ml._knn.dense_tiles import PARAMETERS, ROWS, TILE, score_tile
+from janelia_core.ml._knn.dense_tiles import PARAMETERS, ROWS, TILE, reaching, score_tile
 from janelia_core.ml._knn.float_bits import LANES, first_bit, float_of_rank, rank_of_float
 
+_KEPT_SCORES = 1 << 15  # of the first tiles at a time
 BETWEEN = 32
 """Entries between two compactions, and k / 4 more: the threshold is fresh, and each costs a tenth of a microsecond."""
 
@@ -57,49 +58,35 @@ class Shortlist(NamedTuple):
 
 
 @jit
-def first_thresholds(
-    ctrs: Any, parameters: Any, n_tiles: int, groups: int, points: Any, n_words: int, k: int, rows: Any, errs: Any
+def _first_thresholds(
+    fresh: Any, seen: int, groups: int, start: int, stop: int, k: int, error: float, gap: float, rows: Any
 ) -> None:
-    """Raises all rows' thresholds to a lower bound of k scores among the first tiles: the k-th best of group maxima.
-
-    Half of all that `scan` would put on lists would be put there by the first sixteenth of the centres.
+    """Raises thresholds to a lower bound of k scores among those seen: the k-th best of group maxima.
 
     Args:
-        ctrs: As for `scan`, like those not named here.
-        parameters: See ctrs.
-        n_tiles: How many tiles to look at.
-        groups: Centres that are as far apart make a group, k groups at least; divides n_tiles * TILE.
-        points: See ctrs.
-        n_words: See ctrs.
-        k: See ctrs.
-        rows: See ctrs.
-        errs: See ctrs.
+        fresh: float32, `seen` keys of each of the rows start .. stop - 1, one row after the other.
+        seen: See fresh.
+        groups: Centres that are as far apart make a group, k groups at least; divides seen.
+        start: See fresh.
+        stop: See fresh.
+        k: How many centres are wanted.
+        error: The largest e_j among the centres seen.
+        gap: The largest g_j.
+        rows: As for `scan`.
     """
-    seen = n_tiles * TILE
-    keys, masks = np.empty((ROWS, seen), np.float32), np.empty(ROWS, np.uint64)
-    flat, best, ranks = keys.reshape(-1), np.empty(groups, np.float32), np.empty(groups + LANES, np.int32)
-    threshold, limit = rows.threshold, rows.limit
-    start, alpha, reach, lift = rows.start, rows.alpha, rows.reach, rows.lift
-    error, gap = float(errs[:seen, 0].max()), float(errs[:seen, 1].max())
-    for row in range(0, threshold.shape[0], ROWS):
-        for tile in range(n_tiles):
-            words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
-            score_tile(
-                ctrs, words, parameters, parameter, points, row, n_words,
-                start, alpha, reach, threshold, flat, tile * TILE, seen, masks,
-            )  # fmt: skip
-        for i in range(row, row + ROWS):
-            best[:] = -np.inf
-            for first in range(0, seen, groups):
-                some = keys[i - row, first : first + groups]
-                for q in range(groups):
-                    best[q] = max(best[q], some[q])
-            for q in range(groups):
-                ranks[q] = rank_of_float(best[q])
-            kth = float_of_rank(kth_rank(ranks, 0, groups, k, rank_of_float(threshold[i]), False))
-            least = float_of_rank(rank_below(kth, 2.0 * float(reach[i]) * error + gap + lift[i]))
-            threshold[i] = max(threshold[i], least)
-            limit[i] = max(limit[i], float(least))
+    best, ranks = np.empty(groups, np.float32), np.empty(groups + LANES, np.int32)
+    threshold, limit, reach, lift = rows.threshold, rows.limit, rows.reach, rows.lift
+    for i in range(start, stop):
+        best[:] = -np.inf
+        for first in range(np.uint64((i - start) * seen), np.uint64((i - start + 1) * seen), np.uint64(groups)):
+            for q in range(np.uint64(groups)):
+                best[q] = max(best[q], fresh[first + q])
+        for q in range(groups):
+            ranks[q] = rank_of_float(best[q])
+        kth = float_of_rank(kth_rank(ranks, 0, groups, k, rank_of_float(threshold[i]), False))
+        least = float_of_rank(rank_below(kth, 2.0 * float(reach[i]) * error + gap + lift[i]))
+        threshold[i] = max(threshold[i], least)
+        limit[i] = max(limit[i], float(least))
 
 
 @jit
@@ -108,6 +95,8 @@ def scan(
     parameters: Any,
     first: int,
     n_tiles: int,
+    sample: int,
+    groups: int,
     points: Any,
     n_words: int,
     k: int,
@@ -117,11 +106,16 @@ def scan(
 ) -> None:
     """Keeps what may matter of the scores of all rows with some tiles of centres.
 
+    Half of all that would be listed without thresholds would be so in the first sixteenth of the centres. So the scores
+    of a few rows with a first sample of tiles are made and kept, set thresholds, and only then are listed.
+
     Args:
         ctrs: Words of the centres, tile after tile (`dense_tiles`).
         parameters: (n_tiles * PARAMETERS * TILE,) float32, their beta, e and h.
         first: Packed position of the first centre.
         n_tiles: How many tiles there are.
+        sample: How many of them set first thresholds; 0 but in the first scan of these rows.
+        groups: Centres of the sample that are as far apart make a group, k groups at least; divides sample * TILE.
         points: Words of the rows.
         n_words: Words of a point.
         k: How many centres are wanted; cap: how many a compacted buffer may hold, k <= cap < capacity.
@@ -129,59 +123,70 @@ def scan(
         rows: Shortlist of the rows, updated; their number is a multiple of ROWS.
         errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
     """
-    work = np.empty(rows.keys.shape[1] + LANES, np.int32)
-    fresh, masks = np.empty(ROWS * TILE, np.float32), np.empty(ROWS, np.uint64)
     # Held in locals: reading a field of a tuple of arrays counts references, which costs more than a hit.
     threshold, limit, count, exact = rows.threshold, rows.limit, rows.count, rows.exact
     start, alpha, reach, lift = rows.start, rows.alpha, rows.reach, rows.lift
     capacity, each = rows.keys.shape[1], BETWEEN + k // 4
     keys, ids, lows = rows.keys.reshape(-1), rows.ids.reshape(-1), rows.lows
     full = rows.full
-    for tile in range(n_tiles):
-        words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
-        for row in range(0, count.shape[0], ROWS):
-            any_hit = score_tile(
-                ctrs,
-                words,
-                parameters,
-                parameter,
-                points,
-                row,
-                n_words,
-                start,
-                alpha,
-                reach,
-                threshold,
-                fresh,
-                0,
-                TILE,
-                masks,
-            )
-            if any_hit == 0:
-                continue
-            for r in range(ROWS):
-                mask = masks[r]
-                if mask == 0:
+    n, seen = count.shape[0], sample * TILE
+    at_once = min(n, max(1, _KEPT_SCORES // seen // ROWS) * ROWS) if sample else n
+    work, masks = np.empty(capacity + LANES, np.int32), np.empty(ROWS, np.uint64)
+    fresh = np.empty(max(ROWS * TILE, at_once * seen), np.float32)
+    passes = -(-n // at_once) if sample else 0
+    for this in range(passes + 1):
+        sampling = this < passes
+        some, stop, begin, end, stride = 0, n, sample, n_tiles, TILE
+        if sampling:
+            some, stop, begin, end, stride = this * at_once, min((this + 1) * at_once, n), 0, sample, seen
+            for tile in range(sample):
+                words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
+                for row in range(some, stop, ROWS):
+                    score_tile(
+                        ctrs, words, parameters, parameter, points, row, n_words,
+                        start, alpha, reach, threshold, fresh, (row - some) * seen + tile * TILE, seen, masks,
+                    )  # fmt: skip
+            error, gap = float(errs[:seen, 0].max()), float(errs[:seen, 1].max())
+            _first_thresholds(fresh, seen, groups, some, stop, k, error, gap, rows)
+        for tile in range(begin, end):
+            words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
+            for row in range(some, stop, ROWS):
+                any_hit, place = np.uint64(0), 0
+                if sampling:
+                    place = (row - some) * seen + tile * TILE
+                    for r in range(ROWS):
+                        masks[r] = reaching(fresh, place + r * stride, threshold[row + r])
+                        any_hit |= masks[r]
+                else:
+                    any_hit = score_tile(
+                        ctrs, words, parameters, parameter, points, row, n_words,
+                        start, alpha, reach, threshold, fresh, 0, TILE, masks,
+                    )  # fmt: skip
+                if any_hit == 0:
                     continue
-                i = row + r
-                base, n, least, most = i * capacity, count[i], threshold[i], full[i]
-                twice, more = 2.0 * float(reach[i]), lift[i]
-                while mask != 0:
-                    q = first_bit(mask)
-                    mask &= mask - np.uint64(1)
-                    key = fresh[np.uint64(r * TILE + q)]
-                    if key < least:
+                for r in range(ROWS):
+                    mask = masks[r]
+                    if mask == 0:
                         continue
-                    j, place = np.uint64(first + tile * TILE + q), np.uint64(base + n)
-                    keys[place] = key
-                    ids[place] = j
-                    lows[place] = rank_below(key, twice * errs[j, 0] + errs[j, 1] + more)
-                    n += 1
-                    if n == most:
-                        n, least, gone = compact(keys, ids, lows, base, n, k, cap, exact[i], least, work)
-                        limit[i] = max(limit[i], float(gone))
-                        most = min(capacity, n + each)
-                count[i], threshold[i], full[i] = n, least, most
+                    i, own = row + r, place + r * stride
+                    base, m, least, most = i * capacity, count[i], threshold[i], full[i]
+                    twice, more = 2.0 * float(reach[i]), lift[i]
+                    while mask != 0:
+                        q = first_bit(mask)
+                        mask &= mask - np.uint64(1)
+                        key = fresh[np.uint64(own + q)]
+                        if key < least:
+                            continue
+                        j, slot = np.uint64(first + tile * TILE + q), np.uint64(base + m)
+                        keys[slot] = key
+                        ids[slot] = j
+                        lows[slot] = rank_below(key, twice * errs[j, 0] + errs[j, 1] + more)
+                        m += 1
+                        if m == most:
+                            m, least, gone = compact(keys, ids, lows, base, m, k, cap, exact[i], least, work)
+                            limit[i] = max(limit[i], float(gone))
+                            most = min(capacity, m + each)
+                    count[i], threshold[i], full[i] = m, least, most
 
 
 @jit

@@ -17,8 +17,11 @@ from janelia_core.ml._knn.float_bits import LANES
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 
 _CODES = {"dot": DOT, "cosine": COSINE}
-SAMPLE = 8
-"""Eight groups of centres, of 2 k at least, set the first thresholds, where there are eight times as many."""
+FEWEST, MOST = 8, 32
+"""Groups of centres, of 2 k at least, that set the first thresholds."""
+SHARE = 4
+"""They are at most so much of all centres."""
+_MOST_SEEN = 1 << 13  # centres in these groups: their scores are kept
 
 
 class RowBlock:
@@ -65,12 +68,15 @@ class RowBlock:
         n_tiles, as_type = len(words) * centres.panel // TILE, WORDS[centres.format.name]
         ctrs, points = (array.reshape(-1).view(as_type) for array in (words, self._words))
         given = ctrs, centres.parameters(panel, len(words))
-        groups = -(-2 * k // TILE) * TILE
-        sample = groups * SAMPLE // TILE
-        if panel == 0 and groups * SAMPLE**2 <= centres.n_ctrs and sample <= n_tiles:
-            kernels.first_thresholds(*given, sample, groups, points, centres.n_words, k, rows, centres.errs)
-        first = panel * centres.panel
-        kernels.scan(*given, first, n_tiles, points, centres.n_words, k, self._cap, rows, centres.errs)
+        sample = self._sample(n_tiles) if panel == 0 else 0
+        tiles = panel * centres.panel, n_tiles, sample, -(-2 * k // TILE) * TILE
+        kernels.scan(*given, *tiles, points, centres.n_words, k, self._cap, rows, centres.errs)
+
+    def _sample(self, n_tiles: int) -> int:
+        """Return how many of n_tiles tiles are to set the first thresholds, if any."""
+        tiles = -(-2 * self._k // TILE)  # of a group
+        most = min(self._centres.n_ctrs // SHARE // TILE, n_tiles, _MOST_SEEN // TILE) // tiles
+        return 0 if most < FEWEST else tiles * min(most, MOST)
 
     def finish(self) -> Candidates:
         """The lists and what they prove."""

@@ -118,6 +118,15 @@ def _keys(builder: Any, sums: list[Any], alpha: Any, reach: Any, parameters: Any
     return keys
 
 
+def _mask(builder: Any, pairs: list[tuple[Any, Any]]) -> Any:
+    """Emit the mask of keys that reach their bounds, LANES bits for each pair of vectors."""
+    mask = ir.Constant(_I64, 0)
+    for v, (keys, bounds) in enumerate(pairs):
+        hits = builder.bitcast(builder.fcmp_ordered(">=", keys, bounds), ir.IntType(LANES))
+        mask = builder.or_(mask, builder.shl(builder.zext(hits, _I64), ir.Constant(_I64, v * LANES)))
+    return mask
+
+
 def _score_tile(  # noqa: D417 - the first argument is Numba's
     typing_context: Any,
     ctrs: Any,
@@ -180,11 +189,10 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
         parameters = address(2, args[3])
         all_masks = ir.Constant(_I64, 0)
         for r in range(ROWS):
-            mask = ir.Constant(_I64, 0)
             first = builder.add(args[12], builder.mul(args[13], ir.Constant(_I64, r)))
-            for v, key in enumerate(_keys(builder, sums[r], alphas[r], reaches[r], parameters)):
-                hits = builder.bitcast(builder.fcmp_ordered(">=", key, thresholds[r]), ir.IntType(LANES))
-                mask = builder.or_(mask, builder.shl(builder.zext(hits, _I64), ir.Constant(_I64, v * LANES)))
+            keys = _keys(builder, sums[r], alphas[r], reaches[r], parameters)
+            mask = _mask(builder, [(key, thresholds[r]) for key in keys])
+            for v, key in enumerate(keys):
                 place = address(11, builder.add(first, ir.Constant(_I64, v * LANES)))
                 builder.store(key, builder.bitcast(place, _FLOATS.as_pointer()), align=4)
             builder.store(mask, address(14, ir.Constant(_I64, r)))
@@ -195,3 +203,17 @@ def _score_tile(  # noqa: D417 - the first argument is Numba's
 
 
 score_tile: Any = intrinsic(_score_tile)
+
+
+def _reaching(typing_context: Any, keys: Any, start: Any, bound: Any) -> Any:
+    """A uint64 whose bit q tells whether the float32 keys[start + q], those of a tile, reaches a bound."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        first = builder.gep(context.make_array(signature.args[0])(context, builder, args[0]).data, [args[1]])
+        bounds = splat(builder, args[2])
+        return _mask(builder, [(_load(builder, first, v, _FLOATS), bounds) for v in range(VECTORS)])
+
+    return types.uint64(keys, types.uint64, types.float32), codegen
+
+
+reaching: Any = intrinsic(_reaching)
