@@ -31,7 +31,7 @@ class Shortlist(NamedTuple):
     Fields:
         start: (r,) int32 for int8, else float32; what sums start from.
         alpha: (r,) float32; what a unit of the row's sums stands for.
-        lift: (r,) float64; what `start` adds to keys.
+        lift: (r,) float32; at least what `start` adds to keys.
         reach: (r,) float32; a_i of screen_dense: the error of score (i, j) is at most 2 a_i e_j + g_j + lift_i.
         threshold: (r,) float32; a score whose key is below it need not be looked at.
         limit: (r,) float64; every centre seen and not kept has a score of at most this.
@@ -59,7 +59,7 @@ class Shortlist(NamedTuple):
 
 @jit
 def _first_thresholds(
-    fresh: Any, seen: int, groups: int, start: int, stop: int, k: int, error: float, gap: float, rows: Any
+    fresh: Any, seen: int, groups: int, start: int, stop: int, k: int, error: Any, gap: Any, rows: Any
 ) -> None:
     """Raises thresholds to a lower bound of k scores among those seen: the k-th best of group maxima.
 
@@ -80,11 +80,12 @@ def _first_thresholds(
         best[:] = -np.inf
         for first in range(np.uint64((i - start) * seen), np.uint64((i - start + 1) * seen), np.uint64(groups)):
             for q in range(np.uint64(groups)):
-                best[q] = max(best[q], fresh[first + q])
+                key, most = fresh[first + q], best[q]
+                best[q] = key if key > most else most
         for q in range(groups):
             ranks[q] = rank_of_float(best[q])
         kth = float_of_rank(kth_rank(ranks, 0, groups, k, rank_of_float(threshold[i]), False))
-        least = float_of_rank(rank_below(kth, 2.0 * float(reach[i]) * error + gap + lift[i]))
+        least = float_of_rank(rank_below(kth, np.float32(2.0) * reach[i], error, gap, lift[i]))
         threshold[i] = max(threshold[i], least)
         limit[i] = max(limit[i], float(least))
 
@@ -134,6 +135,9 @@ def scan(
     work, masks = np.empty(capacity + LANES, np.int32), np.empty(ROWS, np.uint64)
     fresh = np.empty(max(ROWS * TILE, at_once * seen), np.float32)
     passes = -(-n // at_once) if sample else 0
+    error = gap = np.float32(0.0)
+    for j in range(seen):
+        error, gap = max(error, errs[j, 0]), max(gap, errs[j, 1])
     for this in range(passes + 1):
         sampling = this < passes
         some, stop, begin, end, stride = 0, n, sample, n_tiles, TILE
@@ -146,7 +150,6 @@ def scan(
                         ctrs, words, parameters, parameter, points, row, n_words,
                         start, alpha, reach, threshold, fresh, (row - some) * seen + tile * TILE, seen, masks,
                     )  # fmt: skip
-            error, gap = float(errs[:seen, 0].max()), float(errs[:seen, 1].max())
             _first_thresholds(fresh, seen, groups, some, stop, k, error, gap, rows)
         for tile in range(begin, end):
             words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
@@ -170,7 +173,7 @@ def scan(
                         continue
                     i, own = row + r, place + r * stride
                     base, m, least, most = i * capacity, count[i], threshold[i], full[i]
-                    twice, more = 2.0 * float(reach[i]), lift[i]
+                    twice, more = np.float32(2.0) * reach[i], lift[i]
                     while mask != 0:
                         q = first_bit(mask)
                         mask &= mask - np.uint64(1)
@@ -180,7 +183,7 @@ def scan(
                         j, slot = np.uint64(first + tile * TILE + q), np.uint64(base + m)
                         keys[slot] = key
                         ids[slot] = j
-                        lows[slot] = rank_below(key, twice * errs[j, 0] + errs[j, 1] + more)
+                        lows[slot] = rank_below(key, twice, errs[j, 0], errs[j, 1], more)
                         m += 1
                         if m == most:
                             m, least, gone = compact(keys, ids, lows, base, m, k, cap, exact[i], least, work)

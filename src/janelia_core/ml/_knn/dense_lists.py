@@ -44,12 +44,13 @@ def kth_rank(ranks: Any, start: int, n: int, k: int, low: Any, exactly: bool) ->
 
 
 @jit
-def rank_below(key: Any, err: float) -> Any:
-    """The rank of a float32 at most key - err, and close to it."""
-    # 2^-49 outweighs the roundings of this line and of err, each at most 2^-53 of |key| or err; 2^-23 and 2^-120 the
-    # rounding to float32, without a branch.
-    low = float(key) - (2.0**-49 * abs(float(key)) + (1.0 + 2.0**-49) * err)
-    return rank_of_float(np.float32(low - 2.0**-23 * abs(low) - 2.0**-120))
+def rank_below(key: Any, twice: Any, e: Any, g: Any, more: Any) -> Any:
+    """The rank of a float32 at most key - (twice e + g + more), and close to it; float32, >= 0 but for key."""
+    # 1 + 2^-21 outweighs the three roundings of the sum and its own, 2^-22 and 2^-120 those of what follows, where
+    # additions that are fused only remove some.
+    error = (twice * e + g + more) * np.float32(1.0 + 2.0**-21)
+    low = key - error
+    return rank_of_float(np.float32(low - np.float32(2.0**-22) * abs(low) - np.float32(2.0**-120)))
 
 
 @_inlined

@@ -95,7 +95,7 @@ def bound_rows(
         words: (n, n_words) uint32, n >= r; lost rows are set to 0.
         alpha: (n,) float32; of lost rows, whose lists tell nothing but whose keys must be numbers, set to 1.
         start: (n,) int32 or float32, written, like all that follow.
-        lift: (n,) float64.
+        lift: (n,) float32.
         reach: (n,) float32.
         exact: (n,) bool.
         square: (r,) float64: |x|^2 rounded down, in the frame.
@@ -117,10 +117,10 @@ def bound_rows(
         if of.int8:
             steps = np.ceil(steps)
             start[i] = steps - 128.0 * total
-            lift[i] = steps * np.float64(alpha[i]) * of.widest
+            lift[i] = steps * np.float64(alpha[i]) * of.widest * (1.0 + 2.0**-22)
         else:
             start[i] = steps * (1.0 + 2.0**-22)
-            lift[i] = np.float64(start[i])
+            lift[i] = start[i]
 
 
 @jit

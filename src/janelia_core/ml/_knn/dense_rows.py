@@ -17,7 +17,7 @@ from janelia_core.ml._knn.float_bits import LANES
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 
 _CODES = {"dot": DOT, "cosine": COSINE}
-FEWEST, MOST = 8, 32
+FEWEST, MOST = 8, 16
 """Groups of centres, of 2 k at least, that set the first thresholds."""
 SHARE = 4
 """They are at most so much of all centres."""
@@ -46,7 +46,7 @@ class RowBlock:
         self._rows = kernels.Shortlist(
             start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),
             alpha=alpha,
-            lift=np.zeros(n),
+            lift=np.zeros(n, np.float32),
             reach=np.zeros(n, np.float32),
             threshold=np.full(n, np.finfo(np.float32).min),
             limit=np.full(n, -np.inf),
