@@ -154,7 +154,8 @@ def scan(
         for tile in range(begin, end):
             words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
             for row in range(some, stop, ROWS):
-                any_hit, place = np.uint64(0), 0
+                any_hit: Any = np.uint64(0)
+                place = 0
                 if sampling:
                     place = (row - some) * seen + tile * TILE
                     for r in range(ROWS):
