@@ -2,14 +2,16 @@
 
     python benchmarks/choice.py [--cases TEXT ...] [--rounds 3] [--out benchmarks/results]
 
-The three run one after the other in each round, another first; the least time counts, in processor seconds of all
-threads, so that other work on the machine does not. A case whose choice took more than 1.2 times the better of the two
-is measured for as many rounds again, up to three times. Results are merged into choice.json and choice.md.
+The three run one after the other in each round, each time in another order; the least time counts, in processor
+seconds of all threads, so that other work on the machine does not. A case whose choice took more than 1.2 times the
+better of the two is measured for as many rounds again, up to three times. Results are merged into choice.json and
+choice.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import time
@@ -102,9 +104,10 @@ def compare(kind: str, d: int, n: int, n_ctrs: int, rounds: int) -> dict[str, An
 
 def _least(x: Tensor, ctrs: Tensor, plans: tuple[Plan, ...], rounds: int) -> list[float]:
     least = [float("inf")] * len(plans)
-    for turn in range(rounds):
-        for i in range(len(plans)):  # whoever follows the dense screen pays for memory that it gave back
-            place = (turn + i) % len(plans)
+    # Whoever follows the dense screen pays for memory that it gave back, so that none must do so every time.
+    orders = itertools.cycle(itertools.permutations(range(len(plans))))
+    for order in itertools.islice(orders, rounds):
+        for place in order:
             least[place] = min(least[place], _seconds(x, ctrs, plans[place]))
     return least
 

@@ -66,16 +66,40 @@ def test_the_data_decide_and_the_report_says_why(data: Callable[..., Tensor], d:
     assert torch.equal(again, found)
 
 
-def test_few_rows_look_at_one_centre_in_four_before_the_whole_tree() -> None:
+def test_few_rows_look_at_one_centre_in_six_before_the_whole_tree() -> None:
     n, n_ctrs, d = 600, 60_000, 32
     plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=CPU)
     assert plan.look is not None
-    assert plan.look.strides == (4, 1)
+    assert plan.look.strides == (6, 1)
     plan = replace(plan, look=replace(plan.look, dense=1.0))
     with watch_knn() as reports:
         search(Points(gaussian(n, d, 1)), Points(gaussian(n_ctrs, d, 2)), plan)
-    assert "1 in 4 centres" in reports[0].look
+    assert "1 in 6 centres" in reports[0].look
     assert reports[0].plan.screen == "dense"
+
+
+@pytest.mark.parametrize(("kind", "screen"), [("gaussian", "dense"), ("line", "tree"), ("equal", "tree")])
+def test_where_only_the_dense_screens_failure_makes_a_tree_pay_crowded_centres_tell(kind: str, screen: str) -> None:
+    """Of points on a line float32 scores cannot tell dozens apart, in whatever dimensions."""
+    n, n_ctrs, d, k = 300, 60_000, 32, 10
+
+    def points(rows: int, seed: int) -> Tensor:
+        if kind == "gaussian":
+            return gaussian(rows, d, seed)
+        along = torch.rand(rows, 1, generator=torch.Generator().manual_seed(seed))
+        return along * torch.arange(1.0, d + 1) if kind == "line" else torch.full((rows, d), 0.1)
+
+    x, ctrs = points(n, 1), points(n_ctrs, 2)
+    plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=replace(CPU, formats=("int8", "float32")))
+    assert plan.look is not None
+    assert plan.look.strides == ()
+    plan = replace(plan, otherwise=replace(plan.otherwise or plan, formats=("float32",)))
+    with watch_knn() as reports:
+        found = search(Points(x), Points(ctrs), plan)
+    assert reports[0].plan.screen == screen
+    some = slice(None, None, 30)
+    exhaustive = replace(plan, screen="none", look=None)
+    assert torch.equal(search(Points(x[some]), Points(ctrs), exhaustive), found[:, some])
 
 
 def test_in_few_dimensions_and_for_many_rows_the_whole_tree_is_looked_at_at_once() -> None:

@@ -26,7 +26,7 @@
       |                                                                     dense_lists, float_bits
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,
       |                                                                     tree_lists, tree_simd, tree_answer,
-      |                                                                     tree_values, forest
+      |                                                                     tree_values, forest, crowding
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels, row_sums
       |  settle    overlapping error intervals -> exact comparisons         double_double, integers

@@ -136,8 +136,8 @@ def scan(
     fresh = np.empty(max(ROWS * TILE, at_once * seen), np.float32)
     passes = -(-n // at_once) if sample else 0
     error = gap = np.float32(0.0)
-    for j in range(seen):
-        error, gap = max(error, errs[j, 0]), max(gap, errs[j, 1])
+    for c in range(seen):
+        error, gap = max(error, errs[c, 0]), max(gap, errs[c, 1])
     for this in range(passes + 1):
         sampling = this < passes
         some, stop, begin, end, stride = 0, n, sample, n_tiles, TILE

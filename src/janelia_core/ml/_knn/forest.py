@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Generic, Protocol, TypeVar
@@ -46,7 +47,8 @@ class Forest(Generic[T]):
         tree: The tree that stands.
         part: Its centres.
         number: How many trees stood before this one.
-        share: What the look told: the tree's work over the dense screen's.
+        share: What the look told: the tree's work over the dense screen's; infinite, and no tree stands, where the
+            dense screen will not fail and nothing else would make a tree pay.
         told: The same in words; empty without a look.
 
     Memory:
@@ -67,6 +69,9 @@ class Forest(Generic[T]):
         self.parts = look.trees.parts if look else 1
         self._rows = look.trees.rows if look else len(x)
         self.number, self.share, self.told = 0, 0.0, ""
+        if look is not None and not look.strides:
+            look = look.facing(workers.once(lambda: _crowding(x, ctrs)))
+            self.share, self.told = math.inf, "the dense screen's scores part a row's centres"
         for stride in look.strides if look else (1,):
             self._stand(0, stride)
             if self._rows >= len(x):
@@ -113,3 +118,9 @@ class Forest(Generic[T]):
             return self.tree.order(self._x.values, self._workers, True)
         order = self.tree.order(self._x.values[start : start + self._rows], self._workers)
         return self._workers.once(lambda: order.add_(start))
+
+
+def _crowding(x: Points, ctrs: Points) -> float:
+    from janelia_core.ml._knn.crowding import crowding
+
+    return crowding(x, ctrs)

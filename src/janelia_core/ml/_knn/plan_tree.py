@@ -8,8 +8,10 @@ were fitted to kernels timed on a Zen 4 (AVX-512) over d = 1..32, n_ctrs = 2,500
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
+
+from janelia_core.ml._knn.dense_formats import FLOAT32
 
 _MOST_COLUMNS = 32
 _MOST_K = 128  # the tree's lists are kept sorted by insertion
@@ -18,9 +20,10 @@ _LEAF = 16
 _CHUNK = 8
 _CACHED = 6 << 20  # bytes of a tree that caches hold
 _FAR = 1.6  # times as long beyond
-_CHEAP = 0.2  # share of the dense screen's work that a look may cost
-_KIND = 3  # dimensions in which hardly any data make a tree slow, so that a sample of it would tell nothing new
-_SPARSE = 4  # a look at every so many-th centre adds a quarter to building a tree; sparser, they hardly cluster
+_CHEAP = 0.25  # share of the dense screen's work that building a tree to look at may cost
+_GAIN = 0.8  # of it: where no tree takes less, one pays only if the dense screen fails
+_KIND = 4  # dimensions in which hardly any data make a tree slow, so that a sample of it would tell nothing new
+_SPARSE = (6, 12)  # every so many-th centre tells less, the fewer there are: they hardly cluster
 _FEWEST_ROWS, _MOST_ROWS = 32, 256  # that look around
 _PER_ORDERED = 13  # bytes of a row while rows are put in order
 _MOST_ORDERED, _ROWS_OF_CTR = 1 << 16, 2  # of more rows those asked for one after the other lie beyond the caches
@@ -92,8 +95,13 @@ def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
 
 def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, format_: str) -> float:
     """Return the work of the dense screen: scores, lists put in order, packing."""
-    per_pair = 0.1 + 0.0175 * d if format_ == "float32" else 0.09 + 0.0044 * d
-    return n_smps * (n_ctrs * per_pair + 3500.0 + 280.0 * k) + n_ctrs * (200.0 + 3.0 * d)
+    per_pair = 0.45 + 0.0165 * d if format_ == "float32" else 0.48 + 0.0028 * d
+    return n_smps * (n_ctrs * per_pair + 190.0 * k) + n_ctrs * (120.0 + 4.9 * d)
+
+
+def crowded_work(n_smps: int, n_ctrs: int, d: int) -> float:
+    """Return the work of the rungs above the dense screen, if all rows climb there."""
+    return n_smps * n_ctrs * (7.0 + 0.2 * d)
 
 
 @dataclass(frozen=True)
@@ -106,9 +114,11 @@ class Look:
         d: Coordinates.
         k: Neighbours asked for.
         rows: Rows that walk.
-        strides: Trees to build for it, one after the other: over every so many-th centre; the last one stays.
+        strides: Trees to build for it, one after the other: over every so many-th centre; the last one stays. Empty:
+            a tree pays only where the dense screen fails.
         dense: Work of the dense screen.
         trees: How trees and rows share the memory.
+        room: How many centres that scores cannot part the dense screen lists.
     """
 
     n_smps: int
@@ -119,6 +129,14 @@ class Look:
     strides: tuple[int, ...]
     dense: float
     trees: Trees
+    room: float = math.inf
+
+    def facing(self, crowd: float) -> Look:
+        """Return what to look at where a row's scores cannot part `crowd` centres."""
+        if crowd <= self.room:
+            return self
+        dense = self.dense + crowded_work(self.n_smps, self.n_ctrs, self.d)
+        return replace(self, strides=(self.trees.parts,), dense=dense, room=math.inf)
 
     def share(self, walk: Walk, stride: int) -> float:
         """Return the tree's work that is still to come, over the dense screen's, after a walk in such a tree."""
@@ -146,13 +164,16 @@ def plan_look(n_smps: int, n_ctrs: int, d: int, k: int, format_: str, trees: Tre
     easiest = Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
     build = build_work(n_ctrs, d)
     least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)
-    if d > _MOST_COLUMNS or k > _MOST_K or least > dense:
+    if d > _MOST_COLUMNS or k > _MOST_K or least > dense + crowded_work(n_smps, n_ctrs, d):
         return None
     last = trees.parts
-    cheap = d <= _KIND or last >= _SPARSE or build_work(n_ctrs // last, d) <= _CHEAP * dense
-    strides = (last,) if cheap else (_SPARSE, last)
+    strides: tuple[int, ...] = ()
+    if least <= _GAIN * dense:
+        sparser = [n for n in _SPARSE if n > last and build_work(n_ctrs // n, d) <= _CHEAP * dense]
+        cheap = d <= _KIND or not sparser or build_work(n_ctrs // last, d) <= _CHEAP * dense
+        strides = (last,) if cheap else (sparser[0], last)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
-    return Look(n_smps, n_ctrs, d, k, rows, strides, dense, trees)
+    return Look(n_smps, n_ctrs, d, k, rows, strides, dense, trees, FLOAT32.slack + k / 2)
 
 
 def _grown(walk: Walk, n_leaves: float, times: float) -> Walk:
