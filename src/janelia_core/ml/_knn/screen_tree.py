@@ -80,10 +80,12 @@ class TreeScreen:
 
     def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
         self.k, (self.n_ctrs, self.d) = k, ctrs.shape
-        z, raw, self._residual = as_float32(ctrs)
-        self.stored = raw.shape[0] == 0 and (x is None or is_float32(x))
-        self.exact_keys = self.stored and x is not None and on_lattice(z, x)
-        self._build(z, raw, (workers or Workers(1)).each)
+        workers = workers or Workers(1, pool=False)
+        z, raw, self._residual = workers.once(lambda: as_float32(ctrs))
+        # By a worker, like all of torch: its own threads, once woken, would spin beside the building.
+        self.stored = raw.shape[0] == 0 and (x is None or workers.once(lambda: is_float32(x)))
+        self.exact_keys = self.stored and x is not None and workers.once(lambda: on_lattice(z, x))
+        self._build(z, raw, workers.each)
 
     def candidates(self, x_rows: Tensor) -> Candidates:
         """Shortlist the centres for x_rows (r, d), rows of x."""
