@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from janelia_core.ml._jit import jit, jit_with
+from janelia_core.ml._knn.float_bits import LANES, reached_by
 from janelia_core.ml._knn.row_sums import prefetch, squared_distance
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
@@ -31,15 +32,24 @@ def precedes(far: float, j: int, other: float, other_j: int) -> bool:
 
 
 @jit
-def _rank(keys: Any, ids: Any, bits: Any, start: int, stop: int, out_keys: Any, out_ids: Any) -> None:
-    """Sorts a run into the out arrays: a pair's place is the number of pairs before it, counted eight at a time."""
+def _sort_run(keys: Any, ids: Any, heads: Any, start: int, stop: int, out_keys: Any, out_ids: Any) -> None:
+    """Sorts a run into the out arrays: a pair's place is the number of keys before it, counted by their first halves.
+
+    Few of them are alike; those come as they were, and change places afterwards.
+    """
     n = stop - start
-    own_bits, own_ids = bits[start:stop], ids[start:stop]  # indices from 0 on can be vectorised
+    taken = np.zeros(n, np.int64)
     for i in range(n):
-        bit, j, before = own_bits[i], own_ids[i], 0
-        for q in range(n):
-            before += (own_bits[q] < bit) | ((own_bits[q] == bit) & (own_ids[q] < j))
-        out_keys[start + before], out_ids[start + before] = keys[start + i], j
+        before = n - reached_by(heads, start, n, heads[start + i])
+        place = start + before + taken[before]
+        taken[before] += 1
+        out_keys[place], out_ids[place] = keys[start + i], ids[start + i]
+    for i in range(start + 1, stop):
+        far, j, place = out_keys[i], out_ids[i], i
+        while place > start and precedes(far, j, out_keys[place - 1], out_ids[place - 1]):
+            out_keys[place], out_ids[place] = out_keys[place - 1], out_ids[place - 1]
+            place -= 1
+        out_keys[place], out_ids[place] = far, j
 
 
 @jit
@@ -48,12 +58,15 @@ def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
 
     Runs of RUN are sorted by counting, which takes no branch that a processor could guess wrong, and then merged.
     """
+    heads = np.empty(n + LANES, np.int32)
     for q in range(n):
         if np.isnan(keys[q]):
             keys[q] = np.nan  # the one with a positive sign, whose bits are above all others
     bits = keys.view(np.int64)
+    for q in range(n):
+        heads[q] = np.int32(bits[q] >> 32)
     for start in range(0, n, RUN):
-        _rank(keys, ids, bits, start, min(start + RUN, n), spare_keys, spare_ids)
+        _sort_run(keys, ids, heads, start, min(start + RUN, n), spare_keys, spare_ids)
     run, swapped = RUN, True
     keys, spare_keys, ids, spare_ids = spare_keys, keys, spare_ids, ids
     while run < n:
