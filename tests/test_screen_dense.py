@@ -25,6 +25,7 @@ from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_dense import DenseScreen
 from janelia_core.ml._knn.search import search
 from janelia_core.ml.extra_torch_functions import knn_mc
+from janelia_core.ml.neighbors import knn
 from problems import LOW_FORMATS
 
 CHOSEN = [*LOW_FORMATS, "float32"]
@@ -266,6 +267,24 @@ def test_rows_beyond_what_a_format_holds_go_up_the_ladder() -> None:
         found = knn_mc(rows, ctrs, 5, 4000)
         scores = rows[0].double() @ ctrs.double().T  # |c|^2 is nothing beside them
         assert found[:, 0].tolist() == scores.topk(5).indices.tolist()
+
+
+@pytest.mark.parametrize("memory", [8 << 20, 256 << 20])
+def test_zeros_wherever_a_look_for_a_grid_samples_tell_nothing_of_the_others(memory: int) -> None:
+    """Sampled centres are all zero, others enormous: taken for integers, their scores overflowed."""
+    ctrs = normal(4096, 64, seed=0)
+    ctrs[5::512] *= 1e30
+    ctrs[::64] = 0
+    x = normal(300, 64, seed=1) * 1e10
+    found = knn(x, ctrs, 64, metric="dot", max_memory=memory).indices
+    products = x.double() @ ctrs.double().T
+    assert torch.equal(found, products.topk(64).indices)
+
+    ctrs = normal(4096, 64, seed=0) * 1e30
+    ctrs[::64] = 0
+    found = knn_mc(x / 1e10, ctrs, 65, 4096, max_memory=memory)
+    nearest = ctrs.double().square().sum(1).masked_fill(ctrs[:, 0] == 0, torch.inf).argmin()
+    assert torch.equal(found, torch.cat([torch.arange(0, 4096, 64), nearest[None]])[:, None].expand(65, 300))
 
 
 @pytest.mark.parametrize("chosen", CHOSEN)

@@ -124,8 +124,8 @@ def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
         return 1.0 if largest < _MOST_INTEGER else 0.0
     sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64)).double().numpy().ravel()
     sample = sample[sample != 0]
-    if sample.size == 0:
-        return 1.0
+    if sample.size == 0:  # a sample of zeros lies on any grid, and tells nothing of the others
+        return 1.0 if largest < _MOST_INTEGER and reader.all_multiples(ctrs, 1.0) else 0.0
     mantissa, exponent = np.frexp(sample)
     whole = np.ldexp(mantissa, 53).astype(np.int64)
     step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())

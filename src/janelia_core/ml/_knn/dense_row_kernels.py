@@ -112,15 +112,15 @@ def bound_rows(
             words[i, :], alpha[i], total = 0, np.float32(1.0), 0.0
         exact[i] = sure
         reach[i] = np.float32(0.0) if sure or lost[i] else bound
-        # 1.01 outweighs what sums of floats lose of it.
+        # 1.01 outweighs what sums of floats lose of it, and in `lift` what they add.
         steps = 0.0 if sure or of.lacking == 0.0 else 1.01 * of.lacking / np.float64(alpha[i])
         if of.int8:
             steps = np.ceil(steps)
             start[i] = steps - 128.0 * total
-            lift[i] = steps * np.float64(alpha[i]) * of.widest * (1.0 + 2.0**-22)
+            lift[i] = 1.01 * steps * np.float64(alpha[i]) * of.widest
         else:
-            start[i] = steps * (1.0 + 2.0**-22)
-            lift[i] = start[i]
+            start[i] = steps
+            lift[i] = 1.01 * steps
 
 
 @jit

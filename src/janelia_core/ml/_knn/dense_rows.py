@@ -17,10 +17,8 @@ from janelia_core.ml._knn.float_bits import LANES
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 
 _CODES = {"dot": DOT, "cosine": COSINE}
-FEWEST, MOST = 8, 16
-"""Groups of centres, of 2 k at least, that set the first thresholds."""
-SHARE = 4
-"""They are at most so much of all centres."""
+# Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.
+_FEWEST, _MOST, _ONE_IN = 8, 16, 4
 _MOST_SEEN = 1 << 13  # centres in these groups: their scores are kept
 
 
@@ -75,8 +73,8 @@ class RowBlock:
     def _sample(self, n_tiles: int) -> int:
         """Return how many of n_tiles tiles are to set the first thresholds, if any."""
         tiles = -(-2 * self._k // TILE)  # of a group
-        most = min(self._centres.n_ctrs // SHARE // TILE, n_tiles, _MOST_SEEN // TILE) // tiles
-        return 0 if most < FEWEST else tiles * min(most, MOST)
+        most = min(self._centres.n_ctrs // _ONE_IN // TILE, n_tiles, _MOST_SEEN // TILE) // tiles
+        return 0 if most < _FEWEST else tiles * min(most, _MOST)
 
     def finish(self) -> Candidates:
         """The lists and what they prove."""

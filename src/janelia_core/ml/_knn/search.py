@@ -382,6 +382,8 @@ class _Ladder:
 
     def _radius(self, found: Ordered, k: int) -> Tensor:
         """Return an upper bound (r,) of the k-th order value; NaN where there are fewer."""
+        if found.value.shape[1] < k:
+            return found.value.new_full((len(found.value),), torch.nan)
         if self._metric.uniform:
             return found.value[:, k - 1] + found.error[:, k - 1]
         return (found.value + found.error).sort(dim=1).values[:, k - 1]

@@ -47,7 +47,7 @@ def column_ends(bits: Any, start: int, stop: int, found: Any) -> None:
 
 @jit
 def multiples(values: Any, start: int, stop: int, step: float) -> bool:
-    """Whether the flat values[start:stop], but NaN, are multiples of a power of two within [2^-1000, 2^1000]."""
+    """Whether all finite ones of the flat values[start:stop] are multiples of a power of two in [2^-1000, 2^1000]."""
     unstep = 1.0 / step
     for first in range(np.uint64(start), np.uint64(stop), np.uint64(_RUN)):
         odd = 0
