@@ -69,8 +69,11 @@ class Forest(Generic[T]):
         self.parts = look.trees.parts if look else 1
         self._rows = look.trees.rows if look else len(x)
         self.number, self.share, self.told = 0, 0.0, ""
-        if look is not None and not look.strides:
-            look = look.facing(workers.once(lambda: _crowding(x, ctrs)))
+        if look is not None and len(look.strides) != 1:
+            given = look
+            look = look.facing(workers.once(lambda: _crowding(x, ctrs, True)))
+            if look is given and not look.strides:
+                look = look.facing(workers.once(lambda: _crowding(x, ctrs, False)))
             self.share, self.told = math.inf, "the dense screen's scores part a row's centres"
         for stride in look.strides if look else (1,):
             self._stand(0, stride)
@@ -120,7 +123,7 @@ class Forest(Generic[T]):
         return self._workers.once(lambda: order.add_(start))
 
 
-def _crowding(x: Points, ctrs: Points) -> float:
+def _crowding(x: Points, ctrs: Points, quick: bool) -> float:
     from janelia_core.ml._knn.crowding import crowding
 
-    return crowding(x, ctrs)
+    return crowding(x, ctrs, quick)

@@ -68,7 +68,7 @@ from janelia_core.ml._knn.dense_tiles import ROWS
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.workers import Workers
 
-MOST_ROWS, ROW_BYTES = 512, 1 << 18
+MOST_ROWS, ROW_BYTES = 512, 1 << 19
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
 
 
