@@ -19,8 +19,10 @@ UP = 1.0 + 2.0**-20
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
 RESIDUAL, NORM, POINT, POINT_ERROR, WHOLE = range(5)
-"""Columns of what `measure` writes."""
-DISTANCE, DOT, COSINE = range(3)
+"""Rows of what `measure` writes."""
+DISTANCE = 0
+DOT = 1
+COSINE = 2
 """Codes of what is bounded."""
 
 

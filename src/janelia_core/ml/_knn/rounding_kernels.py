@@ -12,7 +12,12 @@ from janelia_core.ml._knn.float_bits import bits_of_float, float_of_bits
 # Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
 _summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
-SQUARE, LOSS, KEPT, WIDE, INTEGERS, TOTAL = range(6)
+SQUARE = 0
+LOSS = 1
+KEPT = 2
+WIDE = 3
+INTEGERS = 4
+TOTAL = 5
 """Columns of the sums of `round_points`."""
 SUMS = 6
 _LARGEST = 2.0**100  # of an int8 point: beyond, nothing is kept of it
