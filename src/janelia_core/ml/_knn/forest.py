@@ -70,10 +70,10 @@ class Forest(Generic[T]):
         self._rows = look.trees.rows if look else len(x)
         self.number, self.share, self.told = 0, 0.0, ""
         if look is not None and len(look.strides) != 1:
-            given = look
-            look = look.facing(workers.once(lambda: _crowding(x, ctrs, True)))
-            if look is given and not look.strides:
-                look = look.facing(workers.once(lambda: _crowding(x, ctrs, False)))
+            crowd = workers.once(lambda: _crowding(x, ctrs, True))
+            if crowd <= look.room and not look.strides:
+                crowd = workers.once(lambda: _crowding(x, ctrs, False))
+            look = look.facing(crowd)
             self.share, self.told = math.inf, "the dense screen's scores part a row's centres"
         for stride in look.strides if look else (1,):
             self._stand(0, stride)

@@ -8,6 +8,7 @@ import numpy as np
 
 from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.float_bits import bits_of_float, float_of_bits
+from janelia_core.ml._knn.value_kernels import ends
 
 # Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
 _summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
@@ -46,20 +47,6 @@ def _point(u: Any, i: int, shift: Any, scale: float, point: Any) -> Any:
         square += coordinate * coordinate
         wide += given * given
     return square, wide
-
-
-@_inlined
-def _ends(bits: Any, found: Any) -> None:
-    """Writes the bits of the smallest and the largest coordinate, 0 included, given those of all as int64.
-
-    Among integers that order as floats do: a minimum of floats, which might be NaN for all that Numba knows, is no
-    vector instruction.
-    """
-    low = high = 0
-    for q in range(bits.shape[0]):
-        rank = bits[q] ^ ((bits[q] >> 63) & 0x7FFFFFFFFFFFFFFF)
-        low, high = min(low, rank), max(high, rank)
-    found[0], found[1] = low ^ ((low >> 63) & 0x7FFFFFFFFFFFFFFF), high
 
 
 @_summing
@@ -155,7 +142,7 @@ def round_points(
         elif bits == 16:
             loss, kept = _to_bfloat16(point, shorts)
         else:
-            _ends(point_bits, found_bits)
+            ends(point_bits, 0, d, found_bits)  # a minimum of floats, which might be NaN, is no vector instruction
             if max(-found[0], found[1]) < _LARGEST:
                 step = _step(found[0], found[1], whole, least)
                 loss, kept, total = _to_int8(point, step, bytes_)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._jit import jit, jit_with
 
 _RUN = 1 << 12  # values between two looks at whether to go on
 
@@ -21,20 +21,20 @@ def _rank(bits: Any, sign: Any, magnitude: Any) -> Any:
     return bits ^ ((bits >> sign) & magnitude)
 
 
-@jit
+@jit_with(forceinline=True)
 def ends(bits: Any, start: int, stop: int, found: Any) -> None:
-    """Writes found = the least and the greatest rank of the flat bits[start:stop], signed integers; start < stop."""
+    """Writes the bits of the least and the greatest of the flat floats with bits[start:stop]; start < stop."""
     sign, magnitude = bits.dtype.type(8 * bits.itemsize - 1), np.iinfo(bits.dtype).max
     low = high = found.dtype.type(_rank(bits[start], sign, magnitude))
     for i in range(np.uint64(start), np.uint64(stop)):
         rank = found.dtype.type(_rank(bits[i], sign, magnitude))
         low, high = min(low, rank), max(high, rank)
-    found[0], found[1] = low, high
+    found[0], found[1] = _rank(low, sign, magnitude), _rank(high, sign, magnitude)
 
 
 @jit
 def column_ends(bits: Any, start: int, stop: int, found: Any) -> None:
-    """Writes found (2, d) = the least and the greatest rank of each column of bits[start:stop]; start < stop."""
+    """Writes found (2, d) = the bits of the least and the greatest of each column of bits[start:stop]; start < stop."""
     sign, magnitude = bits.dtype.type(8 * bits.itemsize - 1), np.iinfo(bits.dtype).max
     low, high = found[0], found[1]
     for q in range(bits.shape[1]):
@@ -43,6 +43,8 @@ def column_ends(bits: Any, start: int, stop: int, found: Any) -> None:
         for q in range(bits.shape[1]):
             rank = bits.dtype.type(_rank(bits[i, q], sign, magnitude))
             low[q], high[q] = min(low[q], rank), max(high[q], rank)
+    for q in range(bits.shape[1]):
+        low[q], high[q] = _rank(low[q], sign, magnitude), _rank(high[q], sign, magnitude)
 
 
 @jit

@@ -19,7 +19,7 @@ from janelia_core.ml._knn.points import Points, are_multiples, as_float64
 from janelia_core.ml._knn.workers import Workers
 
 R = TypeVar("R")
-_RANKS = {torch.float32: np.int32, torch.float64: np.int64}
+_BITS = {torch.float32: np.int32, torch.float64: np.int64}
 _PIECES = 4  # for each worker
 _SMALLEST_PIECE = 1 << 16  # coordinates: below, handing it out costs more than looking at it
 _FIRST_LOOK = 1 << 12  # coordinates that tell most data without a grid
@@ -45,7 +45,7 @@ class Reader:
         if points.d == 0 or len(points) == 0:
             return 0.0, 0.0, True
         if self._in_place(points):
-            low, high = self._ranks(points, (2,), "ends")
+            low, high = self._extremes(points, (2,), "ends")
             if math.isfinite(low) and math.isfinite(high):
                 return float(low), float(high), True
         found = self.workers.each(lambda part: _finite_ends(points.block(*part)), points.chunks(self.share))
@@ -54,7 +54,7 @@ class Reader:
     def column_ends(self, points: Points) -> tuple[Tensor, Tensor]:
         """Return each coordinate's least and greatest value (d,) float64; all values are finite."""
         if self._in_place(points):
-            low, high = self._ranks(points, (2, points.d), "column_ends").astype(np.float64)
+            low, high = self._extremes(points, (2, points.d), "column_ends").astype(np.float64)
             return torch.from_numpy(low), torch.from_numpy(high)
         found = self.workers.each(
             lambda part: torch.stack(as_float64(points.block(*part)).aminmax(dim=0)), points.chunks(self.share)
@@ -80,29 +80,24 @@ class Reader:
 
     def _in_place(self, points: Points) -> bool:
         values = points.values
-        readable = values.dtype in _RANKS and values.is_contiguous() and values.device.type == "cpu"
+        readable = values.dtype in _BITS and values.is_contiguous() and values.device.type == "cpu"
         return self.kernels and readable and points.subset is None and values.numel() > 0
 
-    def _ranks(self, points: Points, shape: tuple[int, ...], kernel: str) -> np.ndarray[Any, Any]:
-        """Return the floats of the extreme ranks that a kernel finds, over all pieces."""
+    def _extremes(self, points: Points, shape: tuple[int, ...], kernel: str) -> np.ndarray[Any, Any]:
+        """Return the least and greatest values that a kernel finds, over all pieces; NaN if any is found."""
         from janelia_core.ml._knn import value_kernels
 
-        ranks, find = _RANKS[points.values.dtype], getattr(value_kernels, kernel)
-        bits = points.values.numpy().view(ranks)
+        values, find = points.values.numpy(), getattr(value_kernels, kernel)
+        bits = values.view(_BITS[points.values.dtype])
         bits = bits.reshape(-1) if len(shape) == 1 else bits
 
         def look(start: int, stop: int) -> np.ndarray[Any, Any]:
-            found = np.empty(shape, ranks)
+            found = np.empty(shape, bits.dtype)
             find(bits, start, stop, found)
-            return found
+            return found.view(values.dtype)
 
         found = np.stack(self._pieces(points, look, flat=len(shape) == 1))
-        extremes = np.stack([found[:, 0].min(0), found[:, 1].max(0)])
-        signs = extremes >> (8 * extremes.itemsize - 1)
-        floats: np.ndarray[Any, Any] = (extremes ^ (signs & np.iinfo(extremes.dtype).max)).view(
-            points.values.numpy().dtype
-        )
-        return floats
+        return np.stack([found[:, 0].min(0), found[:, 1].max(0)])
 
     def _pieces(self, points: Points, look: Callable[[int, int], R], flat: bool) -> list[R]:
         """Return what each piece of the values tells, cut by row or, flat, anywhere."""
