@@ -156,6 +156,8 @@ def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None
     if narrow and not running.exact:
         return
     frame = workers.once(lambda: survey(Points(x), Points(block)))
+    if running.name == "cosine":
+        frame = frame.of_directions()
     running.exact &= frame.exact
     if not narrow:
         running.in_float64 &= frame.in_float64

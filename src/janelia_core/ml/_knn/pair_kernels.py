@@ -89,7 +89,7 @@ def cosine_of_extremes(x: Any, i: int, ctrs: Any, j: int, absolute: float) -> An
     """Returns 1 - cosine and its error for any values, each vector times a power of two (`directions.moderate`)."""
     a_most, b_most, n_wild = 0.0, 0.0, 0
     for q in range(x.shape[1]):
-        a, b = abs(np.float64(x[i, q])), abs(np.float64(ctrs[j, q]))
+        a, b = abs(float(x[i, q])), abs(float(ctrs[j, q]))
         n_wild += not (a < np.inf and b < np.inf)
         a_most, b_most = max(a_most, a), max(b_most, b)
     if n_wild > 0:
@@ -99,7 +99,7 @@ def cosine_of_extremes(x: Any, i: int, ctrs: Any, j: int, absolute: float) -> An
     a_power, b_power = math.frexp(a_most)[1], math.frexp(b_most)[1]
     s, a_square, b_square = 0.0, 0.0, 0.0
     for q in range(x.shape[1]):
-        a, b = math.ldexp(np.float64(x[i, q]), -a_power), math.ldexp(np.float64(ctrs[j, q]), -b_power)
+        a, b = math.ldexp(float(x[i, q]), -a_power), math.ldexp(float(ctrs[j, q]), -b_power)
         s += a * b
         a_square += a * a
         b_square += b * b
