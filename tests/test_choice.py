@@ -162,7 +162,7 @@ def in_parts(x: Tensor, ctrs: Tensor, k: int, trees: Trees) -> tuple[Tensor, Rep
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=this_machine(x.device))
     look = Look(len(x), len(ctrs), x.shape[1], k, rows=16, strides=(trees.parts,), dense=1e30, trees=trees)
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), replace(plan, screen="tree", look=look, at_once=False, workers=2))
+        found = search(Points(x), Points(ctrs), replace(plan, screen="tree", look=look, at_once_rows=0, workers=2))
     return found, reports[0]
 
 

@@ -222,7 +222,7 @@ def test_small_problems_are_searched_at_once_and_doubtful_rows_take_the_ladder()
     x = torch.cat([x, x + torch.rand(5, 4)[:3]])
     with watch_knn() as reports:
         got = knn_mc(x, ctrs, k, 1000)
-    assert reports[0].plan.at_once
+    assert reports[0].plan.at_once_rows
     assert reports[0].settled.double_double + reports[0].settled.integers > 0
     assert torch.equal(got, nearest(x, ctrs, k))
 

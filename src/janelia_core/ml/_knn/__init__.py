@@ -27,13 +27,15 @@
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,
       |                                                                     tree_lists, tree_simd, tree_answer,
       |                                                                     tree_values, forest, crowding
+      |  exact_order  composes the next two
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels, row_sums
-      |  settle    overlapping error intervals -> exact comparisons         double_double, integers
+      |  settle    overlapping error intervals -> exact comparisons         settle_kernels, double_double, fused,
+      |                                                                     integers
       |
       |  a row whose certificate fails climbs the ladder:
       |     screen, dense in one format after the other (rungs)
-      |       -> everything within a proven radius -> every centre in float64
+      |       -> everything within a proven radius -> every centre in float64   (exhaustive)
       v
     (k, n_smps) indices, and a report for those who watch
 
@@ -44,5 +46,5 @@ merge joins the answers of several searches, for centres that come block by bloc
 for each block, then verify and settle between its k best and the k best so far.
 
 reference is the definition of the answer, in plain Python. Stages do not import each other; search and merge
-compose them.
+compose them, and exact_order and exhaustive a few.
 """

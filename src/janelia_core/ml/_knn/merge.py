@@ -165,10 +165,10 @@ def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None
 
 
 def _rescale(running: Running, exponent: int) -> None:
-    """Bring values and errors to a larger exponent. A power of two rounds nothing but what underflows, by 2^-1022 at most.
+    """Bring values and errors to a larger exponent, which rounds nothing but what underflows, by 2^-1022 at most.
 
-    The absolute part of the errors of distances is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that to
-    spare. Errors that are kept with their values grow by it.
+    The absolute part of the errors of distances is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that
+    to spare. Errors that are kept with their values grow by it.
     """
     if running.exponent is not None:
         shift = 2 * min(0, running.exponent - exponent)
@@ -189,13 +189,13 @@ def _merge_rows(
     block: Points,
     first: int,
     ctrs: Stored,
-    found: Tensor,
+    nearest_: Tensor,
     kernels: bool,
 ) -> None:
-    """Merge found (k', n), positions in the block, into some rows of the running lists."""
+    """Merge nearest_ (k', n), positions in the block, into some rows of the running lists."""
     k, metric = running.indices.shape[1], running.metric
     x_rows = x[rows]
-    new = ordered(x_rows, block, found[:, rows].T.contiguous(), metric, kernels and running.in_float64)
+    new = ordered(x_rows, block, nearest_[:, rows].T.contiguous(), metric, kernels and running.in_float64)
     value = running.value[rows]
     error = metric.distances(value, value, block.d).error if metric.uniform else running.error[rows]
     # Farther for certain than all k so far; never true where one of the two is not finite, or missing.
@@ -205,7 +205,8 @@ def _merge_rows(
         return
     listed = torch.cat([running.indices[rows], new.indices[:, :width] + first], dim=1)
     values, errors = (torch.cat(both, dim=1) for both in ((value, new.value[:, :width]), (error, new.error[:, :width])))
-    settled = settle(x_rows, ctrs, order(listed, values, errors), k, metric, running.in_float64)[0][:, :k]
+    found = order(listed, values, errors)
+    settled = settle(x_rows, ctrs, found, k, metric, running.in_float64, kernels)[0][:, :k]
     if running.distances is not None:
         before = torch.nn.functional.pad(running.distances[rows], (0, width), value=torch.nan)
         # Only what stays is measured.
