@@ -20,8 +20,8 @@ from janelia_core.ml import _log_cosh_blocks as blocks
 from janelia_core.ml import _log_cosh_formulas as formulas
 from janelia_core.ml import _log_cosh_kernel as kernel
 from janelia_core.ml import log_cosh
-from janelia_core.ml._jit import jit_with
 from janelia_core.ml._log_cosh_blocks import LARGE
+from janelia_core.ml._runtime.jit import jit_with
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

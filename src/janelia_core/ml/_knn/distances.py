@@ -12,12 +12,12 @@ from torch import Tensor
 
 from janelia_core.ml._knn.double_double import order_sums
 from janelia_core.ml._knn.integers import FLOAT32, FLOAT64, rounded_distance
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import pair_values
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._knn.points import as_float64, float64_device, flushes_subnormals, is_wide
 from janelia_core.ml._knn.rounding import rounded, rounded_double
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _CHUNK, _PER_CHUNKED = 1 << 18, 64  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs

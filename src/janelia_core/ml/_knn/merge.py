@@ -15,13 +15,13 @@ from janelia_core.ml._knn.contract import Stored
 from janelia_core.ml._knn.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.frame import survey
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import Metric
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.reference import cosine, product, squared_distance
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import candidate_values, order, ordered
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _PER_CANDIDATE = 160  # bytes: sort keys, permutations and lists
 _PER_COORDINATE = 64  # bytes: temporaries of verify, in float64

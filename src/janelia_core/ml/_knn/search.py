@@ -25,7 +25,7 @@ from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.small import nearest_at_once
 from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.verify import at_sight, ordered
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 OPEN = -1  # in the result: no list has certified this row yet
 

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.machine import this_machine
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _FEWEST = 1 << 14  # pairs times numbers a pair below which torch operations cost less than loading the kernels
 _WORTH_A_THREAD = 1 << 18
