@@ -10,10 +10,8 @@ Numba is imported when the first large CPU tensor arrives, never before.
 
 from __future__ import annotations
 
-import itertools
 import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -21,6 +19,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._log_cosh_formulas import CPU_TENSORS, FLOATS, Formula
+from janelia_core.ml._runtime.workers import shared
 
 LARGE = 1 << 16
 """Elements from which a CPU tensor goes block by block; 256 KiB of float32, about a core's second cache."""
@@ -160,24 +159,6 @@ def _kernel_block(kernels: Any, name: str, flats: list[Tensor], target: Tensor) 
 
 
 def _run(block: Callable[[int, int], None], n: int, size: int) -> None:
-    """Call block(start, stop) over 0..n on at most `torch.get_num_threads()` threads, this one among them.
-
-    The threads live as long as the call: nothing to fork, shut down or leave behind.
-    """
-    starts = iter(range(0, n, size))  # next() on it is atomic, so each block is taken once
-    inference = torch.is_inference_mode_enabled()
-
-    def work() -> None:
-        with torch.inference_mode(inference), torch.no_grad():
-            for start in starts:
-                block(start, min(start + size, n))
-
-    helpers = min(torch.get_num_threads(), -(-n // (2 * LARGE))) - 1
-    if helpers < 1:
-        return work()
-    with ThreadPoolExecutor(helpers, "log_cosh") as pool:
-        futures = [pool.submit(work) for _ in itertools.repeat(None, helpers)]
-        work()
-        for future in futures:
-            future.result()
-    return None
+    """Call block(start, stop) over 0..n on at most `torch.get_num_threads()` threads, this one among them."""
+    count = min(torch.get_num_threads(), -(-n // (2 * LARGE)))
+    shared(lambda start: block(start, min(start + size, n)), range(0, n, size), count)

@@ -1,7 +1,9 @@
 """What this process can do, and how work is done in it: the map. Nothing here knows what is computed.
 
 machine       what a plan may count on: exact products, compiled kernels, formats, threads
-workers       threads for as long as a call lasts
+workers       threads for as long as a call lasts: the one way to share work out
+team            threads that run torch in one thread each, started and ended together
+jobs            items that several threads work off, their results and failures
 jit           Numba compilation as this package wants it
 transforms    torch's private names
 """

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
+_SMALLEST, _ONE = 5e-324, 1.0
 _KERNEL_TARGETS = {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
 
 
@@ -46,6 +47,11 @@ def this_machine(device: torch.device) -> Machine:
 @functools.cache
 def _has_numba() -> bool:
     return importlib.util.find_spec("numba") is not None
+
+
+def flushes_subnormals() -> bool:
+    """Tell whether this thread computes with subnormal numbers as zeros (`torch.set_flush_denormal`)."""
+    return _SMALLEST * _ONE == 0.0  # the interpreter's arithmetic is the thread's
 
 
 def products_are_exact(device: torch.device) -> bool:

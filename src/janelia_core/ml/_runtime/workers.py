@@ -1,95 +1,119 @@
-"""Threads for blocks of rows, each running torch single-threaded; the caller's process stays as it was."""
+"""Threads for blocks of work, for as long as a call lasts: the one place where this package starts any to compute.
+
+    Workers --> in the calling thread     where work needs no thread, or none is to be had
+           `--> a team of threads         started when there is something for each of them to do (team)
+    shared  --> the calling thread and helpers, for blocks too small for threads of torch's own
+
+Both hand items out through a job (jobs), and leave nothing behind that could be forked, shut down or waited for.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 import torch
 
+from janelia_core.ml._runtime.jobs import Job
+from janelia_core.ml._runtime.machine import flushes_subnormals
+from janelia_core.ml._runtime.team import Team, is_worker, join, start_as_many
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_starting = threading.Lock()
+_survivor: int | None = None  # the thread that a fork left in this process, if a fork made it
 
 
 class Workers:
-    """`count` threads for as long as a `with` block lasts, or without a pool the calling thread itself."""
+    """`count` threads for as long as a `with` block lasts, or without a pool the calling thread itself.
+
+    Threads of a pool run torch with one thread each and compute with subnormals, whatever the caller does. Work that
+    a worker shares out in its turn, it does itself: it has these settings already.
+    """
 
     def __init__(self, count: int, pool: bool = True) -> None:
         self.count = count
         self._pooled = pool
-        self._threads: ThreadPoolExecutor | None = None
+        self._team: Team | None = None
+
+    @classmethod
+    def if_several(cls, count: int) -> Workers:
+        """Threads if there are several; one only where the calling thread would flush subnormals."""
+        return cls(count, pool=count > 1 or flushes_subnormals())
 
     def __enter__(self) -> Workers:
-        if self._pooled:
-            self._threads = _pool(self.count)
+        if is_worker():
+            self._pooled = False
+        elif self._pooled:
+            # One worker, and torch would not use more threads either: then the calling thread does as well.
+            self._team = None if self.count == torch.get_num_threads() == 1 else Team(single=True)
+        elif _survivor == threading.get_ident() and torch.get_num_threads() > 1:
+            # OpenMP waits for ever for the threads that torch had in this one before the fork.
+            self._team = Team(single=False)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._threads is not None:
-            # Also after Ctrl-C: jobs that have begun are waited for, the others never start.
-            self._threads.shutdown(wait=True, cancel_futures=True)
+        if self._team is not None:
+            self._team.end()  # also after Ctrl-C: what has begun is waited for, the rest never starts
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """Return [work(item) for item in items], done in any order; the first exception is raised."""
-        if self._threads is None:
-            return [_quietly(work, item) for item in items]
-        return [future.result() for future in [self._threads.submit(_quietly, work, item) for item in items]]
+        """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
+        job = Job(work, items)
+        if self._team is not None and self._team.grow(min(self.count, len(job))):
+            self._team.do(job)
+        elif self._pooled:
+            with _as_worker():
+                job.run()
+        else:
+            job.run()
+        return job.outcome()
 
     def once(self, job: Callable[[], Result]) -> Result:
         """Return job(), done by one worker."""
         return self.each(lambda _: job(), [None])[0]
 
 
-def _quietly(work: Callable[[Item], Result], item: Item) -> Result:
-    """Work on an item without graphs or autocast, which are settings of a thread."""
-    with torch.no_grad(), contextlib.ExitStack() as stack:
-        for device_type in ("cpu", "cuda", "mps", "xpu"):
-            if torch.is_autocast_enabled(device_type):
-                stack.enter_context(torch.autocast(device_type, enabled=False))
-        return work(item)
+def shared(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
+    """Call work(item) on all items in the calling thread and up to count - 1 others, of the caller's settings."""
+    job = Job(work, items)
+    helpers: list[threading.Thread] = []
+    try:
+        start_as_many(helpers, count - 1, job.run)
+        job.run()
+    finally:
+        job.stop()
+        join(helpers)
+    job.outcome()
 
 
-def _pool(workers: int) -> ThreadPoolExecutor:
-    """Start a pool whose threads run torch with one thread each and keep subnormals; others keep their settings.
+@contextlib.contextmanager
+def _as_worker() -> Iterator[None]:
+    """Make the calling thread one of a pool, as it were; threads that begin meanwhile take over its count of 1.
 
-    `torch.set_num_threads` sets the calling thread's own count and also a process-wide number, which a thread
-    copies when it first asks. So a worker first asks (or it would copy the number again later), then sets 1;
-    afterwards a short-lived thread sets the number back to what new threads saw before. The lock keeps two
-    searches that start at once from taking each other's 1 for the original. What remains: a thread that the
-    caller starts elsewhere *and* that first uses torch within the fraction of a millisecond in between copies 1.
+    Without a thread to be had none begins, and torch could not start its own: OpenMP would end the process.
     """
-    with _starting:
-        before: list[int] = []
-        _in_new_thread(lambda: before.append(torch.get_num_threads()))
-        ready = threading.Barrier(workers + 1)
-
-        def begin() -> None:
-            torch.get_num_threads()
+    count, flushes = torch.get_num_threads(), flushes_subnormals()
+    try:
+        if count > 1:
             torch.set_num_threads(1)
-            torch.set_flush_denormal(False)  # a setting of the thread, which it takes over from the one that starts it
-            with contextlib.suppress(threading.BrokenBarrierError):
-                ready.wait()
-
-        pool = ThreadPoolExecutor(workers, "knn", initializer=begin)
-        try:
-            for _ in range(workers):
-                pool.submit(int)
-            ready.wait()
-        except BaseException:  # a thread that cannot start, or Ctrl-C: let the others go
-            ready.abort()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-        finally:
-            _in_new_thread(lambda: torch.set_num_threads(before[0]))
-    return pool
+        if flushes:
+            torch.set_flush_denormal(False)
+        with torch._C.DisableTorchFunction():  # modes are settings of a thread, too: a default device, say
+            yield
+    finally:
+        if count > 1:
+            torch.set_num_threads(count)
+        if flushes:
+            torch.set_flush_denormal(True)
 
 
-def _in_new_thread(job: Callable[[], object]) -> None:
-    thread = threading.Thread(target=job)
-    thread.start()
-    thread.join()
+def _note_fork() -> None:
+    global _survivor
+    _survivor = threading.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
