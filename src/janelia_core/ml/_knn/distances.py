@@ -16,6 +16,7 @@ from janelia_core.ml._knn.metrics import pair_values
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._knn.points import as_float64, float64_device, is_wide
 from janelia_core.ml._knn.rounding import rounded, rounded_double
+from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 
@@ -26,6 +27,7 @@ _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds th
 _LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
 
 
+@optional_kernels
 def distances(
     x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean", max_memory: int = DEFAULT_MEMORY
 ) -> Tensor:

@@ -9,9 +9,11 @@ from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, make_plan
 from janelia_core.ml._knn.points import Points, without_subnormals
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
 
 
+@optional_kernels
 def find(
     x: Tensor,
     ctrs: Tensor,
