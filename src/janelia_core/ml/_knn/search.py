@@ -27,6 +27,7 @@ from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.verify import at_sight, ordered
 from janelia_core.ml._runtime.workers import Workers
 
+_TINY = 1 << 12  # numbers: torch shares out no operation on so few
 OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:
@@ -55,7 +56,7 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     if is_wide(x.values) or is_wide(ctrs.values):
         return _by_blocks(x, ctrs, plan, report)
-    with Workers(1, pool=False) as workers:
+    with Workers(1, pool=False, tiny=len(x) * len(ctrs) * ctrs.d < _TINY) as workers:
         block = ctrs.block(0, len(ctrs))
         indices, clear = workers.once(lambda: nearest_at_once(x.values, block, plan))
     out = ctrs.row_numbers(indices).contiguous()

@@ -19,7 +19,7 @@ from janelia_core.ml._runtime.kernels import give_up, may_serve
 _PATIENCE = 60.0  # seconds; the longest compilation that was seen took 12
 _PAUSE = 0.002
 _LOCKS = {"numba.core.compiler_lock": "global_compiler_lock", "llvmlite.binding.ffi": "lib"}
-_OURS = (__name__.partition(".")[0], "numba", "llvmlite")
+_IMPORTED = (__name__.partition(".")[0], "numba", "llvmlite", "numpy", "torch")  # the latter also in parts, when used
 
 _fork = threading.local()  # of each thread that forks: the locks it holds, and whether it lost patience
 
@@ -53,11 +53,11 @@ def _lock(module: str) -> Any:
 
 
 def _is_loading() -> bool:
-    """Tell whether another thread is about to import kernels or what they need."""
+    """Tell whether another thread is about to import kernels or something that a search may need."""
     bootstrap: Any = importlib._bootstrap
     for name, reference in list(getattr(bootstrap, "_module_locks", {}).items()):
         owner = getattr(reference(), "owner", None)
-        if owner not in (None, threading.get_ident()) and name.partition(".")[0] in _OURS:
+        if owner not in (None, threading.get_ident()) and name.partition(".")[0] in _IMPORTED:
             return True
     return False
 

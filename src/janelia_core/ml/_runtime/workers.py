@@ -32,11 +32,16 @@ class Workers:
 
     Threads of a pool run torch with one thread each and compute with subnormals, whatever the caller does. Work that
     a worker shares out in its turn, it does itself: it has these settings already.
+
+    Args:
+        count: How many threads at most; fewer where there is less to do, or the system gives no more.
+        pool: Whether to start threads at all.
+        tiny: Torch does such work in one thread anyway.
     """
 
-    def __init__(self, count: int, pool: bool = True) -> None:
+    def __init__(self, count: int, pool: bool = True, tiny: bool = False) -> None:
         self.count = count
-        self._pooled = pool
+        self._pooled, self._tiny = pool, tiny
         self._team: Team | None = None
 
     @classmethod
@@ -50,8 +55,7 @@ class Workers:
         elif self._pooled:
             # One worker, and torch would not use more threads either: then the calling thread does as well.
             self._team = None if self.count == torch.get_num_threads() == 1 else Team(single=True)
-        elif _survivor == threading.get_ident() and torch.get_num_threads() > 1:
-            # OpenMP waits for ever for the threads that torch had in this one before the fork.
+        elif not self._tiny and _lost_threads():
             self._team = Team(single=False)
         return self
 
@@ -78,6 +82,10 @@ class Workers:
 
 def shared(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
     """Call work(item) on all items in the calling thread and up to count - 1 others, of the caller's settings."""
+    if _lost_threads():
+        with Workers(count) as workers:
+            workers.each(work, items)
+        return
     job = Job(work, items)
     helpers: list[threading.Thread] = []
     try:
@@ -108,6 +116,11 @@ def _as_worker() -> Iterator[None]:
             torch.set_num_threads(count)
         if flushes:
             torch.set_flush_denormal(True)
+
+
+def _lost_threads() -> bool:
+    """Tell whether OpenMP may wait for ever in this thread: for threads that torch had in it before a fork."""
+    return _survivor == threading.get_ident() and torch.get_num_threads() > 1
 
 
 def _note_fork() -> None:
