@@ -14,7 +14,7 @@ import threading
 import time
 from typing import Any
 
-from janelia_core.ml._runtime.kernels import give_up, may_serve
+from janelia_core.ml._runtime.kernels import are_given_up, give_up
 
 _PATIENCE = 60.0  # seconds; the longest compilation that was seen took 12
 _PAUSE = 0.002
@@ -26,7 +26,7 @@ _fork = threading.local()  # of each thread that forks: the locks it holds, and 
 
 def _before() -> None:
     _fork.held, _fork.late = [], False
-    if not may_serve():
+    if are_given_up():
         return
     end = time.monotonic() + _PATIENCE
     while not (_take_locks(end) and not _is_loading()):

@@ -31,6 +31,11 @@ def may_serve() -> bool:
     return not _given_up and _is_installed()
 
 
+def are_given_up() -> bool:
+    """Tell whether kernels have failed in this process."""
+    return bool(_given_up)
+
+
 def optional_kernels(function: Callable[P, R]) -> Callable[P, R]:
     """Make a function that asks `may_serve` before it uses kernels begin again where they fail it."""
 
