@@ -275,9 +275,3 @@ NO_FOLDER = "import numba.core.caching as c; c.CacheImpl._locator_classes = [c.U
 def test_a_file_in_the_place_of_the_folder_is_said_once(run: Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "cache").write_text("")
     assert run(NO_FOLDER) == SAID
-
-
-def test_a_relative_folder_that_went_away_is_said_once(run: Run, tmp_path: pathlib.Path) -> None:
-    (tmp_path / "gone").mkdir()
-    before = f"{NO_FOLDER}; os.chdir({str(tmp_path / 'gone')!r}); os.rmdir(os.getcwd())"
-    assert run(before, "cache") == SAID

@@ -237,6 +237,30 @@ print(same(answers(), right), len(more()), torch.get_num_threads() == before)
     assert prints(program) == "can't start new thread\nTrue 5 True\n"
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit that holds for root's other self")
+@pytest.mark.parametrize("kernels", [True, False])
+def test_under_a_limit_of_threads_the_calling_thread_answers_and_torch_starts_none(kernels: bool) -> None:
+    program = f"""
+import resource
+os.environ["NUMBA_DISABLE_JIT"] = "{int(not kernels)}"
+right, wanted = truth(), []
+first = threading.Thread(target=lambda: answers() and wanted.extend(more()))  # loads all; OpenMP's threads end with it
+first.start()
+first.join()
+if os.getuid() == 0:
+    os.setuid(65534)  # nobody: root has no limit
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+try:
+    threading.Thread(target=int).start()
+except RuntimeError as error:
+    print(error)
+x = VALUES.clone().requires_grad_()
+torch.autograd.grad(log_cosh(x), x, torch.ones(()).expand(x.shape))
+print(same(answers(), right), same(more(), wanted))
+"""
+    assert prints(program) == "can't start new thread\nTrue True\n"
+
+
 @pytest.mark.parametrize("had", [0, 1, 2, 3])
 def test_as_many_threads_work_as_can_be_had(had: int, monkeypatch: pytest.MonkeyPatch, two_torch_threads: None) -> None:
     left, start = [had], threading.Thread.start

@@ -27,7 +27,7 @@ from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.verify import at_sight, ordered
 from janelia_core.ml._runtime.workers import Workers
 
-_TINY = 1 << 12  # numbers: torch shares out no operation on so few
+_TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
 OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:

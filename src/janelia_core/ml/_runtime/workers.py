@@ -24,6 +24,7 @@ from janelia_core.ml._runtime.team import Team, is_worker, join, start_as_many
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_this_thread = threading.local()
 _survivor: int | None = None  # the thread that a fork left in this process, if a fork made it
 
 
@@ -50,13 +51,15 @@ class Workers:
         return cls(count, pool=count > 1 or flushes_subnormals())
 
     def __enter__(self) -> Workers:
+        more = torch.get_num_threads() > 1  # than this one, for torch
         if is_worker():
             self._pooled = False
         elif self._pooled:
             # One worker, and torch would not use more threads either: then the calling thread does as well.
-            self._team = None if self.count == torch.get_num_threads() == 1 else Team(single=True)
-        elif not self._tiny and _lost_threads():
-            self._team = Team(single=False)
+            self._team = Team(single=True) if more or self.count > 1 else None
+        elif more and not self._tiny:
+            self._team = Team(single=False) if _lost_threads() else None
+            self._pooled = not _torch_may_start_threads()  # or as one of a pool that has no threads
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -90,7 +93,8 @@ def shared(work: Callable[[Item], object], items: Iterable[Item], count: int) ->
     helpers: list[threading.Thread] = []
     try:
         start_as_many(helpers, count - 1, job.run)
-        job.run()
+        with _as_worker() if len(helpers) < count - 1 else contextlib.nullcontext():
+            job.run()
     finally:
         job.stop()
         join(helpers)
@@ -121,6 +125,18 @@ def _as_worker() -> Iterator[None]:
 def _lost_threads() -> bool:
     """Tell whether OpenMP may wait for ever in this thread: for threads that torch had in it before a fork."""
     return _survivor == threading.get_ident() and torch.get_num_threads() > 1
+
+
+def _torch_may_start_threads() -> bool:
+    """Tell whether this thread can be given those that torch wants; once OpenMP has them, it keeps them."""
+    if not getattr(_this_thread, "may_start", False):
+        probes: list[threading.Thread] = []
+        gate = threading.Event()
+        start_as_many(probes, torch.get_num_threads() - 1, gate.wait)
+        gate.set()
+        join(probes)
+        _this_thread.may_start = len(probes) == torch.get_num_threads() - 1
+    return bool(_this_thread.may_start)
 
 
 def _note_fork() -> None:
