@@ -17,7 +17,7 @@ from torch.overrides import handle_torch_function, has_torch_function_unary
 
 import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
-from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
+from janelia_core.ml._runtime.transforms import batch_first, is_transformed, saved_primals
 
 _LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")
 _TIMES_TANH = Elementwise(formulas.times_tanh, kernel="times_tanh")

@@ -2,12 +2,12 @@
 
     face        arguments checked before any work
       |
-    find        the one door: plans for this machine, then searches
+    find        the one door: plans for this machine (_runtime.machine), then searches
       |
     plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
       |                                                                      plan_tree: what a tree takes
       |
-    search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
+    search      the only loop; composes what follows, block of rows by block of rows, on _runtime.workers
       |
       |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament, canary
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values

@@ -15,13 +15,14 @@ from janelia_core.ml._knn.contract import Stored
 from janelia_core.ml._knn.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.frame import survey
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import Metric
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.reference import cosine, product, squared_distance
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import candidate_values, order, ordered
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _PER_CANDIDATE = 160  # bytes: sort keys, permutations and lists
 _PER_COORDINATE = 64  # bytes: temporaries of verify, in float64
@@ -134,9 +135,9 @@ def extend(
     """
     k = running.indices.shape[1]
     found = _found(x, block, min(k, len(block)), running.name, m, max_memory, device)
-    machine = this_machine(x.device)
+    threads = this_machine(x.device).threads
     # Points in inference mode cannot be written to by workers: as in search.
-    with torch.inference_mode(False), Workers(machine.threads if len(x) > 1 else 1) as workers:
+    with torch.inference_mode(False), Workers(threads if len(x) > 1 else 1) as workers:
         _admit(running, x, block, workers)
         # The search of the block is over, so its memory is free again.
         share = max_memory // 2 // workers.count
@@ -145,7 +146,7 @@ def extend(
 
         def work(start: int) -> None:
             rows = slice(start, min(start + step, len(x)))
-            _merge_rows(running, rows, x, points, first, ctrs, found, machine.kernels)
+            _merge_rows(running, rows, x, points, first, ctrs, found)
 
         workers.each(work, range(0, len(x), step))
 
@@ -182,6 +183,7 @@ def _rescale(running: Running, exponent: int) -> None:
     running.exponent = exponent
 
 
+@optional_kernels
 def _merge_rows(
     running: Running,
     rows: slice,
@@ -190,11 +192,11 @@ def _merge_rows(
     first: int,
     ctrs: Stored,
     nearest_: Tensor,
-    kernels: bool,
 ) -> None:
     """Merge nearest_ (k', n), positions in the block, into some rows of the running lists."""
     k, metric = running.indices.shape[1], running.metric
     x_rows = x[rows]
+    kernels = may_serve()
     new = ordered(x_rows, block, nearest_[:, rows].T.contiguous(), metric, kernels and running.in_float64)
     value = running.value[rows]
     error = metric.distances(value, value, block.d).error if metric.uniform else running.error[rows]

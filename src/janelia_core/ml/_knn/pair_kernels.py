@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.fused import fma
 from janelia_core.ml._knn.metrics import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.row_sums import product, squared_distance
 from janelia_core.ml._knn.verify_kernels import precedes
+from janelia_core.ml._runtime.jit import jit
 
 CODES = {"euclidean": 0, "sqeuclidean": 0, "dot": 1, "cosine": 2}
 SMALL, LOSS = 2.0**-800, 2.0**-890  # below SMALL the error of a product may underflow, by less than LOSS

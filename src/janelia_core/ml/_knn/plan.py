@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from janelia_core.ml._knn.bounds import UNIT32, gamma
 from janelia_core.ml._knn.dense_formats import FORMATS, INT8, MOST_INT8
-from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
 from janelia_core.ml._knn.plan_tree import Look, Trees, plan_look, plan_trees
+from janelia_core.ml._runtime.machine import Machine
 
 PLAIN = Machine()
 MEBIBYTE = 1 << 20

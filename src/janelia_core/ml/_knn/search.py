@@ -26,8 +26,9 @@ from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.small import nearest_at_once
 from janelia_core.ml._knn.values import Reader
 from janelia_core.ml._knn.verify import at_sight
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
+_TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
 OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:
@@ -64,7 +65,8 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
         indices, clear[part] = nearest_at_once(x.values[part], block, plan)
         out[:, part] = ctrs.row_numbers(indices)
 
-    with Workers(plan.workers, pool=plan.pooled) as workers:
+    tiny = len(x) * len(ctrs) * ctrs.d < _TINY
+    with Workers(plan.workers, pool=plan.pooled, tiny=tiny) as workers:
         workers.each(look, parts(len(x), plan.at_once_rows))
     if bool(clear.all()):
         report.add(n_exhaustive=len(x))

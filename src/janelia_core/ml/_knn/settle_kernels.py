@@ -19,8 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.fused import fma
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 SMALL, LOSS = 2.0**-900, 2.0**-890

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.row_sums import squared_distance
 from janelia_core.ml._knn.tournament import lowest, play, rounds_of, winner, withdraw
+from janelia_core.ml._runtime.jit import jit
 
 _LARGEST, _MOST = 2.0**20, 1 << 10  # so many whole coordinates up to so much: squared distances stay below 2^53
 _TINY = 2.0**-70  # a coordinate: what underflows or is flushed to zero, of points whose squared norm is below 2^100

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.float_bits import LANES, reached_by
 from janelia_core.ml._knn.row_sums import prefetch, squared_distance
 from janelia_core.ml._knn.settle_kernels import settle_run
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 _LONGEST = 64  # centres that rounding cannot tell apart, of a row: more are settled in bulk

@@ -18,7 +18,7 @@ from torch.library import custom_op
 from janelia_core.ml._neighbors import affine
 from janelia_core.ml._neighbors.gradients import Saved, like, or_zero, takes_functions
 from janelia_core.ml._neighbors.pairs import result_dtype
-from janelia_core.ml._transforms import batch_first, saved_primals
+from janelia_core.ml._runtime.transforms import batch_first, saved_primals
 
 
 def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:

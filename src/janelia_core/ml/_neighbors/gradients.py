@@ -23,7 +23,7 @@ from torch.autograd import Function
 
 from janelia_core.ml._neighbors.operators import knn_distances, knn_pair_products, knn_pair_sums
 from janelia_core.ml._neighbors.pairs import result_dtype
-from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
+from janelia_core.ml._runtime.transforms import batch_first, is_transformed, saved_primals
 
 
 def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:

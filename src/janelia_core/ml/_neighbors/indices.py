@@ -11,7 +11,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import of_batch_vectors
-from janelia_core.ml._transforms import batch_first
+from janelia_core.ml._runtime.transforms import batch_first
 
 
 def search(
