@@ -50,10 +50,10 @@ def log_cosh(x: Tensor) -> Tensor:
         >>> log_cosh(torch.tensor([0.0, 1e-4, 1000.0], dtype=torch.float64))
         tensor([0.0000e+00, 5.0000e-09, 9.9931e+02], dtype=torch.float64)
     """
+    if has_torch_function_unary(x):  # before the type is asked for: the stand-ins of torch.fx are no tensors
+        return handle_torch_function(log_cosh, (x,), x)
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}; wrap it: torch.as_tensor(x)")
-    if has_torch_function_unary(x):
-        return handle_torch_function(log_cosh, (x,), x)
     if x.layout != torch.strided:
         raise TypeError(f"x must be a dense tensor, got layout {x.layout}; call log_cosh on its values")
     if x.dtype not in _DTYPES:

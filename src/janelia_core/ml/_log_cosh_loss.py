@@ -7,6 +7,7 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from janelia_core.ml._log_cosh import log_cosh
 
@@ -40,6 +41,8 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
         tensor(1.3250)
     """
     check_reduction(reduction)
+    if has_torch_function_variadic(input, target):
+        return handle_torch_function(log_cosh_loss, (input, target), input, target, reduction=reduction)
     if not torch.compiler.is_compiling() and input.shape != target.shape:
         warnings.warn(
             f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "

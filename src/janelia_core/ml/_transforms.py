@@ -1,4 +1,4 @@
-"""What an autograd Function needs to know of torch.func, vmap and forward-mode differentiation.
+"""How a call was made: in plain eager mode, or through a compiler, a tracer, a mode, torch.func or forward mode.
 
 torch has no public way to ask these questions; each private name of torch that we use stands here, once.
 """
@@ -12,6 +12,28 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+
+_PLAIN = (Tensor, torch.nn.Parameter)
+
+
+def is_plain(*tensors: Tensor) -> bool:
+    """Whether the tensors are ordinary ones with values, and nothing wants to see the operations on them.
+
+    Then a search may read them without a detour through torch's dispatcher. Else it goes as one operator, which a
+    compiler, tracer, mode or transform of torch takes whole.
+    """
+    return not (
+        torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active() or is_observed(*tensors)
+    ) and all(type(t) in _PLAIN and not t.is_meta for t in tensors)
+
+
+def is_observed(*tensors: Tensor) -> bool:
+    """Whether a tracer, dispatch mode or batched gradient must see torch operations."""
+    return (
+        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
+        or torch._C._len_torch_dispatch_stack() > 0
+        or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
+    )
 
 
 def is_transformed() -> bool:
@@ -38,4 +60,13 @@ def batch_first(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) ->
     return [
         t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
         for t, d in zip(tensors, in_dims, strict=True)
+    ]
+
+
+def one_by_one(function: Any, info: Any, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Any]:
+    """Call the function for each problem of a batch."""
+    batches = [arg if dim is None else arg.movedim(dim, 0) for arg, dim in zip(args, in_dims, strict=True)]
+    return [
+        function(*(arg if dim is None else arg[b] for arg, dim in zip(batches, in_dims, strict=True)))
+        for b in range(info.batch_size)
     ]

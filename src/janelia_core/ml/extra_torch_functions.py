@@ -6,11 +6,12 @@ import math
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function_variadic
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
-from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh import log_cosh
+from janelia_core.ml._neighbors.indices import nearest
 
 __all__ = ["LOG_2", "knn_do", "knn_mc", "log_cosh"]
 
@@ -54,9 +55,11 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         tensor([[1, 0],
                 [0, 2]])
     """
+    if has_torch_function_variadic(x, ctrs):
+        return handle_torch_function(knn_mc, (x, ctrs), x, ctrs, k, m, max_memory=max_memory)
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
-    return find(x, ctrs, k, m=checked_count("m", m), max_memory=checked_memory(max_memory))
+    return nearest(x, ctrs, k, checked_count("m", m), checked_memory(max_memory))
 
 
 def knn_do(
@@ -101,6 +104,10 @@ def knn_do(
         >>> knn_do(torch.tensor([[4.2]]), ctrs, k=3, m=10, n_ctrs_used=10)[:, 0]
         tensor([4, 5, 3])
     """
+    if has_torch_function_variadic(x, ctrs):
+        return handle_torch_function(
+            knn_do, (x, ctrs), x, ctrs, k, m, n_ctrs_used, generator=generator, max_memory=max_memory
+        )
     checked_points(x, ctrs)
     n_ctrs = ctrs.shape[0]
     n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, n_ctrs, "n_ctrs")
@@ -108,6 +115,6 @@ def knn_do(
     m, max_memory = checked_count("m", m), checked_memory(max_memory)
     checked_generator(generator, x.device)
     if n_ctrs_used == n_ctrs:
-        return find(x, ctrs, k, m=m, max_memory=max_memory)
+        return nearest(x, ctrs, k, m, max_memory)
     drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
-    return find(x, ctrs, k, m=m, max_memory=max_memory, subset=drawn)
+    return nearest(x, ctrs, k, m, max_memory, drawn)
