@@ -13,11 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function
 
 import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
-from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
+from janelia_core.ml._transforms import batch_first, is_overridden, is_transformed, saved_primals
 
 _LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")
 _TIMES_TANH = Elementwise(formulas.times_tanh, kernel="times_tanh")
@@ -50,7 +50,7 @@ def log_cosh(x: Tensor) -> Tensor:
         >>> log_cosh(torch.tensor([0.0, 1e-4, 1000.0], dtype=torch.float64))
         tensor([0.0000e+00, 5.0000e-09, 9.9931e+02], dtype=torch.float64)
     """
-    if has_torch_function_unary(x):  # before the type is asked for: the stand-ins of torch.fx are no tensors
+    if is_overridden(x):  # before the type is asked for: the stand-ins of torch.fx are no tensors
         return handle_torch_function(log_cosh, (x,), x)
     if not isinstance(x, Tensor):
         raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}; wrap it: torch.as_tensor(x)")
@@ -59,6 +59,8 @@ def log_cosh(x: Tensor) -> Tensor:
     if x.dtype not in _DTYPES:
         x = _promoted(x)
     if torch.compiler.is_compiling():
+        # Of the argument of a torch.func.grad that it compiles, Dynamo thinks that it needs no gradient; of a view not.
+        x = x.view_as(x) if is_transformed() else x
         return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     if is_transformed():
         return _TransformedLogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]

@@ -7,9 +7,10 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._log_cosh import log_cosh
+from janelia_core.ml._transforms import is_overridden
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 _REDUCTIONS = ("mean", "sum", "none")
@@ -41,7 +42,7 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
         tensor(1.3250)
     """
     check_reduction(reduction)
-    if has_torch_function_variadic(input, target):
+    if is_overridden(input, target):
         return handle_torch_function(log_cosh_loss, (input, target), input, target, reduction=reduction)
     if not torch.compiler.is_compiling() and input.shape != target.shape:
         warnings.warn(

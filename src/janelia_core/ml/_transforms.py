@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.overrides import has_torch_function
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
@@ -27,22 +29,47 @@ def is_plain(*tensors: Tensor) -> bool:
     ) and all(type(t) in _PLAIN and not t.is_meta for t in tensors)
 
 
+def is_overridden(*tensors: object) -> bool:
+    """Whether a subclass, a mode or a stand-in of torch.fx, which is no tensor, wants the call as a whole.
+
+    Dynamo would not come back from `handle_torch_function`: what it compiles dispatches operation by operation.
+    """
+    return not torch.compiler.is_compiling() and has_torch_function(tensors)
+
+
+def is_stand_in(x: object) -> bool:
+    """Whether x is no tensor but takes the place of one, as a proxy of torch.fx does: it wants the call as a whole."""
+    return not isinstance(x, Tensor) and has_torch_function((x,))
+
+
 def is_observed(*tensors: Tensor) -> bool:
     """Whether a tracer, dispatch mode or batched gradient must see torch operations."""
     return (
         torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
         or torch._C._len_torch_dispatch_stack() > 0
+        or is_in_torch_dispatch_mode()  # make_fx(pre_dispatch=True) keeps its mode elsewhere
         or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
     )
 
 
 def is_transformed() -> bool:
-    """Whether torch.func or forward-mode differentiation is at work.
+    """Whether torch.func or forward-mode differentiation is at work, and wants Functions that know of it.
 
     `Function.apply` asks the first too, and the public form of the second, `unpack_dual`, fails under batched
-    gradients.
+    gradients. torch.func.functionalize takes operators alone.
     """
-    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+    return is_functorch_active() or forward_ad._current_level >= 0
+
+
+def is_functorch_active() -> bool:
+    """Whether a transform of torch.func other than functionalize is the innermost one."""
+    functorch = torch._C._functorch
+    if not torch._C._are_functorch_transforms_active():
+        return False
+    if torch.compiler.is_compiling():
+        return True
+    innermost = functorch.peek_interpreter_stack()
+    return innermost is None or innermost.key() != functorch.TransformType.Functionalize
 
 
 @contextmanager

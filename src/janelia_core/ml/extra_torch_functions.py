@@ -6,12 +6,13 @@ import math
 
 import torch
 from torch import Tensor
-from torch.overrides import handle_torch_function, has_torch_function_variadic
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh import log_cosh
 from janelia_core.ml._neighbors.indices import nearest
+from janelia_core.ml._transforms import is_overridden
 
 __all__ = ["LOG_2", "knn_do", "knn_mc", "log_cosh"]
 
@@ -55,7 +56,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         tensor([[1, 0],
                 [0, 2]])
     """
-    if has_torch_function_variadic(x, ctrs):
+    if is_overridden(x, ctrs):
         return handle_torch_function(knn_mc, (x, ctrs), x, ctrs, k, m, max_memory=max_memory)
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
@@ -104,7 +105,7 @@ def knn_do(
         >>> knn_do(torch.tensor([[4.2]]), ctrs, k=3, m=10, n_ctrs_used=10)[:, 0]
         tensor([4, 5, 3])
     """
-    if has_torch_function_variadic(x, ctrs):
+    if is_overridden(x, ctrs):
         return handle_torch_function(
             knn_do, (x, ctrs), x, ctrs, k, m, n_ctrs_used, generator=generator, max_memory=max_memory
         )

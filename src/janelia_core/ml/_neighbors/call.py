@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
 from janelia_core.ml._knn.mask import Allowed
@@ -16,6 +17,7 @@ from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
 from janelia_core.ml._neighbors.progress import progress_bar
+from janelia_core.ml._transforms import is_plain, is_stand_in
 
 
 class Neighbors(NamedTuple):
@@ -109,6 +111,8 @@ def knn(
                 [0.6000, 0.8000],
                 [0.0000, 1.0000]])
     """
+    if is_stand_in(x):
+        return handle_torch_function(knn, (x,), **locals())
     x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
     arguments.check_metric(metric)
     arguments.check_mask(mask, x, ctrs)
@@ -207,6 +211,11 @@ def drawn(
 def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:
     """Return the indices (n, k) of the flat problem."""
     indices: Tensor
+    if not (
+        mask is None or isinstance(mask, Tensor) or is_plain(flat.x, flat.ctrs) or torch.compiler.is_dynamo_compiling()
+    ):
+        # No operator can take a function of the caller's: it is asked once, for all pairs.
+        mask = mask(torch.arange(flat.x.shape[0], device=flat.x.device), 0, flat.ctrs.shape[0])
     if mask is None or isinstance(mask, Tensor):
         if mask is not None and mask.ndim > 1:
             mask = mask.expand(*flat.shape, mask.shape[-1])
@@ -214,7 +223,9 @@ def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask 
         indices = knn_indices(x, ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
     else:
         search_with = _with_callable
-        if torch.compiler.is_compiling():  # not as a decorator: that takes two seconds when this module is imported
+        if torch.compiler.is_dynamo_compiling():
+            # Not as a decorator: that takes two seconds when this module is imported.
+            torch._dynamo.graph_break(msg="torch.compile takes no mask that is a function; compile without fullgraph")
             search_with = torch.compiler.disable(_with_callable)  # type: ignore[no-untyped-call]
         indices = search_with(flat, call, subset, mask, batches)
     return indices

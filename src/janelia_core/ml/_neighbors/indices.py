@@ -152,8 +152,10 @@ def knn_indices(
         x_batch: (n,) int64, ascending, with ctrs_batch and without groups.
         ctrs_batch: (m,) int64, ascending.
     """
-    x = x.detach()
-    ctrs = x if _is_same(x, ctrs) else ctrs.detach()
+    # A subclass would see every operation of the search, of other threads, too.
+    same = _is_same(x, ctrs)
+    x = x.detach().as_subclass(Tensor)
+    ctrs = x if same else ctrs.detach().as_subclass(Tensor)
     if x_batch is not None and ctrs_batch is not None:
         groups = of_batch_vectors(x_batch, ctrs_batch)
     allowed: Allowed | None = None
