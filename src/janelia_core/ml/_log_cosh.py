@@ -17,7 +17,14 @@ from torch.overrides import handle_torch_function
 
 import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
-from janelia_core.ml._transforms import batch_first, is_overridden, is_transformed, saved_primals
+from janelia_core.ml._transforms import (
+    batch_first,
+    is_differentiated,
+    is_overridden,
+    is_transformed,
+    saved_primals,
+    transforms,
+)
 
 _LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")
 _TIMES_TANH = Elementwise(formulas.times_tanh, kernel="times_tanh")
@@ -59,8 +66,11 @@ def log_cosh(x: Tensor) -> Tensor:
     if x.dtype not in _DTYPES:
         x = _promoted(x)
     if torch.compiler.is_compiling():
-        # Of the argument of a torch.func.grad that it compiles, Dynamo thinks that it needs no gradient; of a view not.
-        x = x.view_as(x) if is_transformed() else x
+        if is_differentiated():
+            if "Grad" in transforms() and len(transforms()) > 1:
+                torch._dynamo.graph_break(msg=f"torch.compile cannot nest {transforms()}; compile without fullgraph")
+            # Of torch.func.grad's own argument Dynamo thinks that it needs no gradient; of a view of it not.
+            x = x.view_as(x)
         return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     if is_transformed():
         return _TransformedLogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]

@@ -58,18 +58,24 @@ def is_transformed() -> bool:
     `Function.apply` asks the first too, and the public form of the second, `unpack_dual`, fails under batched
     gradients. torch.func.functionalize takes operators alone.
     """
-    return is_functorch_active() or forward_ad._current_level >= 0
+    if torch._C._are_functorch_transforms_active():
+        return transforms()[-1:] != ("Functionalize",)
+    return forward_ad._current_level >= 0
 
 
-def is_functorch_active() -> bool:
-    """Whether a transform of torch.func other than functionalize is the innermost one."""
-    functorch = torch._C._functorch
-    if not torch._C._are_functorch_transforms_active():
-        return False
-    if torch.compiler.is_compiling():
-        return True
-    innermost = functorch.peek_interpreter_stack()
-    return innermost is None or innermost.key() != functorch.TransformType.Functionalize
+def transforms() -> tuple[str, ...]:
+    """Return the transforms of torch.func at work, the innermost last. Dynamo asks once, while it traces."""
+    return tuple(transform.key().name for transform in torch._C._functorch.get_interpreter_stack() or ())
+
+
+# As torch._dynamo.assume_constant_result does, whose import takes two seconds.
+transforms._dynamo_marked_constant = True  # type: ignore[attr-defined]
+
+
+def is_differentiated() -> bool:
+    """Whether a transform of torch.func takes a derivative."""
+    names = transforms()
+    return "Grad" in names or "Jvp" in names
 
 
 @contextmanager

@@ -35,17 +35,17 @@ def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: T
     Returns:
         (n, outputs), float64 if x or weight is, else float32.
     """
-    function: Any = _Values.apply if takes_functions(weight, bias, x, c) else knn_affine_values
+    function: Any = _Values.apply if takes_functions() else knn_affine_values
     return function(weight, bias, x, c, indices, budget)  # type: ignore[no-any-return]
 
 
 def _maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    function: Any = _Maps.apply if takes_functions(g, x, c) else knn_affine_maps
+    function: Any = _Maps.apply if takes_functions() else knn_affine_maps
     return function(g, x, c, indices, budget)  # type: ignore[no-any-return]
 
 
 def _points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    function: Any = _Points.apply if takes_functions(g, weight) else knn_affine_points
+    function: Any = _Points.apply if takes_functions() else knn_affine_points
     return function(g, weight, indices, budget)  # type: ignore[no-any-return]
 
 

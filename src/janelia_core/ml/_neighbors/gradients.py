@@ -23,7 +23,7 @@ from torch.autograd import Function
 
 from janelia_core.ml._neighbors.operators import knn_distances, knn_pair_products, knn_pair_sums
 from janelia_core.ml._neighbors.pairs import result_dtype
-from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
+from janelia_core.ml._transforms import batch_first, is_differentiated, is_transformed, saved_primals
 
 
 def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
@@ -73,26 +73,25 @@ class Saved(Function):
 
 
 def _distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
-    function: Any = _Distances.apply if takes_functions(x, ctrs) else knn_distances
+    function: Any = _Distances.apply if takes_functions() else knn_distances
     return function(x, ctrs, indices, metric, budget)  # type: ignore[no-any-return]
 
 
 def _products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
-    function: Any = _Products.apply if takes_functions(u, v, x, c) else knn_pair_products
+    function: Any = _Products.apply if takes_functions() else knn_pair_products
     return function(u, v, x, c, indices, differences, budget)  # type: ignore[no-any-return]
 
 
 def _sums(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> tuple[Tensor, Tensor]:
-    function: Any = _Sums.apply if takes_functions(w, x, c) else knn_pair_sums
+    function: Any = _Sums.apply if takes_functions() else knn_pair_sums
     return function(w, x, c, indices, differences, budget)  # type: ignore[no-any-return]
 
 
-def takes_functions(*tensors: Tensor) -> bool:
+def takes_functions() -> bool:
     """Whether torch.func or forward mode wants the Functions; the operators do for everything else."""
     if not torch.compiler.is_compiling():
         return is_transformed()
-    # Of the argument of a torch.func.grad that it compiles, Dynamo thinks that it needs no gradient; of a view not.
-    if is_transformed() and torch.is_grad_enabled() and any(t.view_as(t).requires_grad for t in tensors):
+    if is_differentiated():  # Dynamo takes no Function that has a jvp, and torch.func no operator's own derivative
         torch._dynamo.graph_break(
             msg="torch.compile takes no derivative by torch.func of knn; compile without fullgraph"
         )
