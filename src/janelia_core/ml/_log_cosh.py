@@ -17,6 +17,7 @@ from torch.overrides import handle_torch_function
 
 import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
+from janelia_core.ml._ordinary import check_ordinary
 from janelia_core.ml._transforms import (
     batch_first,
     is_differentiated,
@@ -59,10 +60,7 @@ def log_cosh(x: Tensor) -> Tensor:
     """
     if is_overridden(x):  # before the type is asked for: the stand-ins of torch.fx are no tensors
         return handle_torch_function(log_cosh, (x,), x)
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}; wrap it: torch.as_tensor(x)")
-    if x.layout != torch.strided:
-        raise TypeError(f"x must be a dense tensor, got layout {x.layout}; call log_cosh on its values")
+    check_ordinary("x", x)
     if x.dtype not in _DTYPES:
         x = _promoted(x)
     if torch.compiler.is_compiling():

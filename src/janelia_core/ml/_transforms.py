@@ -29,6 +29,11 @@ def is_plain(*tensors: Tensor) -> bool:
     ) and all(type(t) in _PLAIN and not t.is_meta for t in tensors)
 
 
+def bare(t: Tensor) -> Tensor:
+    """Return the values alone: a subclass would see every operation on them, those of other threads too."""
+    return t.detach().as_subclass(Tensor)
+
+
 def is_overridden(*tensors: object) -> bool:
     """Whether a subclass, a mode or a stand-in of torch.fx, which is no tensor, wants the call as a whole.
 

@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh import log_cosh
+from janelia_core.ml._neighbors.draw import draw
 from janelia_core.ml._neighbors.indices import nearest
 from janelia_core.ml._transforms import is_overridden
 
@@ -115,7 +116,4 @@ def knn_do(
     k = checked_count("k", k, n_ctrs_used, "n_ctrs_used")
     m, max_memory = checked_count("m", m), checked_memory(max_memory)
     checked_generator(generator, x.device)
-    if n_ctrs_used == n_ctrs:
-        return nearest(x, ctrs, k, m, max_memory)
-    drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
-    return nearest(x, ctrs, k, m, max_memory, drawn)
+    return nearest(x, ctrs, k, m, max_memory, draw(n_ctrs, n_ctrs_used, x.device, generator))

@@ -7,9 +7,9 @@ import operator
 
 import torch
 from torch import Tensor
-from torch.masked import MaskedTensor
 
 from janelia_core.ml._knn.plan import LEAST_MEMORY
+from janelia_core.ml._ordinary import check_ordinary
 
 
 def checked_points(x: Tensor, ctrs: Tensor) -> None:
@@ -22,19 +22,12 @@ def checked_points(x: Tensor, ctrs: Tensor) -> None:
 
 
 def checked_values(name: str, value: object, shape: str) -> None:
-    """Check that value is a dense real tensor that holds values."""
+    """Check that value is a dense real tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
-    if value.is_nested:
-        raise TypeError(
-            f"{name} must be one tensor, got a nested tensor; pad it: torch.nested.to_padded_tensor({name}, 0)"
-        )
+    check_ordinary(name, value)
     if value.dtype.is_complex or value.is_quantized:
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
-    if isinstance(value, MaskedTensor):
-        raise TypeError(f"{name} must be an ordinary tensor, got a MaskedTensor; give {name}.get_data()")
 
 
 def checked_pair(x: Tensor, ctrs: Tensor) -> None:

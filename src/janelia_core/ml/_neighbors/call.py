@@ -13,6 +13,7 @@ from janelia_core.ml._knn.face import checked_count, checked_generator, checked_
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
+from janelia_core.ml._neighbors.draw import draw
 from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
@@ -197,15 +198,14 @@ def drawn(
     n_ctrs = ctrs.shape[-2]
     most, name = n_ctrs, "n_ctrs"
     if sample is not None:
-        most, name = checked_count("sample", sample, n_ctrs, "n_ctrs"), "sample"
+        sample = checked_count("sample", sample, n_ctrs, "n_ctrs")
+        most, name = sample, "sample"
     if but_self:
         most, name = most - 1, f"{'n_smps' if sample is None else name} - 1 among x itself"
     # Where batches and masks leave each row its own number of centres, rows with fewer than k are filled up.
     k = checked_count("k", k) if scarce and sample is None else checked_count("k", k, most, name)
     checked_generator(generator, x.device)
-    if sample is None or sample == n_ctrs:
-        return k, None
-    return k, torch.randperm(n_ctrs, device=x.device, generator=generator)[:sample].sort().values
+    return k, None if sample is None else draw(n_ctrs, sample, x.device, generator)
 
 
 def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:

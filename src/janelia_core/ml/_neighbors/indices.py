@@ -11,7 +11,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import of_batch_vectors
-from janelia_core.ml._transforms import batch_first, is_plain, one_by_one
+from janelia_core.ml._transforms import bare, batch_first, is_plain, one_by_one
 
 
 def search(
@@ -152,10 +152,9 @@ def knn_indices(
         x_batch: (n,) int64, ascending, with ctrs_batch and without groups.
         ctrs_batch: (m,) int64, ascending.
     """
-    # A subclass would see every operation of the search, of other threads, too.
     same = _is_same(x, ctrs)
-    x = x.detach().as_subclass(Tensor)
-    ctrs = x if same else ctrs.detach().as_subclass(Tensor)
+    x = bare(x)
+    ctrs = x if same else bare(ctrs)
     if x_batch is not None and ctrs_batch is not None:
         groups = of_batch_vectors(x_batch, ctrs_batch)
     allowed: Allowed | None = None

@@ -177,6 +177,6 @@ def _sum_of_maps(
 
 def _rows(x: Tensor) -> Tensor:
     """Return x (..., d) as rows (n, d); other things go on to the checks."""
-    if not isinstance(x, Tensor) or x.ndim in (0, 2):
+    if not isinstance(x, Tensor) or x.is_nested or x.ndim in (0, 2):
         return x
     return x[None] if x.ndim == 1 else x.flatten(0, -2)
