@@ -80,7 +80,8 @@ def _is_full(found: Neighbors, x: Tensor, ctrs: Tensor | None, options: dict[str
     if options.get("mask") is not None or options.get("x_batch") is not None:
         return False
     n_ctrs = options.get("sample") or (x if ctrs is None else ctrs).shape[0]
-    return bool(found.indices.shape[1] <= n_ctrs - (ctrs is None and not options.get("include_self", False)))
+    but_self = 1 if ctrs is None and not options.get("include_self", False) else 0
+    return bool(found.indices.shape[1] + but_self <= n_ctrs)
 
 
 def _edge_index(found: Neighbors, mode: str, full: bool) -> Tensor | tuple[Tensor, Tensor]:
