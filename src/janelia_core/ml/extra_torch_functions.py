@@ -48,6 +48,9 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         At most max_memory bytes (256 MiB) beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where
         a single row or centre with its k candidates does not fit into that. Little memory costs time.
 
+    Ways of PyTorch:
+        The search is one operator for torch.compile, torch.export, tracers, torch.func and vmap; see docs/neighbors.md.
+
     Source:
         The definition, the bounds and their derivations are in docs/exactness.md.
 
@@ -84,7 +87,8 @@ def knn_do(
         n_ctrs_used: How many centres to draw, without replacement, for this call: 1 <= n_ctrs_used <= n_ctrs.
             All of them means no dropout, and then no random number is consumed.
         generator: Source of the draw; the global one of x's device by default, so that `torch.manual_seed` fixes
-            the draw. The centres used are `torch.randperm(n_ctrs, device=x.device)[:n_ctrs_used]`.
+            the draw. The centres used are `torch.randperm(n_ctrs, device=x.device)[:n_ctrs_used]`. torch.compile
+            takes none within a whole graph (`fullgraph=True`).
         max_memory: As `knn_mc`.
 
     Returns:

@@ -68,7 +68,8 @@ def knn(
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
         mask: Who may be a neighbour, bool, True = allowed: (n_ctrs,), or (..., n_smps, n_ctrs), broadcast over
             leading dimensions, or `mask(rows, first, last)`, which gives that block of it,
-            (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1.
+            (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1. A function is
+            asked once, for all pairs, where torch traces or transforms.
         sample: Search only so many centres, drawn at random for this call (the same ones for every batch), as
             `knn_do` does; all of them means no draw.
         generator: Source of the draw; the global one of x's device by default.
