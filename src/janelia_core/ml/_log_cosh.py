@@ -20,6 +20,7 @@ from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
 from janelia_core.ml._ordinary import check_ordinary
 from janelia_core.ml._transforms import (
     batch_first,
+    break_graph,
     is_differentiated,
     is_overridden,
     is_transformed,
@@ -66,7 +67,7 @@ def log_cosh(x: Tensor) -> Tensor:
     if torch.compiler.is_compiling():
         if is_differentiated():
             if "Grad" in transforms() and len(transforms()) > 1:
-                torch._dynamo.graph_break(msg=f"torch.compile cannot nest {transforms()}; compile without fullgraph")
+                break_graph(f"torch.compile cannot nest {transforms()}; compile without fullgraph")
             # Of torch.func.grad's own argument Dynamo thinks that it needs no gradient; of a view of it not.
             x = x.view_as(x)
         return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]

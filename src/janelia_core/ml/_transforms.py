@@ -83,6 +83,17 @@ def is_differentiated() -> bool:
     return "Grad" in names or "Jvp" in names
 
 
+_BREAKS_SAY_WHY = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 9)
+
+
+def break_graph(why: str) -> None:
+    """Have Dynamo run what follows uncompiled; where fullgraph forbids that, its error says why."""
+    if _BREAKS_SAY_WHY:
+        torch._dynamo.graph_break(msg=why)
+    else:
+        torch._dynamo.graph_break()
+
+
 @contextmanager
 def saved_primals(ctx: Any) -> Iterator[list[Tensor]]:
     """Yield what was saved without its tangent at this level; outer levels differentiate what follows.

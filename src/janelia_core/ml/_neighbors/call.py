@@ -18,7 +18,7 @@ from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
 from janelia_core.ml._neighbors.progress import progress_bar
-from janelia_core.ml._transforms import is_plain, is_stand_in
+from janelia_core.ml._transforms import break_graph, is_plain, is_stand_in
 
 
 class Neighbors(NamedTuple):
@@ -226,7 +226,7 @@ def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask 
         search_with = _with_callable
         if torch.compiler.is_dynamo_compiling():
             # Not as a decorator: that takes two seconds when this module is imported.
-            torch._dynamo.graph_break(msg="torch.compile takes no mask that is a function; compile without fullgraph")
+            break_graph("torch.compile takes no mask that is a function; compile without fullgraph")
             search_with = torch.compiler.disable(_with_callable)  # type: ignore[no-untyped-call]
         indices = search_with(flat, call, subset, mask, batches)
     return indices

@@ -23,7 +23,7 @@ from torch.autograd import Function
 
 from janelia_core.ml._neighbors.operators import knn_distances, knn_pair_products, knn_pair_sums
 from janelia_core.ml._neighbors.pairs import result_dtype
-from janelia_core.ml._transforms import batch_first, is_differentiated, is_transformed, saved_primals
+from janelia_core.ml._transforms import batch_first, break_graph, is_differentiated, is_transformed, saved_primals
 
 
 def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
@@ -92,9 +92,7 @@ def takes_functions() -> bool:
     if not torch.compiler.is_compiling():
         return is_transformed()
     if is_differentiated():  # Dynamo takes no Function that has a jvp, and torch.func no operator's own derivative
-        torch._dynamo.graph_break(
-            msg="torch.compile takes no derivative by torch.func of knn; compile without fullgraph"
-        )
+        break_graph("torch.compile takes no derivative by torch.func of knn; compile without fullgraph")
     return False
 
 

@@ -14,6 +14,7 @@ from janelia_core.ml._transforms import is_stand_in
 
 Form = Literal["edge_index", "scipy", "torch"]
 Mode = Literal["connectivity", "distance"]
+_FORMS, _MODES = get_args(Form), get_args(Mode)  # which older Dynamo cannot ask for
 
 
 def knn_graph(
@@ -58,7 +59,7 @@ def knn_graph(
         tensor([[1, 0, 1],
                 [0, 1, 2]])
     """
-    for name, value, choices in (("form", form, get_args(Form)), ("mode", mode, get_args(Mode))):
+    for name, value, choices in (("form", form, _FORMS), ("mode", mode, _MODES)):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     if is_stand_in(x):
