@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
+import pytest
 import torch
 from torch import Tensor
 from torch.func import functional_call
@@ -13,6 +14,16 @@ from janelia_core.ml import LogCoshLoss, NearestCenters, PiecewiseLinear, knn, l
 from janelia_core.ml._log_cosh_loss import log_cosh_loss
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import knn_graph
+
+# Of what torch deprecates and uses, and of shapes that a trace looks at.
+TORCH_WARNS_OF_ITSELF = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::FutureWarning"),
+    pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning"),
+    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
+    pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
+]
 
 N, N_CTRS, D, K, DRAWN = 12, 20, 3, 3, 10
 Pair = tuple[Tensor, Tensor]

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from calls import (
     SECOND,
+    TORCH_WARNS_OF_ITSELF,
     K,
     N,
     true_nearest,
@@ -18,15 +19,7 @@ from janelia_core.ml._log_cosh_loss import log_cosh_loss
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import knn_graph
 
-# torch warns of itself: of what it deprecates and uses, and of shapes that a trace looks at.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
-    pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors:UserWarning"),
-    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
-]
+pytestmark = TORCH_WARNS_OF_ITSELF
 
 
 @pytest.mark.parametrize("three", [3, np.int64(3), np.uint8(3), np.array(3), torch.tensor(3), torch.tensor(3).byte()])

@@ -20,6 +20,7 @@ from calls import (
     LONGER,
     N_CTRS,
     SECOND,
+    TORCH_WARNS_OF_ITSELF,
     D,
     K,
     check,
@@ -32,15 +33,7 @@ from calls import (
 from janelia_core.ml import LogCoshLoss, NearestCenters, PiecewiseLinear, knn
 from janelia_core.ml._log_cosh_loss import log_cosh_loss
 
-# torch warns of itself: of what it deprecates and uses, and of shapes that a trace looks at.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::FutureWarning"),
-    pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning"),
-    pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning"),
-    pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors:UserWarning"),
-    pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors:UserWarning"),
-]
+pytestmark = TORCH_WARNS_OF_ITSELF
 
 
 def filled(module: nn.Module) -> nn.Module:
