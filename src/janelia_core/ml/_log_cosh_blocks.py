@@ -18,6 +18,7 @@ from torch import Tensor
 
 from janelia_core.ml._log_cosh_formulas import CPU_TENSORS, FLOATS, Formula
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.transforms import is_observed
 from janelia_core.ml._runtime.workers import shared
 
 LARGE = 1 << 16
@@ -57,7 +58,7 @@ def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or not all(map(_is_plain_on_cpu, tensors)):
         return _widened(function.formula, tensors, FLOATS)
     x = tensors[-1]
-    if x.numel() < LARGE or _is_observed(tensors):
+    if x.numel() < LARGE or is_observed(*tensors):
         if function.in_double and x.dtype != torch.float64:
             return function.in_double(*tensors).to(x.dtype)
         return _widened(function.formula, tensors, CPU_TENSORS)
@@ -66,15 +67,6 @@ def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
 
 def _is_plain_on_cpu(t: Tensor) -> bool:
     return t.is_cpu and type(t) in _PLAIN
-
-
-def _is_observed(tensors: Sequence[Tensor]) -> bool:
-    """Whether a tracer, dispatch mode or batched gradient must see torch operations."""
-    return (
-        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or torch._C._len_torch_dispatch_stack() > 0
-        or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
-    )
 
 
 def _widened(formula: Formula, tensors: Sequence[Tensor], constants: dict[torch.dtype, Any]) -> Tensor:

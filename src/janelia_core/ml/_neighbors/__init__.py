@@ -3,9 +3,10 @@
 ml/neighbors.py     knn(), knn_graph(): the public calls
       |
 arguments           checked before any work
+draw                of centres, for dropout
 groups              leading dimensions, ragged and padded batches -> one flat problem and its groups
       |
-operators           janelia_core::knn_indices          -> _knn.find, group by group
+indices             janelia_core::knn_indices          -> _knn.find, group by group
       |
 gradients           janelia_core::knn_distances        -> _knn.distances
       |             janelia_core::knn_pair_products       and all their derivatives, of every order
