@@ -6,6 +6,7 @@ with a power of two are exact where nothing leaves the range, and what is rounde
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ LIMITS = {  # of the exponents of a dtype: of its smallest subnormal number, and
 }
 
 
-MOST = 12_000  # n * n_ctrs * d
+MOST = 4_000  # n * n_ctrs * d
 
 
 class Extreme(NamedTuple):
@@ -103,8 +104,16 @@ def swapped(g: Generator, size: Size, ulp: float) -> Pair:
     return x, base[order] * signs * nudge
 
 
+def ones(g: Generator, size: Size, ulp: float) -> Pair:
+    """Coordinates of size 1 but for a few units in the last place, of any sign, asked from 0 and from the like."""
+    n, n_ctrs, d = size
+    x = (1 + _nudges(g, n, d) * ulp) * whole(g, -1, 2, n, 1)
+    signs = 1 - 2 * (torch.rand(n_ctrs, 1, generator=g) < 0.3).double()
+    return x, (1 + _nudges(g, n_ctrs, d) * ulp) * signs
+
+
 SHAPES: tuple[Callable[[Generator, Size, float], Pair], ...] = (
-    gaussian, near_ties, near_ties_in_a_crowd, at_the_centres, copies, lattice, swapped,
+    gaussian, near_ties, near_ties_in_a_crowd, at_the_centres, copies, lattice, swapped, ones,
 )  # fmt: skip
 
 
@@ -151,7 +160,17 @@ def _value_by_value(g: Generator, pair: Pair, low: int, high: int) -> Pair:
     return tuple(_times(v, _power(g, low, high, *v.shape)) for v in pair)
 
 
-SCALES = (_alike, _apart, _row_by_row, _one_ordinary, _column_by_column, _value_by_value)
+def _at_a_threshold(g: Generator, pair: Pair, low: int, high: int) -> Pair:
+    """Sums of d squares, or of d products, of numbers near 1 come out around where a dtype ends or gets subnormal."""
+    ends = [*LIMITS.values(), (-1022, 0), (-126, 0)]
+    end = ends[int(torch.randint(0, len(ends), (), generator=g))][int(torch.randint(0, 2, (), generator=g))]
+    total = end - round(math.log2(pair[0].shape[1])) + int(torch.randint(-3, 4, (), generator=g))
+    apart = int(torch.randint(-40, 41, (), generator=g)) * int(torch.randint(0, 2, (), generator=g))
+    own = torch.tensor([[total // 2 + apart], [total - total // 2 - apart]]).clamp(low, high)
+    return _times(pair[0], own[:1]), _times(pair[1], own[1:])
+
+
+SCALES = (_alike, _apart, _row_by_row, _one_ordinary, _column_by_column, _value_by_value, _at_a_threshold)
 
 
 def _times(values: Tensor, power: Tensor) -> Tensor:
@@ -166,13 +185,13 @@ def problem(seed: int, dtype: torch.dtype | None = None) -> Extreme:
     shape, scale = SHAPES[seed % len(SHAPES)], SCALES[seed // len(SHAPES) % len(SCALES)]
     draws = torch.rand(4, generator=g).tolist()
     dtype = dtype or (DTYPES[0] if draws[0] < 0.5 else DTYPES[1 + int(draws[0] * 6) % 3])
-    n_ctrs, d = (2, 3, 40, 150)[int(draws[2] * 4)], (1, 2, 3, 5, 8, 11, 17)[int(draws[3] * 7)]
+    n_ctrs, d = (2, 3, 40, 150)[int(draws[2] * 4)], (1, 2, 3, 4, 8, 11, 16)[int(draws[3] * 7)]
     n = 1 + int(draws[1] * min(200, MOST / (n_ctrs * d)))
     low, high = LIMITS[dtype]
     ulp = torch.finfo(dtype).eps * (1 if draws[0] < 0.4 else 2)
     x, ctrs = scale(g, shape(g, (n, n_ctrs, d), ulp), low, high)
     top = torch.finfo(dtype).max
     x, ctrs = (v.nan_to_num(0.0, top, -top).clamp(-top, top).to(dtype) for v in (x, ctrs))
-    k = min(n_ctrs, (1, 2, 5, n_ctrs)[seed % 4])
+    k = min(n_ctrs, (1, 1, 2, 3, 8, n_ctrs // 2)[int(draws[0] * 600) % 6] or 1)
     name = f"seed {seed}: {shape.__name__} {scale.__name__.strip('_')} {dtype} {n} x {n_ctrs} x {d}, k = {k}"
     return Extreme(x, ctrs, k, name)

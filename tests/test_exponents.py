@@ -58,7 +58,7 @@ def small_by(kernels: bool) -> Search:
 def merged(x: Tensor, ctrs: Tensor, k: int, metric: str) -> Tensor:
     """Search centres that come in blocks, the first of them smaller than k, as from a file."""
     running = Running.empty(len(x), k, metric)
-    edges = sorted({0, 1, len(ctrs) // 3, len(ctrs) // 2, len(ctrs)})
+    edges = sorted({0, 1, len(ctrs) // 2, len(ctrs)})
     for start, stop in zip(edges, edges[1:], strict=False):
         extend(running, x, ctrs[start:stop], start, Points(ctrs), max_memory=2**24)
     return running.indices.T
@@ -78,11 +78,11 @@ WAYS: dict[str, Search] = {
     "the small way by kernels": small_by(kernels=True),
     "a tree": forced(screen="tree"),
     **{f"dense scores in {name}": forced(screen="dense", formats=(name, "float32")) for name in LOW_FORMATS},
-    "dense scores in float32": forced(screen="dense", formats=("float32",), workers=2, row_block=3),
+    "dense scores in float32": forced(screen="dense", formats=("float32",), workers=2, row_block=64),
     "the portable screen": forced(screen="portable"),
     "the portable screen with no candidate to spare": forced(screen="portable", width=-1, ctr_block=29),
     "the portable screen of 8 bits": forced(screen="portable", operand_bits=8),
-    "every centre": forced(screen="none", fallback_rows=3, fallback_ctrs=17, fallback_pairs=1),
+    "every centre": forced(screen="none", fallback_rows=40, fallback_ctrs=17, fallback_pairs=400),
     "every centre by kernels": forced(screen="none", kernels=True),
     "blocks of centres, merged": merged,
     "a mask": masked,
@@ -148,7 +148,13 @@ def test_two_centres_are_compared_exactly_at_every_exponent(metric: str) -> None
 
 def test_the_problems_reach_both_ends_of_every_range() -> None:
     for dtype in DTYPES:
-        sizes = torch.cat([torch.cat([it.x, it.ctrs]).abs().double().flatten() for it in map(problem, range(600)) if it.x.dtype == dtype])
+        sizes = torch.cat(
+            [
+                torch.cat([it.x, it.ctrs]).abs().double().flatten()
+                for it in map(problem, range(600))
+                if it.x.dtype == dtype
+            ]
+        )
         info = torch.finfo(dtype)
         assert sizes[sizes > 0].min() < info.smallest_normal
         assert sizes.max() > info.max / 4
