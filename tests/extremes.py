@@ -1,7 +1,7 @@
 """Problems at the ends of a dtype's range: every exponent, alone and mixed, with near-ties and copies among them.
 
-A problem is a shape of moderate numbers (`SHAPES`) times powers of two (`SCALES`); both are drawn from one seed. Products
-with a power of two are exact where nothing leaves the range, and what is rounded there is what is stored, so it is the problem.
+A problem is a shape of moderate numbers (`SHAPES`) times powers of two (`SCALES`); both are drawn from one seed. What
+is rounded where that leaves the range is stored, and what is stored is the problem.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def near_ties_in_a_crowd(g: Generator, size: Size, ulp: float) -> Pair:
 
 
 def at_the_centres(g: Generator, size: Size, ulp: float) -> Pair:
-    """Rows a few units in the last place beside centres that are as near to one another: differences are all that counts."""
+    """Rows a few units in the last place beside centres that are as near to one another."""
     n, n_ctrs, d = size
     middle = normal(g, 1, d)
     return middle * (1 + whole(g, -9, 9, n, d) * ulp), middle * (1 + 3 * _nudges(g, n_ctrs, d) * ulp)
@@ -94,7 +94,7 @@ def lattice(g: Generator, size: Size, ulp: float) -> Pair:
 
 
 def swapped(g: Generator, size: Size, ulp: float) -> Pair:
-    """The coordinates of one point in another order and with other signs, some of them one unit off, asked from around 0."""
+    """One point's coordinates in another order, with other signs, some of them one unit off, asked from around 0."""
     n, n_ctrs, d = size
     base = 1 + (torch.rand(d, generator=g, dtype=torch.float64) / ulp).round() * ulp
     order = torch.rand(n_ctrs, d, generator=g).argsort(dim=1)

@@ -1,17 +1,21 @@
-"""Every way through the search gives the one answer at every exponent: against exact integers, never within a tolerance."""
+"""Every way through the search gives the one answer at every exponent: against exact integers, no tolerance."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor
 
-from extremes import DTYPES, Extreme, problem
-from janelia_core.ml._knn import small, small_kernels
+from extremes import DTYPES, SCALES, SHAPES, Extreme, problem
+from janelia_core.ml._knn import metrics, screen_portable, small, small_kernels
+from janelia_core.ml._knn.bounds import DistanceBound
+from janelia_core.ml._knn.dense_centres import DenseCentres
+from janelia_core.ml._knn.dense_frame import Measured
 from janelia_core.ml._knn.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, compare, extend
@@ -23,7 +27,9 @@ from problems import LOW_FORMATS
 from test_distances import true_distance
 
 METRICS = ("euclidean", "dot", "cosine")  # "sqeuclidean" orders as "euclidean"; distances are asked for all four
-SEEDS = range(84)  # twice through all shapes and scales
+TELLING = (2, 7, 11, 14, 15, 23, 27, 43, 49, 57, 58, 63, 67, 71, 113, 129, 137, 155, 219, 250)  # without a bound: wrong
+ONCE_WRONG = (20075, 30143, 30327, 30535, 30603, 30901)  # with bounds that did not hold at the ends of the range
+SEEDS = (*range(len(SHAPES) * len(SCALES)), *ONCE_WRONG)  # all shapes at all scales
 
 Search = Callable[[Tensor, Tensor, int, str], Tensor]
 
@@ -59,7 +65,7 @@ def merged(x: Tensor, ctrs: Tensor, k: int, metric: str) -> Tensor:
     """Search centres that come in blocks, the first of them smaller than k, as from a file."""
     running = Running.empty(len(x), k, metric)
     edges = sorted({0, 1, len(ctrs) // 2, len(ctrs)})
-    for start, stop in zip(edges, edges[1:], strict=False):
+    for start, stop in itertools.pairwise(edges):
         extend(running, x, ctrs[start:stop], start, Points(ctrs), max_memory=2**24)
     return running.indices.T
 
@@ -97,7 +103,7 @@ def solved(seed: int, metric: str) -> tuple[Extreme, Tensor]:
     return it, nearest(it.x, it.ctrs, it.k, metric)
 
 
-def wrong(way: str, metric: str, seeds: range = SEEDS) -> list[str]:
+def wrong(way: str, metric: str, seeds: Iterable[int] = SEEDS) -> list[str]:
     """Return which problems are answered wrong, and in how many rows."""
     found = []
     for seed in seeds:
@@ -114,14 +120,33 @@ def test_the_answer_is_the_exact_one_at_every_exponent_by(way: str, metric: str)
     assert wrong(way, metric) == []
 
 
-@pytest.mark.parametrize("metric", (*METRICS, "sqeuclidean"))
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("way", WAYS)
+def test_copies_at_the_last_place_hide_no_nearer_centre(way: str, metric: str) -> None:
+    """Copies tie by index, but the order is open towards whoever comes behind them: one unit nearer, or farther."""
+    bad = []
+    for seed, (d, before, after) in enumerate(itertools.product((1, 3, 16), (0, 2), (2,))):
+        g = torch.Generator().manual_seed(seed)
+        x, near = (torch.randn(n, d, generator=g, dtype=torch.float64) for n in (20, 1))
+        beside, far = near.clone(), torch.randn(120, d, generator=g, dtype=torch.float64) / 4
+        beside[0, 0] = torch.nextafter(beside[0, 0], 2 * beside[0, 0])
+        x += 8 * near  # to which the others are the nearest
+        ctrs = torch.cat([near * 8.125, *[near * 8] * before, *[near * 8] * after, beside * 8, far, beside * 8])
+        for k in (before + 1, before + after):
+            rows = (WAYS[way](x, ctrs, k, metric) != nearest(x, ctrs, k, metric)).any(dim=0)
+            if bool(rows.any()):
+                bad.append(f"d = {d}, {before + after} copies, k = {k}: {int(rows.sum())} wrong rows")
+    assert bad == []
+
+
+@pytest.mark.parametrize("metric", [*METRICS, "sqeuclidean"])
 def test_distances_are_rounded_once_at_every_exponent(metric: str) -> None:
     bad = []
     for seed in SEEDS:
         it = problem(seed)
         indices = torch.randint(-1, len(it.ctrs), (len(it.x), 3), generator=torch.Generator().manual_seed(seed))
         got = distances(it.x, it.ctrs, indices, metric)
-        for i, row in enumerate(it.x.tolist()):
+        for i, row in enumerate(it.x[:8].tolist()):
             for slot, j in enumerate(indices[i].tolist()):
                 truth = torch.inf if j < 0 else true_distance(metric, row, it.ctrs[j].tolist(), got.dtype)
                 if float(got[i, slot]) != truth:
@@ -146,15 +171,73 @@ def test_two_centres_are_compared_exactly_at_every_exponent(metric: str) -> None
     assert bad == []
 
 
+def no_distance_error(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
+
+
+def no_product_error(patch: pytest.MonkeyPatch) -> None:
+    for module in (metrics, small):
+        patch.setattr(module, "dot_error", lambda d: (0.0, 0.0))
+
+
+def no_cosine_error(patch: pytest.MonkeyPatch) -> None:
+    no_product_error(patch)
+    patch.setattr(metrics, "cosine_error", lambda d: 0.0)
+    patch.setattr(small, "direction_error", lambda d: 0.0)
+
+
+def no_rounding_of_roots(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(small, "UNIT64", 0.0)
+
+
+def no_packed_error(patch: pytest.MonkeyPatch) -> None:
+    honest = screen_portable.pack_ctrs
+
+    def loosened(*arguments: object) -> Tensor:
+        packed = honest(*arguments)
+        packed[:, -1] = 0.0
+        return packed
+
+    patch.setattr(screen_portable, "pack_ctrs", loosened)
+
+
+def no_dense_error(patch: pytest.MonkeyPatch) -> None:
+    honest = DenseCentres._bound
+
+    def loosened(self: DenseCentres, measured: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
+        reach, level, gap, lacking = honest(self, measured)
+        return reach * 0, level, gap * 0, lacking
+
+    patch.setattr(DenseCentres, "_bound", loosened)
+
+
+EXACT_BOUNDS = [
+    (plant, metric, way)
+    for plant, metric in ((no_distance_error, "euclidean"), (no_product_error, "dot"), (no_cosine_error, "cosine"))
+    for way in WAYS
+    if way not in ("a mask", "a budget of 1 MiB", "the portable screen of 8 bits")  # these verify as others do
+]
+SCREENS = [
+    *((no_packed_error, metric, "the portable screen with no candidate to spare") for metric in METRICS),
+    *((no_packed_error, metric, "the portable screen of 8 bits") for metric in METRICS),
+    *((no_dense_error, metric, way) for metric in METRICS for way in WAYS if way.startswith("dense")),
+]
+ROOTS = [(no_rounding_of_roots, "euclidean", "the small way by torch operations")]
+
+
+@pytest.mark.parametrize(("plant", "metric", "way"), [*EXACT_BOUNDS, *SCREENS, *ROOTS])
+def test_a_bound_left_out_makes_wrong_rows(
+    plant: Callable[[pytest.MonkeyPatch], None], metric: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    assert any(wrong(way, metric, [seed]) for seed in TELLING)
+
+
 def test_the_problems_reach_both_ends_of_every_range() -> None:
+    made = [problem(seed) for seed in range(600)]
     for dtype in DTYPES:
-        sizes = torch.cat(
-            [
-                torch.cat([it.x, it.ctrs]).abs().double().flatten()
-                for it in map(problem, range(600))
-                if it.x.dtype == dtype
-            ]
-        )
+        tables = [table for it in made for table in (it.x, it.ctrs) if it.x.dtype == dtype]
+        sizes = torch.cat([table.double().abs().flatten() for table in tables])
         info = torch.finfo(dtype)
         assert sizes[sizes > 0].min() < info.smallest_normal
         assert sizes.max() > info.max / 4

@@ -1,10 +1,10 @@
-"""Fuzz whole calls against exact arithmetic, with a limit of time for each: `python tools/fuzz.py --problems 20000 --seed 0`.
+"""Fuzz whole calls against exact arithmetic, each with a limit of time.
 
-Prints one line for each failure, which `--only N` repeats, and ends with 1 if there were any.
-
-A problem fails where a row's indices are not the exact ones, where a distance is certainly not the true one rounded, where
-a call raises, or where it takes too long: more than ten times what the same call takes with m and max_memory left alone, or
-what that takes beyond ten times a Gaussian problem of its shape and a few microseconds for each pair.
+`python tools/fuzz.py --problems 20000 --seed 0` prints one line for each failure, which `--only N` repeats, and ends
+with 1 if there were any. A problem fails where a row's indices are not the exact ones, where a distance is certainly
+not the true one rounded, where a call raises, or where it takes too long: more than ten times what the same call takes
+with m and max_memory left alone, or where that takes more than ten times what Gaussian points of its shape take and a
+few microseconds for each pair.
 """
 
 from __future__ import annotations
@@ -28,15 +28,15 @@ from torch import Tensor
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT / "src")]
 
-from extremes import problem as extreme  # noqa: E402
 from fuzz_families import FAMILIES, cast, one_of  # noqa: E402
-from fuzz_oracle import EUCLIDEAN, LONG, USABLE, Oracle  # noqa: E402
-from problems import LOW_FORMATS, PROBLEMS  # noqa: E402
+from fuzz_oracle import LONG, USABLE, Oracle  # noqa: E402
 
+from extremes import problem as extreme  # noqa: E402
 from janelia_core.ml._knn import find as find_module  # noqa: E402
 from janelia_core.ml._knn.machine import Machine, this_machine  # noqa: E402
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc  # noqa: E402
 from janelia_core.ml.neighbors import knn  # noqa: E402
+from problems import LOW_FORMATS, PROBLEMS  # noqa: E402
 
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
 PER_PAIR = 5e-6  # seconds: near-ties are settled in bulk

@@ -1,9 +1,9 @@
 """The exact answer to problems of some thousand points, by code that shares nothing with the package.
 
-Order values are evaluated in x87 extended precision (64 bits, exponents to 2^16383), which holds every float64 and every
-64-bit integer, and whose range no sum of products of these leaves: infinities and NaN come out as IEEE arithmetic has
-them, and every other value is off by at most (2 d + 16) 2^-64 times the size of its terms. Whoever is not told apart so is
-compared in Python's integers.
+Order values are evaluated in x87 extended precision (64 bits, exponents to 2^16383), which holds every float64 and
+every 64-bit integer, and whose range no sum of products of these leaves: infinities and NaN come out as IEEE arithmetic
+has them, and every other value is off by at most (2 d + 16) 2^-64 times the size of its terms. Whoever is not told
+apart so is compared in Python's integers.
 """
 
 from __future__ import annotations
