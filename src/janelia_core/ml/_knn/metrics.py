@@ -8,12 +8,13 @@ Smallest is nearest. With u = 2^-53 and gamma(n) as in `bounds`:
 
 D: `bounds.DistanceBound`.
 
-dot: each product carries one rounding, two more where 64-bit integers are rounded to float64 first, and the sum d - 1,
-so the error is at most gamma(d + 2) sum_q |x_q c_q|, and 2^-1021 a coordinate for products that underflow.
+dot: each product carries one rounding, two more where 64-bit integers are rounded to float64 first, the sum d - 1, and
+that of the |x_q c_q|, which measures the error, is rounded itself: the error is at most gamma(d + 4) sum_q |x_q c_q|,
+and 2^-1020 a coordinate for products that underflow.
 
-cosine: the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are at most gamma(d + 2);
+cosine: the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are at most gamma(d + 4);
 roots halve the latter; two roots, a product, a quotient and the difference round once each. In all at most
-gamma(2 d + 12), absolutely, since a cosine is at most 1. Norms whose squares leave [2^-800, 2^900] prove nothing.
+gamma(2 d + 16), absolutely, since a cosine is at most 1. Norms whose squares leave [2^-800, 2^900] prove nothing.
 """
 
 from __future__ import annotations

@@ -49,7 +49,7 @@ def dot_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, relative: floa
 
 @jit
 def cosine_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, absolute: float) -> Any:
-    """Returns 1 - cosine and its error, as `metrics.cosine_values` does."""
+    """Returns 1 - cosine and its error, as `metrics.pair_values` does."""
     c_square = product(ctrs, j, ctrs, j)
     if not (np.isfinite(x_square) and np.isfinite(c_square)):
         return np.nan, np.nan
@@ -172,7 +172,7 @@ def verify_pairs(
     """Fills each row with its listed centres, sorted by (order value, index), as `verify_kernels.verify`.
 
     Args:
-        code: See `values_of_pairs`, as for the next four.
+        code: See `value_of_pair`, as for the next four.
         relative: See there.
         absolute: See there.
         x: See there.
