@@ -22,12 +22,28 @@ def direction_error(d: int) -> float:
 
 def directions(values: Tensor) -> Tensor:
     """Return stored rows (r, d) of any finite magnitude as float64 of norm 1; zero stays zero, others become NaN."""
-    v = as_float64(values)
-    largest = v.abs().amax(dim=1, keepdim=True)
-    if not bool(((largest < _MODERATE) & ((largest > 1 / _MODERATE) | (largest == 0))).all()):
-        exponent = torch.frexp(largest).exponent
-        half = exponent // 2
-        one = torch.ones_like(largest)
-        v = v * torch.ldexp(one, -half) * torch.ldexp(one, half - exponent)
+    v = moderate(values)
     norm: Tensor = torch.linalg.vector_norm(v, dim=1, keepdim=True)
     return v / torch.where(norm == 0, 1.0, norm)
+
+
+def moderate(values: Tensor) -> Tensor:
+    """Return stored rows (..., d) in float64, each times a power of two if that keeps its squares within float64.
+
+    If any largest coordinate leaves [2^-400, 2^400] all rows but zero vectors get theirs into [1/2, 1); what underflows
+    there is beyond any rounding of the norm.
+    """
+    v = as_float64(values)
+    if v.shape[-1] == 0:
+        return v
+    largest = v.abs().amax(dim=-1, keepdim=True)
+    if bool(((largest < _MODERATE) & ((largest > 1 / _MODERATE) | (largest == 0))).all()):
+        return v
+    return scaled_by(v, -torch.frexp(largest).exponent)
+
+
+def scaled_by(values: Tensor, exponents: Tensor) -> Tensor:
+    """Return float64 values (..., d) * 2^exponents (..., 1), without an intermediate overflow or underflow."""
+    half = exponents // 2
+    one = torch.ones_like(exponents, dtype=torch.float64)
+    return values * torch.ldexp(one, half) * torch.ldexp(one, exponents - half)

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.directions import directions
+from janelia_core.ml._knn.directions import directions, scaled_by
 from janelia_core.ml._knn.points import Points, as_float64, float64_device, is_wide
 from janelia_core.ml._knn.values import Reader
 
 _SAMPLE = 512  # centres sampled for the common point
+_NEAR = 20  # rows of inner products within 2^20 of the level stay as they are
 _HEADROOM = 40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
 
 
@@ -27,26 +28,34 @@ class Frame:
         exponent: typical |u| is near 1 and every finite |u| is at most 2^41.
         verify_exponent: 0, or what keeps float64 squares of stored values from overflow and underflow.
         exact: float64 evaluation of every squared distance is free of rounding.
-        in_float64: float64 holds all stored values and their squares: no wide integers, no extreme magnitudes.
+        held: float64 holds all stored values: no wide integers.
         fits_float32: squares of stored values neither overflow nor vanish in float32.
         x_finite: whether all rows are finite.
         ctrs_finite: whether all centres are finite.
         directed: u are the directions of v, for cosines.
+        level: Rows are searched times powers of two that bring their largest coordinates near 2^level (`levelled`), for
+            inner products, whose order in a row that does not change; None: as they are.
     """
 
     shift: Tensor
     exponent: int
     verify_exponent: int
     exact: bool
-    in_float64: bool
+    held: bool
     fits_float32: bool
     x_finite: bool
     ctrs_finite: bool
     directed: bool = False
+    level: int | None = None
+
+    @property
+    def in_float64(self) -> bool:
+        """Whether float64 holds all stored values and what screens and verification make of them, without scaling."""
+        return self.held and self.verify_exponent == 0
 
     def of_directions(self) -> Frame:
         """Return the frame in which points are divided by their norms."""
-        return replace(self, shift=torch.zeros_like(self.shift), exponent=0, directed=True)
+        return replace(self, shift=torch.zeros_like(self.shift), exponent=0, verify_exponent=0, directed=True)
 
     def apply(self, values: Tensor) -> Tensor:
         """Return u (r, d) float64 of stored values (r, d): relative rounding at most 2^-53 a coordinate.
@@ -65,25 +74,50 @@ def scale(values: Tensor, exponent: int) -> Tensor:
     return values.mul(2.0**half).mul_(2.0 ** (exponent - half))
 
 
-def survey(x: Points, ctrs: Points, shifted: bool = True, reader: Reader | None = None) -> Frame:
-    """Look at all stored values once, in bounded memory; the shift is 0 where differences are not what counts."""
+def levelled(values: Tensor, level: int) -> tuple[Tensor, Tensor]:
+    """Return stored rows (r, d), each times a power of two where its largest coordinate is far from 2^level.
+
+    Returns:
+        Rows, as stored if none is far, else float64; and which (r,) are near now. A row that float64 does not hold at that
+        level stays as it is, and so do zero vectors and what is not finite.
+    """
+    v = as_float64(values)
+    largest = v.abs().amax(dim=1, keepdim=True)
+    off = level - torch.frexp(largest).exponent
+    far = (off.abs() > _NEAR) & (largest > 0) & torch.isfinite(largest)
+    near = ~far[:, 0]
+    if bool(near.all()):
+        return values, near
+    moved = scaled_by(v, off)
+    held = far & (scaled_by(moved, -off) == v).all(dim=1, keepdim=True)
+    return torch.where(held, moved, v), near | held[:, 0]
+
+
+def survey(
+    x: Points, ctrs: Points, shifted: bool = True, reader: Reader | None = None, levelling: bool = False
+) -> Frame:
+    """Look at all stored values once, in bounded memory; the shift is 0 where differences are not what counts.
+
+    levelling: Rows will be `levelled`.
+    """
     reader = reader or Reader()
     *x_ends, x_finite = reader.ends(x)
     *ctr_ends, ctrs_finite = reader.ends(ctrs)
     largest = max(abs(end) for end in (*x_ends, *ctr_ends))
-    top = _ceil_log2(largest)
+    reach = max(abs(end) for end in ctr_ends) if levelling else largest
+    top, high = _ceil_log2(largest), _ceil_log2(reach)
     middle, spread = reader.workers.once(lambda: _middle(ctrs, shifted))
-    verify_exponent = 0 if -200 <= top <= 400 or largest == 0 else top
-    exponent = max(_ceil_log2(spread if spread > 0 else largest), top - _HEADROOM)
+    exponent = max(_ceil_log2(spread if spread > 0 else reach), high - _HEADROOM)
     return Frame(
         shift=scale(middle, -exponent),
         exponent=exponent,
-        verify_exponent=verify_exponent,
+        verify_exponent=0 if -200 <= high <= 400 or reach == 0 else high,
         exact=_is_exact(x, ctrs, largest, top, reader),
-        in_float64=verify_exponent == 0 and (top <= 53 or not (is_wide(x.values) or is_wide(ctrs.values))),
+        held=top <= 53 or not (is_wide(x.values) or is_wide(ctrs.values)),
         fits_float32=-40 <= top <= 50 or largest == 0,
         x_finite=x_finite,
         ctrs_finite=ctrs_finite,
+        level=high if levelling else None,
     )
 
 

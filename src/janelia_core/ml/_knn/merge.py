@@ -156,6 +156,8 @@ def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None
     if narrow and not running.exact:
         return
     frame = workers.once(lambda: survey(Points(x), Points(block)))
+    if running.name == "cosine":
+        frame = frame.of_directions()
     running.exact &= frame.exact
     if not narrow:
         running.in_float64 &= frame.in_float64
@@ -163,15 +165,19 @@ def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None
 
 
 def _rescale(running: Running, exponent: int) -> None:
-    """Bring values to a larger exponent. A power of two rounds nothing but what underflows, by 2^-1022 at most.
+    """Bring values and errors to a larger exponent. A power of two rounds nothing but what underflows, by 2^-1022 at most.
 
-    The absolute part of their errors is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that to spare.
+    The absolute part of the errors of distances is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that to
+    spare. Errors that are kept with their values grow by it.
     """
     if running.exponent is not None:
         shift = 2 * min(0, running.exponent - exponent)
-        while shift < 0 and running.name != "cosine":
-            running.value *= 2.0 ** max(-1000, shift)
-            shift += 1000
+        if running.name != "cosine":
+            while shift < 0:
+                for part in (running.value, running.error):
+                    part *= 2.0 ** max(-1000, shift)
+                running.error += 2.0**-1020
+                shift += 1000
         exponent = max(running.exponent, exponent)
     running.exponent = exponent
 

@@ -8,13 +8,15 @@ Smallest is nearest. With u = 2^-53 and gamma(n) as in `bounds`:
 
 D: `bounds.DistanceBound`.
 
-dot: each product carries one rounding, two more where 64-bit integers are rounded to float64 first, the sum d - 1, and
-that of the |x_q c_q|, which measures the error, is rounded itself: the error is at most gamma(d + 4) sum_q |x_q c_q|,
-and 2^-1020 a coordinate for products that underflow.
+dot: each product carries one rounding, two more where 64-bit integers are rounded to float64 first, and the sum d - 1,
+so the error is at most gamma(d + 2) sum_q |x_q c_q|, and 2^-1021 a coordinate for products that underflow; gamma(d + 4)
+and 2^-1020 pay for the bound's own evaluation. A sum of finite terms that overflows is a value of 0 whose error is
+infinite: it proves nothing, and must not be taken for the infinite value of an infinite coordinate.
 
-cosine: the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are at most gamma(d + 4);
-roots halve the latter; two roots, a product, a quotient and the difference round once each. In all at most
-gamma(2 d + 16), absolutely, since a cosine is at most 1. Norms whose squares leave [2^-800, 2^900] prove nothing.
+cosine: vectors whose squares might leave float64's range are multiplied by a power of two first (`directions.moderate`),
+which changes no cosine. Then the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are at most
+gamma(d + 4); roots halve the latter; two roots, a product, a quotient and the difference round once each. In all at most
+gamma(2 d + 16), absolutely, since a cosine is at most 1.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.bounds import OUTWARD, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.directions import moderate
 from janelia_core.ml._knn.frame import scale
 from janelia_core.ml._knn.points import as_float64, float64_device, halves, is_wide
 
@@ -34,6 +37,7 @@ EUCLIDEAN = ("euclidean", "sqeuclidean")  # they order alike; the others order b
 METRICS = (*EUCLIDEAN, "cosine", "dot")
 LEAST_SQUARE = 2.0**-800
 LARGEST_SQUARE = 2.0**900
+"""Squared norms within which kernels bound an inner product by the norms: none of their products leaves float64."""
 
 
 @dataclass(frozen=True)
@@ -114,14 +118,17 @@ def pair_values(metric: str, x: Tensor, c: Tensor, exponent: int = 0) -> tuple[T
         value = difference(x, c, exponent).square_().sum(dim=-1)
         bound = DistanceBound.of(d, exact=False)
         return value, value * bound.relative + bound.absolute
-    power = 0 if metric == "cosine" else exponent
-    x64, c64 = (scale(as_float64(v), -power) if power else as_float64(v) for v in (x, c))
+    if metric == "cosine":
+        x64, c64 = moderate(x), moderate(c)
+        return _cosine((x64 * c64).sum(dim=-1), _Norm.of(x64), _Norm.of(c64), d)
+    x64, c64 = (scale(as_float64(v), -exponent) if exponent else as_float64(v) for v in (x, c))
     terms = x64 * c64
-    if metric == "dot":
-        relative, absolute = dot_error(d)
-        value = _without_overflow(terms, x64, c64).neg_()
-        return value, terms.abs_().sum(dim=-1).mul_(relative).add_(absolute)
-    return _cosine(terms.sum(dim=-1), _Norm.of(x64), _Norm.of(c64), d)
+    relative, absolute = dot_error(d)
+    value, size = terms.sum(dim=-1), terms.abs().sum(dim=-1)
+    if not bool(torch.isfinite(value).all()):
+        wild = ~(torch.isfinite(x64) & torch.isfinite(c64))
+        value, size = _without_overflow(value, size, torch.where(wild, terms, 0.0).sum(dim=-1), wild.any(dim=-1))
+    return value.neg_(), size.mul_(relative).add_(absolute)
 
 
 def block_values(metric: str, x: Tensor, c: Tensor, exponent: int) -> tuple[Tensor, Tensor]:
@@ -136,43 +143,59 @@ def block_values(metric: str, x: Tensor, c: Tensor, exponent: int) -> tuple[Tens
         bound = DistanceBound.of(d, exact=False)
         return sums, sums * bound.relative + bound.absolute
     if metric == "cosine":
-        x_parts, c_parts = (_Norm.of(v) for v in (x, c))
+        x64, c64 = moderate(x), moderate(c)
         for q in range(d):
-            sums.addcmul_(as_float64(x[:, q, None]), as_float64(c[None, :, q]))
-        return _cosine(sums, x_parts.column(), c_parts, d)
+            sums.addcmul_(x64[:, q, None], c64[None, :, q])
+        return _cosine(sums, _Norm.of(x64).column(), _Norm.of(c64), d)
+    x64, c64 = (scale(as_float64(v), -exponent) if exponent else as_float64(v) for v in (x, c))
     sizes = torch.zeros_like(sums)
     for q in range(d):
-        one, other = (scale(as_float64(v), -exponent) for v in (x[:, q, None], c[None, :, q]))
-        sums.addcmul_(one, other)
-        sizes.addcmul_(one.abs_(), other.abs_())
+        sums.addcmul_(x64[:, q, None], c64[None, :, q])
+        sizes.addcmul_(x64[:, q, None].abs(), c64[None, :, q].abs())
+    if not bool(torch.isfinite(sums).all()):
+        sums, sizes = _without_overflow(sums, sizes, *_wild_sums(x64, c64))
     relative, absolute = dot_error(d)
     return sums.neg_(), sizes.mul_(relative).add_(absolute)
 
 
-def _without_overflow(terms: Tensor, x: Tensor, c: Tensor) -> Tensor:
-    """Sum terms = x c (..., d); where x or c isn't finite, what is finite has no say in the sum's class."""
-    value = terms.sum(dim=-1)
-    if bool(torch.isfinite(value).all()):
-        return value
-    wild = ~(torch.isfinite(x) & torch.isfinite(c))
-    return torch.where(wild.any(dim=-1), torch.where(wild, terms, 0.0).sum(dim=-1), value)
+def _wild_sums(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the sums (r, b) of those terms of <x, c> that hold something infinite or NaN, and whether there are any."""
+    sums = torch.zeros(x.shape[0], c.shape[0], dtype=torch.float64, device=x.device)
+    found = torch.zeros_like(sums, dtype=torch.bool)
+    for q in range(x.shape[1]):
+        one, other = x[:, q, None], c[None, :, q]
+        wild = ~(torch.isfinite(one) & torch.isfinite(other))
+        sums += torch.where(wild, one * other, 0.0)
+        found |= wild
+    return sums, found
+
+
+def _without_overflow(value: Tensor, size: Tensor, wild: Tensor, is_wild: Tensor) -> tuple[Tensor, Tensor]:
+    """Correct sums that are not finite: real numbers do not overflow, so only what is not finite has a say in a class.
+
+    Args:
+        value: Sums of products.
+        size: Sums of their magnitudes.
+        wild: Sums of the products of what is not finite.
+        is_wild: Whether there are any.
+
+    Returns:
+        value and size: `wild` where there is any; else 0, of infinite size, where finite terms overflowed.
+    """
+    overflows = ~is_wild & ~(torch.isfinite(value) & torch.isfinite(size))
+    return torch.where(is_wild, wild, value).masked_fill_(overflows, 0.0), size.masked_fill(overflows, torch.inf)
 
 
 class _Norm(NamedTuple):
-    """|v|^2 of points, whether it is known to its relative error, whether v is zero, and whether it is finite."""
+    """|v|^2 of points, and whether v is finite; 0 only for the zero vector."""
 
     square: Tensor
-    sound: Tensor
-    zero: Tensor
     finite: Tensor
 
     @classmethod
     def of(cls, v: Tensor) -> _Norm:
-        """Look at points (..., d)."""
-        v = as_float64(v)
-        square = v.square().sum(dim=-1)
-        sound = (square >= LEAST_SQUARE) & (square <= LARGEST_SQUARE)
-        return cls(square, sound, (v == 0).all(dim=-1), torch.isfinite(v).all(dim=-1))
+        """Look at points (..., d) that are `moderate`."""
+        return cls(v.square().sum(dim=-1), torch.isfinite(v).all(dim=-1))
 
     def column(self) -> _Norm:
         """Return the same, to be broadcast against a row."""
@@ -181,10 +204,9 @@ class _Norm(NamedTuple):
 
 def _cosine(products: Tensor, x: _Norm, c: _Norm, d: int) -> tuple[Tensor, Tensor]:
     """Return 1 - cosine and its error, given float64 inner products and what norms are known."""
-    zero, sound = x.zero | c.zero, x.sound & c.sound
-    cosine = products / (x.square.sqrt() * c.square.sqrt())
-    value = torch.where(sound & ~zero, 1.0 - cosine, 1.0)
-    error = torch.where(sound, cosine_error(d), 2.0).masked_fill_(zero, 0.0)
+    zero = (x.square == 0) | (c.square == 0)
+    value = torch.where(zero, 1.0, 1.0 - products / (x.square.sqrt() * c.square.sqrt()))
+    error = torch.full_like(value, cosine_error(d)).masked_fill_(zero, 0.0)
     undefined = ~(x.finite & c.finite)
     return value.masked_fill_(undefined, torch.nan), error.masked_fill_(undefined, torch.nan)
 

@@ -9,6 +9,7 @@ Source: T. Ogita, S. M. Rump, S. Oishi, Accurate sum and dot product, SIAM J. Sc
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -42,8 +43,10 @@ fma: Any = intrinsic(_fma)
 
 @jit
 def dot_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, relative: float, absolute: float) -> Any:
-    """Returns -<x, c> and its error, by |x| |c| >= sum |x_q c_q|."""
+    """Returns -<x, c> and its error, by |x| |c| >= sum |x_q c_q|, or by that sum where a norm might lie."""
     c_square = product(ctrs, j, ctrs, j)
+    if not is_moderate(x_square, c_square):
+        return dot_of_extremes(x, i, ctrs, j, relative, absolute)
     return -product(x, i, ctrs, j), relative * np.sqrt(x_square) * np.sqrt(c_square) + absolute
 
 
@@ -51,22 +54,56 @@ def dot_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, relative: floa
 def cosine_value(x: Any, i: int, ctrs: Any, j: int, x_square: float, absolute: float) -> Any:
     """Returns 1 - cosine and its error, as `metrics.pair_values` does."""
     c_square = product(ctrs, j, ctrs, j)
-    if not (np.isfinite(x_square) and np.isfinite(c_square)):
-        return np.nan, np.nan
-    if (x_square == 0.0 and is_zero(x, i)) or (c_square == 0.0 and is_zero(ctrs, j)):
-        return 1.0, 0.0
-    if not (min(x_square, c_square) >= LEAST_SQUARE and max(x_square, c_square) <= LARGEST_SQUARE):
-        return 1.0, 2.0
+    if not is_moderate(x_square, c_square):
+        return cosine_of_extremes(x, i, ctrs, j, absolute)
     return 1.0 - product(x, i, ctrs, j) / (np.sqrt(x_square) * np.sqrt(c_square)), absolute
 
 
 @jit
-def is_zero(points: Any, i: int) -> bool:
-    """Whether all coordinates of point i are 0."""
-    nonzero = 0
-    for q in range(points.shape[1]):
-        nonzero += points[i, q] != 0
-    return nonzero == 0
+def is_moderate(x_square: float, c_square: float) -> bool:
+    """Whether both squared norms are what they seem, and so are their products; not for zero vectors, nor NaN."""
+    return bool(min(x_square, c_square) >= LEAST_SQUARE and max(x_square, c_square) <= LARGEST_SQUARE)
+
+
+@jit
+def dot_of_extremes(x: Any, i: int, ctrs: Any, j: int, relative: float, absolute: float) -> Any:
+    """Returns -<x, c> and its error for any values; a sum of finite terms that overflows is 0 with an infinite error."""
+    total, size, wild, n_wild = 0.0, 0.0, 0.0, 0
+    for q in range(x.shape[1]):
+        a, b = np.float64(x[i, q]), np.float64(ctrs[j, q])
+        if np.isfinite(a) and np.isfinite(b):
+            total += a * b
+            size += abs(a * b)
+        else:
+            wild += a * b
+            n_wild += 1
+    if n_wild > 0:  # finite terms have no say beside it
+        return -wild, np.nan
+    if not np.isfinite(size):
+        return 0.0, np.inf
+    return -total, size * relative + absolute
+
+
+@jit
+def cosine_of_extremes(x: Any, i: int, ctrs: Any, j: int, absolute: float) -> Any:
+    """Returns 1 - cosine and its error for any values, each vector times a power of two (`directions.moderate`)."""
+    a_most, b_most, n_wild = 0.0, 0.0, 0
+    for q in range(x.shape[1]):
+        a, b = abs(float(x[i, q])), abs(float(ctrs[j, q]))
+        n_wild += not (a < np.inf and b < np.inf)
+        a_most, b_most = max(a_most, a), max(b_most, b)
+    if n_wild > 0:
+        return np.nan, np.nan
+    if a_most == 0.0 or b_most == 0.0:
+        return 1.0, 0.0
+    a_power, b_power = math.frexp(a_most)[1], math.frexp(b_most)[1]
+    s, a_square, b_square = 0.0, 0.0, 0.0
+    for q in range(x.shape[1]):
+        a, b = math.ldexp(float(x[i, q]), -a_power), math.ldexp(float(ctrs[j, q]), -b_power)
+        s += a * b
+        a_square += a * a
+        b_square += b * b
+    return 1.0 - s / (np.sqrt(a_square) * np.sqrt(b_square)), absolute
 
 
 @jit

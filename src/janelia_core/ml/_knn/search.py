@@ -12,7 +12,7 @@ from torch import Tensor
 from janelia_core.ml._knn.contract import Candidates, Ordered, Screen
 from janelia_core.ml._knn.copies import without_spare_copies
 from janelia_core.ml._knn.forest import Forest
-from janelia_core.ml._knn.frame import Frame, survey
+from janelia_core.ml._knn.frame import Frame, levelled, survey
 from janelia_core.ml._knn.mask import Allowed, Mask
 from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
 from janelia_core.ml._knn.plan import Plan
@@ -110,7 +110,10 @@ class _Ladder:
         self._report = report
         self._mask = mask
         reader = Reader(workers, plan.kernels)
-        self._frame: Frame = survey(x, ctrs, plan.metric in EUCLIDEAN, reader)
+        level = plan.metric == "dot" and x.values.is_floating_point()
+        self._frame: Frame = survey(x, ctrs, plan.metric in EUCLIDEAN, reader, level)
+        if plan.metric == "cosine":
+            self._frame = self._frame.of_directions()
         self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._rungs: Rungs[Screen] | None = None
@@ -123,8 +126,7 @@ class _Ladder:
     def _use_screens(self, x: Points, workers: Workers) -> None:
         if self.plan.screen in ("dense", "tree"):
             self._use_kernels(x, workers)
-        frame = self._frame.of_directions() if self.plan.metric == "cosine" else self._frame
-        self._portable = workers.once(lambda: PortableScreen(self._ctrs, frame, self.plan))
+        self._portable = workers.once(lambda: PortableScreen(self._ctrs, self._frame, self.plan))
 
     def _use_kernels(self, x: Points, workers: Workers) -> None:
         """Take a compiled screen, unless the values are beyond what its kernels compute with."""
@@ -188,6 +190,19 @@ class _Ladder:
         """
         if self.forest is not None and self.forest.parts > 1:
             return self._merged(self.forest, rows, found)
+        if self._frame.level is None:
+            return self._classed(rows)
+        values, near = levelled(rows.values, self._frame.level)
+        rows = Rows(values, rows.numbers)
+        if bool(near.all()):
+            return self._classed(rows)
+        out = torch.empty(len(values), self.plan.k, dtype=torch.int64, device=near.device)
+        assign(out, near, lambda i: self._classed(rows.pick(i)))
+        assign(out, ~near, lambda i: self._exhaust(rows.pick(i)))
+        return out
+
+    def _classed(self, rows: Rows) -> Tensor:
+        """Search rows of which some may not be finite."""
         if self._frame.x_finite:
             return self._screened(rows)
         values = as_float64(rows.values)

@@ -24,6 +24,8 @@ _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loade
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
 _FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
 
+_FAR = 2.0**500  # distances: squares that overflow belong to larger ones
+
 _spent = 0.0
 
 
@@ -73,8 +75,9 @@ def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Ten
     """Search in a few torch operations.
 
     Works on Euclidean distances R = sqrt(D^), off by a relative (d + 4) 2^-53 at most: a gap of four times that
-    between all neighbours among the k + 1 nearest proves their order. What overflows, underflows, ties or is not
-    finite shows no such gap. Other metrics: a gap of twice the worst error of the row. CPU tensors that float64 holds.
+    between all neighbours among the k + 1 nearest proves their order, if the nearer one is below 2^500: what
+    overflows is farther than that. What underflows, ties or is NaN shows no such gap. Other metrics: a gap of twice
+    the worst error of the row. CPU tensors that float64 holds.
     """
     few = min(k + 1, ctrs.shape[0])
     if metric.name not in EUCLIDEAN:
@@ -85,7 +88,8 @@ def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Ten
     roots = torch.cdist(as_float64(x), as_float64(ctrs), compute_mode="donot_use_mm_for_euclid_dist")
     nearest = roots.topk(few, dim=1, largest=False)
     relative, smallest = 4.0 * (x.shape[1] + 4) * UNIT64, 2.0**-480
-    gaps = nearest.values[:, 1:] > nearest.values[:, :-1] * (1.0 + relative) + smallest
+    nearer, farther = nearest.values[:, :-1], nearest.values[:, 1:]
+    gaps = (farther > nearer * (1.0 + relative) + smallest) & (nearer < _FAR)
     return nearest.indices[:, :k].T, gaps.all(dim=1)
 
 
@@ -96,5 +100,6 @@ def _products_at_once(x: Tensor, ctrs: Tensor, name: str) -> tuple[Tensor, Tenso
     if name == "cosine":
         x, ctrs = directions(x), directions(ctrs)
         relative += 4.0 * direction_error(d)
-    norms = torch.linalg.vector_norm(x, dim=1) * torch.linalg.vector_norm(ctrs, dim=1).amax()
-    return -(x @ ctrs.T), (norms * (1.0 + (d + 8) * UNIT64) * relative + absolute)[:, None]
+    # sum_q |x_q c_q| by the largest of each: norms might underflow.
+    size = d * x.abs().amax(dim=1, keepdim=True) * ctrs.abs().amax()
+    return -(x @ ctrs.T), size * (1.0 + 4.0 * UNIT64) * relative + absolute
