@@ -1,9 +1,10 @@
 import re
-from importlib.metadata import version as installed_version
+
+from janelia_core import __version__
 
 project = "janelia-core"
 copyright = "the janelia-core authors"
-version = release = installed_version("janelia-core")
+version = release = __version__
 
 extensions = ["myst_parser", "autoapi.extension", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
@@ -13,7 +14,7 @@ exclude_patterns = ["_build"]
 autoapi_dirs = ["../src/janelia_core"]
 autoapi_root = "api"
 # Private modules are read, for what the public ones hand on, but get no page of their own.
-autoapi_ignore = [f"*/src/janelia_core/{path}" for path in ("demo/*", "commands/*", "cli.py")]
+autoapi_ignore = [f"*/src/janelia_core/{path}" for path in ("demo/*", "commands/*", "cli.py", "__main__.py")]
 autoapi_options = ["members", "imported-members", "show-inheritance", "show-module-summary"]
 autoapi_member_order = "bysource"
 autoapi_add_toctree_entry = False

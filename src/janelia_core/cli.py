@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import version
 from io import TextIOWrapper
 
+from janelia_core import __version__
 from janelia_core.commands import info, plan, search, verify
 from janelia_core.commands.arguments import Command, positive
 from janelia_core.extras import MissingExtraError
@@ -55,7 +55,9 @@ def _said(error: Exception) -> str:
 def build_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line, with every subcommand in it."""
     parser = argparse.ArgumentParser(prog="janelia-knn", description="Exact k-nearest-centre search in bounded memory.")
-    parser.add_argument("--version", action=_Version, nargs=0, help="show the version and exit")
+    parser.add_argument(
+        "--version", action="version", version=f"janelia-core {__version__}", help="show the version and exit"
+    )
     commands = parser.add_subparsers(
         dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Command
     )
@@ -63,14 +65,6 @@ def build_parser() -> argparse.ArgumentParser:
         command.add(commands)
     _add_demo(commands)
     return parser
-
-
-class _Version(argparse.Action):
-    """Looks the version up only when asked, so that a tree that is not installed can run."""
-
-    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
-        print(f"janelia-core {version('janelia-core')}")
-        parser.exit()
 
 
 def _add_demo(commands: argparse._SubParsersAction[Command]) -> None:

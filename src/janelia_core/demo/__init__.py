@@ -1,7 +1,7 @@
-"""What `janelia-knn demo` does.
+"""What `janelia-knn demo` does: the map.
 
 places.py            234,908 places as points on the unit sphere
-run.py               searches, measures, checks, prints:   the only file that composes the others
+run.py               the search, its measure, its check, the lines printed; the only file that composes the others
 resident_memory.py   the memory that a call really takes
 table.py             the table of some places and their neighbours
 cell_colours.py      neighbouring cells differ in colour

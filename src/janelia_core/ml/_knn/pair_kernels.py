@@ -196,7 +196,7 @@ def verify_pairs(
     """Fills each row with its listed centres, sorted by (order value, index), as `verify_kernels.verify`.
 
     Args:
-        code: See `values_of_pairs`, as for the next four.
+        code: See `value_of_pair`, as for the next four.
         relative: See there.
         absolute: See there.
         x: See there.

@@ -29,7 +29,7 @@ def rounded_pairs(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tupl
 
 
 def pair_sums(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return order values as (hi, lo, error), each (r, k) float64, as `pair_values_by_kernel`."""
+    """Return order values as (hi, lo, error), each (r, k) float64: |hi + lo - truth| <= error."""
     indices = indices.contiguous()
     hi, lo, error = _sums(CODES[metric] == 0, False, x, ctrs, indices)
     if metric == "dot":
