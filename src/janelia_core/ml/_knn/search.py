@@ -56,7 +56,7 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     if is_wide(x.values) or is_wide(ctrs.values):
         return _by_blocks(x, ctrs, plan, report)
-    with Workers(1, pool=False, tiny=len(x) * len(ctrs) * ctrs.d < _TINY) as workers:
+    with Workers(1, pool=False, tiny=_is_tiny(x, ctrs)) as workers:
         block = ctrs.block(0, len(ctrs))
         indices, clear = workers.once(lambda: nearest_at_once(x.values, block, plan))
     out = ctrs.row_numbers(indices).contiguous()
@@ -69,9 +69,13 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     return out
 
 
+def _is_tiny(x: Points, ctrs: Points) -> bool:
+    return len(x) * len(ctrs) * ctrs.d < _TINY
+
+
 def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, mask: Mask | None = None) -> Tensor:
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
-    with Workers(plan.workers, pool=plan.pooled) as workers:
+    with Workers(plan.workers, plan.pooled, _is_tiny(x, ctrs)) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers, mask)
         block = ladder.plan.row_block
 

@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 
-from janelia_core.ml._runtime.jobs import Job
+from janelia_core.ml._runtime.jobs import Job, quietly
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.ml._runtime.team import Team, is_worker, join, start_as_many
 
@@ -68,6 +68,9 @@ class Workers:
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
+        if self._team is None and not self._pooled:
+            with quietly(torch.is_inference_mode_enabled()):
+                return [work(item) for item in items]
         job = Job(work, items)
         if self._team is not None and self._team.grow(min(self.count, len(job))):
             self._team.do(job)
