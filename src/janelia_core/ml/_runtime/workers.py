@@ -46,9 +46,9 @@ class Workers:
         self._team: Team | None = None
 
     @classmethod
-    def if_several(cls, count: int) -> Workers:
+    def if_several(cls, count: int, tiny: bool = False) -> Workers:
         """Threads if there are several; one only where the calling thread would flush subnormals."""
-        return cls(count, pool=count > 1 or flushes_subnormals())
+        return cls(count, count > 1 or flushes_subnormals(), tiny)
 
     def __enter__(self) -> Workers:
         more = torch.get_num_threads() > 1  # than this one, for torch
