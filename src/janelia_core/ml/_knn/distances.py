@@ -21,6 +21,7 @@ from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 
 _CHUNK, _PER_CHUNKED = 1 << 18, 64  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
+_TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
 _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
@@ -58,7 +59,8 @@ def distances(
         return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     count = _count(x, indices, max_memory)
-    with torch.inference_mode(False), Workers.if_several(count) as workers:
+    tiny = indices.numel() * x.shape[1] < _TINY
+    with torch.inference_mode(False), Workers.if_several(count, tiny) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
         work = _Work(x.detach(), ctrs.detach(), metric, out.dtype, max_memory // count)
         rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))

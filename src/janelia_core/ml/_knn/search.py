@@ -65,8 +65,7 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
         indices, clear[part] = nearest_at_once(x.values[part], block, plan)
         out[:, part] = ctrs.row_numbers(indices)
 
-    tiny = len(x) * len(ctrs) * ctrs.d < _TINY
-    with Workers(plan.workers, pool=plan.pooled, tiny=tiny) as workers:
+    with Workers(plan.workers, pool=plan.pooled, tiny=_is_tiny(x, ctrs)) as workers:
         workers.each(look, parts(len(x), plan.at_once_rows))
     if bool(clear.all()):
         report.add(n_exhaustive=len(x))
@@ -77,9 +76,13 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     return out
 
 
+def _is_tiny(x: Points, ctrs: Points) -> bool:
+    return len(x) * len(ctrs) * ctrs.d < _TINY
+
+
 def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, mask: Mask | None = None) -> Tensor:
     out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
-    with Workers(plan.workers, pool=plan.pooled) as workers:
+    with Workers(plan.workers, plan.pooled, _is_tiny(x, ctrs)) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers, mask)
         block = ladder.plan.row_block
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar, cast
 
 import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
 
 
 class Job(Generic[Item, Result]):
@@ -33,7 +35,7 @@ class Job(Generic[Item, Result]):
         """Work on items until none is left; whatever goes wrong is kept, and ends the job for all threads."""
         place = len(self)
         try:
-            with _quietly(self._inference):
+            with quietly(self._inference):
                 while (taken := self._next()) is not None:
                     place, item = taken
                     self._results[place] = self._work(item)
@@ -65,13 +67,14 @@ class Job(Generic[Item, Result]):
             return None
 
 
-@contextlib.contextmanager
-def _quietly(inference: bool) -> Iterator[None]:
-    with contextlib.ExitStack() as stack:
-        if torch.is_inference_mode_enabled() != inference:
-            stack.enter_context(torch.inference_mode(inference))
-        stack.enter_context(torch.no_grad())
-        for device_type in ("cpu", "cuda", "mps", "xpu"):
-            if torch.is_autocast_enabled(device_type):
-                stack.enter_context(torch.autocast(device_type, enabled=False))
-        yield
+def quietly(inference: bool) -> contextlib.AbstractContextManager[object]:
+    """Return a context, to be entered at once, without graphs and autocast, and in inference mode or not."""
+    cast = [device_type for device_type in _DEVICE_TYPES if torch.is_autocast_enabled(device_type)]
+    if not cast and torch.is_inference_mode_enabled() == inference:
+        return torch.no_grad()
+    stack = contextlib.ExitStack()
+    stack.enter_context(torch.inference_mode(inference))
+    stack.enter_context(torch.no_grad())
+    for device_type in cast:
+        stack.enter_context(torch.autocast(device_type, enabled=False))
+    return stack

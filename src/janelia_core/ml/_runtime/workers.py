@@ -17,7 +17,7 @@ from typing import TypeVar
 
 import torch
 
-from janelia_core.ml._runtime.jobs import Job
+from janelia_core.ml._runtime.jobs import Job, quietly
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.ml._runtime.team import Team, is_worker, join, start_as_many
 
@@ -46,9 +46,9 @@ class Workers:
         self._team: Team | None = None
 
     @classmethod
-    def if_several(cls, count: int) -> Workers:
+    def if_several(cls, count: int, tiny: bool = False) -> Workers:
         """Threads if there are several; one only where the calling thread would flush subnormals."""
-        return cls(count, pool=count > 1 or flushes_subnormals())
+        return cls(count, count > 1 or flushes_subnormals(), tiny)
 
     def __enter__(self) -> Workers:
         more = torch.get_num_threads() > 1  # than this one, for torch
@@ -68,6 +68,9 @@ class Workers:
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
+        if self._team is None and not self._pooled:
+            with quietly(torch.is_inference_mode_enabled()):
+                return [work(item) for item in items]
         job = Job(work, items)
         if self._team is not None and self._team.grow(min(self.count, len(job))):
             self._team.do(job)
