@@ -60,9 +60,9 @@ def _add(hi: float, lo: float, p: float, e: float) -> Any:
 
 
 @_inlined
-def _is_small(part: float) -> float:
-    """Counts a number of which scaling, or the error of a product, left too little."""
-    return 1.0 if part != 0.0 and abs(part) < SMALL else 0.0
+def _is_lost(part: float, made: float) -> float:
+    """Counts a number of which scaling or multiplying left too little to be exact, or nothing."""
+    return 1.0 if part != 0.0 and abs(made) < SMALL else 0.0
 
 
 @_inlined
@@ -100,12 +100,14 @@ def _key_with(
     size = abs(a_low * b_low) + (abs(a) + abs(a_low)) * abs(b_least)
     error = first_lost + second_lost + third_lost + rest_lost + 8.0 * UNIT * size
     error += 2.0 * (abs(a) * v_lost * fv + u_lost * fu * (abs(b) + abs(b_low) + abs(b_least)))
-    small = _is_small(a) + _is_small(a_low) + _is_small(b) + _is_small(b_low) + _is_small(b_least)
-    small += _is_small(first) + _is_small(second) + _is_small(third) + _is_small(size)
-    # A scale or a product that takes a number to zero leaves nothing to count.
-    vanished = (u != 0.0 and a == 0.0) or (u_low != 0.0 and a_low == 0.0) or (v != 0.0 and b == 0.0)
-    vanished = vanished or (v_low != 0.0 and b_low == 0.0) or (a != 0.0 and b != 0.0 and first == 0.0)
-    return hi, lo, error, (small + (1.0 if vanished else 0.0)) if u != 0.0 else 0.0
+    small = (
+        _is_lost(u, a) + _is_lost(u_low, a_low) + _is_lost(v, b) + _is_lost(v_low, b_low) + _is_lost(v_least, b_least)
+    )
+    small += (
+        _is_lost(a, first) * (b != 0.0) + _is_lost(a, second) * (b_low != 0.0) + _is_lost(a_low, third) * (b != 0.0)
+    )
+    small += _is_lost(a_low, size) * (b_low != 0.0) + _is_lost(b_least, size)
+    return hi, lo, error, small if u != 0.0 else 0.0
 
 
 @jit
