@@ -35,10 +35,10 @@ def screened(screen: str) -> Callable[[Tensor, Tensor, int], Tensor]:
     """Return a search that takes this screen, whatever the data."""
 
     def search(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
-        from janelia_core.ml._knn.machine import this_machine
         from janelia_core.ml._knn.plan import make_plan
         from janelia_core.ml._knn.points import Points
         from janelia_core.ml._knn.search import search
+        from janelia_core.ml._runtime.machine import this_machine
 
         plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=this_machine(x.device), budget=256 << 20)
         plan = replace(plan, look=None) if screen == "tree" else plan.otherwise or plan

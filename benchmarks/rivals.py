@@ -20,10 +20,10 @@ def janelia_float32(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
     """Ours as on a machine without instructions for int8."""
     from dataclasses import replace
 
-    from janelia_core.ml._knn.machine import this_machine
     from janelia_core.ml._knn.plan import make_plan
     from janelia_core.ml._knn.points import Points
     from janelia_core.ml._knn.search import search
+    from janelia_core.ml._runtime.machine import this_machine
 
     machine = replace(this_machine(x.device), formats=("float32",))
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=machine, budget=256 << 20)

@@ -37,7 +37,7 @@ def setup(app) -> None:
 
 # Sections of our docstrings beyond Google's own.
 napoleon_use_ivar = True  # an attribute is described once, where its class is
-napoleon_custom_sections = ["Exactness", "Memory", "Source"]
+napoleon_custom_sections = ["Exactness", "Memory", "Source", "Ways of PyTorch"]
 
 html_theme = "furo"
 html_title = "janelia-core"

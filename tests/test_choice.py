@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.forest import Forest
-from janelia_core.ml._knn.machine import Machine, this_machine
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.plan_tree import Look, Trees, Walk, plan_look, plan_trees
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._knn.screen_tree import TreeScreen
 from janelia_core.ml._knn.search import search
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.machine import Machine, this_machine
+from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest
 from problems import KINDS, PROBLEMS
@@ -162,7 +162,7 @@ def in_parts(x: Tensor, ctrs: Tensor, k: int, trees: Trees) -> tuple[Tensor, Rep
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=this_machine(x.device))
     look = Look(len(x), len(ctrs), x.shape[1], k, rows=16, strides=(trees.parts,), dense=1e30, trees=trees)
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), replace(plan, screen="tree", look=look, at_once=False, workers=2))
+        found = search(Points(x), Points(ctrs), replace(plan, screen="tree", look=look, at_once_rows=0, workers=2))
     return found, reports[0]
 
 

@@ -21,7 +21,7 @@ X, C = torch.zeros(4, 3), torch.zeros(9, 3)
         (lambda: knn_mc(X, C[:, :2], 1, 1), ValueError, r"same number of columns.*\(4, 3\).*\(9, 2\)"),
         (lambda: knn_mc(X.cfloat(), C, 1, 1), TypeError, "x must hold real numbers, got dtype torch.complex64"),
         (lambda: knn_mc(X.to_sparse(), C, 1, 1), TypeError, r"x must be a dense tensor.*x.to_dense\(\)"),
-        (lambda: knn_mc(X.to("meta"), C, 1, 1), ValueError, "x is on the meta device"),
+        (lambda: knn_mc(X.to("meta"), C, 1, 1), ValueError, "must be on one device, got x on meta and ctrs on cpu"),
         (lambda: knn_mc(X, C, 10, 1), ValueError, "k must be at most n_ctrs = 9, got 10"),
         (lambda: knn_mc(X, C, 0, 1), ValueError, "k must be at least 1, got 0"),
         (lambda: knn_mc(X, C, True, 1), TypeError, "k must be an int, got bool: True"),

@@ -24,7 +24,7 @@ ROWS = torch.zeros(4, dtype=torch.int64)
         (lambda: knn(XB, torch.zeros(3, 9, 3)), ValueError, r"leading dimensions.*x \(2, 4, 3\) and ctrs \(3, 9, 3\)"),
         (lambda: knn(X.cfloat(), C), TypeError, "x must hold real numbers, got dtype torch.complex64"),
         (lambda: knn(X.to_sparse(), C), TypeError, r"x must be a dense tensor.*x.to_dense\(\)"),
-        (lambda: knn(X.to("meta"), C), ValueError, "x is on the meta device"),
+        (lambda: knn(X.to("meta"), C), ValueError, "must be on one device, got x on meta and ctrs on cpu"),
         (lambda: knn(X, C, 10), ValueError, "k must be at most n_ctrs = 9, got 10"),
         (lambda: knn(XB, CB, 10), ValueError, "k must be at most n_ctrs = 9, got 10"),
         (lambda: knn(X, C, 0), ValueError, "k must be at least 1, got 0"),

@@ -149,10 +149,16 @@ def test_vmap_goes_over_groups_masks_and_neighbours_among_x():
         assert torch.equal(got, torch.stack([knn(part, k=2, **options).indices for part in x]))
 
 
-def test_vmap_over_a_mask_is_refused():
-    masks = torch.ones(3, 5, dtype=torch.bool)
-    with pytest.raises(NotImplementedError, match="vmap of knn goes over x and ctrs"):
-        torch.vmap(lambda mask: knn(X.detach(), C.detach(), 2, mask=mask).indices)(masks)
+def test_vmap_goes_over_masks_and_drawn_centres_of_their_own():
+    x, ctrs = X.detach(), C.detach()
+    masks = torch.rand(3, 5, generator=torch.Generator().manual_seed(0)) < 0.6
+    for shape in ((3, 5), (3, 4, 5)):
+        several = masks.view(3, *[1] * (len(shape) - 2), 5).expand(shape)
+        got = torch.vmap(lambda mask: knn(x, ctrs, 2, mask=mask).indices)(several)
+        assert torch.equal(got, torch.stack([knn(x, ctrs, 2, mask=mask).indices for mask in several]))
+    got = torch.vmap(lambda x: knn(x, ctrs, 2, sample=3).indices, randomness="different")(x.expand(9, 4, 3))
+    assert len({indices.numpy().tobytes() for indices in got}) > 1
+    assert all(indices.unique().numel() <= 3 for indices in got)
 
 
 def test_gradients_of_every_sample_come_from_vmap():

@@ -24,7 +24,7 @@ def peak():
 torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
 # Libraries, kernels and their one-off buffers come first.
-rows = max(64, 2**14 // max(1, d))
+rows = max(64, 2**18 // max(1, d))
 knn_mc(torch.rand(rows, d, generator=g), torch.rand(max(2048, 6 * k), d, generator=g), k, m, max_memory=max_memory)
 x, c = (torch.rand(rows, d, generator=g) for rows in (n, n_ctrs))
 if ties:

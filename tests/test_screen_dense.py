@@ -18,12 +18,12 @@ from torch import Tensor
 from janelia_core.ml._knn import dense_frame, float_bits, verify_kernels
 from janelia_core.ml._knn.dense_centres import DenseCentres
 from janelia_core.ml._knn.dense_formats import FORMATS
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.plan import make_plan
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_dense import DenseScreen
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
 from problems import LOW_FORMATS
@@ -403,7 +403,7 @@ def test_kernels_compiled_for_another_cpu_list_the_same(cpu: str) -> None:
     script = """
 import torch
 from janelia_core.ml._knn import dense_tiles
-from janelia_core.ml._knn.machine import this_machine
+from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.screen_dense import DenseScreen
 assert dense_tiles.ROWS == 6 and not dense_tiles.compiles("int8")

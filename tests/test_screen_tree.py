@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from janelia_core.ml._knn.screen_tree import TreeScreen
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 Problem = tuple[Tensor, Tensor]
 

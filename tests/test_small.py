@@ -80,6 +80,6 @@ def test_distances_without_their_error_bound_are_caught(monkeypatch):
 
 def test_kernels_are_loaded_when_torch_has_taken_as_long(monkeypatch):
     plan = make_plan(100, 50, 3, 5, 50)
-    assert not small._wants_kernels(plan)
+    assert not small._wants_kernels(plan, 100)
     monkeypatch.setattr(small, "_spent", small._PATIENCE + 0.1)
-    assert small._wants_kernels(plan)
+    assert small._wants_kernels(plan, 100)

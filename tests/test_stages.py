@@ -15,7 +15,6 @@ from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.double_double import cosine_keys, square_distances
 from janelia_core.ml._knn.frame import survey
 from janelia_core.ml._knn.integers import common_integers, order_key
-from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.metrics import block_values
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
 from janelia_core.ml._knn.plan import make_plan
@@ -23,6 +22,7 @@ from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._runtime.machine import Machine
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest, wrong_rows
 from problems import PROBLEMS, far_clusters, gaussian, nearly_equidistant
@@ -222,7 +222,7 @@ def test_small_problems_are_searched_at_once_and_doubtful_rows_take_the_ladder()
     x = torch.cat([x, x + torch.rand(5, 4)[:3]])
     with watch_knn() as reports:
         got = knn_mc(x, ctrs, k, 1000)
-    assert reports[0].plan.at_once
+    assert reports[0].plan.at_once_rows
     assert reports[0].settled.double_double + reports[0].settled.integers > 0
     assert torch.equal(got, nearest(x, ctrs, k))
 

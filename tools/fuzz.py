@@ -30,10 +30,10 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT / "tests"), str(ROOT / "src")]
 
 from fuzz_families import FAMILIES, cast, one_of  # noqa: E402
 from fuzz_oracle import LONG, USABLE, Oracle  # noqa: E402
+from janelia_core.ml._runtime.machine import Machine, this_machine  # noqa: E402
 
 from extremes import problem as extreme  # noqa: E402
 from janelia_core.ml._knn import find as find_module  # noqa: E402
-from janelia_core.ml._knn.machine import Machine, this_machine  # noqa: E402
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc  # noqa: E402
 from janelia_core.ml.neighbors import knn  # noqa: E402
 from problems import LOW_FORMATS, PROBLEMS  # noqa: E402

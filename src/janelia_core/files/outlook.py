@@ -9,8 +9,8 @@ import torch
 from janelia_core.files.formats import Where
 from janelia_core.files.layout import DEFAULT_MEMORY, Layout
 from janelia_core.files.search import Range, opened, work_of
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.plan import Plan, make_plan
+from janelia_core.ml._runtime.machine import this_machine
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,20 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
-from torch.overrides import handle_torch_function, has_torch_function_unary
+from torch.overrides import handle_torch_function
 
 import janelia_core.ml._log_cosh_formulas as formulas
 from janelia_core.ml._log_cosh_blocks import Elementwise, evaluate
-from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
+from janelia_core.ml._ordinary import check_ordinary
+from janelia_core.ml._runtime.transforms import (
+    batch_first,
+    break_graph,
+    is_differentiated,
+    is_overridden,
+    is_transformed,
+    saved_primals,
+    transforms,
+)
 
 _LOG_COSH = Elementwise(formulas.log_cosh, formulas.log_cosh_in_double, "log_cosh")
 _TIMES_TANH = Elementwise(formulas.times_tanh, kernel="times_tanh")
@@ -50,15 +59,17 @@ def log_cosh(x: Tensor) -> Tensor:
         >>> log_cosh(torch.tensor([0.0, 1e-4, 1000.0], dtype=torch.float64))
         tensor([0.0000e+00, 5.0000e-09, 9.9931e+02], dtype=torch.float64)
     """
-    if not isinstance(x, Tensor):
-        raise TypeError(f"x must be a torch.Tensor, got {type(x).__name__}; wrap it: torch.as_tensor(x)")
-    if has_torch_function_unary(x):
+    if is_overridden(x):  # before the type is asked for: the stand-ins of torch.fx are no tensors
         return handle_torch_function(log_cosh, (x,), x)
-    if x.layout != torch.strided:
-        raise TypeError(f"x must be a dense tensor, got layout {x.layout}; call log_cosh on its values")
+    check_ordinary("x", x)
     if x.dtype not in _DTYPES:
         x = _promoted(x)
     if torch.compiler.is_compiling():
+        if is_differentiated():
+            if "Grad" in transforms() and len(transforms()) > 1:
+                break_graph(f"torch.compile cannot nest {transforms()}; compile without fullgraph")
+            # Of torch.func.grad's own argument Dynamo thinks that it needs no gradient; of a view of it not.
+            x = x.view_as(x)
         return _LogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]
     if is_transformed():
         return _TransformedLogCosh.apply(x)  # type: ignore[no-any-return, no-untyped-call]

@@ -10,17 +10,16 @@ Numba is imported when the first large CPU tensor arrives, never before.
 
 from __future__ import annotations
 
-import itertools
-import warnings
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._log_cosh_formulas import CPU_TENSORS, FLOATS, Formula
+from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.transforms import is_observed
+from janelia_core.ml._runtime.workers import shared
 
 LARGE = 1 << 16
 """Elements from which a CPU tensor goes block by block; 256 KiB of float32, about a core's second cache."""
@@ -59,7 +58,7 @@ def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
     if torch.compiler.is_compiling() or not all(map(_is_plain_on_cpu, tensors)):
         return _widened(function.formula, tensors, FLOATS)
     x = tensors[-1]
-    if x.numel() < LARGE or _is_observed(tensors):
+    if x.numel() < LARGE or is_observed(*tensors):
         if function.in_double and x.dtype != torch.float64:
             return function.in_double(*tensors).to(x.dtype)
         return _widened(function.formula, tensors, CPU_TENSORS)
@@ -70,15 +69,6 @@ def _is_plain_on_cpu(t: Tensor) -> bool:
     return t.is_cpu and type(t) in _PLAIN
 
 
-def _is_observed(tensors: Sequence[Tensor]) -> bool:
-    """Whether a tracer, dispatch mode or batched gradient must see torch operations."""
-    return (
-        torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call]
-        or torch._C._len_torch_dispatch_stack() > 0
-        or any(map(torch._C._functorch.is_legacy_batchedtensor, tensors))
-    )
-
-
 def _widened(formula: Formula, tensors: Sequence[Tensor], constants: dict[torch.dtype, Any]) -> Tensor:
     """Evaluate the formula in float32 or float64, and round once to the arguments' dtype."""
     dtype = tensors[-1].dtype
@@ -87,38 +77,19 @@ def _widened(formula: Formula, tensors: Sequence[Tensor], constants: dict[torch.
     return formula(*tensors, constants[dtype])
 
 
-@cache
-def _kernels() -> Any:
-    """The module of Numba kernels, or None (with a warning) where Numba can't be imported."""
-    try:
-        import numba
-
-        config: Any = numba.config
-        if config.DISABLE_JIT:
-            return None
-        import janelia_core.ml._log_cosh_kernel as _log_cosh_kernel
-    except ImportError as error:
-        warnings.warn(
-            f"log_cosh uses torch operations, several times slower on large CPU tensors: numba did not "
-            f"import ({error}). Install a numba that fits this Python and NumPy.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return None
-    return _log_cosh_kernel
-
-
+@optional_kernels
 def _in_blocks(function: Elementwise, tensors: Sequence[Tensor]) -> Tensor:
     x = tensors[-1].detach()
     out = torch.empty_like(x)
     target = _flat(out, out)
     flats = [_flat(t.detach(), out) for t in tensors]
-    kernels = _kernels() if function.kernel else None
-    if kernels is None:
+    if function.kernel is None or not may_serve():
         _run(_torch_block(function.formula, flats, target), x.numel(), TORCH_BLOCK)
         return out
+    import janelia_core.ml._log_cosh_kernel as kernels
+
     size = TORCH_BLOCK if x.dtype in _HALF else KERNEL_BLOCK
-    _run(_kernel_block(kernels, str(function.kernel), flats, target), x.numel(), size)
+    _run(_kernel_block(kernels, function.kernel, flats, target), x.numel(), size)
     return out
 
 
@@ -160,24 +131,6 @@ def _kernel_block(kernels: Any, name: str, flats: list[Tensor], target: Tensor) 
 
 
 def _run(block: Callable[[int, int], None], n: int, size: int) -> None:
-    """Call block(start, stop) over 0..n on at most `torch.get_num_threads()` threads, this one among them.
-
-    The threads live as long as the call: nothing to fork, shut down or leave behind.
-    """
-    starts = iter(range(0, n, size))  # next() on it is atomic, so each block is taken once
-    inference = torch.is_inference_mode_enabled()
-
-    def work() -> None:
-        with torch.inference_mode(inference), torch.no_grad():
-            for start in starts:
-                block(start, min(start + size, n))
-
-    helpers = min(torch.get_num_threads(), -(-n // (2 * LARGE))) - 1
-    if helpers < 1:
-        return work()
-    with ThreadPoolExecutor(helpers, "log_cosh") as pool:
-        futures = [pool.submit(work) for _ in itertools.repeat(None, helpers)]
-        work()
-        for future in futures:
-            future.result()
-    return None
+    """Call block(start, stop) over 0..n on at most `torch.get_num_threads()` threads, this one among them."""
+    count = min(torch.get_num_threads(), -(-n // (2 * LARGE)))
+    shared(lambda start: block(start, min(start + size, n)), range(0, n, size), count)

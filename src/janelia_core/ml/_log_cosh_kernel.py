@@ -14,7 +14,7 @@ import numpy as np
 from numba.extending import overload
 
 import janelia_core.ml._log_cosh_constants as c
-from janelia_core.ml._jit import jit_with
+from janelia_core.ml._runtime.jit import jit_with
 
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}  # the other model branches on z / 0
 

@@ -7,8 +7,11 @@ from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._log_cosh import log_cosh
+from janelia_core.ml._ordinary import check_ordinary
+from janelia_core.ml._runtime.transforms import is_overridden
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
 _REDUCTIONS = ("mean", "sum", "none")
@@ -40,6 +43,10 @@ def log_cosh_loss(input: Tensor, target: Tensor, reduction: Reduction = "mean") 
         tensor(1.3250)
     """
     check_reduction(reduction)
+    if is_overridden(input, target):
+        return handle_torch_function(log_cosh_loss, (input, target), input, target, reduction=reduction)
+    check_ordinary("input", input)
+    check_ordinary("target", target)
     if not torch.compiler.is_compiling() and input.shape != target.shape:
         warnings.warn(
             f"Using a target size ({target.size()}) that is different to the input size ({input.size()}). "

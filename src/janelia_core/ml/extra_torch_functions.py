@@ -6,11 +6,14 @@ import math
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
-from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh import log_cosh
+from janelia_core.ml._neighbors.draw import draw
+from janelia_core.ml._neighbors.indices import nearest
+from janelia_core.ml._runtime.transforms import is_overridden
 
 __all__ = ["LOG_2", "knn_do", "knn_mc", "log_cosh"]
 
@@ -45,6 +48,9 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         At most max_memory bytes (256 MiB) beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where
         a single row or centre with its k candidates does not fit into that. Little memory costs time.
 
+    Ways of PyTorch:
+        The search is one operator for torch.compile, torch.export, tracers, torch.func and vmap; see docs/neighbors.md.
+
     Source:
         The definition, the bounds and their derivations are in docs/exactness.md.
 
@@ -54,9 +60,11 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         tensor([[1, 0],
                 [0, 2]])
     """
+    if is_overridden(x, ctrs):
+        return handle_torch_function(knn_mc, (x, ctrs), x, ctrs, k, m, max_memory=max_memory)
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
-    return find(x, ctrs, k, m=checked_count("m", m), max_memory=checked_memory(max_memory))
+    return nearest(x, ctrs, k, checked_count("m", m), checked_memory(max_memory))
 
 
 def knn_do(
@@ -79,7 +87,8 @@ def knn_do(
         n_ctrs_used: How many centres to draw, without replacement, for this call: 1 <= n_ctrs_used <= n_ctrs.
             All of them means no dropout, and then no random number is consumed.
         generator: Source of the draw; the global one of x's device by default, so that `torch.manual_seed` fixes
-            the draw. The centres used are `torch.randperm(n_ctrs, device=x.device)[:n_ctrs_used]`.
+            the draw. The centres used are `torch.randperm(n_ctrs, device=x.device)[:n_ctrs_used]`. torch.compile
+            takes none within a whole graph (`fullgraph=True`).
         max_memory: As `knn_mc`.
 
     Returns:
@@ -101,13 +110,14 @@ def knn_do(
         >>> knn_do(torch.tensor([[4.2]]), ctrs, k=3, m=10, n_ctrs_used=10)[:, 0]
         tensor([4, 5, 3])
     """
+    if is_overridden(x, ctrs):
+        return handle_torch_function(
+            knn_do, (x, ctrs), x, ctrs, k, m, n_ctrs_used, generator=generator, max_memory=max_memory
+        )
     checked_points(x, ctrs)
     n_ctrs = ctrs.shape[0]
     n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, n_ctrs, "n_ctrs")
     k = checked_count("k", k, n_ctrs_used, "n_ctrs_used")
     m, max_memory = checked_count("m", m), checked_memory(max_memory)
     checked_generator(generator, x.device)
-    if n_ctrs_used == n_ctrs:
-        return find(x, ctrs, k, m=m, max_memory=max_memory)
-    drawn = torch.randperm(n_ctrs, device=x.device, generator=generator)[:n_ctrs_used].sort().values
-    return find(x, ctrs, k, m=m, max_memory=max_memory, subset=drawn)
+    return nearest(x, ctrs, k, m, max_memory, draw(n_ctrs, n_ctrs_used, x.device, generator))

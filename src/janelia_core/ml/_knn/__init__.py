@@ -2,12 +2,12 @@
 
     face        arguments checked before any work
       |
-    find        the one door: plans for this machine, then searches
+    find        the one door: plans for this machine (_runtime.machine), then searches
       |
     plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
       |                                                                      plan_tree: what a tree takes
       |
-    search      the only loop; composes what follows, block of rows by block of rows, on workers   machine
+    search      the only loop; composes what follows, block of rows by block of rows, on _runtime.workers
       |
       |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament, canary
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
@@ -27,13 +27,15 @@
       |              tree       boxes walked by packets of rows, CPU        tree_build, tree_order, tree_kernels,
       |                                                                     tree_lists, tree_simd, tree_answer,
       |                                                                     tree_values, forest, crowding
+      |  exact_order  composes the next two
       |  verify    float64 order values of the candidates, in order         metrics, bounds, verify_kernels,
       |                                                                     pair_kernels, row_sums
-      |  settle    overlapping error intervals -> exact comparisons         double_double, integers
+      |  settle    overlapping error intervals -> exact comparisons         settle_kernels, double_double, fused,
+      |                                                                     integers
       |
       |  a row whose certificate fails climbs the ladder:
       |     screen, dense in one format after the other (rungs)
-      |       -> everything within a proven radius -> every centre in float64
+      |       -> everything within a proven radius -> every centre in float64   (exhaustive)
       v
     (k, n_smps) indices, and a report for those who watch
 
@@ -44,5 +46,5 @@ merge joins the answers of several searches, for centres that come block by bloc
 for each block, then verify and settle between its k best and the k best so far.
 
 reference is the definition of the answer, in plain Python. Stages do not import each other; search and merge
-compose them.
+compose them, and exact_order and exhaustive a few.
 """

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.points import Points, as_float64
 from janelia_core.ml._knn.row_sums import squared_distance
+from janelia_core.ml._runtime.jit import jit
 
 _ROWS, _CTRS = 16, 4096  # rows looked at, and centres, each of which stands for its neighbours
 _FEW_ROWS, _FEW_CTRS = 4, 256  # that tell piles of equal points in a tenth of a millisecond

@@ -17,7 +17,7 @@ from janelia_core.ml._knn.dense_tiles import PARAMETERS, TILE
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.rounding_kernels import SUMS
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 IdArray = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]

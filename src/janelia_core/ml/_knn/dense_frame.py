@@ -16,7 +16,7 @@ from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.rounding_kernels import SUMS, round_points
 from janelia_core.ml._knn.values import Reader
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 FloatArray = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]

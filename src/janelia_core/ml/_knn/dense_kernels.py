@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.dense_lists import compact, kth_rank, rank_below
 from janelia_core.ml._knn.dense_tiles import PARAMETERS, ROWS, TILE, reaching, score_tile
 from janelia_core.ml._knn.float_bits import LANES, first_bit, float_of_rank, rank_of_float
+from janelia_core.ml._runtime.jit import jit
 
 _KEPT_SCORES = 1 << 15  # of the first tiles at a time
 BETWEEN = 32

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.float_bits import float32_above, float_of_rank, largest, rank_of_float, reached_by
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 

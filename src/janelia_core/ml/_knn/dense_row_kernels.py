@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.rounding_kernels import INTEGERS, KEPT, LOSS, SQUARE, TOTAL, WIDE
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)
 TINY = 2.0**-125

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from janelia_core.ml._knn.double_double import order_sums
 from janelia_core.ml._knn.integers import FLOAT32, FLOAT64, rounded_distance
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import pair_values
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, PER_WORKER
-from janelia_core.ml._knn.points import as_float64, float64_device, flushes_subnormals, is_wide
+from janelia_core.ml._knn.points import as_float64, float64_device, is_wide
 from janelia_core.ml._knn.rounding import rounded, rounded_double
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _CHUNK, _PER_CHUNKED = 1 << 18, 64  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
@@ -26,6 +27,7 @@ _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds th
 _LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
 
 
+@optional_kernels
 def distances(
     x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean", max_memory: int = DEFAULT_MEMORY
 ) -> Tensor:
@@ -56,9 +58,7 @@ def distances(
         return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     count = _count(x, indices, max_memory)
-    # A thread takes some MiB, whatever it does; but those of a pool compute with subnormals.
-    pool = max_memory >= 2 * PER_WORKER or flushes_subnormals()
-    with torch.inference_mode(False), Workers(count, pool) as workers:
+    with torch.inference_mode(False), Workers.if_several(count) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
         work = _Work(x.detach(), ctrs.detach(), metric, out.dtype, max_memory // count)
         rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
+import contextlib
+import operator
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.plan import LEAST_MEMORY
+from janelia_core.ml._ordinary import check_ordinary
 
 
 def checked_points(x: Tensor, ctrs: Tensor) -> None:
@@ -20,15 +22,12 @@ def checked_points(x: Tensor, ctrs: Tensor) -> None:
 
 
 def checked_values(name: str, value: object, shape: str) -> None:
-    """Check that value is a dense real tensor that holds values."""
+    """Check that value is a dense real tensor."""
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
+    check_ordinary(name, value)
     if value.dtype.is_complex or value.is_quantized:
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
-    if value.layout != torch.strided:
-        raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
-    if value.device.type == "meta":
-        raise ValueError(f"{name} is on the meta device and holds no values to compare")
 
 
 def checked_pair(x: Tensor, ctrs: Tensor) -> None:
@@ -43,9 +42,7 @@ def checked_pair(x: Tensor, ctrs: Tensor) -> None:
 
 def checked_count(name: str, value: object, most: int | None = None, most_name: str = "") -> int:
     """Return value as an int if it is an integer with 1 <= value (<= most)."""
-    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
-        raise TypeError(f"{name} must be an int, got {type(value).__name__}: {value!r}")
-    count = int(value)
+    count = _integer(name, value, "an int")
     if count < 1:
         raise ValueError(f"{name} must be at least 1, got {count}")
     if most is not None and count > most:
@@ -55,13 +52,26 @@ def checked_count(name: str, value: object, most: int | None = None, most_name: 
 
 def checked_memory(max_memory: object) -> int:
     """Return max_memory as an int if it is a number of bytes that a search can keep to."""
-    if isinstance(max_memory, bool) or not isinstance(max_memory, numbers.Integral):
-        raise TypeError(
-            f"max_memory must be an int, a number of bytes, got {type(max_memory).__name__}: {max_memory!r}"
-        )
-    if max_memory < LEAST_MEMORY:
-        raise ValueError(f"max_memory must be at least {LEAST_MEMORY} bytes (1 MiB), got {max_memory}")
-    return int(max_memory)
+    n_bytes = _integer("max_memory", max_memory, "an int, a number of bytes")
+    if n_bytes < LEAST_MEMORY:
+        raise ValueError(f"max_memory must be at least {LEAST_MEMORY} bytes (1 MiB), got {n_bytes}")
+    return n_bytes
+
+
+def _integer(name: str, value: object, expected: str) -> int:
+    """Return a Python or NumPy integer, or a tensor of no dimension that holds one, as an int; a bool is none.
+
+    A `torch.SymInt`, which stands for an int while torch.export or make_fx traces, stays as it is.
+    """
+    if type(value) is int or isinstance(value, torch.SymInt):
+        return value  # type: ignore[return-value]
+    is_integer = not isinstance(value, bool)
+    if isinstance(value, Tensor):  # torch takes a bool, and a vector of one element, for an index
+        is_integer = value.ndim == 0 and value.dtype != torch.bool
+    if is_integer:
+        with contextlib.suppress(TypeError):
+            return operator.index(value)  # type: ignore[arg-type]
+    raise TypeError(f"{name} must be {expected}, got {type(value).__name__}: {value!r}")
 
 
 def checked_generator(generator: object, device: torch.device) -> None:

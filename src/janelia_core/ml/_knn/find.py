@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, make_plan
-from janelia_core.ml._knn.points import Points, flushes_subnormals, without_subnormals
+from janelia_core.ml._knn.points import Points, without_subnormals
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
 
 
+@optional_kernels
 def find(
     x: Tensor,
     ctrs: Tensor,

@@ -14,7 +14,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._runtime.jit import jit
 
 LANES = 16
 """Ranks looked at at once; behind the last of an array there must be room for LANES - 1 more."""

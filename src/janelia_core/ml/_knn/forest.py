@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.plan_tree import Look, Walk
 from janelia_core.ml._knn.points import Points
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 _SAMPLE = 1 << 14  # rows among which a look finds neighbours
 

@@ -78,8 +78,8 @@ def levelled(values: Tensor, level: int) -> tuple[Tensor, Tensor]:
     """Return stored rows (r, d), each times a power of two where its largest coordinate is far from 2^level.
 
     Returns:
-        Rows, as stored if none is far, else float64; and which (r,) are near now. A row that float64 does not hold at that
-        level stays as it is, and so do zero vectors and what is not finite.
+        Rows, as stored if none is far, else float64; and which (r,) are near now. A row that float64 does not hold at
+        that level stays as it is, and so do zero vectors and what is not finite.
     """
     v = as_float64(values)
     largest = v.abs().amax(dim=1, keepdim=True)

@@ -15,13 +15,14 @@ from janelia_core.ml._knn.contract import Stored
 from janelia_core.ml._knn.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.frame import survey
-from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.metrics import Metric
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.reference import cosine, product, squared_distance
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import candidate_values, order, ordered
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _PER_CANDIDATE = 160  # bytes: sort keys, permutations and lists
 _PER_COORDINATE = 64  # bytes: temporaries of verify, in float64
@@ -134,9 +135,9 @@ def extend(
     """
     k = running.indices.shape[1]
     found = _found(x, block, min(k, len(block)), running.name, m, max_memory, device)
-    machine = this_machine(x.device)
+    threads = this_machine(x.device).threads
     # Points in inference mode cannot be written to by workers: as in search.
-    with torch.inference_mode(False), Workers(machine.threads if len(x) > 1 else 1) as workers:
+    with torch.inference_mode(False), Workers(threads if len(x) > 1 else 1) as workers:
         _admit(running, x, block, workers)
         # The search of the block is over, so its memory is free again.
         share = max_memory // 2 // workers.count
@@ -145,7 +146,7 @@ def extend(
 
         def work(start: int) -> None:
             rows = slice(start, min(start + step, len(x)))
-            _merge_rows(running, rows, x, points, first, ctrs, found, machine.kernels)
+            _merge_rows(running, rows, x, points, first, ctrs, found)
 
         workers.each(work, range(0, len(x), step))
 
@@ -165,10 +166,10 @@ def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None
 
 
 def _rescale(running: Running, exponent: int) -> None:
-    """Bring values and errors to a larger exponent. A power of two rounds nothing but what underflows, by 2^-1022 at most.
+    """Bring values and errors to a larger exponent, which rounds nothing but what underflows, by 2^-1022 at most.
 
-    The absolute part of the errors of distances is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that to
-    spare. Errors that are kept with their values grow by it.
+    The absolute part of the errors of distances is d + 1 times 2^-1020 where d squares lose 2^-1021 each: it has that
+    to spare. Errors that are kept with their values grow by it.
     """
     if running.exponent is not None:
         shift = 2 * min(0, running.exponent - exponent)
@@ -182,6 +183,7 @@ def _rescale(running: Running, exponent: int) -> None:
     running.exponent = exponent
 
 
+@optional_kernels
 def _merge_rows(
     running: Running,
     rows: slice,
@@ -189,13 +191,13 @@ def _merge_rows(
     block: Points,
     first: int,
     ctrs: Stored,
-    found: Tensor,
-    kernels: bool,
+    nearest_: Tensor,
 ) -> None:
-    """Merge found (k', n), positions in the block, into some rows of the running lists."""
+    """Merge nearest_ (k', n), positions in the block, into some rows of the running lists."""
     k, metric = running.indices.shape[1], running.metric
     x_rows = x[rows]
-    new = ordered(x_rows, block, found[:, rows].T.contiguous(), metric, kernels and running.in_float64)
+    kernels = may_serve()
+    new = ordered(x_rows, block, nearest_[:, rows].T.contiguous(), metric, kernels and running.in_float64)
     value = running.value[rows]
     error = metric.distances(value, value, block.d).error if metric.uniform else running.error[rows]
     # Farther for certain than all k so far; never true where one of the two is not finite, or missing.
@@ -205,7 +207,8 @@ def _merge_rows(
         return
     listed = torch.cat([running.indices[rows], new.indices[:, :width] + first], dim=1)
     values, errors = (torch.cat(both, dim=1) for both in ((value, new.value[:, :width]), (error, new.error[:, :width])))
-    settled = settle(x_rows, ctrs, order(listed, values, errors), k, metric, running.in_float64)[0][:, :k]
+    found = order(listed, values, errors)
+    settled = settle(x_rows, ctrs, found, k, metric, running.in_float64, kernels)[0][:, :k]
     if running.distances is not None:
         before = torch.nn.functional.pad(running.distances[rows], (0, width), value=torch.nan)
         # Only what stays is measured.

@@ -13,10 +13,10 @@ so the error is at most gamma(d + 2) sum_q |x_q c_q|, and 2^-1021 a coordinate f
 and 2^-1020 pay for the bound's own evaluation. A sum of finite terms that overflows is a value of 0 whose error is
 infinite: it proves nothing, and must not be taken for the infinite value of an infinite coordinate.
 
-cosine: vectors whose squares might leave float64's range are multiplied by a power of two first (`directions.moderate`),
-which changes no cosine. Then the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are at most
-gamma(d + 4); roots halve the latter; two roots, a product, a quotient and the difference round once each. In all at most
-gamma(2 d + 16), absolutely, since a cosine is at most 1.
+cosine: vectors whose squares might leave float64's range are multiplied by a power of two first, which changes no
+cosine (`directions.moderate`). Then the errors of <x, c>, relative to |x| |c|, and of each squared norm, to itself, are
+at most gamma(d + 4); roots halve the latter; two roots, a product, a quotient and the difference round once each. In
+all at most gamma(2 d + 16), absolutely, since a cosine is at most 1.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from janelia_core.ml._knn.points import as_float64, float64_device, halves, is_w
 
 EUCLIDEAN = ("euclidean", "sqeuclidean")  # they order alike; the others order by a product
 METRICS = (*EUCLIDEAN, "cosine", "dot")
+_AT_ONCE = 1 << 15  # coordinates of pairs that stay in a core's cache
 LEAST_SQUARE = 2.0**-800
 LARGEST_SQUARE = 2.0**900
 """Squared norms within which kernels bound an inner product by the norms: none of their products leaves float64."""
@@ -75,9 +76,15 @@ class Metric:
         value, error = pair_values(self.name, x, c, self.exponent)
         return value, self.errors(value, error)
 
-    def block(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """Return order values and errors (r, b) of rows (r, d) with centres (b, d), one coordinate at a time."""
-        value, error = block_values(self.name, x, c, self.exponent)
+    def block(self, x: Tensor, c: Tensor, chunk: int = 0) -> tuple[Tensor, Tensor]:
+        """Return order values and errors (r, b) of rows (r, d) with centres (b, d).
+
+        Pair by pair if all coordinates of all pairs are no more than a chunk, else one coordinate at a time.
+        """
+        if len(x) * len(c) * x.shape[1] <= min(chunk, _AT_ONCE):
+            value, error = pair_values(self.name, x[:, None], c[None], self.exponent)
+        else:
+            value, error = block_values(self.name, x, c, self.exponent)
         return value, self.errors(value, error)
 
 
@@ -159,7 +166,7 @@ def block_values(metric: str, x: Tensor, c: Tensor, exponent: int) -> tuple[Tens
 
 
 def _wild_sums(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums (r, b) of those terms of <x, c> that hold something infinite or NaN, and whether there are any."""
+    """Return the sums (r, b) of those terms of <x, c> that hold something infinite or NaN, and where there are any."""
     sums = torch.zeros(x.shape[0], c.shape[0], dtype=torch.float64, device=x.device)
     found = torch.zeros_like(sums, dtype=torch.bool)
     for q in range(x.shape[1]):

@@ -13,13 +13,12 @@ import math
 from typing import Any
 
 import numpy as np
-from numba import types
-from numba.extending import intrinsic
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._knn.fused import fma
 from janelia_core.ml._knn.metrics import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.row_sums import product, squared_distance
 from janelia_core.ml._knn.verify_kernels import precedes
+from janelia_core.ml._runtime.jit import jit
 
 CODES = {"euclidean": 0, "sqeuclidean": 0, "dot": 1, "cosine": 2}
 SMALL, LOSS = 2.0**-800, 2.0**-890  # below SMALL the error of a product may underflow, by less than LOSS
@@ -27,18 +26,6 @@ UNIT = 2.0**-53
 NORMAL = 2.0**-126  # the smallest normal float32
 PLAIN = 2.0**-900  # above it, the absolute part of an error is nothing
 ZERO = 2.0**-150  # what is smaller rounds to 0 in float32
-
-
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
-    """The sum a b + c, rounded once."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return types.float64(types.float64, types.float64, types.float64), codegen
-
-
-fma: Any = intrinsic(_fma)
 
 
 @jit
@@ -67,7 +54,7 @@ def is_moderate(x_square: float, c_square: float) -> bool:
 
 @jit
 def dot_of_extremes(x: Any, i: int, ctrs: Any, j: int, relative: float, absolute: float) -> Any:
-    """Returns -<x, c> and its error for any values; a sum of finite terms that overflows is 0 with an infinite error."""
+    """Returns -<x, c> and its error for any values; where finite terms overflow, 0 and an infinite error."""
     total, size, wild, n_wild = 0.0, 0.0, 0.0, 0
     for q in range(x.shape[1]):
         a, b = np.float64(x[i, q]), np.float64(ctrs[j, q])

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from janelia_core.ml._knn.bounds import UNIT32, gamma
 from janelia_core.ml._knn.dense_formats import FORMATS, INT8, MOST_INT8
-from janelia_core.ml._knn.machine import Machine
 from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
 from janelia_core.ml._knn.plan_tree import Look, Trees, plan_look, plan_trees
+from janelia_core.ml._runtime.machine import Machine
 
 PLAIN = Machine()
 MEBIBYTE = 1 << 20
@@ -30,12 +30,16 @@ _PER_CELL = 4  # a score of the tile
 _PER_CTR = 20  # of the dense screen: 8 for errors, up to 12 for what stands below coordinates that are not packed
 _PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
+_PER_BEST = 48  # a place in the lists of the rungs above the screen, while one is lengthened
+_FEWEST_CTRS = 64  # at a time, whatever m and the memory: their scores take no more than what is listed of a row
 
 _PANELS = (256, 128, 64)  # centres in one product of the dense screen
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 _AT_ONCE = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
 _AT_ONCE_COMPILED = 1 << 26  # the same with compiled kernels
-_PER_PAIR = 24  # bytes of a pair there
+PER_PAIR_OF_OPERATIONS = 24  # bytes of a pair there, by torch operations
+FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
+_FEWEST_SHARED = 1 << 24  # n_smps * n_ctrs * d there from which workers share the rows
 _FEW_CELLS = 1 << 23  # n_smps * n_ctrs * d below which fixed costs decide
 _MOST_ROWS = 4096
 _MOST_CTRS = 4096
@@ -54,9 +58,9 @@ class Plan:
         reason: Why this screen.
         kernels: Numba kernels may be used.
         exact_products: Float32 products keep all bits of their operands.
-        at_once: The problem is small: one look at all distances first, without blocks.
+        at_once_rows: Rows of which all distances are looked at together, where that comes first; else 0.
         row_block: Rows of x worked on at a time.
-        ctr_block: Centres whose scores are held at a time, at most m.
+        ctr_block: Centres whose scores are held at a time.
         width: Candidates kept for a row.
         operand_bits: Significant bits of the screen's operands.
         keep_packed: Packed centres are kept for all row blocks.
@@ -85,7 +89,7 @@ class Plan:
     reason: str
     kernels: bool
     exact_products: bool
-    at_once: bool
+    at_once_rows: int
     row_block: int
     ctr_block: int
     width: int
@@ -134,11 +138,22 @@ def make_plan(
     metric: str = "euclidean",
     masked: bool = False,
 ) -> Plan:
-    """Plan a search of n_ctrs centres, at most m at a time, within `budget` bytes where that is possible at all.
+    """Plan a search of n_ctrs centres within `budget` bytes where that is possible at all.
 
-    float32 tells whether both inputs are float32 and all centres are used, so that nothing need be copied; masked,
-    whether rows may be denied some centres.
+    Args:
+        n_smps: Rows.
+        n_ctrs: Centres searched.
+        d: Coordinates.
+        k: Neighbours asked for.
+        m: Centres whose scores may be held at a time; at least 64, and as many as make no more scores than one row has
+            with all centres: these take little, and fewer would only cost time.
+        machine: What may be used.
+        float32: Both inputs are float32 and all centres are used, so that nothing need be copied.
+        budget: Bytes.
+        metric: See `metrics`.
+        masked: Rows may be denied some centres.
     """
+    m = max(m, _FEWEST_CTRS, n_ctrs // max(1, n_smps))
     problem = _Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
     screen, reason = _screen(problem)
     plan = _blocks(screen, reason, problem)
@@ -177,13 +192,31 @@ class _Problem(NamedTuple):
 
     @property
     def at_once(self) -> bool:
-        """Whether one look at all distances costs less than a screen, and fits."""
+        """Whether a look at all distances, some rows at a time, costs less than a screen, and fits."""
+        if not self.machine.on_cpu or self.masked or sum(self.at_once_bytes) * self.n_ctrs > self.budget // 2:
+            return False
         pairs = self.n_smps * self.n_ctrs
         work = pairs * max(self.d, 1)
-        if not self.machine.on_cpu or _PER_PAIR * pairs + 16 * (self.n_smps + self.n_ctrs) * self.d > self.budget // 2:
-            return False
-        compiled = self.machine.kernels and self.machine.exact_products and self.float32 and self.metric in EUCLIDEAN
-        return work <= _AT_ONCE or (compiled and pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED)
+        if work <= _AT_ONCE:
+            return True
+        return self.compiled and (self.few_ctrs or (pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED))
+
+    @property
+    def at_once_bytes(self) -> tuple[int, int]:
+        """Bytes of a centre, and of a pair, while all distances of some rows are looked at."""
+        if not self.compiled:
+            return 16 * (self.d + 1), PER_PAIR_OF_OPERATIONS
+        return (12, 4) if self.d > FEW_COLUMNS else (8 * self.d + 12, 1)
+
+    @property
+    def compiled(self) -> bool:
+        """Whether kernels look at all distances."""
+        return self.machine.kernels and self.machine.exact_products and self.float32 and self.metric in EUCLIDEAN
+
+    @property
+    def few_ctrs(self) -> bool:
+        """Whether a screen would leave too many of the centres."""
+        return self.n_ctrs <= 4 * self.width
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -203,14 +236,28 @@ class _Problem(NamedTuple):
         return _clamp(min(self.n_smps // _FEWEST_ROWS, self.budget // PER_WORKER), self.machine.threads)
 
 
+def _rows_at_once(problem: _Problem, workers: int) -> int:
+    """Return how many rows are looked at with all centres together: no more pairs than m centres have with all rows."""
+    n_smps, n_ctrs = problem.n_smps, problem.n_ctrs
+    per_ctr, per_pair = problem.at_once_bytes
+    fit = (problem.budget // 2 // workers - per_ctr * n_ctrs) // (per_pair * n_ctrs + 16 * problem.d)
+    return max(1, min(fit, n_smps * problem.m // n_ctrs, -(-n_smps // workers)))
+
+
+def most_listed(k: int) -> int:
+    """Return how many centres of a row the rungs above the screen list before they put them in order."""
+    return 2 * k + _FEWEST_CTRS
+
+
 def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = None) -> Plan:
     """Share the memory out between the blocks of a screen."""
     n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked = problem
     width, panel = problem.width, _panel(problem)
     packed = 4 * n_columns(d)  # bytes of a packed centre or row
-    dense = screen in ("dense", "tree")
-    workers = problem.most_workers if dense else 1
-    pooled = dense and budget >= 2 * PER_WORKER
+    dense, at_once = screen in ("dense", "tree"), screen == "none" and problem.at_once
+    shared = dense or (at_once and n_smps * n_ctrs * d >= _FEWEST_SHARED)
+    workers = problem.most_workers if shared else 1
+    pooled = shared and budget >= 2 * PER_WORKER
     chunk = _clamp(budget // _CHUNK_SHARE // workers, _MOST_CHUNK)
     fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
     blocks = max(0, budget - fixed)
@@ -220,7 +267,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     if trees is not None:
         kept, held = 0, trees.bytes
     share = max(0, blocks - held) // workers
-    ctr_block = _clamp(share // 4 // packed, min(m, n_ctrs, _MOST_CTRS))
+    ctr_block = _clamp(max(_FEWEST_CTRS, share // (8 if dense else 4) // packed), min(m, n_ctrs, _MOST_CTRS))
     escalation, verification = share // 3 if dense else share // 2, share // 8
     if dense:
         width = problem.listed
@@ -233,13 +280,17 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     row_block = max(1, -(-n_smps // (workers * rounds)))  # as many blocks for every worker
     verified_rows = _clamp(verification // (_PER_CANDIDATE * width), row_block)
     free = escalation - (ctr_block * packed if not kept or dense else 0)
-    pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
-    fallback_ctrs = _clamp(pairs - k, ctr_block)
-    fallback_rows = _clamp(pairs // (fallback_ctrs + k), row_block)
-    escalated_rows = _clamp(free // 2 // (packed + 6 * ctr_block), row_block)
+    pairs, best = max(1, free // 2 // _PER_FALLBACK_CELL), most_listed(k)
+    fallback_ctrs = _clamp(max(_FEWEST_CTRS, k, pairs - best), min(n_ctrs, _MOST_CTRS))
+    fallback_rows = _clamp(min(pairs // (fallback_ctrs + best), n_smps * m // fallback_ctrs), row_block)
+    per_escalated = packed + 6 * ctr_block + _PER_BEST * best
+    escalated_rows = _clamp(free // 2 // per_escalated, row_block)
     used = row_block * per_row + verified_rows * _PER_CANDIDATE * width
-    used += fallback_rows * (fallback_ctrs + k) * _PER_FALLBACK_CELL
-    used += escalated_rows * (packed + 6 * ctr_block) + ctr_block * packed
+    used += fallback_rows * (fallback_ctrs + best) * _PER_FALLBACK_CELL
+    used += escalated_rows * per_escalated + ctr_block * packed
+    at_once_rows = _rows_at_once(problem, workers) if at_once else 0
+    per_ctr, per_pair = problem.at_once_bytes
+    looked_at = workers * (per_ctr * n_ctrs + at_once_rows * (per_pair * n_ctrs + 16 * d)) if at_once else 0
     return Plan(
         n_smps=n_smps,
         n_ctrs=n_ctrs,
@@ -250,7 +301,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
         metric=metric,
         kernels=machine.kernels,
         exact_products=machine.exact_products,
-        at_once=screen == "none" and problem.at_once and n_ctrs <= m and not masked,
+        at_once_rows=at_once_rows,
         row_block=row_block,
         ctr_block=ctr_block,
         width=width,
@@ -267,7 +318,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
         formats=problem.formats,
         pooled=pooled,
         chunk=chunk,
-        workspace_bytes=fixed + held + workers * used,
+        workspace_bytes=max(looked_at, fixed + held + workers * used),
     )
 
 
@@ -275,7 +326,7 @@ def _screen(problem: _Problem) -> tuple[str, str]:
     n_smps, n_ctrs, d, width, machine = problem.n_smps, problem.n_ctrs, problem.d, problem.width, problem.machine
     if problem.at_once:
         return "none", "small enough for one look at all distances"
-    if n_ctrs <= 4 * width:
+    if problem.few_ctrs:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
     if gamma(n_columns(d), UNIT32) > WORST_GAMMA:
         return "none", f"float32 sums over {d} coordinates exclude nothing"

@@ -109,14 +109,6 @@ def halves(values: Tensor) -> tuple[Tensor, Tensor]:
     return (bits - low).to(torch.float64), low.to(torch.float64)
 
 
-_SMALLEST, _ONE = 5e-324, 1.0
-
-
-def flushes_subnormals() -> bool:
-    """Tell whether this thread computes with subnormal numbers as zeros (`torch.set_flush_denormal`)."""
-    return _SMALLEST * _ONE == 0.0  # the interpreter's arithmetic is the thread's
-
-
 def without_subnormals(x: Tensor, ctrs: Tensor) -> tuple[Tensor, Tensor]:
     """Return x and ctrs as they are or, where either holds subnormals, both times 2^60 in float64.
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.float_bits import bits_of_float, float_of_bits
 from janelia_core.ml._knn.value_kernels import ends
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 # Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
 _summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)

@@ -15,8 +15,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.float_bits import declared
+from janelia_core.ml._runtime.jit import jit
 
 CHAINS = 16
 """Independent sums: four float64 vectors of AVX2, enough to hide the latency of an addition."""

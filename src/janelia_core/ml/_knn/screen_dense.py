@@ -66,7 +66,7 @@ from janelia_core.ml._knn.dense_formats import FLOAT32, Format
 from janelia_core.ml._knn.dense_rows import RowBlock
 from janelia_core.ml._knn.dense_tiles import ROWS
 from janelia_core.ml._knn.points import Points
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 MOST_ROWS, ROW_BYTES = 512, 1 << 19
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""

@@ -24,7 +24,7 @@ from janelia_core.ml._knn.plan_tree import Walk
 from janelia_core.ml._knn.tree_lists import BIAS, EMPTY
 from janelia_core.ml._knn.tree_simd import LEAF, NO_ID, PACKET
 from janelia_core.ml._knn.tree_values import BLOCK, as_float32, is_float32, on_lattice, residuals
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both

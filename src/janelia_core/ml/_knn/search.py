@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.contract import Candidates, Ordered, Screen
+from janelia_core.ml._knn.contract import Candidates, Screen
 from janelia_core.ml._knn.copies import without_spare_copies
+from janelia_core.ml._knn.exact_order import ExactOrder
+from janelia_core.ml._knn.exhaustive import Exhaustive
 from janelia_core.ml._knn.forest import Forest
 from janelia_core.ml._knn.frame import Frame, levelled, survey
 from janelia_core.ml._knn.mask import Allowed, Mask
@@ -18,15 +20,15 @@ from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.points import Points, as_float64, has_infinities, is_wide
 from janelia_core.ml._knn.report import Report, publish
-from janelia_core.ml._knn.rows import Rows, assign, listed, parts
+from janelia_core.ml._knn.rows import Rows, assign, parts
 from janelia_core.ml._knn.rungs import PROBE, Rungs
 from janelia_core.ml._knn.screen_portable import PortableScreen
-from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.small import nearest_at_once
 from janelia_core.ml._knn.values import Reader
-from janelia_core.ml._knn.verify import at_sight, ordered
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._knn.verify import at_sight
+from janelia_core.ml._runtime.workers import Workers
 
+_TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
 OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:
@@ -43,7 +45,7 @@ def search(x: Points, ctrs: Points, plan: Plan, allowed: Allowed | None = None) 
     with torch.inference_mode(False):
         if len(x) == 0 or (ctrs.d == 0 and allowed is None):  # all distances are alike
             out = ctrs.row_numbers(torch.arange(plan.k, device=x.device))[:, None].repeat(1, len(x))
-        elif plan.at_once:
+        elif plan.at_once_rows:
             out = _at_once(x, ctrs, plan, report)
         else:
             out = _by_blocks(x, ctrs, plan, report, None if allowed is None else Mask(allowed, ctrs))
@@ -55,10 +57,17 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     if is_wide(x.values) or is_wide(ctrs.values):
         return _by_blocks(x, ctrs, plan, report)
-    with Workers(1, pool=False) as workers:
-        block = ctrs.block(0, len(ctrs))
-        indices, clear = workers.once(lambda: nearest_at_once(x.values, block, plan))
-    out = ctrs.row_numbers(indices).contiguous()
+    out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
+    clear = torch.empty(len(x), dtype=torch.bool, device=x.device)
+    block = ctrs.block(0, len(ctrs))
+
+    def look(part: slice) -> None:
+        indices, clear[part] = nearest_at_once(x.values[part], block, plan)
+        out[:, part] = ctrs.row_numbers(indices)
+
+    tiny = len(x) * len(ctrs) * ctrs.d < _TINY
+    with Workers(plan.workers, pool=plan.pooled, tiny=tiny) as workers:
+        workers.each(look, parts(len(x), plan.at_once_rows))
     if bool(clear.all()):
         report.add(n_exhaustive=len(x))
         return out
@@ -110,6 +119,8 @@ class _Ladder:
         self._report = report
         self._mask = mask
         reader = Reader(workers, plan.kernels)
+        if plan.screen in ("portable", "none") and mask is None:
+            ctrs = self._ctrs = self._without_copies(ctrs, workers)
         level = plan.metric == "dot" and x.values.is_floating_point()
         self._frame: Frame = survey(x, ctrs, plan.metric in EUCLIDEAN, reader, level)
         if plan.metric == "cosine":
@@ -122,6 +133,22 @@ class _Ladder:
             self._report.screen = "none: inner products with infinite centres may be of any sign"
         elif plan.screen != "none":
             self._use_screens(x, workers)
+        self._order = ExactOrder(
+            ctrs=ctrs,
+            metric=self._metric,
+            k=plan.k,
+            in_float64=self._frame.in_float64,
+            compiled=self._compiled(),
+            kernels=plan.kernels,
+            report=report,
+        )
+        self._exhaustive = Exhaustive(self._order, self.plan, mask)
+
+    def _without_copies(self, ctrs: Points, workers: Workers) -> Points:
+        """Leave out copies that cannot be answered; a tree does so itself."""
+        if ctrs.device.type != "cpu" or is_wide(ctrs.values):
+            return ctrs
+        return workers.once(lambda: without_spare_copies(ctrs, self.plan.k, self.plan.workspace_bytes // 2))
 
     def _use_screens(self, x: Points, workers: Workers) -> None:
         if self.plan.screen in ("dense", "tree"):
@@ -165,7 +192,7 @@ class _Ladder:
         if self.plan.otherwise is not None:
             self.plan = self._report.plan = self.plan.otherwise
         plan = self.plan
-        ctrs = workers.once(lambda: without_spare_copies(ctrs, plan.k, plan.workspace_bytes // 2))
+        ctrs = self._without_copies(ctrs, workers)
 
         def make(name: str, before: Sequence[Screen]) -> DenseScreen:
             taken = sum(screen.bytes for screen in before if isinstance(screen, DenseScreen))
@@ -266,9 +293,9 @@ class _Ladder:
         return merged if found is None else merged.masked_fill_(found[:, :1] == OPEN, OPEN)
 
     def _merged_lists(self, rows: Rows, candidates: Tensor, excluded: Tensor) -> Tensor:
-        listed_ = self._ordered(rows, candidates)
-        certified = self._radius(listed_, self.plan.k) < excluded
-        return self._settled(rows, listed_).masked_fill(~certified[:, None], OPEN)
+        found = self._order.ordered(rows, candidates)
+        certified = self._order.radius(found) < excluded
+        return self._order.settled(rows, found).masked_fill(~certified[:, None], OPEN)
 
     def _listed(self, screen: Screen, rows: Rows, above: Callable[[Rows], Tensor] | None = None) -> Tensor:
         """Search by a screen's lists: verify, certify, settle; uncertified rows climb the ladder, or go to `above`."""
@@ -294,15 +321,15 @@ class _Ladder:
 
     def _verified(self, rows: Rows, candidates: Candidates, above: Callable[[Rows], Tensor] | None) -> Tensor:
         excluded = candidates.excluded
-        found = self._ordered(rows, candidates.indices.to(excluded.device), candidates.at_least)
-        radius = self._radius(found, self.plan.k)
+        found = self._order.ordered(rows, candidates.indices.to(excluded.device), candidates.at_least)
+        radius = self._order.radius(found)
         # A list that is the whole answer needs no k-th distance, which may be infinite or missing.
         certified = (radius < excluded) | (excluded == torch.inf)
         if bool(certified.all()):
-            return self._settled(rows, found)
+            return self._order.settled(rows, found)
         by_radius = ~certified & torch.isfinite(radius) & (excluded > -torch.inf)
         out = torch.empty(len(excluded), self.plan.k, dtype=torch.int64, device=found.indices.device)
-        assign(out, certified, lambda i: self._settled(rows.pick(i), found.rows(i)))
+        assign(out, certified, lambda i: self._order.settled(rows.pick(i), found.rows(i)))
         if above is not None:
             assign(out, ~certified, lambda i: above(rows.pick(i)))
             return out
@@ -320,92 +347,15 @@ class _Ladder:
 
     def _within(self, rows: Rows, radius: Tensor) -> Tensor:
         """Search all centres that the screen cannot prove to be farther than radius (r,)."""
-        self._report.add(n_escalated=len(radius))
-        cuts = parts(len(radius), self.plan.escalated_rows)
-        return torch.cat([self._within_block(rows.pick(part), radius[part]) for part in cuts])
-
-    def _within_block(self, rows: Rows, radius: Tensor) -> Tensor:
         assert self._portable is not None
-        kept = torch.empty(len(radius), 0, dtype=torch.int64, device=radius.device)
-        for start, stop in self._portable.blocks():
-            near = self._portable.within(rows.values, radius, start, stop).to(radius.device)
-            kept = self._fold(rows, kept, self._shown(rows, near, start, stop), start)[0]
-        return kept
-
-    def _shown(self, rows: Rows, near: Tensor, start: int, stop: int) -> Tensor:
-        """Return near (r, stop - start) without what the mask denies."""
-        return near if self._mask is None else near & self._mask.tile(rows.numbers, start, stop).to(near.device)
+        self._report.add(n_escalated=len(radius))
+        return self._exhaustive.within(self._portable, rows, radius)
 
     def _exhaust(self, rows: Rows) -> Tensor:
         """Search all centres, in float64."""
-        n = len(rows.values)
-        self._report.add(n_exhaustive=n)
-        return torch.cat([self._exhaust_block(rows.pick(part)) for part in parts(n, self.plan.fallback_rows)])
-
-    def _exhaust_block(self, rows: Rows) -> Tensor:
-        device = self._frame.shift.device
-        kept = torch.empty(len(rows.values), 0, dtype=torch.int64, device=device)
-        kth = torch.full((len(kept),), torch.nan, dtype=torch.float64, device=device)
-        for start in range(0, len(self._ctrs), self.plan.fallback_ctrs):
-            block = self._ctrs.block(start, start + self.plan.fallback_ctrs)
-            value, error = self._metric.block(rows.values, block)
-            shown = self._shown(rows, torch.ones_like(value, dtype=torch.bool), start, start + len(block))
-            near = self._may_enter(value, error, shown, kth, kept)
-            kept, kth = self._fold(rows, kept, near, start)
-        return kept
-
-    def _may_enter(self, value: Tensor, error: Tensor, shown: Tensor, kth: Tensor, kept: Tensor) -> Tensor:
-        """Tell which centres of a block (r, b) may come among the first k, given a bound kth (r,) of those before."""
-        k, low = self.plan.k, value - error
-        if kept.shape[1] == k:
-            # A later centre loses ties, so of the classes -inf < finite < inf < NaN only a better one counts.
-            finite = torch.isfinite(kth)[:, None]
-            better = (value < kth[:, None]) | (torch.isnan(kth)[:, None] & ~torch.isnan(value))
-            enters = torch.where(finite, low <= kth[:, None], better) | (kept[:, -1:] < 0)
-        elif value.shape[1] < k:
-            return shown
-        else:
-            # NaN counts as largest in topk; where the k-th is inf or NaN nothing is excluded.
-            high = (value + error).masked_fill_(~shown, torch.nan)
-            own = high.topk(k, dim=1, largest=False).values[:, -1:]
-            enters = ~(low > own)  # True where own is NaN
-        return shown & enters
-
-    def _fold(self, rows: Rows, kept: Tensor, mask: Tensor, start: int) -> tuple[Tensor, Tensor]:
-        """Merge centres start + j where mask (r, b) holds into kept; return the first k and bounds of the last."""
-        n = len(kept)
-        widest = int(mask.sum(dim=1).max())
-        width = min(self.plan.k, kept.shape[1] + mask.shape[1])
-        step = max(1, self.plan.fallback_pairs // max(1, kept.shape[1] + widest))
-        merged = torch.empty(n, width, dtype=torch.int64, device=kept.device)
-        kth = torch.empty(n, dtype=torch.float64, device=kept.device)
-        for part in parts(n, step):
-            pairs = torch.cat([kept[part], self._ctrs.row_numbers(listed(mask[part], start))], dim=1)
-            pairs = torch.nn.functional.pad(pairs, (0, max(0, width - pairs.shape[1])), value=-1)
-            found = self._ordered(rows.pick(part), pairs)
-            kth[part] = self._radius(found, width)
-            merged[part] = self._settled(rows.pick(part), found, width)
-        return merged, kth
-
-    def _ordered(self, rows: Rows, indices: Tensor, at_least: Tensor | None = None) -> Ordered:
-        """Return indices (r, w) sorted by (order value, index), without those that at_least proves superfluous."""
-        return ordered(rows.values, self._ctrs, indices, self._metric, self._compiled(), self.plan.k, at_least)
+        self._report.add(n_exhaustive=len(rows.values))
+        return self._exhaustive.search(rows)
 
     def _compiled(self) -> bool:
         """Tell whether verification may use Numba kernels."""
         return (self.forest is not None or self._rungs is not None) and self._frame.in_float64
-
-    def _radius(self, found: Ordered, k: int) -> Tensor:
-        """Return an upper bound (r,) of the k-th order value; NaN where there are fewer."""
-        if found.value.shape[1] < k:
-            return found.value.new_full((len(found.value),), torch.nan)
-        if self._metric.uniform:
-            return found.value[:, k - 1] + found.error[:, k - 1]
-        return (found.value + found.error).sort(dim=1).values[:, k - 1]
-
-    def _settled(self, rows: Rows, found: Ordered, k: int | None = None) -> Tensor:
-        """Return the first k in the exact order."""
-        k = k or self.plan.k
-        settled, counts = settle(rows.values, self._ctrs, found, k, self._metric, self._frame.in_float64)
-        self._report.add(settled=counts)
-        return settled[:, :k]

@@ -2,12 +2,17 @@
 
 Takes what verify sorted by (order value, index). Neighbours in that order whose error intervals overlap form clusters;
 only clusters that start among the first k matter, and only they are looked at again. Each stage settles what it
-can prove and hands on the rest; the last one always ends. All of it runs on the CPU, on a few pairs.
+can prove and hands on the rest; the last one always ends. All of it runs on the CPU.
+
+Double-double keys are differences of order values where kernels may be used (`settle_kernels`), which tell apart
+whatever its magnitude; else, and for cosines, order values (`double_double`), of values that need no scaling.
 """
 
 from __future__ import annotations
 
 import itertools
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,14 +23,17 @@ from torch import Tensor
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
 from janelia_core.ml._knn.double_double import order_sums
 from janelia_core.ml._knn.integers import common_integers, order_key
-from janelia_core.ml._knn.metrics import Metric
-from janelia_core.ml._knn.points import as_float64
+from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
+from janelia_core.ml._knn.points import as_float64, halves, is_wide
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Keys = Callable[[Tensor, Stored, "_Members", Metric], tuple[Floats, Floats, Floats]]
 
 _SHARE = 8  # of a chunk, for coordinates of pairs held at once: double-double has many temporaries
+_KERNELS = "janelia_core.ml._knn.settle_kernels"
+_WANTS_KERNELS = 1 << 11  # coordinates of members: for fewer, loading the kernels takes longer than going without
 
 
 @dataclass
@@ -46,7 +54,7 @@ class _Members:
 
 
 def settle(
-    x_rows: Tensor, ctrs: Stored, found: Ordered, k: int, metric: Metric, in_float64: bool
+    x_rows: Tensor, ctrs: Stored, found: Ordered, k: int, metric: Metric, in_float64: bool, kernels: bool = False
 ) -> tuple[Tensor, Counts]:
     """Put the first k of each row into the exact order by (order value, index).
 
@@ -56,7 +64,8 @@ def settle(
         found: what verify ordered, (r, w).
         k: how many places matter.
         metric: what orders.
-        in_float64: stored values are exact in float64 and of moderate magnitude: double-double may be used.
+        in_float64: stored values are exact in float64 and of moderate magnitude.
+        kernels: Numba kernels may be used.
 
     Returns:
         (r, w) int64 indices, of which the first k are final, and how the clusters were settled.
@@ -71,8 +80,9 @@ def settle(
     x_flagged = x_rows[flagged.to(x_rows.device)]
     members = _clusters(table, open_[flagged].cpu().numpy(), k)
     members = _settle_identical(table, ctrs, members, counts)
-    if in_float64:
-        members = _settle_double_double(table, x_flagged, ctrs, members, k, counts, metric)
+    keys = _chosen_keys(members, ctrs.d, metric, in_float64, kernels)
+    if keys is not None:
+        members = _settle_double_double(table, members, k, counts, keys(x_flagged, ctrs, members, metric))
     _settle_integers(table, x_flagged, ctrs, members, counts, metric)
     out = indices.clone()
     out[flagged] = torch.from_numpy(table).to(indices.device)
@@ -124,13 +134,21 @@ def _settle_identical(table: Ints, ctrs: Stored, members: _Members, counts: Coun
     return members.pick(~alike[ordinal])
 
 
+def _chosen_keys(members: _Members, d: int, metric: Metric, in_float64: bool, kernels: bool) -> Keys | None:
+    """Return what gives the members their double-double keys, if anything does."""
+    size = len(members.ctr) * max(1, d)
+    if size == 0:
+        return None
+    if kernels and metric.name != "cosine" and (size > _WANTS_KERNELS or _KERNELS in sys.modules):
+        return _difference_keys
+    return _value_keys if in_float64 else None
+
+
 def _settle_double_double(
-    table: Ints, x: Tensor, ctrs: Stored, members: _Members, k: int, counts: Counts, metric: Metric
+    table: Ints, members: _Members, k: int, counts: Counts, keys: tuple[Floats, Floats, Floats]
 ) -> _Members:
-    """Order clusters by double-double distances; return the members of what is still open."""
-    if len(members.ctr) == 0:
-        return members
-    hi, lo, error = _double_double(x, ctrs, members, metric)
+    """Order clusters by double-double keys hi + lo +- error; return the members of what is still open."""
+    hi, lo, error = keys
     # One error for a whole cluster keeps "overlaps the next one" transitive.
     worst = np.zeros(int(members.cluster.max()) + 1)
     np.maximum.at(worst, members.cluster, error)
@@ -147,7 +165,8 @@ def _settle_double_double(
     return rest
 
 
-def _double_double(x: Tensor, ctrs: Stored, members: _Members, metric: Metric) -> tuple[Floats, Floats, Floats]:
+def _value_keys(x: Tensor, ctrs: Stored, members: _Members, metric: Metric) -> tuple[Floats, Floats, Floats]:
+    """Return order values."""
     n = len(members.ctr)
     hi, lo, error = np.empty(n), np.empty(n), np.empty(n)
     step = max(1, ctrs.chunk // _SHARE // max(1, ctrs.d))
@@ -157,6 +176,35 @@ def _double_double(x: Tensor, ctrs: Stored, members: _Members, metric: Metric) -
         c64 = as_float64(_rows(ctrs, members.ctr[part])).cpu().numpy()
         hi[part], lo[part], error[part] = order_sums(metric.name, x64, c64, key=True)
     return hi, lo, error
+
+
+def _difference_keys(x: Tensor, ctrs: Stored, members: _Members, metric: Metric) -> tuple[Floats, Floats, Floats]:
+    """Return differences of order values, by kernels, as many clusters at a time as a chunk holds."""
+    from janelia_core.ml._knn.settle_kernels import difference_keys
+
+    n = len(members.ctr)
+    hi, lo, error = np.empty(n), np.empty(n), np.empty(n)
+    edges = np.flatnonzero(np.diff(members.cluster, prepend=-1, append=-2))
+    step = max(1, ctrs.chunk // _SHARE // max(1, ctrs.d))
+    first = 0
+    while first < len(edges) - 1:
+        last = max(first + 1, int(np.searchsorted(edges, edges[first] + step, side="right")) - 1)
+        part = slice(edges[first], edges[last])
+        rows = x[torch.from_numpy(members.row[edges[first:last]]).to(x.device)].cpu()
+        centres = _rows(ctrs, members.ctr[part]).cpu()
+        given = (*_parts(rows), *_parts(centres.T), edges[first : last + 1] - edges[first])
+        difference_keys(metric.name not in EUCLIDEAN, *given, hi[part], lo[part], error[part])
+        first = last
+    return hi, lo, error
+
+
+def _parts(values: Tensor) -> tuple[Floats, Floats]:
+    """Return values as sums of two float64 numbers, in C order."""
+    if is_wide(values):
+        high, low = halves(values)
+    else:
+        high, low = as_float64(values), torch.zeros(values.shape, dtype=torch.float64, device="cpu")
+    return high.contiguous().numpy(), low.contiguous().numpy()
 
 
 def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members:

@@ -16,13 +16,12 @@ from torch import Tensor
 from janelia_core.ml._knn.bounds import UNIT32, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.directions import direction_error, directions
 from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, dot_error
-from janelia_core.ml._knn.plan import Plan
+from janelia_core.ml._knn.plan import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS, Plan
 from janelia_core.ml._knn.points import as_float64
 
 _KERNELS = "janelia_core.ml._knn.small_kernels"
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
-_FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
 
 _FAR = 2.0**500  # distances: squares that overflow belong to larger ones
 
@@ -39,7 +38,7 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     """
     global _spent
     metric = Metric(plan.metric)
-    if metric.uniform and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan)):
+    if metric.uniform and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
         return _by_kernels(x, ctrs, plan)
     start = time.perf_counter()
     found = _by_operations(x, ctrs, plan.k, metric)
@@ -47,8 +46,11 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     return found
 
 
-def _wants_kernels(plan: Plan) -> bool:
-    return _spent > _PATIENCE or plan.n_smps * plan.n_ctrs * plan.d > _WANTS_KERNELS
+def _wants_kernels(plan: Plan, n: int) -> bool:
+    """Tell whether n rows had better be looked at by kernels, which take less time and memory."""
+    work, pairs = plan.n_smps * plan.n_ctrs * plan.d, n * plan.n_ctrs
+    held = PER_PAIR_OF_OPERATIONS * pairs + 16 * (plan.d + 1) * (n + plan.n_ctrs)
+    return _spent > _PATIENCE or work > _WANTS_KERNELS or held > plan.workspace_bytes // 2
 
 
 def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -62,7 +64,7 @@ def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
     clear = torch.empty(len(x), dtype=torch.bool, device="cpu")
     limits = bound.relative, bound.absolute, indices.numpy(), clear.numpy()
-    if d > _FEW_COLUMNS and x.dtype == torch.float32 and plan.exact_products and canary.product_is_sound():
+    if d > FEW_COLUMNS and x.dtype == torch.float32 and plan.exact_products and canary.product_is_sound():
         product = torch.mm(x, ctrs.T)
         g = gamma(d + 8, UNIT32)
         small_kernels.nearest_by_product(x.numpy(), ctrs.numpy(), product.numpy(), g, *limits)

@@ -1,9 +1,9 @@
 """Numba kernels of small problems: all float64 distances, or one product and the distances it leaves open.
 
 Both list, row by row, the k + 1 first centres by (D^, index), drawn from a tournament. What is NaN, infinite or
-overflows enters no list: it is farther than all below 2^1000, where a row must end to be `clear`. It is if it lists k or
-more and the error intervals (`bounds.DistanceBound`) of its list are disjoint, or if its distances are integers that
-float64 holds: then equal means tied.
+overflows enters no list: it is farther than all below 2^1000, and so must the k-th be where a row is `clear`. A row is
+if it lists k or more and the error intervals (`bounds.DistanceBound`) of its list are disjoint, or if its distances are
+integers that float64 holds: then equal means tied.
 
 The product's scores s = <x, c> - |c|^2 / 2 are off by at most E = g (|x| C + C^2) + tiny, with C the largest norm of a
 centre and g = gamma(d + 8) in float32: gamma(d) |x| |c| for the product in any order (Higham, section 3.1), one
@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
 from janelia_core.ml._knn.row_sums import squared_distance
 from janelia_core.ml._knn.tournament import lowest, play, rounds_of, winner, withdraw
+from janelia_core.ml._runtime.jit import jit
 
 _LARGEST, _MOST = 2.0**20, 1 << 10  # so many whole coordinates up to so much: squared distances stay below 2^53
 _TINY = 2.0**-70  # a coordinate: what underflows or is flushed to zero, of points whose squared norm is below 2^100

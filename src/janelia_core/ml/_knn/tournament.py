@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._runtime.jit import jit
 
 FAN = 16
 

@@ -146,8 +146,11 @@ def _settled(
     """Whether sorted float64 distances prove the first k: apart or of identical points, below what is excluded."""
     relative, absolute = distance_error
     settled = distances[k - 1] * (1.0 + relative) + absolute < excluded
-    for slot in range(1, min(distances.shape[0], k + 1)):
+    # Copies at place k hide no nearer one behind them: the look goes on to the first that is apart.
+    slot, overlaps = 1, True
+    while settled and slot < distances.shape[0] and (slot <= k or overlaps):
         gap = distances[slot] * (1.0 - relative) - absolute
-        apart = exact or gap > distances[slot - 1] * (1.0 + relative) + absolute
-        settled = settled and (apart or _identical(z, d, places[slot], places[slot - 1]))
+        overlaps = not (exact or gap > distances[slot - 1] * (1.0 + relative) + absolute)
+        settled = not overlaps or _identical(z, d, places[slot], places[slot - 1])
+        slot += 1
     return bool(settled)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from janelia_core.ml._jit import jit_with
 from janelia_core.ml._knn.tree_simd import LEAF, NO_ID
+from janelia_core.ml._runtime.jit import jit_with
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 _RUN = 1 << 12  # values between two looks at whether to go on
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.points import Points, are_multiples, as_float64
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.workers import Workers
 
 R = TypeVar("R")
 _BITS = {torch.float32: np.int32, torch.float64: np.int64}

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit, jit_with
 from janelia_core.ml._knn.float_bits import LANES, reached_by
 from janelia_core.ml._knn.row_sums import prefetch, squared_distance
+from janelia_core.ml._knn.settle_kernels import settle_run
+from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
+_LONGEST = 64  # centres that rounding cannot tell apart, of a row: more are settled in bulk
 RUN = 256
 """Pairs sorted by counting: beyond, merging takes less."""
 
@@ -212,18 +214,25 @@ def answer(
     width, (relative, absolute), failed = listed.shape[1], error, 0
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
-    exact = relative == 0.0 and absolute == 0.0
+    exact, scratch = relative == 0.0 and absolute == 0.0, np.empty((2, _LONGEST))
     for i in range(x.shape[0]):
         n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, keys, ids, spare_keys, spare_ids)
         if swapped:
-            for slot in range(min(n, k + 1)):
+            for slot in range(n):
                 keys[slot], ids[slot] = spare_keys[slot], spare_ids[slot]
         proven = n >= k and np.isfinite(keys[k - 1])
         proven = proven and (excluded[i] == np.inf or keys[k - 1] * (1.0 + relative) + absolute < excluded[i])
-        for slot in range(1, min(n, k + 1)):
-            # Equal distances come by index: the order of what is exact, and of identical centres.
-            apart = exact or keys[slot] * (1.0 - relative) - absolute > keys[slot - 1] * (1.0 + relative) + absolute
-            proven = proven and (apart or _identical(ctrs, ids[slot - 1], ids[slot]))
+        # Equal distances come by index: the order of what is exact. Others that overlap, in a run that may go on beyond
+        # the first k, are looked at together.
+        first = 0
+        while proven and not exact and first < k:
+            stop, alike = first + 1, True
+            while stop < n and keys[stop] * (1.0 - relative) - absolute <= keys[stop - 1] * (1.0 + relative) + absolute:
+                alike = alike and _identical(ctrs, ids[first], ids[stop])
+                stop += 1
+            if not alike:
+                proven = stop - first <= _LONGEST and settle_run(x, i, ctrs, ids, first, stop, scratch)
+            first = stop
         if proven:
             for slot in range(k):
                 out[i, slot] = ids[slot]

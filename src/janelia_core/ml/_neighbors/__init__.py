@@ -4,6 +4,7 @@ ml/neighbors.py     knn(), knn_graph(): the public calls
       |
 call                knn(), from its arguments to distances and indices
 arguments           checked before any work
+draw                of centres, for dropout
 groups              leading dimensions, ragged and padded batches -> one flat problem and its groups
       |
 indices             janelia_core::knn_indices          -> _knn.find, group by group

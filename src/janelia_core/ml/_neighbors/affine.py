@@ -19,8 +19,10 @@ from torch import Tensor
 
 from janelia_core.ml._neighbors import affine_blocks
 from janelia_core.ml._neighbors.pairs import chunks, pairs_by_centre, result_dtype
+from janelia_core.ml._runtime.kernels import optional_kernels
 
 
+@optional_kernels
 def values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:
     """Return F (n, outputs), of weight (m, outputs, d), bias (m, outputs), x (n, d), c (m, d), indices (n, k)."""
     dtype = result_dtype(x, weight)
@@ -37,6 +39,7 @@ def values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, 
     return out
 
 
+@optional_kernels
 def maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Return H: (m, outputs, d) and (m, outputs), of g (n, outputs)."""
     dtype = result_dtype(x, g)
@@ -57,6 +60,7 @@ def maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple
     return weight, bias
 
 
+@optional_kernels
 def points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Return K: (n, d) and (m, d)."""
     dtype = result_dtype(g, weight)

@@ -18,7 +18,7 @@ from torch.library import custom_op
 from janelia_core.ml._neighbors import affine
 from janelia_core.ml._neighbors.gradients import Saved, like, or_zero, takes_functions
 from janelia_core.ml._neighbors.pairs import result_dtype
-from janelia_core.ml._transforms import batch_first, saved_primals
+from janelia_core.ml._runtime.transforms import one_by_one, saved_primals
 
 
 def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:
@@ -109,7 +109,7 @@ class _Values(Saved):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        return torch.stack(_one_by_one(affine_values, info, in_dims, args, 5)), 0
+        return torch.stack(one_by_one(affine_values, info, in_dims, args)), 0
 
 
 class _Maps(Saved):
@@ -134,7 +134,7 @@ class _Maps(Saved):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        weights, biases = zip(*_one_by_one(_maps, info, in_dims, args, 4), strict=True)
+        weights, biases = zip(*one_by_one(_maps, info, in_dims, args), strict=True)
         return (torch.stack(weights), torch.stack(biases)), (0, 0)
 
 
@@ -161,14 +161,8 @@ class _Points(Saved):
 
     @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        rows, ctrs = zip(*_one_by_one(_points, info, in_dims, args, 3), strict=True)
+        rows, ctrs = zip(*one_by_one(_points, info, in_dims, args), strict=True)
         return (torch.stack(rows), torch.stack(ctrs)), (0, 0)
-
-
-def _one_by_one(function: Any, info: Any, in_dims: tuple[Any, ...], args: tuple[Any, ...], n_tensors: int) -> list[Any]:
-    """Call the function for each problem of a batch: every problem has maps of its own."""
-    tensors = batch_first(info, in_dims[:n_tensors], *args[:n_tensors])
-    return [function(*problem, *args[n_tensors:]) for problem in zip(*tensors, strict=True)]
 
 
 for _operator, _function in (

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from janelia_core.ml._jit import jit
+from janelia_core.ml._runtime.jit import jit
 
 
 @jit

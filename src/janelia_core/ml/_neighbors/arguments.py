@@ -9,6 +9,7 @@ from janelia_core.ml._knn.face import checked_pair, checked_values
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml._neighbors.groups import leading_shape
+from janelia_core.ml._runtime.transforms import is_plain
 
 Mask = Tensor | Allowed
 
@@ -78,7 +79,7 @@ def check_lengths(name: str, lengths: object, of: str, values: Tensor) -> None:
     _check_device(name, lengths, values)
     fits = ((lengths >= 0) & (lengths <= values.shape[-2])).all()
     message = f"{name} must be between 0 and {values.shape[-2]}, the number of rows of each batch of {of}"
-    if torch.compiler.is_compiling():
+    if not is_plain(lengths):
         torch._assert_async(fits, message)
     elif not fits:
         raise ValueError(f"{message}, got {lengths.min()} to {lengths.max()}")

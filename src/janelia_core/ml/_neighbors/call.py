@@ -7,15 +7,18 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
+from janelia_core.ml._neighbors.draw import draw
 from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
 from janelia_core.ml._neighbors.progress import progress_bar
+from janelia_core.ml._runtime.transforms import break_graph, is_plain, is_stand_in
 
 
 class Neighbors(NamedTuple):
@@ -65,7 +68,8 @@ def knn(
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
         mask: Who may be a neighbour, bool, True = allowed: (n_ctrs,), or (..., n_smps, n_ctrs), broadcast over
             leading dimensions, or `mask(rows, first, last)`, which gives that block of it,
-            (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1.
+            (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1. A function is
+            asked once, for all pairs, where torch traces or transforms.
         sample: Search only so many centres, drawn at random for this call (the same ones for every batch), as
             `knn_do` does; all of them means no draw.
         generator: Source of the draw; the global one of x's device by default.
@@ -109,6 +113,8 @@ def knn(
                 [0.6000, 0.8000],
                 [0.0000, 1.0000]])
     """
+    if is_stand_in(x):
+        return handle_torch_function(knn, (x,), **locals())
     x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
     arguments.check_metric(metric)
     arguments.check_mask(mask, x, ctrs)
@@ -193,20 +199,24 @@ def drawn(
     n_ctrs = ctrs.shape[-2]
     most, name = n_ctrs, "n_ctrs"
     if sample is not None:
-        most, name = checked_count("sample", sample, n_ctrs, "n_ctrs"), "sample"
+        sample = checked_count("sample", sample, n_ctrs, "n_ctrs")
+        most, name = sample, "sample"
     if but_self:
         most, name = most - 1, f"{'n_smps' if sample is None else name} - 1 among x itself"
     # Where batches and masks leave each row its own number of centres, rows with fewer than k are filled up.
     k = checked_count("k", k) if scarce and sample is None else checked_count("k", k, most, name)
     checked_generator(generator, x.device)
-    if sample is None or sample == n_ctrs:
-        return k, None
-    return k, torch.randperm(n_ctrs, device=x.device, generator=generator)[:sample].sort().values
+    return k, None if sample is None else draw(n_ctrs, sample, x.device, generator)
 
 
 def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:
     """Return the indices (n, k) of the flat problem."""
     indices: Tensor
+    if not (
+        mask is None or isinstance(mask, Tensor) or is_plain(flat.x, flat.ctrs) or torch.compiler.is_dynamo_compiling()
+    ):
+        # No operator can take a function of the caller's: it is asked once, for all pairs.
+        mask = mask(torch.arange(flat.x.shape[0], device=flat.x.device), 0, flat.ctrs.shape[0])
     if mask is None or isinstance(mask, Tensor):
         if mask is not None and mask.ndim > 1:
             mask = mask.expand(*flat.shape, mask.shape[-1])
@@ -214,7 +224,9 @@ def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask 
         indices = knn_indices(x, ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
     else:
         search_with = _with_callable
-        if torch.compiler.is_compiling():  # not as a decorator: that takes two seconds when this module is imported
+        if torch.compiler.is_dynamo_compiling():
+            # Not as a decorator: that takes two seconds when this module is imported.
+            break_graph("torch.compile takes no mask that is a function; compile without fullgraph")
             search_with = torch.compiler.disable(_with_callable)  # type: ignore[no-untyped-call]
         indices = search_with(flat, call, subset, mask, batches)
     return indices

@@ -23,7 +23,13 @@ from torch.autograd import Function
 
 from janelia_core.ml._neighbors.operators import knn_distances, knn_pair_products, knn_pair_sums
 from janelia_core.ml._neighbors.pairs import result_dtype
-from janelia_core.ml._transforms import batch_first, is_transformed, saved_primals
+from janelia_core.ml._runtime.transforms import (
+    batch_first,
+    break_graph,
+    is_differentiated,
+    is_transformed,
+    saved_primals,
+)
 
 
 def distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
@@ -89,7 +95,11 @@ def _sums(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, b
 
 def takes_functions() -> bool:
     """Whether torch.func or forward mode wants the Functions; the operators do for everything else."""
-    return not torch.compiler.is_compiling() and is_transformed()
+    if not torch.compiler.is_compiling():
+        return is_transformed()
+    if is_differentiated():  # Dynamo takes no Function that has a jvp, and torch.func no operator's own derivative
+        break_graph("torch.compile takes no derivative by torch.func of knn; compile without fullgraph")
+    return False
 
 
 class _Distances(Saved):

@@ -6,12 +6,15 @@ from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.overrides import handle_torch_function
 
 from janelia_core.extras import import_extra
 from janelia_core.ml._neighbors.call import Neighbors, knn
+from janelia_core.ml._runtime.transforms import is_stand_in
 
 Form = Literal["edge_index", "scipy", "torch"]
 Mode = Literal["connectivity", "distance"]
+_FORMS, _MODES = get_args(Form), get_args(Mode)  # which older Dynamo cannot ask for
 
 
 def knn_graph(
@@ -56,9 +59,11 @@ def knn_graph(
         tensor([[1, 0, 1],
                 [0, 1, 2]])
     """
-    for name, value, choices in (("form", form, get_args(Form)), ("mode", mode, get_args(Mode))):
+    for name, value, choices in (("form", form, _FORMS), ("mode", mode, _MODES)):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    if is_stand_in(x):
+        return handle_torch_function(knn_graph, (x,), x, k, ctrs, form=form, mode=mode, **options)
     found = knn(x, ctrs, k, **options)
     if found.indices.ndim > 2:
         raise ValueError(
@@ -66,16 +71,29 @@ def knn_graph(
             "flatten the batch and give x_batch"
         )
     if form == "edge_index":
-        return _edge_index(found, mode)
+        return _edge_index(found, mode, _is_full(found, x, ctrs, options))
     n_ctrs = x.shape[0] if ctrs is None else ctrs.shape[0]
     return _scipy(found, n_ctrs, mode) if form == "scipy" else _torch(found, n_ctrs, mode)
 
 
-def _edge_index(found: Neighbors, mode: str) -> Tensor | tuple[Tensor, Tensor]:
+def _is_full(found: Neighbors, x: Tensor, ctrs: Tensor | None, options: dict[str, Any]) -> bool:
+    """Whether the shapes alone tell that every row has k neighbours."""
+    if options.get("mask") is not None or options.get("x_batch") is not None:
+        return False
+    n_ctrs = options.get("sample") or (x if ctrs is None else ctrs).shape[0]
+    but_self = 1 if ctrs is None and not options.get("include_self", False) else 0
+    return bool(found.indices.shape[1] + but_self <= n_ctrs)
+
+
+def _edge_index(found: Neighbors, mode: str, full: bool) -> Tensor | tuple[Tensor, Tensor]:
+    """Return the edges; where all are there, by operations whose result has a known shape, as tracers and vmap want."""
     there = found.indices >= 0
-    targets = torch.arange(len(there), device=there.device)[:, None].expand_as(there)
-    edges = torch.stack([found.indices[there], targets[there]])
-    return edges if mode == "connectivity" else (edges, found.distances[there])
+    targets = torch.arange(there.shape[0], device=there.device)[:, None].expand_as(there)
+    sources, targets, lengths = (
+        values.reshape(-1) if full else values[there] for values in (found.indices, targets, found.distances)
+    )
+    edges = torch.stack([sources, targets])
+    return edges if mode == "connectivity" else (edges, lengths)
 
 
 def _scipy(found: Neighbors, n_ctrs: int, mode: str) -> Any:

@@ -11,7 +11,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import of_batch_vectors
-from janelia_core.ml._transforms import batch_first
+from janelia_core.ml._runtime.transforms import bare, batch_first, is_plain, one_by_one
 
 
 def search(
@@ -109,6 +109,18 @@ def _shifted(allowed: Allowed | None, first_row: int, first_column: int) -> Allo
     return lambda rows, start, stop: allowed(rows + first_row, start + first_column, stop + first_column)
 
 
+def nearest(x: Tensor, ctrs: Tensor, k: int, m: int, max_memory: int, subset: Tensor | None = None) -> Tensor:
+    """Return the k nearest centres (k, n) int64 of each row of x (n, d) among ctrs (m, d), or a subset of them.
+
+    The operator costs some tens of microseconds a call, as much as a small search: plain tensors do without.
+    """
+    if is_plain(x, ctrs):
+        return find(x, ctrs, k, m=m, max_memory=max_memory, subset=subset)
+    x, ctrs = x.detach(), ctrs.detach()  # torch.func would look for a derivative of the search
+    found: Tensor = knn_indices(x, ctrs, k, "euclidean", m, max_memory, False, subset, None, None, None, None)
+    return found.T.contiguous()
+
+
 @custom_op("janelia_core::knn_indices", mutates_args=())
 def knn_indices(
     x: Tensor,
@@ -140,8 +152,9 @@ def knn_indices(
         x_batch: (n,) int64, ascending, with ctrs_batch and without groups.
         ctrs_batch: (m,) int64, ascending.
     """
-    x = x.detach()
-    ctrs = x if _is_same(x, ctrs) else ctrs.detach()
+    same = _is_same(x, ctrs)
+    x = bare(x)
+    ctrs = x if same else bare(ctrs)
     if x_batch is not None and ctrs_batch is not None:
         groups = of_batch_vectors(x_batch, ctrs_batch)
     allowed: Allowed | None = None
@@ -174,8 +187,11 @@ def _(x: Tensor, ctrs: Tensor, k: int, *_: Any) -> Tensor:
 
 @knn_indices.register_vmap
 def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-    if any(dim is not None for dim in in_dims[2:]) or args[10] is not None:
-        raise NotImplementedError("vmap of knn goes over x and ctrs, not over masks, lengths or batch vectors")
+    if info.batch_size == 0 or any(dim is not None for dim in in_dims[2:]) or args[10] is not None:
+        x, x_dim, k = args[0], in_dims[0], args[2]
+        n = x.shape[0] if x_dim is None else x.movedim(x_dim, 0).shape[1]
+        found = one_by_one(knn_indices, info, in_dims, args)
+        return torch.stack(found) if found else x.new_empty((0, n, k), dtype=torch.int64), 0
     x, ctrs, k, metric, m, max_memory, but_self, subset, mask, groups, *batches = args
     (x,) = batch_first(info, in_dims[:1], x)
     n, n_ctrs = x.shape[1], 0  # centres that are the same for all are shared
@@ -183,10 +199,12 @@ def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
         ctrs = ctrs.movedim(in_dims[1], 0)
         n_ctrs = ctrs.shape[1]
         ctrs = ctrs.flatten(0, 1)
-    if groups is None:
-        groups = torch.tensor([[0, n, 0, n_ctrs or ctrs.shape[0], 0]], device=x.device)
     number = torch.arange(info.batch_size, device=x.device)[:, None, None]
-    groups = (groups + number * torch.tensor([n, n, n_ctrs, n_ctrs, 0], device=x.device)).flatten(0, 1)
+    alike = not (n_ctrs or but_self or (mask is not None and mask.ndim > 1))  # rows of one search, whatever their batch
+    if groups is not None or not alike:
+        if groups is None:
+            groups = torch.tensor([[0, n, 0, n_ctrs or ctrs.shape[0], 0]], device=x.device)
+        groups = (groups + number * torch.tensor([n, n, n_ctrs, n_ctrs, 0], device=x.device)).flatten(0, 1)
     if mask is not None and mask.ndim > 1:
         mask = mask.expand(info.batch_size, *mask.shape)
     found = knn_indices(

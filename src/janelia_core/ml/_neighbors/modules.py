@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
@@ -11,6 +12,7 @@ from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.affine_gradients import affine_values
 from janelia_core.ml._neighbors.call import Neighbors, drawn, knn
 from janelia_core.ml._neighbors.indices import knn_indices
+from janelia_core.ml._runtime.transforms import is_stand_in
 
 
 class NearestCenters(nn.Module):
@@ -24,6 +26,8 @@ class NearestCenters(nn.Module):
         m: At most this many centres' scores are held at once; None: as many as the memory allows.
         metric: As for `knn`.
         max_memory: As for `knn`.
+        device: Where the module's own tensors go; None: where ctrs is. On "meta" it holds no values yet: move it with
+            `to_empty` and load its state.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -47,6 +51,7 @@ class NearestCenters(nn.Module):
         *,
         metric: str = "euclidean",
         max_memory: int = DEFAULT_MEMORY,
+        device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
         arguments.check_centres(ctrs)
@@ -59,10 +64,11 @@ class NearestCenters(nn.Module):
         self.m = None if m is None else checked_count("m", m)
         self.metric = metric
         self.max_memory = checked_memory(max_memory)
+        there = ctrs if device is None else ctrs.detach().to(device)
         if isinstance(ctrs, nn.Parameter):
-            self.ctrs = ctrs
+            self.ctrs = ctrs if device is None else nn.Parameter(there, ctrs.requires_grad)
         else:
-            self.register_buffer("ctrs", ctrs)
+            self.register_buffer("ctrs", there)
 
     @property
     def sample(self) -> int | None:
@@ -71,17 +77,7 @@ class NearestCenters(nn.Module):
 
     def forward(self, x: Tensor) -> Neighbors:
         """Return the neighbours of x (..., d): distances and indices (..., k)."""
-        found = knn(
-            _rows(x),
-            self.ctrs,
-            self.k,
-            metric=self.metric,
-            m=self.m,
-            max_memory=self.max_memory,
-            sample=self.sample,
-        )
-        shape = (*x.shape[:-1], self.k)
-        return Neighbors(found.distances.reshape(shape), found.indices.reshape(shape))
+        return _nearest(x, self.ctrs, self.k, self.metric, self.m, self.max_memory, self.sample)
 
     def extra_repr(self) -> str:
         """Return the settings, for `print(module)`."""
@@ -102,6 +98,7 @@ class PiecewiseLinear(nn.Module):
         n_ctrs_used: Dropout of centres, as for `NearestCenters`.
         m: As for `NearestCenters`.
         max_memory: As for `knn`.
+        device: As for `NearestCenters`.
 
     Attributes:
         nearest: The centres, a `NearestCenters`.
@@ -130,34 +127,56 @@ class PiecewiseLinear(nn.Module):
         m: int | None = None,
         *,
         max_memory: int = DEFAULT_MEMORY,
+        device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
-        self.nearest = NearestCenters(ctrs, k, n_ctrs_used, m, max_memory=max_memory)
+        self.nearest = NearestCenters(ctrs, k, n_ctrs_used, m, max_memory=max_memory, device=device)
         n_outputs = checked_count("n_outputs", n_outputs)
         if not ctrs.is_floating_point():
             raise TypeError(f"ctrs must be of a floating dtype, which the maps take over, got {ctrs.dtype}")
-        self.weight = nn.Parameter(ctrs.detach().new_zeros(ctrs.shape[0], n_outputs, ctrs.shape[1]))
-        self.bias = nn.Parameter(ctrs.detach().new_zeros(ctrs.shape[0], n_outputs))
+        own = self.nearest.ctrs.detach()
+        self.weight = nn.Parameter(own.new_zeros(ctrs.shape[0], n_outputs, ctrs.shape[1]))
+        self.bias = nn.Parameter(own.new_zeros(ctrs.shape[0], n_outputs))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the function's values (..., n_outputs) at x (..., d), in the dtype of x and the maps."""
         nearest = self.nearest
-        rows, ctrs = _rows(x), nearest.ctrs
-        arguments.check_points(rows, ctrs)
-        k, subset = drawn(nearest.k, rows, ctrs, nearest.sample, None, but_self=False, scarce=False)
-        settings = (k, nearest.metric, nearest.m, nearest.max_memory, False, subset)
-        indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
-        out = affine_values(self.weight, self.bias, rows, ctrs, indices, nearest.max_memory)
-        dtype = torch.promote_types(x.dtype, self.weight.dtype)
-        return out.to(dtype).reshape(*x.shape[:-1], self.bias.shape[1])
+        maps = self.weight, self.bias, nearest.ctrs
+        return _sum_of_maps(x, *maps, nearest.k, nearest.m, nearest.max_memory, nearest.sample)
 
     def extra_repr(self) -> str:
         """Return the number of outputs, for `print(module)`."""
         return f"n_outputs={self.bias.shape[1]}"
 
 
+def _nearest(
+    x: Tensor, ctrs: Tensor, k: int, metric: str, m: int | None, max_memory: int, sample: int | None
+) -> Neighbors:
+    """Return the neighbours of x (..., d): distances and indices (..., k)."""
+    if is_stand_in(x):
+        return handle_torch_function(_nearest, (x,), **locals())
+    found = knn(_rows(x), ctrs, k, metric=metric, m=m, max_memory=max_memory, sample=sample)
+    shape = (*x.shape[:-1], k)
+    return Neighbors(found.distances.reshape(shape), found.indices.reshape(shape))
+
+
+def _sum_of_maps(
+    x: Tensor, weight: Tensor, bias: Tensor, ctrs: Tensor, k: int, m: int | None, max_memory: int, sample: int | None
+) -> Tensor:
+    """Return the sum of the maps of each row's nearest centres (..., n_outputs) at x (..., d)."""
+    if is_stand_in(x):
+        return handle_torch_function(_sum_of_maps, (x,), **locals())
+    rows = _rows(x)
+    arguments.check_points(rows, ctrs)
+    k, subset = drawn(k, rows, ctrs, sample, None, but_self=False, scarce=False)
+    settings = (k, "euclidean", m, max_memory, False, subset)
+    indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
+    out = affine_values(weight, bias, rows, ctrs, indices, max_memory)
+    return out.to(torch.promote_types(x.dtype, weight.dtype)).reshape(*x.shape[:-1], bias.shape[1])
+
+
 def _rows(x: Tensor) -> Tensor:
     """Return x (..., d) as rows (n, d); other things go on to the checks."""
-    if not isinstance(x, Tensor) or x.ndim in (0, 2):
+    if not isinstance(x, Tensor) or x.is_nested or x.ndim in (0, 2):
         return x
     return x[None] if x.ndim == 1 else x.flatten(0, -2)

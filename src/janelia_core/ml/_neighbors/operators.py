@@ -11,12 +11,13 @@ from torch.library import custom_op
 from janelia_core.ml._knn.distances import distances as true_distances
 from janelia_core.ml._neighbors import pairs
 from janelia_core.ml._neighbors.pairs import result_dtype
+from janelia_core.ml._runtime.transforms import bare
 
 
 @custom_op("janelia_core::knn_distances", mutates_args=())
 def knn_distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
     """Evaluate the distances (n, k)."""
-    return true_distances(x.detach(), ctrs.detach(), indices, metric, budget)
+    return true_distances(bare(x), bare(ctrs), bare(indices), metric, budget)
 
 
 @custom_op("janelia_core::knn_pair_products", mutates_args=())

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.machine import this_machine
-from janelia_core.ml._knn.workers import Workers
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _FEWEST = 1 << 14  # pairs times numbers a pair below which torch operations cost less than loading the kernels
 _WORTH_A_THREAD = 1 << 18
@@ -67,7 +67,7 @@ def rows(indices: Tensor, numbers_a_pair: int) -> tuple[list[slice], Workers]:
     """Share the rows out: one block a worker, and the workers."""
     threads = _threads(indices, numbers_a_pair)
     step = max(1, -(-indices.shape[0] // threads))
-    return [slice(start, start + step) for start in range(0, indices.shape[0], step)], Workers(threads)
+    return [slice(start, start + step) for start in range(0, indices.shape[0], step)], Workers.if_several(threads)
 
 
 def each_block_of_centres(
@@ -76,7 +76,7 @@ def each_block_of_centres(
     """Call work(first, last) on blocks of centres whose float64 sums, for all workers, fit into budget bytes."""
     threads = _threads(indices, numbers_a_centre)
     step = max(1, min(-(-n_ctrs // threads), budget // (8 * max(1, numbers_a_centre) * threads)))
-    with Workers(threads) as workers:
+    with Workers.if_several(threads) as workers:
         workers.each(lambda first: work(first, min(first + step, n_ctrs)), range(0, n_ctrs, step))
 
 

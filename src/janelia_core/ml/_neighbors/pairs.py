@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._neighbors import pair_blocks
+from janelia_core.ml._runtime.kernels import optional_kernels
 
 
 def result_dtype(x: Tensor, ctrs: Tensor) -> torch.dtype:
@@ -25,6 +26,7 @@ def result_dtype(x: Tensor, ctrs: Tensor) -> torch.dtype:
     return torch.float64 if x.dtype in wide or ctrs.dtype in wide else torch.float32
 
 
+@optional_kernels
 def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
     """Return Q (or B) of each pair, (n, k), 0 where the slot is empty.
 
@@ -52,6 +54,7 @@ def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differ
     return out
 
 
+@optional_kernels
 def sums(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> tuple[Tensor, Tensor]:
     """Return the weighted sums of the pairs by row (n, d) and by centre (m, d).
 

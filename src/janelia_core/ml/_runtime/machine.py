@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
 import os
 from dataclasses import dataclass
 
 import torch
 
+from janelia_core.ml._runtime.kernels import may_serve
+
+_SMALLEST, _ONE = 5e-324, 1.0
 _KERNEL_TARGETS = {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
 
 
@@ -19,7 +21,7 @@ class Machine:
     Attributes:
         on_cpu: The tensors are there.
         exact_products: Float32 products keep all 24 bits of their operands.
-        kernels: Numba kernels can run on the tensors' device.
+        kernels: Numba kernels may run on the tensors' device.
         formats: In which the dense screen multiplies there, the fastest first; float32 is always the last.
         threads: How many threads torch would use there.
     """
@@ -37,15 +39,15 @@ def this_machine(device: torch.device) -> Machine:
     return Machine(
         on_cpu=on_cpu,
         exact_products=products_are_exact(device),
-        kernels=on_cpu and _has_numba(),
+        kernels=on_cpu and may_serve(),
         formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
         threads=torch.get_num_threads() if on_cpu else 1,
     )
 
 
-@functools.cache
-def _has_numba() -> bool:
-    return importlib.util.find_spec("numba") is not None
+def flushes_subnormals() -> bool:
+    """Tell whether this thread computes with subnormal numbers as zeros (`torch.set_flush_denormal`)."""
+    return _SMALLEST * _ONE == 0.0  # the interpreter's arithmetic is the thread's
 
 
 def products_are_exact(device: torch.device) -> bool:

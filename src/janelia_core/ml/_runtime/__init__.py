@@ -1,0 +1,14 @@
+"""What this process can do, and how work is done in it: the map. Nothing here knows what is computed.
+
+machine       what a plan may count on: exact products, compiled kernels, formats, threads
+workers       threads for as long as a call lasts: the one way to share work out
+team            threads that run torch in one thread each, started and ended together
+jobs            items that several threads work off, their results and failures
+kernels       whether compiled kernels serve in this process; what is done where they do not
+jit             Numba compilation as this package wants it
+kernel_cache    what was compiled, on disk, checked
+forks         a fork waits for imports and compilations under way
+transforms    torch's private names
+"""
+
+from janelia_core.ml._runtime import forks as forks  # which waits from now on

@@ -1,0 +1,51 @@
+"""Numba compilation as this package wants it: without the GIL, kept on disk where that is possible."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+
+from janelia_core.ml._runtime.kernels import SwitchedOffError
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_warned: list[str] = []
+
+
+def jit(function: Function) -> Function:
+    """Compile with an on-disk cache, or without one where there can be none."""
+    return jit_with()(function)
+
+
+def jit_with(**options: Any) -> Callable[[Function], Function]:
+    """Compile as `jit`, with further options of `numba.njit`."""
+    return lambda function: _compiled(function, options)
+
+
+def _compiled(function: Any, options: dict[str, Any]) -> Any:
+    config: Any = numba.config
+    if config.DISABLE_JIT:
+        raise SwitchedOffError("Numba's compilation is switched off")
+    njit: Callable[..., Any] = numba.njit
+    dispatcher = njit(nogil=True, **options)(function)
+    try:
+        from janelia_core.ml._runtime.kernel_cache import Cache
+
+        dispatcher._cache = Cache(function, _warn_once)
+    except Exception as error:  # no folder, or another Numba: whatever it is, compilation can do without
+        _warn_once(error)
+    return dispatcher
+
+
+def _warn_once(error: Exception) -> None:
+    _warned.append(str(error))
+    if len(_warned) == 1:
+        warnings.warn(
+            f"Compiled kernels cannot be kept on disk ({type(error).__name__}: {error}), so every process compiles "
+            "them anew, which takes seconds. Set NUMBA_CACHE_DIR to a folder that can be written and has room.",
+            RuntimeWarning,
+            stacklevel=2,
+        )

@@ -1,0 +1,77 @@
+"""Items that several threads work off together."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar, cast
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Job(Generic[Item, Result]):
+    """Items, handed out in their order to every thread that runs the job, and what came of them.
+
+    Work begins without graphs and autocast, and in the inference mode of whoever made the job: settings of a thread.
+    """
+
+    def __init__(self, work: Callable[[Item], Result], items: Iterable[Item]) -> None:
+        self._work = work
+        self._todo = deque(enumerate(items))  # whose popleft is atomic
+        self._results: list[Result | None] = [None] * len(self._todo)
+        self._failures: list[tuple[int, BaseException]] = []
+        self._inference = torch.is_inference_mode_enabled()
+
+    def __len__(self) -> int:
+        return len(self._results)
+
+    def run(self) -> None:
+        """Work on items until none is left; whatever goes wrong is kept, and ends the job for all threads."""
+        place = len(self)
+        try:
+            with _quietly(self._inference):
+                while (taken := self._next()) is not None:
+                    place, item = taken
+                    self._results[place] = self._work(item)
+        except BaseException as error:
+            self._failures.append((place, error))
+            self.stop()
+
+    def stop(self) -> None:
+        """Hand out no more items."""
+        self._todo.clear()
+
+    def outcome(self) -> list[Result]:
+        """Return the results in the order of the items, or raise the exception of the first that failed.
+
+        That is the first of all: items are taken in order, and those taken are brought to an end.
+        """
+        failures, self._failures = self._failures, []
+        if not failures:
+            return cast("list[Result]", self._results)
+        try:
+            raise min(failures, key=lambda failure: failure[0])[1]
+        finally:
+            failures.clear()  # or the exception would refer to itself, by way of this frame
+
+    def _next(self) -> tuple[int, Item] | None:
+        try:
+            return self._todo.popleft()
+        except IndexError:
+            return None
+
+
+@contextlib.contextmanager
+def _quietly(inference: bool) -> Iterator[None]:
+    with contextlib.ExitStack() as stack:
+        if torch.is_inference_mode_enabled() != inference:
+            stack.enter_context(torch.inference_mode(inference))
+        stack.enter_context(torch.no_grad())
+        for device_type in ("cpu", "cuda", "mps", "xpu"):
+            if torch.is_autocast_enabled(device_type):
+                stack.enter_context(torch.autocast(device_type, enabled=False))
+        yield

@@ -1,0 +1,186 @@
+"""Threads that do jobs together and end together, each running torch in one thread; all others keep their settings.
+
+`torch.set_num_threads` sets the calling thread's own count and also a process-wide number, which a thread copies when
+it first asks. So a thread of a team first asks (or it would copy the number again later), then sets 1; when all that
+were started together have done so, a short-lived thread sets the number back to what the first of them saw. The lock
+keeps two teams that start at once from taking each other's 1 for the original, and a fork out of the middle. What
+remains: a thread that the caller starts elsewhere *and* that first uses torch within the fraction of a millisecond in
+between copies 1.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
+
+import torch
+
+from janelia_core.ml._runtime.jobs import Job
+
+_counts = threading.RLock()
+_this_thread = threading.local()
+_FOLLOW = -1
+
+
+def is_worker() -> bool:
+    """Tell whether this thread belongs to a team that runs torch in one thread each."""
+    return getattr(_this_thread, "single", False)
+
+
+def start_as_many(threads: list[threading.Thread], count: int, target: Callable[[], object]) -> None:
+    """Start threads and append them until there are count, or until the system gives no more.
+
+    The list holds a thread before it starts, so that after Ctrl-C none is forgotten.
+    """
+    while len(threads) < count:
+        # Threads are daemons where the caller's is: such a one may be left alone when the interpreter ends.
+        threads.append(threading.Thread(target=target, name="janelia-core"))
+        try:
+            threads[-1].start()
+        except (RuntimeError, MemoryError):  # a limit, or the interpreter is about to end
+            threads.pop()
+            return
+
+
+def join(threads: list[threading.Thread]) -> None:
+    """Wait for the end of threads, but not of one that Ctrl-C hit in the middle of its start."""
+    for thread in threads:
+        if thread.ident is not None:
+            thread.join()
+
+
+class Team:
+    """Threads that do one job after the other.
+
+    Args:
+        single: They run torch with one thread each, and compute with subnormals; else with a new thread's settings.
+    """
+
+    def __init__(self, single: bool) -> None:
+        self._single = single
+        self._threads: list[threading.Thread] = []
+        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def grow(self, count: int) -> int:
+        """Become count threads at least, or as many as can be had; return how many there are."""
+        if len(self._threads) >= count:
+            return len(self._threads)
+        start, before = _Start(self._single), len(self._threads)
+        try:
+            start_as_many(self._threads, count, lambda: self._serve(start))
+            start.go(len(self._threads) - before)
+        except BaseException:
+            start.call_off(len(self._threads) - before)
+            raise
+        return len(self._threads)
+
+    def do(self, job: Job[Any, Any]) -> None:
+        """Have a job done by as many threads as it has items, and wait for them."""
+        ended: SimpleQueue[None] = SimpleQueue()
+
+        def run() -> None:
+            job.run()
+            ended.put(None)
+
+        count = min(len(job), len(self._threads))
+        try:
+            for _ in range(count):
+                self._jobs.put(run)
+            for _ in range(count):
+                ended.get()
+        except BaseException:
+            job.stop()
+            raise
+
+    def end(self) -> None:
+        """Wait for what has begun, and end all threads."""
+        for _ in self._threads:
+            self._jobs.put(None)
+        join(self._threads)
+
+    def _serve(self, start: _Start) -> None:
+        if not start.begin():
+            return
+        while (job := self._jobs.get()) is not None:
+            job()
+        start.end()
+
+
+class _Start:
+    """Threads begin together, without the caller, whom Ctrl-C may call away at any time."""
+
+    def __init__(self, single: bool) -> None:
+        self._single = single
+        self._gate: SimpleQueue[int | None] = SimpleQueue()
+        self._seen: SimpleQueue[int] = SimpleQueue()
+        self._leader: int | None = None
+        self._owed = 0  # the number for new threads, where no thread was to be had that would set it back
+
+    def go(self, count: int) -> None:
+        """Let count threads begin: one leads, as many as it is told follow."""
+        if count:
+            self._gate.put(count - 1)
+            if not self._single:
+                for _ in range(count - 1):
+                    self._gate.put(0)
+
+    def call_off(self, count: int) -> None:
+        """Let threads end that have not begun."""
+        for _ in range(count):
+            self._gate.put(None)
+
+    def begin(self) -> bool:
+        """Wait to be let in, and take the team's settings; tell whether there is anything to do."""
+        followers = self._gate.get()
+        if followers is None:
+            self._seen.put(0)  # whoever leads, where the others were let in before they were called off, waits for all
+            return False
+        if not self._single:
+            return True
+        _this_thread.single = True
+        torch.set_flush_denormal(False)  # a setting of the thread, which it takes over from the one that starts it
+        if followers == _FOLLOW:
+            self._seen.put(_one_thread())
+            return True
+        with _counts:
+            for _ in range(followers):
+                self._gate.put(_FOLLOW)
+            before = max([_one_thread(), *(self._seen.get() for _ in range(followers))])
+            self._leader = threading.get_ident()
+            self._owed = before if before > 1 and not _set_for_new_threads(before) else 0
+        return True
+
+    def end(self) -> None:
+        """Set back what could not be set back at the beginning: this thread's own count matters no more."""
+        if self._owed and self._leader == threading.get_ident():
+            torch.set_num_threads(self._owed)
+
+
+def _one_thread() -> int:
+    """Run torch in this thread alone from now on; return the count that it began with."""
+    before = torch.get_num_threads()
+    if before > 1:
+        torch.set_num_threads(1)
+    return before
+
+
+def _set_for_new_threads(count: int) -> bool:
+    """Set what threads copy that first ask from now on; tell whether that was possible."""
+    threads: list[threading.Thread] = []
+    start_as_many(threads, 1, lambda: torch.set_num_threads(count))
+    join(threads)
+    return bool(threads)
+
+
+def _renew_lock() -> None:
+    global _counts
+    _counts = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=lambda: _counts.acquire(), after_in_parent=lambda: _counts.release(), after_in_child=_renew_lock
+    )

@@ -1,0 +1,148 @@
+"""Threads for blocks of work, for as long as a call lasts: the one place where this package starts any to compute.
+
+    Workers --> in the calling thread     where work needs no thread, or none is to be had
+           `--> a team of threads         started when there is something for each of them to do (team)
+    shared  --> the calling thread and helpers, for blocks too small for threads of torch's own
+
+Both hand items out through a job (jobs), and leave nothing behind that could be forked, shut down or waited for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TypeVar
+
+import torch
+
+from janelia_core.ml._runtime.jobs import Job
+from janelia_core.ml._runtime.machine import flushes_subnormals
+from janelia_core.ml._runtime.team import Team, is_worker, join, start_as_many
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_this_thread = threading.local()
+_survivor: int | None = None  # the thread that a fork left in this process, if a fork made it
+
+
+class Workers:
+    """`count` threads for as long as a `with` block lasts, or without a pool the calling thread itself.
+
+    Threads of a pool run torch with one thread each and compute with subnormals, whatever the caller does. Work that
+    a worker shares out in its turn, it does itself: it has these settings already.
+
+    Args:
+        count: How many threads at most; fewer where there is less to do, or the system gives no more.
+        pool: Whether to start threads at all.
+        tiny: Torch does such work in one thread anyway.
+    """
+
+    def __init__(self, count: int, pool: bool = True, tiny: bool = False) -> None:
+        self.count = count
+        self._pooled, self._tiny = pool, tiny
+        self._team: Team | None = None
+
+    @classmethod
+    def if_several(cls, count: int) -> Workers:
+        """Threads if there are several; one only where the calling thread would flush subnormals."""
+        return cls(count, pool=count > 1 or flushes_subnormals())
+
+    def __enter__(self) -> Workers:
+        more = torch.get_num_threads() > 1  # than this one, for torch
+        if is_worker():
+            self._pooled = False
+        elif self._pooled:
+            # One worker, and torch would not use more threads either: then the calling thread does as well.
+            self._team = Team(single=True) if more or self.count > 1 else None
+        elif more and not self._tiny:
+            self._team = Team(single=False) if _lost_threads() else None
+            self._pooled = not _torch_may_start_threads()  # or as one of a pool that has no threads
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._team is not None:
+            self._team.end()  # also after Ctrl-C: what has begun is waited for, the rest never starts
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
+        job = Job(work, items)
+        if self._team is not None and self._team.grow(min(self.count, len(job))):
+            self._team.do(job)
+        elif self._pooled:
+            with _as_worker():
+                job.run()
+        else:
+            job.run()
+        return job.outcome()
+
+    def once(self, job: Callable[[], Result]) -> Result:
+        """Return job(), done by one worker."""
+        return self.each(lambda _: job(), [None])[0]
+
+
+def shared(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
+    """Call work(item) on all items in the calling thread and up to count - 1 others, of the caller's settings."""
+    if _lost_threads():
+        with Workers(count) as workers:
+            workers.each(work, items)
+        return
+    job = Job(work, items)
+    helpers: list[threading.Thread] = []
+    try:
+        start_as_many(helpers, count - 1, job.run)
+        with _as_worker() if len(helpers) < count - 1 else contextlib.nullcontext():
+            job.run()
+    finally:
+        job.stop()
+        join(helpers)
+    job.outcome()
+
+
+@contextlib.contextmanager
+def _as_worker() -> Iterator[None]:
+    """Make the calling thread one of a pool, as it were; threads that begin meanwhile take over its count of 1.
+
+    Without a thread to be had none begins, and torch could not start its own: OpenMP would end the process.
+    """
+    count, flushes = torch.get_num_threads(), flushes_subnormals()
+    try:
+        if count > 1:
+            torch.set_num_threads(1)
+        if flushes:
+            torch.set_flush_denormal(False)
+        with torch._C.DisableTorchFunction():  # modes are settings of a thread, too: a default device, say
+            yield
+    finally:
+        if count > 1:
+            torch.set_num_threads(count)
+        if flushes:
+            torch.set_flush_denormal(True)
+
+
+def _lost_threads() -> bool:
+    """Tell whether OpenMP may wait for ever in this thread: for threads that torch had in it before a fork."""
+    return _survivor == threading.get_ident() and torch.get_num_threads() > 1
+
+
+def _torch_may_start_threads() -> bool:
+    """Tell whether this thread can be given those that torch wants; once OpenMP has them, it keeps them."""
+    if not getattr(_this_thread, "may_start", False):
+        probes: list[threading.Thread] = []
+        gate = threading.Event()
+        start_as_many(probes, torch.get_num_threads() - 1, gate.wait)
+        gate.set()
+        join(probes)
+        _this_thread.may_start = len(probes) == torch.get_num_threads() - 1
+    return bool(_this_thread.may_start)
+
+
+def _note_fork() -> None:
+    global _survivor
+    _survivor = threading.get_ident()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_note_fork)
