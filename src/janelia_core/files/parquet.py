@@ -40,10 +40,10 @@ def _decoded(arrow: Any, path: Path, file: Any, name: str | None, preferred: tup
     lists = [field.name for field in schema if _is_list(arrow, field.type)]
     if lists or name is not None:
         columns = [choose(path, lists, name, preferred)]
-        dtype = np.dtype(schema.field(columns[0]).type.value_type.to_pandas_dtype())
+        dtype = _dtype(arrow, schema.field(columns[0]).type.value_type)
     else:
         columns = schema.names
-        dtype = np.result_type(*[np.dtype(field.type.to_pandas_dtype()) for field in schema] or [np.dtype("O")])
+        dtype = np.result_type(*[_dtype(arrow, field.type) for field in schema] or [np.dtype("O")])
     torch_dtype(path, dtype)
     batches = file.iter_batches(_ROWS, columns=columns, use_threads=False)
     arrays = _arrays(path, batches, dtype, bool(lists))
@@ -53,6 +53,12 @@ def _decoded(arrow: Any, path: Path, file: Any, name: str | None, preferred: tup
     d = head.shape[1]
     expected = file.metadata.num_rows * d * dtype.itemsize
     return spooled(path, d, dtype, _of_width(path, d, head, arrays), expected)
+
+
+def _dtype(arrow: Any, kind: Any) -> np.dtype[Any]:
+    """Return what NumPy makes of a column; older pyarrow wants pandas for `to_pandas_dtype`."""
+    dtype: np.dtype[Any] = arrow.array([], kind).to_numpy(zero_copy_only=False).dtype
+    return dtype
 
 
 def _is_list(arrow: Any, kind: Any) -> bool:
