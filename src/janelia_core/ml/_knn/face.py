@@ -22,13 +22,26 @@ def checked_points(x: Tensor, ctrs: Tensor) -> None:
 def checked_values(name: str, value: object, shape: str) -> None:
     """Check that value is a dense real tensor that holds values."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
+        raise TypeError(
+            f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}{_remedy(name, value)}"
+        )
     if value.dtype.is_complex or value.is_quantized:
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
     if value.layout != torch.strided:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
     if value.device.type == "meta":
         raise ValueError(f"{name} is on the meta device and holds no values to compare")
+
+
+def _remedy(name: str, value: object) -> str:
+    """Say how to make a tensor of what others keep numbers in."""
+    if isinstance(value, numbers.Number | str | bytes | None):
+        return ""
+    if hasattr(value, "to_numpy"):  # pandas, polars, pyarrow
+        return f"; give torch.from_numpy({name}.to_numpy())"
+    if type(value).__module__.split(".")[0] == "numpy":
+        return f"; give torch.from_numpy({name}), which shares its memory"
+    return f"; give torch.as_tensor({name})"
 
 
 def checked_pair(x: Tensor, ctrs: Tensor) -> None:
@@ -48,6 +61,8 @@ def checked_count(name: str, value: object, most: int | None = None, most_name: 
     count = int(value)
     if count < 1:
         raise ValueError(f"{name} must be at least 1, got {count}")
+    if most is not None and most < 1:
+        raise ValueError(f"{name} = {count} asks for what is not there: {most_name} = {max(most, 0)}")
     if most is not None and count > most:
         raise ValueError(f"{name} must be at most {most_name} = {most}, got {count}")
     return count

@@ -8,12 +8,15 @@ import torch
 from torch import Tensor
 
 from janelia_core.extras import import_extra
-from janelia_core.ml._neighbors.call import Neighbors, knn
+from janelia_core.ml._neighbors.call import knn
+from janelia_core.ml._neighbors.found import Neighbors
+from janelia_core.ml._neighbors.spelling import explained
 
 Form = Literal["edge_index", "scipy", "torch"]
 Mode = Literal["connectivity", "distance"]
 
 
+@explained
 def knn_graph(
     x: Tensor,
     k: int,
@@ -27,7 +30,7 @@ def knn_graph(
 
     Args:
         x: (n_smps, d), as for `knn`.
-        k: Neighbours of each row.
+        k: Neighbours of each row, fewer where there are fewer: a graph has the edges that exist.
         ctrs: (n_ctrs, d), or None: the rows of x but for the row itself.
         form: "edge_index", "scipy" or "torch", see Returns.
         mode: "connectivity": edges alone, or ones as the matrix's values. "distance": distances, too.
@@ -43,7 +46,7 @@ def knn_graph(
 
         Form "torch": the same as a sparse CSR tensor, whose columns ascend, as torch wants it.
 
-        Where batches or masks leave a row fewer than k neighbours it has fewer edges.
+        Where a row has fewer than k neighbours it has fewer edges.
 
     Raises:
         MissingExtraError: form is "scipy" and SciPy is not installed.
@@ -59,6 +62,8 @@ def knn_graph(
     for name, value, choices in (("form", form, get_args(Form)), ("mode", mode, get_args(Mode))):
         if value not in choices:
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
+    if isinstance(k, Tensor) and k.ndim > 0:
+        raise TypeError(f"k must be an int, got a tensor of shape {tuple(k.shape)}; write knn_graph(x, k, ctrs)")
     found = knn(x, ctrs, k, **options)
     if found.indices.ndim > 2:
         raise ValueError(

@@ -80,11 +80,13 @@ def _search_group(
 
 
 def _copy_but_self(found: Tensor, out: Tensor) -> None:
-    """Write found (k + 1, n) without each row's own number to out (n, k).
+    """Write found (k + 1, n), or all there are, without each row's own number to out (n, k).
 
     The first k of all others are what is left of the first k + 1 of all when the row itself is taken away, and
     if it is not among those (copies of lower index come first), the first k of them are all others.
     """
+    if found.shape[0] <= out.shape[1]:  # a row that was not among those searched keeps them all
+        found = torch.nn.functional.pad(found, (0, 0, 0, 1), value=-1)
     width = found.shape[0] - 1
     step = max(1, (1 << 20) // found.shape[0])
     for start in range(0, found.shape[1], step):

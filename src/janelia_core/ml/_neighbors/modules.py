@@ -9,8 +9,10 @@ from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.affine_gradients import affine_values
-from janelia_core.ml._neighbors.call import Neighbors, drawn, knn
+from janelia_core.ml._neighbors.call import drawn, knn
+from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.indices import knn_indices
+from janelia_core.ml._neighbors.spelling import check_metric
 
 
 class NearestCenters(nn.Module):
@@ -50,7 +52,7 @@ class NearestCenters(nn.Module):
     ) -> None:
         super().__init__()
         arguments.check_centres(ctrs)
-        arguments.check_metric(metric)
+        check_metric(metric)
         if n_ctrs_used is not None:
             n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, ctrs.shape[0], "n_ctrs")
         most, name = (ctrs.shape[0], "n_ctrs") if n_ctrs_used is None else (n_ctrs_used, "n_ctrs_used")
@@ -144,8 +146,8 @@ class PiecewiseLinear(nn.Module):
         nearest = self.nearest
         rows, ctrs = _rows(x), nearest.ctrs
         arguments.check_points(rows, ctrs)
-        k, subset = drawn(nearest.k, rows, ctrs, nearest.sample, None, but_self=False, scarce=False)
-        settings = (k, nearest.metric, nearest.m, nearest.max_memory, False, subset)
+        subset = drawn(rows, ctrs, nearest.sample, None)
+        settings = (nearest.k, nearest.metric, nearest.m, nearest.max_memory, False, subset)
         indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
         out = affine_values(self.weight, self.bias, rows, ctrs, indices, nearest.max_memory)
         dtype = torch.promote_types(x.dtype, self.weight.dtype)
