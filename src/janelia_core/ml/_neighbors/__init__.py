@@ -7,11 +7,12 @@ groups              leading dimensions, ragged and padded batches -> one flat pr
       |
 operators           janelia_core::knn_indices          -> _knn.find, group by group
       |
-gradients           janelia_core::knn_distances        -> _knn.distances
-      |             janelia_core::knn_pair_products       and all their derivatives, of every order
-      |             janelia_core::knn_pair_sums
-pairs               what those two compute: sums over (row, neighbour) pairs       pair_kernels
-      |
+gradients           janelia_core::knn_distances, knn_cosines  -> _knn.distances     declared in operators
+      |             janelia_core::knn_norm_values, knn_norm_sums, knn_pair_products, knn_pair_sums:
+      |             all their derivatives, of every order
+pairs               sums over (row, neighbour) pairs, linear in the points      pair_kernels    pair_blocks: threads
+norm_pairs          derivatives of Euclidean distances                          norm_kernels    pair_lists: who pairs
+
 found               Neighbors: distances, indices, values gathered at them
 graph               the found pairs as edge_index, SciPy or torch CSR
 

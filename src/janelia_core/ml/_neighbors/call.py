@@ -115,12 +115,9 @@ def knn(
             indices = _found(flat, call, subset, mask, batches)
     else:
         indices = _found(flat, call, subset, mask, batches)
-    found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory)
+    found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory, flat.first_ctrs)
     shape = (*flat.shape, call.k)
-    found, indices = found.reshape(shape), indices.reshape(shape)
-    if flat.first_ctrs is not None:
-        indices = torch.where(indices < 0, -1, indices - flat.first_ctrs)
-    return Neighbors(found, indices)
+    return Neighbors(found.reshape(shape), indices.reshape(shape))
 
 
 class _Call(NamedTuple):

@@ -27,7 +27,7 @@ def search(
     allowed: Allowed | None = None,
     groups: Tensor | None = None,
 ) -> Tensor:
-    """Return the k nearest centres (n, k) int64 of each row of x, -1 where there are fewer.
+    """Return the k nearest centres (n, k) int64 of each row of x, -1 where there are fewer, as numbers of columns.
 
     Args:
         x: (n, d).
@@ -49,7 +49,7 @@ def search(
         centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
         part = _part(subset, column, column + last_ctr - first_ctr)
         found = _search_group(rows, centres, k, metric, m, max_memory, but_self, part, _shifted(allowed, first, column))
-        out[first:last] = torch.where(found < 0, -1, found + first_ctr)
+        out[first:last] = found if column == 0 else torch.where(found < 0, -1, found + column)
     return out
 
 
@@ -191,7 +191,5 @@ def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
     groups = (groups + number * torch.tensor([n, n, n_ctrs, n_ctrs, 0], device=x.device)).flatten(0, 1)
     if mask is not None and mask.ndim > 1:
         mask = mask.expand(info.batch_size, *mask.shape)
-    found = knn_indices(
-        x.flatten(0, 1), ctrs, k, metric, m, max_memory, but_self, subset, mask, groups, *batches
-    ).unflatten(0, (info.batch_size, n))
-    return torch.where(found < 0, -1, found - number * n_ctrs), 0
+    found = knn_indices(x.flatten(0, 1), ctrs, k, metric, m, max_memory, but_self, subset, mask, groups, *batches)
+    return found.unflatten(0, (info.batch_size, n)), 0
