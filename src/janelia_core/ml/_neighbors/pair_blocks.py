@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.machine import this_machine
 from janelia_core.ml._knn.workers import Workers
 from janelia_core.ml._neighbors.pair_lists import Pairs
@@ -61,7 +62,7 @@ def sums(
     by_row = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     by_centre = torch.empty(c.shape, dtype=c.dtype, device=c.device)
     xv, cv, ov = arrays(x, c, by_row)
-    head = (*_flat(w), xv, cv, *_listed(pairs), differences)
+    head = (*memory_of(w), xv, cv, *_listed(pairs), differences)
 
     def fill_rows(factor: float, half: float) -> None:
         def work(r: slice) -> None:
@@ -102,10 +103,10 @@ def norm_sums(
     head: Any = (*arrays(x, c, r), *_listed(pairs))
     kernels: tuple[Any, Any] = norm_kernels.by_row, norm_kernels.by_centre
     if u.shape[1]:
-        head = (*_flat(w), *arrays(u[:, 0], v[:, 0]), *head)
+        head = (*memory_of(w), *arrays(u[:, 0], v[:, 0]), *head)
         kernels = norm_kernels.bent_by_row, norm_kernels.bent_by_centre
     else:
-        head = (*_flat(w), *head, limits(r.dtype))
+        head = (*memory_of(w), *head, limits(r.dtype))
     (ov,) = arrays(by_row)
     _each_block_of_rows(lambda rows: kernels[0](*head, rows.start, rows.stop, ov), pairs.indices, x.shape[1])
     _sum_by_centre(lambda lowest, totals: kernels[1](*head, lowest, totals), by_centre, pairs.indices, budget)
@@ -117,13 +118,6 @@ def _without_overflow(fill: Callable[[float, float], None], factor: float, diffe
     fill(factor, 1.0)
     if differences and out.dtype == torch.float64 and not math.isfinite(out.sum()):
         fill(2.0 * factor, 0.5)
-
-
-def _flat(w: Tensor) -> tuple[Any, tuple[int, int]]:
-    """Return the memory of w (n, k) in one dimension, and its strides: whatever they are, nothing is copied."""
-    w = w.detach().resolve_neg()
-    span = w.numel() and 1 + sum((size - 1) * stride for size, stride in zip(w.shape, w.stride(), strict=True))
-    return w.as_strided((span,), (1,)).numpy(), (w.stride(0), w.stride(1))
 
 
 def _listed(pairs: Pairs) -> tuple[Any, Any, int]:
