@@ -50,7 +50,7 @@ def search(
         _search_group(x, ctrs, *settings, subset, allowed, out)
         return out
     out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
-    for some in groups.split(_GROUPS):
+    for some in torch.split(groups, _GROUPS):
         for first, last, first_ctr, last_ctr, column in some.tolist():
             rows = x[first:last]
             centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
@@ -85,7 +85,7 @@ def _shift(indices: Tensor, by: int) -> None:
     """Add to indices (n, k) that are not -1, in place and block by block."""
     if by == 0:
         return
-    for part in indices.split(max(1, _SHIFTED // indices.shape[1])):
+    for part in torch.split(indices, max(1, _SHIFTED // indices.shape[1])):
         part.copy_(torch.where(part < 0, -1, part + by))
 
 
