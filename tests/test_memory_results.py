@@ -34,39 +34,39 @@ def peak():
 
 def problem(share=1):
     '''Return a call's arguments; a share of it loads libraries, kernels and their one-off buffers.'''
-    n, part = 200_000 // share, lambda number: max(2, number // share)
+    n, part = 60_000 // share, lambda number: max(2, number // share)
     x, ctrs = torch.rand(n, 3), torch.rand(2000, 3)
     if what == "large batches":
-        return (torch.rand(2, n // 2, 3), torch.rand(2, 2000, 3), 10), {}
+        return (torch.rand(2, n // 2, 3), torch.rand(2, 2000, 3), 20), {}
     if what == "small batches":
-        return (torch.rand(n // 50, 50, 3), torch.rand(n // 50, 20, 3), 10), {}
+        return (torch.rand(n // 100, 100, 3), torch.rand(n // 100, 30, 3), 20), {}
     if what == "shared centres":
-        return (torch.rand(4, n // 4, 3), ctrs, 10), {"lengths": torch.tensor([n // 4, 9, n // 5, n // 4])}
+        return (torch.rand(4, n // 4, 3), ctrs, 20), {"lengths": torch.tensor([n // 4, 9, n // 5, n // 4])}
     if what == "ragged":
         rows, columns = torch.randint(0, 40, (n,)).sort().values, torch.randint(0, 40, (2000,)).sort().values
-        return (x, ctrs, 10), {"x_batch": rows, "ctrs_batch": columns}
+        return (x, ctrs, 20), {"x_batch": rows, "ctrs_batch": columns}
     if what == "ragged among itself":
-        return (x, None, 10), {"x_batch": torch.arange(n) // 100}
+        return (x, None, 20), {"x_batch": torch.arange(n) // 300}
     if what == "among itself":
-        return (x, None, 10), {}
+        return (x, None, 20), {}
     if what == "batches among themselves":
-        return (torch.rand(4, n // 4, 3), None, 10), {}
+        return (torch.rand(4, n // 4, 3), None, 20), {}
     if what == "lengths":
         lengths = torch.randint(0, n // 4 + 1, (4,))
-        return (torch.rand(4, n // 4, 3), None, 10), {"lengths": lengths}
+        return (torch.rand(4, n // 4, 3), None, 20), {"lengths": lengths}
     if what == "cosine":
-        return (x, ctrs, 10), {"metric": "cosine"}
+        return (x, ctrs, 20), {"metric": "cosine"}
     if what == "mask":
         kinds = torch.randint(0, 2, (n,)), torch.randint(0, 2, (300,))
         mask = lambda rows, first, last: kinds[0][rows, None] == kinds[1][first:last]
-        return (x, torch.rand(300, 3), 10), {"mask": mask}
+        return (x, torch.rand(300, 3), 20), {"mask": mask}
     if what == "large k":
-        return (torch.rand(part(4000), 8), torch.rand(3000, 8), 600), {}
+        return (torch.rand(part(2000), 8), torch.rand(3000, 8), 600), {}
     if what == "large k among itself":
-        return (torch.rand(part(4000), 8), None, 600 if share == 1 else 100), {}
+        return (torch.rand(3000 if share == 1 else 2400, 8), None, 400), {}
     if what == "everything":
         return (torch.rand(part(4000), 3), torch.rand(400, 3), 500), {}
-    return (x, ctrs, 10), {}
+    return (x, ctrs, 20), {}
 
 
 def touched(*shapes_and_dtypes):
@@ -129,28 +129,34 @@ def check(program: str, *arguments: object, mebibytes: int, allowed: int = 0) ->
     assert done.returncode == 0, done.stderr
     held, results = map(int, done.stdout.split())
     print(arguments, f"{held / 2**20:.1f} of {mebibytes} MiB, results {results / 2**20:.1f}")
-    assert held <= (mebibytes << 20) + allowed, (
-        f"held {held / 2**20:.1f} MiB of {mebibytes}, {results / 2**20:.1f} in all"
-    )
+    assert held <= (mebibytes << 20) + allowed, f"held {held / 2**20:.1f} MiB of {mebibytes}"
 
 
 @pytest.mark.parametrize("what", FORWARDS)
 def test_a_call_holds_no_more_beyond_its_results_than_it_was_allowed(what):
-    check(FORWARD, what, 4, 1, mebibytes=4)
+    check(FORWARD, what, 6, 1, mebibytes=6)
 
 
-@pytest.mark.parametrize("what", ["large batches", "among itself", "ragged", "cosine", "flat"])
+@pytest.mark.parametrize("what", ["large batches", "among itself", "cosine"])
 def test_nor_does_one_whose_gradients_are_to_come(what):
-    check(FORWARD, what, 4, 1, "gradients", mebibytes=4, allowed=20 * 202_000 * 3 * (what == "cosine"))
+    check(FORWARD, what, 6, 1, "gradients", mebibytes=6, allowed=20 * 62_000 * 3 * (what == "cosine"))
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine", "dot", "half"])
-@pytest.mark.parametrize("what", ["flat", "large batches", "among itself", "ragged"])
+@pytest.mark.parametrize(
+    ("what", "metric"),
+    [
+        ("flat", "euclidean"),
+        ("flat", "half"),
+        ("large batches", "sqeuclidean"),
+        ("among itself", "euclidean"),
+        ("ragged", "dot"),
+        ("small batches", "cosine"),
+    ],
+)
 def test_nor_does_backward(what, metric):
-    check(BACKWARD, what, 4, 1, 1, metric, mebibytes=4, allowed=20 * 202_000 * 3 * (metric in ("cosine", "half")))
+    check(BACKWARD, what, 6, 1, 1, metric, mebibytes=6, allowed=20 * 62_000 * 3 * (metric in ("cosine", "half")))
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean"])
-@pytest.mark.parametrize("what", ["flat", "large batches"])
+@pytest.mark.parametrize(("what", "metric"), [("flat", "euclidean"), ("large batches", "sqeuclidean")])
 def test_nor_does_backward_of_backward(what, metric):
-    check(BACKWARD, what, 4, 1, 2, metric, mebibytes=4, allowed=1 << 20)
+    check(BACKWARD, what, 6, 1, 2, metric, mebibytes=6)
