@@ -81,9 +81,10 @@ def knn(
         neighbours found, to every order; a distance of 0 has the subgradient 0.
 
     Memory:
-        max_memory, for the search and again for each pass of backward. Backward recomputes and saves only its inputs
-        and results; it sorts the n_smps * k pairs by centre, 24 bytes each. Leading dimensions of x that broadcast
-        copy x. With gradients "cosine" copies x and ctrs.
+        max_memory, whatever the size of the results, for the search and again for each pass of backward, which
+        recomputes and saves inputs and results alone. Not counted: 40 bytes a batch, 8 bytes for each centre drawn or
+        allowed by a mask (n_ctrs,), copies of x where its leading dimensions broadcast and, for backward on a CPU, of
+        x and ctrs that are not contiguous. With gradients "cosine" keeps a few copies of x and ctrs.
 
     Example:
         >>> import torch
