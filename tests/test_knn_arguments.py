@@ -120,6 +120,8 @@ BATCH = torch.zeros(5, dtype=torch.int64)
     ("call", "error", "says"),
     [
         (lambda: knn(X, 5), TypeError, r"got int: 5; k comes third: write knn\(x, k=5\)"),
+        (lambda: knn(X, np.int64(5)), TypeError, r"got int64: 5; k comes third: write knn\(x, k=5\)"),
+        (lambda: knn(X, X, metric=None), ValueError, "got None$"),
         (lambda: knn(X.numpy(), X), TypeError, r"x must be a torch.Tensor.*got ndarray; give torch.from_numpy\(x\)"),
         (lambda: knn(X, Frame()), TypeError, r"got Frame; give torch.from_numpy\(ctrs.to_numpy\(\)\)"),
         (lambda: knn([[1.0]]), TypeError, r"got list; give torch.as_tensor\(x\)"),

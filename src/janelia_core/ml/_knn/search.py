@@ -43,9 +43,9 @@ def search(
     `answers`, if given.
     """
     report = Report(plan)
-    answers = answers or Answers(torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device))
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
+        answers = answers or Answers(torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device))
         if len(x) == 0 or (ctrs.d == 0 and allowed is None):  # all distances are alike
             _all_alike(x, ctrs, plan, answers)
         elif plan.at_once:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import Tensor
 
@@ -16,10 +18,10 @@ _INTEGERS = (torch.int64, torch.int32)
 
 def check_points(x: object, ctrs: object) -> None:
     """Check that x (..., n_smps, d) and ctrs (..., n_ctrs, d) can be compared."""
-    if isinstance(ctrs, int) and not isinstance(ctrs, bool):
+    if isinstance(ctrs, numbers.Integral) and not isinstance(ctrs, bool):
         raise TypeError(
-            f"ctrs must be a torch.Tensor or None, got int: {ctrs}; k comes third: write knn(x, k={ctrs}) for "
-            f"neighbours among x itself, or knn(x, ctrs, {ctrs})"
+            f"ctrs must be a torch.Tensor or None, got {type(ctrs).__name__}: {ctrs}; k comes third: write "
+            f"knn(x, k={ctrs}) for neighbours among x itself, or knn(x, ctrs, {ctrs})"
         )
     if isinstance(ctrs, Tensor) and ctrs.ndim == 1 and ctrs.dtype in _INTEGERS:
         raise ValueError(

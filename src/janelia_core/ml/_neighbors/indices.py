@@ -45,19 +45,22 @@ def search(
     """
     settings = (k, metric, m, max_memory, but_self)
     n = x.shape[0]
-    if groups is None:
-        out = torch.empty(n, k, dtype=torch.int64, device=x.device)
-        _search_group(x, ctrs, *settings, subset, allowed, out)
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
+    with torch.inference_mode(False):
+        if groups is None:
+            out = torch.empty(n, k, dtype=torch.int64, device=x.device)
+            _search_group(x, ctrs, *settings, subset, allowed, out)
+            return out
+        out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
+        for some in torch.split(groups, _GROUPS):
+            for first, last, first_ctr, last_ctr, column in some.tolist():
+                rows = x[first:last]
+                centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
+                part = _part(subset, column, column + last_ctr - first_ctr)
+                shown = _shifted(allowed, first, column)
+                _search_group(rows, centres, *settings, part, shown, out[first:last])
+                _shift(out[first:last], column)
         return out
-    out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
-    for some in torch.split(groups, _GROUPS):
-        for first, last, first_ctr, last_ctr, column in some.tolist():
-            rows = x[first:last]
-            centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
-            part = _part(subset, column, column + last_ctr - first_ctr)
-            _search_group(rows, centres, *settings, part, _shifted(allowed, first, column), out[first:last])
-            _shift(out[first:last], column)
-    return out
 
 
 def _search_group(

@@ -75,7 +75,7 @@ def check_metric(metric: object) -> None:
     """Check that metric is one of METRICS; where another name is known for one, say ours."""
     if isinstance(metric, str) and metric in METRICS:
         return
-    plain = str(metric).strip().lower().replace("-", "_").replace(" ", "_")
+    plain = metric.strip().lower().replace("-", "_").replace(" ", "_") if isinstance(metric, str) else ""
     near = difflib.get_close_matches(plain, METRICS, n=1)
     ours = _METRICS.get(plain) or (repr(near[0]) if near else "")
     raise ValueError(
