@@ -8,7 +8,7 @@ import torch
 
 from janelia_core.ml import NearestCenters, PiecewiseLinear
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
-from janelia_core.ml.neighbors import Neighbors, knn, knn_graph
+from janelia_core.ml.neighbors import Neighbors, knn, knn_graph, watch_knn
 
 # torch warns of itself.
 pytestmark = [
@@ -244,3 +244,12 @@ def test_gather_names_what_does_not_fit(call, error, says):
     found = knn(torch.randn(3, 4, 2), torch.randn(3, 9, 2), 8)
     with pytest.raises(error, match=says):
         call(found)
+
+
+def test_neighbours_among_x_are_the_same_where_the_memory_holds_several_trees_one_by_one():
+    x = torch.rand(28_000, 3, generator=torch.Generator().manual_seed(0))
+    x[::30], x[1::700] = x[0], x[1]  # rows that are not among the first k + 1 of their own copies
+    with watch_knn() as reports:
+        little = knn(x, k=3, max_memory=1 << 20).indices
+    assert reports[0].plan.look.trees.parts > 1
+    assert torch.equal(little, knn(x, k=3).indices)
