@@ -6,8 +6,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from janelia_core.ml._neighbors import pair_blocks, pairs
+from janelia_core.ml._knn.distances import distances as distances_of
+from janelia_core.ml._neighbors import norm_pairs, pair_blocks, pairs
 from janelia_core.ml._neighbors.gradients import distances
+from janelia_core.ml._neighbors.pair_lists import Pairs
 from janelia_core.ml.neighbors import knn
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script.
@@ -149,20 +151,33 @@ def test_backward_is_the_same_every_time_and_for_any_number_of_threads(dtype):
 
 @pytest.mark.parametrize("differences", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_kernels_and_torch_operations_agree_whatever_the_memory(differences, dtype, monkeypatch):
+@pytest.mark.parametrize("first", [[], [0, 25], [10, 0, 25]])
+def test_kernels_and_torch_operations_agree_whatever_the_memory(differences, dtype, first, monkeypatch):
     n, m, d, k = 300, 50, 7, 4
     u, x, v, c = (random(rows, d, dtype=dtype).detach() for rows in (n, n, m, m))
-    indices = torch.randint(-1, m, (n, k), generator=torch.Generator().manual_seed(0))
-    w = random(n, k, dtype=dtype).detach()
+    indices = torch.randint(-1, 25 if first else m, (n, k), generator=torch.Generator().manual_seed(0))
+    w = random(k, n, dtype=dtype).detach().T
+    listed = Pairs(indices, torch.tensor(first, dtype=torch.int64))
+    r = distances_of(x, c, indices, centres=listed.centres)
+    bends = u[:, None], v[:, None]
     results = []
     for fewest in (0, 1 << 60):
         monkeypatch.setattr(pair_blocks, "_FEWEST", fewest)
         for budget in (1, 5000, 1 << 26):
-            got = pairs.products(u, v, x, c, indices, differences, budget)
-            results.append((got, *pairs.sums(w, x, c, indices, differences, budget)))
+            got = pairs.products(u, v, x, c, listed, differences, 2.0, budget)
+            norms = (
+                norm_pairs.values(*bends, x, c, r, listed, budget),
+                *norm_pairs.sums(w, *bends, x, c, r, listed, budget),
+            )
+            straight = norm_pairs.sums(w, bends[0][:, :0], bends[1][:, :0], x, c, r, listed, budget)
+            results.append((got, *pairs.sums(w, x, c, listed, differences, 2.0, budget), *norms, *straight))
     for other in results[1:]:
         for a, b in zip(other, results[0], strict=True):
             torch.testing.assert_close(a, b, rtol=1e-4 if dtype == torch.float32 else 1e-12, atol=1e-5)
+    batch = torch.arange(n) // (n // max(1, len(first)))
+    shifted = torch.where(indices < 0, -1, indices + (listed.first[batch, None] if first else 0))
+    again = Pairs(shifted, listed.first[:0])
+    assert all(map(torch.equal, pairs.sums(w, x, c, listed, True, 1.0, 1), pairs.sums(w, x, c, again, True, 1.0, 1)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

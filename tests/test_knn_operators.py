@@ -32,13 +32,26 @@ def _forget_compiled_code():
 
 
 X, C = random(4, 3), random(5, 3)
+ALL = torch.empty(0, dtype=torch.int64)  # indices are row numbers
+R = (X[:, None] - C[SOME.clamp(min=0)]).norm(dim=-1).detach()
 SETTINGS = ("euclidean", None, MEMORY, False)
 SAMPLES = {
-    "distances": (operators.knn_distances, (X, C, SOME, "euclidean", MEMORY)),
-    "distances-dot": (operators.knn_distances, (X, C, SOME, "dot", MEMORY)),
-    "distances-half": (operators.knn_distances, (X.detach().half(), C.detach().float(), SOME, "cosine", MEMORY)),
-    "pair_products": (operators.knn_pair_products, (random(4, 3), random(5, 3), X, C, SOME, True, MEMORY)),
-    "pair_sums": (operators.knn_pair_sums, (random(4, 2), X, C, SOME, False, MEMORY)),
+    "distances": (operators.knn_distances, (X, C, SOME, ALL, "euclidean", MEMORY)),
+    "distances-dot": (operators.knn_distances, (X, C, SOME, ALL, "dot", MEMORY)),
+    "distances-half": (operators.knn_distances, (X.detach().half(), C.detach().float(), SOME, ALL, "cosine", MEMORY)),
+    "distances-batched": (operators.knn_distances, (X, random(9, 3), SOME, torch.tensor([0, 4]), "dot", MEMORY)),
+    "cosines": (operators.knn_cosines, (X.detach(), C.detach(), random(4, 3), random(5, 3), SOME, ALL, MEMORY)),
+    "pair_products": (operators.knn_pair_products, (random(4, 3), random(5, 3), X, C, SOME, ALL, True, 2.0, MEMORY)),
+    "pair_sums": (operators.knn_pair_sums, (random(4, 2), X, C, SOME, ALL, False, -1.0, MEMORY)),
+    "norm_values": (operators.knn_norm_values, (random(4, 2, 3), random(5, 2, 3), X, C, R, SOME, ALL, MEMORY)),
+    "norm_sums": (
+        operators.knn_norm_sums,
+        (random(4, 2), random(4, 0, 3), random(5, 0, 3), X, C, R, SOME, ALL, MEMORY),
+    ),
+    "norm_sums-bent": (
+        operators.knn_norm_sums,
+        (random(4, 2), random(4, 1, 3), random(5, 1, 3), X, C, R, SOME, ALL, MEMORY),
+    ),
     "affine_values": (affine_gradients.knn_affine_values, (random(5, 2, 3), random(5, 2), X, C, SOME, MEMORY)),
     "affine_maps": (affine_gradients.knn_affine_maps, (random(4, 2), X, C, SOME, MEMORY)),
     "affine_points": (affine_gradients.knn_affine_points, (random(4, 2), random(5, 2, 3), SOME, MEMORY)),

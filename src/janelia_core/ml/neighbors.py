@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from janelia_core.ml._knn.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
-from janelia_core.ml._neighbors.call import Neighbors, knn
+from janelia_core.ml._neighbors.call import knn
+from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.graph import knn_graph
 
 __all__ = ["Neighbors", "Plan", "Report", "knn", "knn_graph", "watch_knn"]

@@ -15,6 +15,7 @@
       |                                                                     directions: of norm 1, for cosines
       |                                                                     mask: what a row may be answered with
       |                                                                     rows: a block of them
+      |                                                                     answers: where they go
       |
       |  screen_*  cheap scores with a proven bound -> Candidates           (contract)
       |              "whatever is not listed is farther than `excluded`"

@@ -7,6 +7,8 @@ decide is enclosed in double-double arithmetic, and what that cannot decide is c
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -30,7 +32,13 @@ _LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
 
 @optional_kernels
 def distances(
-    x: Tensor, ctrs: Tensor, indices: Tensor, metric: str = "euclidean", max_memory: int = DEFAULT_MEMORY
+    x: Tensor,
+    ctrs: Tensor,
+    indices: Tensor,
+    metric: str = "euclidean",
+    max_memory: int = DEFAULT_MEMORY,
+    *,
+    centres: Callable[[slice], Tensor] | None = None,
 ) -> Tensor:
     """Return the distances between rows of x and the centres at indices, correctly rounded.
 
@@ -41,6 +49,8 @@ def distances(
         metric: "euclidean", "sqeuclidean", "dot" (-<x, c>) or "cosine" (1 - cosine; a zero vector has cosine 0
             with every vector).
         max_memory: Bytes of workspace beyond inputs and result.
+        centres: Called as centres(rows), returns the row numbers (r, k) of ctrs that the indices of some rows stand
+            for; None: the indices themselves.
 
     Returns:
         (n, k) float64 if x or ctrs is float64, int64 or uint64, else float32; +inf where the index is -1.
@@ -54,7 +64,7 @@ def distances(
     """
     wide = any(v.dtype in (torch.float64, torch.int64, torch.uint64) for v in (x, ctrs))
     dtype = torch.float64 if wide else torch.float32
-    if indices.numel() == 0 or x.shape[1] == 0:
+    if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
         value = float(metric == "cosine")
         return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
@@ -67,7 +77,8 @@ def distances(
 
         def fill(start: int) -> None:
             part = slice(start, start + rows)
-            out[part] = work.distances(x.detach()[part], indices[part]).to(out.device)
+            there = indices[part] if centres is None else centres(part)
+            out[part] = work.distances(x.detach()[part], there).to(out.device)
 
         workers.each(fill, range(0, len(x), rows))
     return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import numbers
 import operator
 
 import torch
@@ -24,10 +25,23 @@ def checked_points(x: Tensor, ctrs: Tensor) -> None:
 def checked_values(name: str, value: object, shape: str) -> None:
     """Check that value is a dense real tensor."""
     if not isinstance(value, Tensor):
-        raise TypeError(f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}")
+        raise TypeError(
+            f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}{_remedy(name, value)}"
+        )
     check_ordinary(name, value)
     if value.dtype.is_complex or value.is_quantized:
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
+
+
+def _remedy(name: str, value: object) -> str:
+    """Say how to make a tensor of what others keep numbers in."""
+    if isinstance(value, numbers.Number | str | bytes | None):
+        return ""
+    if hasattr(value, "to_numpy"):  # pandas, polars, pyarrow
+        return f"; give torch.from_numpy({name}.to_numpy())"
+    if type(value).__module__.split(".")[0] == "numpy":
+        return f"; give torch.from_numpy({name}), which shares its memory"
+    return f"; give torch.as_tensor({name})"
 
 
 def checked_pair(x: Tensor, ctrs: Tensor) -> None:
@@ -45,6 +59,8 @@ def checked_count(name: str, value: object, most: int | None = None, most_name: 
     count = _integer(name, value, "an int")
     if count < 1:
         raise ValueError(f"{name} must be at least 1, got {count}")
+    if most is not None and most < 1:
+        raise ValueError(f"{name} = {count} asks for what is not there: {most_name} = {max(most, 0)}")
     if most is not None and count > most:
         raise ValueError(f"{name} must be at most {most_name} = {most}, got {count}")
     return count

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY, make_plan
 from janelia_core.ml._knn.points import Points, without_subnormals
@@ -24,6 +25,8 @@ def find(
     subset: Tensor | None = None,
     metric: str = "euclidean",
     allowed: Allowed | None = None,
+    out: Tensor | None = None,
+    but_self: bool = False,
 ) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of each row of x, as row numbers of ctrs.
 
@@ -39,6 +42,8 @@ def find(
             (len(rows), stop - start) bool, True where the row may be answered with the centre; None: all may. Rows
             with fewer than k allowed centres get -1 in the rest of their column. May be called from several threads,
             in any order, and more than once for a pair.
+        out: (k, n_smps) int64 of any strides, written and returned; None: a new one.
+        but_self: x is ctrs, and rows do not meet themselves: k counts one more than `out` is to hold (`Answers`).
     """
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]
     plan = make_plan(
@@ -58,4 +63,5 @@ def find(
     ctrs = x if same else ctrs.detach().resolve_neg()
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)
-    return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan, allowed)
+    answers = None if out is None else Answers(out, but_self)
+    return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan, allowed, answers)

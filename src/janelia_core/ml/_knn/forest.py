@@ -97,6 +97,14 @@ class Forest(Generic[T]):
                     self._order = self._ordered(start)
                 yield self._order
 
+    def passed(self, numbers: Tensor) -> Tensor:
+        """Tell which centres, by their row numbers, stood in trees before this one."""
+        ctrs, positions = self._ctrs.subset, numbers
+        if ctrs is not None:
+            positions = torch.searchsorted(ctrs, numbers).clamp_(max=len(ctrs) - 1)
+        stood = positions % self.parts < self.number
+        return stood if ctrs is None else stood & (ctrs[positions] == numbers)
+
     def _stand(self, first: int, stride: int) -> None:
         """Let the tree over every stride-th centre, from `first` on, take the place of the one before."""
         self.__dict__.pop("tree", None)

@@ -18,6 +18,7 @@ from torch import Tensor
 from janelia_core.ml._knn import tree_answer, tree_order
 from janelia_core.ml._knn import tree_build as build
 from janelia_core.ml._knn import tree_kernels as kernels
+from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.plan_tree import Walk
@@ -103,21 +104,24 @@ class TreeScreen:
         columns: Tensor | None = None,
         numbers: Tensor | None = None,
         exact: bool = False,
+        but_self: bool = False,
     ) -> Tensor:
         """Write the k nearest of rows of x that one walk proves: the quick way for the bulk of rows.
 
         Args:
             x: (n, d) values, all of which float32 holds, as it does those of the tree (`stored`).
             rows: (r,) int64 row numbers of x.
-            out: (k, n_smps) int64, written, nearest first.
+            out: (k, n_smps) int64 of any strides, written, nearest first.
             columns: (r,) int64, where in out; None: `rows`.
             numbers: (n_ctrs,) int64, what the tree's centres are called in out; None: by their positions.
             exact: Float64 evaluates all distances without rounding.
+            but_self: The k + 1 nearest are searched, and what is called as the row itself is left out (`Answers`).
 
         Returns:
             Places in `rows` (doubtful,) of those that near-ties or an uncertified list leave to others.
         """
         columns = rows if columns is None else columns
+        own = rows if but_self else rows[:0]
         if x.dtype != torch.float32 or not x.is_contiguous():
             x, rows = torch.from_numpy(as_float32(x[rows])[0]), torch.arange(len(rows), device="cpu")
         bound = DistanceBound.of(self.d, exact)
@@ -135,7 +139,9 @@ class TreeScreen:
             self._live,
             ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
             (bound.relative, bound.absolute),
-            out.numpy(),
+            len(out) + but_self,
+            own.numpy(),
+            *memory_of(out),
             doubtful,
         )
         return torch.from_numpy(doubtful[:failed])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.contract import Candidates, Screen
 from janelia_core.ml._knn.copies import without_spare_copies
 from janelia_core.ml._knn.exact_order import ExactOrder
@@ -35,80 +36,99 @@ if TYPE_CHECKING:
     from janelia_core.ml._knn.screen_tree import TreeScreen
 
 
-def search(x: Points, ctrs: Points, plan: Plan, allowed: Allowed | None = None) -> Tensor:
+def search(
+    x: Points, ctrs: Points, plan: Plan, allowed: Allowed | None = None, answers: Answers | None = None
+) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values.
 
-    Where `allowed` (see `mask`) leaves a row fewer than k centres, the rest of its column is -1.
+    Where `allowed` (see `mask`) leaves a row fewer than k centres, the rest of its column is -1. They are written to
+    `answers`, if given.
     """
     report = Report(plan)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
+        answers = answers or Answers(torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device))
         if len(x) == 0 or (ctrs.d == 0 and allowed is None):  # all distances are alike
-            out = ctrs.row_numbers(torch.arange(plan.k, device=x.device))[:, None].repeat(1, len(x))
+            _all_alike(x, ctrs, plan, answers)
         elif plan.at_once_rows:
-            out = _at_once(x, ctrs, plan, report)
+            _at_once(x, ctrs, plan, report, answers)
         else:
-            out = _by_blocks(x, ctrs, plan, report, None if allowed is None else Mask(allowed, ctrs))
+            _by_blocks(x, ctrs, plan, report, answers, None if allowed is None else Mask(allowed, ctrs))
     publish(report)
-    return out
+    return answers.out
 
 
-def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report) -> Tensor:
+def _all_alike(x: Points, ctrs: Points, plan: Plan, answers: Answers) -> None:
+    first = ctrs.row_numbers(torch.arange(plan.k, device=x.device))
+    for part in parts(len(x), max(1, plan.chunk // plan.k)):
+        numbers = _numbers(x, part)
+        answers.put(part, first.expand(len(numbers), -1), numbers)
+
+
+def _numbers(x: Points, part: slice) -> Tensor:
+    return x.row_numbers(torch.arange(part.start, min(part.stop, len(x)), device=x.device))
+
+
+def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answers) -> None:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     if is_wide(x.values) or is_wide(ctrs.values):
-        return _by_blocks(x, ctrs, plan, report)
-    out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
+        _by_blocks(x, ctrs, plan, report, answers)
+        return
     clear = torch.empty(len(x), dtype=torch.bool, device=x.device)
     block = ctrs.block(0, len(ctrs))
 
     def look(part: slice) -> None:
-        indices, clear[part] = nearest_at_once(x.values[part], block, plan)
-        out[:, part] = ctrs.row_numbers(indices)
+        indices, certain = nearest_at_once(x.values[part], block, plan)
+        clear[part] = certain
+        here = certain.nonzero()[:, 0]
+        numbers = here + part.start
+        answers.put(numbers, ctrs.row_numbers(indices[:, here]).T, numbers)
 
     with Workers(plan.workers, pool=plan.pooled, tiny=_is_tiny(x, ctrs)) as workers:
         workers.each(look, parts(len(x), plan.at_once_rows))
     if bool(clear.all()):
         report.add(n_exhaustive=len(x))
-        return out
+        return
     doubtful = (~clear).nonzero()[:, 0]
     report.add(n_exhaustive=len(x) - len(doubtful))
-    out[:, doubtful] = _by_blocks(replace(x, subset=doubtful), ctrs, plan, report)
-    return out
+    rest = Answers(torch.empty(plan.k, len(doubtful), dtype=torch.int64, device=x.device))
+    _by_blocks(replace(x, subset=doubtful), ctrs, plan, report, rest)
+    answers.put(doubtful, rest.out.T, doubtful)
 
 
 def _is_tiny(x: Points, ctrs: Points) -> bool:
     return len(x) * len(ctrs) * ctrs.d < _TINY
 
 
-def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, mask: Mask | None = None) -> Tensor:
-    out = torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device)
+def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answers, mask: Mask | None = None) -> None:
     with Workers(plan.workers, plan.pooled, _is_tiny(x, ctrs)) as workers:
         ladder = _Ladder(x, ctrs, plan, report, workers, mask)
         block = ladder.plan.row_block
 
         def work(part: slice) -> None:
-            positions = torch.arange(part.start, min(part.stop, len(x)), device=x.device)
-            rows = Rows(x.block(part.start, part.stop), x.row_numbers(positions))
-            out[:, part] = ladder.search(rows).T
+            rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
+            answers.put(part, ladder.search(rows), rows.numbers)
 
         def work_on(positions: Tensor) -> None:
-            positions = ladder.answered(x, positions, out)
+            positions = ladder.answered(x, positions, answers)
             if len(positions) == 0:
                 return
             numbers = x.row_numbers(positions)
-            found = out[:, positions].T if ladder.forest is not None and ladder.forest.number else None
-            out[:, positions] = ladder.search(Rows(x.take(numbers), numbers), found).T
+            found = None
+            if ladder.forest is not None and ladder.forest.number:
+                found = answers.kept(positions, numbers, ladder.forest.passed(numbers))
+            answers.put(positions, ladder.search(Rows(x.take(numbers), numbers), found), numbers)
 
         if ladder.forest is None:
             workers.each(work, parts(len(x), block))
-            return out
+            return
         for order in ladder.forest.orders():
             workers.each(work_on, [order[part] for part in parts(len(order), block)])
         if ladder.forest.parts > 1:
             ladder.forest = None
-            still = (out[0] == OPEN).nonzero()[:, 0]
-            workers.each(work_on, [still[part] for part in parts(len(still), block)])
-    return out
+            for some in parts(len(x), max(block, plan.chunk)):
+                still = (answers.out[0, some] == OPEN).nonzero()[:, 0] + some.start
+                workers.each(work_on, [still[part] for part in parts(len(still), block)])
 
 
 class _Ladder:
@@ -267,14 +287,17 @@ class _Ladder:
         rungs.note(rung, n, 0)
         return self._listed(rungs[rung], rows, above)
 
-    def answered(self, x: Points, positions: Tensor, out: Tensor) -> Tensor:
-        """Answer rows that a single tree proves at once, in columns of out; return the positions of the others."""
+    def answered(self, x: Points, positions: Tensor, answers: Answers) -> Tensor:
+        """Answer rows that a single tree proves at once; return the positions of the others."""
         forest = self.forest
         if forest is None or forest.parts > 1 or not forest.tree.stored:
             return positions
         numbers, rows = forest.part.subset, x.row_numbers(positions)
         exact = self._frame.exact
-        doubtful = forest.tree.answer(x.values, rows, out, columns=positions, numbers=numbers, exact=exact)
+        out, but_self = answers.out, answers.but_self
+        doubtful = forest.tree.answer(
+            x.values, rows, out, columns=positions, numbers=numbers, exact=exact, but_self=but_self
+        )
         clear = len(positions) - len(doubtful)
         self._report.add(n_screened=clear, n_candidates=clear * self.plan.k)
         return positions[doubtful]

@@ -65,7 +65,10 @@ def answer(
     live: int,
     key_error: tuple[float, float],
     distance_error: tuple[float, float],
+    k: int,
+    own: I64,
     out: I64,
+    at: tuple[int, int],
     doubtful: I64,
 ) -> int:
     """Search, verify, certify and settle rows of x in one pass, and return how many are left in doubt.
@@ -83,10 +86,13 @@ def answer(
         live: Points of the tree.
         key_error: D is at least (key - absolute) * relative.
         distance_error: `bounds.DistanceBound`: D lies between far (1 -+ relative) -+ absolute.
-        out: (k, n_smps), written in columns without doubt, nearest first.
+        k: Neighbours to search.
+        own: (r,) what the rows are called among `numbers`: left out, and k - 1 are written; empty: none is.
+        out: Memory of (k, n_smps), written in columns without doubt, nearest first.
+        at: Its strides.
         doubtful: (r,), of which the first are written: places in `rows` that are in doubt.
     """
-    (r,), d, k = rows.shape, x.shape[1], out.shape[0]
+    (r,), d, width = rows.shape, x.shape[1], k - (len(own) > 0)
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
     places, distances, ids = np.empty(w, np.int64), np.empty(w), np.empty(w, np.int64)
     for t in range(r):
@@ -111,8 +117,13 @@ def answer(
             _measure(z, tree_ids, t, best, block, places, distances, ids)
             proven = _settled(z, d, k, exact, places, distances, distance_error, excluded)
         if proven:
+            mine, place = own[t] if len(own) else -1, columns[t] * at[1]
+            last = place + width * at[0]
             for slot in range(k):
-                out[slot, columns[t]] = numbers[ids[slot]] if len(numbers) else ids[slot]
+                number = numbers[ids[slot]] if len(numbers) else ids[slot]
+                if number != mine and place != last:
+                    out[place] = number
+                    place += at[0]
         else:
             doubtful[failed] = t
             failed += 1

@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._neighbors import affine_blocks
-from janelia_core.ml._neighbors.pairs import chunks, pairs_by_centre, result_dtype
+from janelia_core.ml._neighbors.pair_lists import Pairs, add_by_centre
+from janelia_core.ml._neighbors.pairs import result_dtype
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 
@@ -29,7 +30,7 @@ def values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, 
     if affine_blocks.fits(indices, weight, bias, x, c):
         return affine_blocks.values(weight, bias, x, c, indices)
     out = torch.zeros(x.shape[0], weight.shape[1], dtype=dtype, device=x.device)
-    for rows in chunks(indices, (weight[0].numel() + 2 * x.shape[1]) * dtype.itemsize, budget):
+    for rows in _pairs(indices).chunks((weight[0].numel() + 2 * x.shape[1]) * dtype.itemsize, budget):
         j = indices[rows]
         there = (j >= 0).to(dtype)
         j = j.clamp(min=0)
@@ -47,16 +48,11 @@ def maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple
         return affine_blocks.maps(g, x, c, indices, budget)
     weight = torch.zeros(c.shape[0], g.shape[1], c.shape[1], dtype=dtype, device=c.device)
     bias = torch.zeros(c.shape[0], g.shape[1], dtype=dtype, device=c.device)
-    order, first = pairs_by_centre(indices)
-    step = max(1, budget // (2 * (weight.shape[1] + 1) * (c.shape[1] + 1) * dtype.itemsize + 64))
-    for start in range(first, len(order), step):
-        pairs = order[start : start + step]
-        rows, j = pairs // indices.shape[1], indices.reshape(-1)[pairs]
+    each = 2 * (weight.shape[1] + 1) * (c.shape[1] + 1) * dtype.itemsize
+    for rows, _, j in _pairs(indices).by_centre(each, budget):
         gap, gradient = x[rows].to(dtype) - c[j].to(dtype), g[rows].to(dtype)
-        ctrs, counts = torch.unique_consecutive(j, return_counts=True)
-        # A centre whose pairs span two chunks is added to twice, in order.
-        weight[ctrs] += torch.segment_reduce(gradient[:, :, None] * gap[:, None], "sum", lengths=counts)
-        bias[ctrs] += torch.segment_reduce(gradient, "sum", lengths=counts)
+        add_by_centre(weight, j, gradient[:, :, None] * gap[:, None])
+        add_by_centre(bias, j, gradient)
     return weight, bias
 
 
@@ -72,11 +68,15 @@ def points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Ten
     if affine_blocks.fits(indices, g, weight):
         return affine_blocks.points(g, weight, indices), by_centre
     by_row = torch.zeros(g.shape[0], d, dtype=dtype, device=g.device)
-    for rows in chunks(indices, 2 * weight[0].numel() * dtype.itemsize, budget):
+    for rows in _pairs(indices).chunks(2 * weight[0].numel() * dtype.itemsize, budget):
         j = indices[rows]
         there = (j >= 0).to(dtype)[..., None, None]
         by_row[rows] = (weight[j.clamp(min=0)].to(dtype) * there * g[rows, None, :, None].to(dtype)).sum(dim=(1, 2))
     return by_row, by_centre
+
+
+def _pairs(indices: Tensor) -> Pairs:
+    return Pairs(indices, indices.new_empty(0))
 
 
 def _transposed(weight: Tensor, g: Tensor) -> Tensor:

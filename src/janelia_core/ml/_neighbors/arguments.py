@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import numbers
+
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.face import checked_pair, checked_values
 from janelia_core.ml._knn.mask import Allowed
-from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml._neighbors.groups import leading_shape
 from janelia_core.ml._runtime.transforms import is_plain
 
 Mask = Tensor | Allowed
 
-
-def check_metric(metric: object) -> None:
-    """Check that metric is one of METRICS."""
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(map(repr, METRICS))}, got {metric!r}")
+_INTEGERS = (torch.int64, torch.int32)
 
 
 def check_points(x: object, ctrs: object) -> None:
     """Check that x (..., n_smps, d) and ctrs (..., n_ctrs, d) can be compared."""
+    if isinstance(ctrs, numbers.Integral) and not isinstance(ctrs, bool):
+        raise TypeError(
+            f"ctrs must be a torch.Tensor or None, got {type(ctrs).__name__}: {ctrs}; k comes third: write "
+            f"knn(x, k={ctrs}) for neighbours among x itself, or knn(x, ctrs, {ctrs})"
+        )
+    if isinstance(ctrs, Tensor) and ctrs.ndim == 1 and ctrs.dtype in _INTEGERS:
+        raise ValueError(
+            f"ctrs must have shape (..., n_ctrs, d), got {tuple(ctrs.shape)} {ctrs.dtype}; if it tells the batch of "
+            "each row, name it: knn(x, k=k, x_batch=batch), knn_graph(x, k, x_batch=batch)"
+        )
     for name, value, shape in (("x", x, "(..., n_smps, d)"), ("ctrs", ctrs, "(..., n_ctrs, d)")):
         checked_values(name, value, shape)
         assert isinstance(value, Tensor)
@@ -37,6 +44,12 @@ def check_points(x: object, ctrs: object) -> None:
             "the leading dimensions of x and ctrs must be equal or broadcast, "
             f"got x {tuple(x.shape)} and ctrs {tuple(ctrs.shape)}"
         ) from None
+
+
+def check_switch(name: str, value: object) -> None:
+    """Check that value is True or False."""
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {type(value).__name__}: {value!r}")
 
 
 def check_centres(ctrs: object) -> None:
@@ -117,7 +130,7 @@ def check_mask(mask: object, x: Tensor, ctrs: Tensor) -> None:
 def _check_integers(name: str, value: object) -> None:
     if not isinstance(value, Tensor):
         raise TypeError(f"{name} must be an integer torch.Tensor, got {type(value).__name__}")
-    if value.dtype not in (torch.int64, torch.int32):
+    if value.dtype not in _INTEGERS:
         raise TypeError(f"{name} must be an integer torch.Tensor, int64 or int32, got {value.dtype}")
 
 

@@ -14,29 +14,16 @@ from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.draw import draw
+from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
 from janelia_core.ml._neighbors.progress import progress_bar
+from janelia_core.ml._neighbors.spelling import check_metric, explained
 from janelia_core.ml._runtime.transforms import break_graph, is_plain, is_stand_in
 
 
-class Neighbors(NamedTuple):
-    """Distances and indices of nearest neighbours, nearest first.
-
-    Attributes:
-        distances: (..., n_smps, k), inf where there is no neighbour.
-        indices: (..., n_smps, k) int64, -1 where there is no neighbour.
-    """
-
-    distances: Tensor
-    indices: Tensor
-
-
-# Or torch.export could not save a program that returns it; torch has no public name for this.
-torch.utils._pytree._register_namedtuple(Neighbors, serialized_type_name="janelia_core.ml.neighbors.Neighbors")
-
-
+@explained
 def knn(
     x: Tensor,
     ctrs: Tensor | None = None,
@@ -61,7 +48,8 @@ def knn(
         x: (..., n_smps, d) samples; any real dtype, strides and device.
         ctrs: (..., n_ctrs, d) centres on the same device; the dtype may differ, leading dimensions broadcast.
             None: neighbours among x itself.
-        k: How many centres to find for each sample, 1 <= k <= n_ctrs (n_smps - 1 among x itself).
+        k: How many centres to find for each sample, at least 1. Where there are fewer, the rest is filled up:
+            small molecules and clouds of five points need no special case, alone, in batches or ragged.
         metric: "euclidean" |x - c|, "sqeuclidean" |x - c|^2, "cosine" 1 - <x, c> / (|x| |c|), which is 1 where
             a vector is zero, or "dot" -<x, c>.
         m: At most this many centres' scores are held at once, as for `knn_mc`; None: as many as the memory allows.
@@ -72,7 +60,7 @@ def knn(
             asked once, for all pairs, where torch traces or transforms.
         sample: Search only so many centres, drawn at random for this call (the same ones for every batch), as
             `knn_do` does; all of them means no draw.
-        generator: Source of the draw; the global one of x's device by default.
+        generator: Source of the draw, for sample alone; the global one of x's device by default.
         include_self: With ctrs=None, whether row i may be a neighbour of itself. If not, it is left out by its
             index: copies of it stay.
         x_batch: (n_smps,) integers, ascending: the batch of each row. Rows meet only centres of their own batch.
@@ -84,7 +72,7 @@ def knn(
     Returns:
         `Neighbors(distances, indices)`, both (..., n_smps, k), nearest first. Indices are row numbers of ctrs, with
         leading dimensions those of the batch's own ctrs; distances are float64 if an input is float64 or a 64-bit
-        integer, else float32. Where batches, lengths or masks leave a row fewer than k: -1 and inf.
+        integer, else float32. Where a row has fewer than k centres: -1 and inf; `Neighbors.gather` leaves these out.
 
     Raises:
         TypeError: An argument has the wrong type.
@@ -97,9 +85,10 @@ def knn(
         neighbours found, to every order; a distance of 0 has the subgradient 0.
 
     Memory:
-        max_memory, for the search and again for each pass of backward. Backward recomputes and saves only its inputs
-        and results; it sorts the n_smps * k pairs by centre, 24 bytes each. Leading dimensions of x that broadcast
-        copy x. With gradients "cosine" copies x and ctrs.
+        max_memory, whatever the size of the results, for the search and again for each pass of backward, which
+        recomputes and saves inputs and results alone. Not counted: 40 bytes a batch, 8 bytes for each centre drawn or
+        allowed by a mask (n_ctrs,), copies of x where its leading dimensions broadcast and, for backward on a CPU, of
+        x and ctrs that are not contiguous. With gradients "cosine" keeps a few copies of x and ctrs.
 
     Example:
         >>> import torch
@@ -116,29 +105,26 @@ def knn(
     if is_stand_in(x):
         return handle_torch_function(knn, (x,), **locals())
     x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
-    arguments.check_metric(metric)
+    check_metric(metric)
     arguments.check_mask(mask, x, ctrs)
-    scarce = not (mask is None and batches.x_batch is None and batches.ctrs_lengths is None)
-    k, subset = drawn(k, x, ctrs, sample, generator, but_self, scarce)
+    arguments.check_switch("progress", progress)
     call = _Call(
-        k=k,
+        k=checked_count("k", k),
         metric=metric,
         m=None if m is None else checked_count("m", m),
         max_memory=checked_memory(max_memory),
         but_self=but_self,
     )
+    subset = drawn(x, ctrs, sample, generator)
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
     if progress and not torch.compiler.is_compiling():
         with progress_bar(flat.x.shape[0]):
             indices = _found(flat, call, subset, mask, batches)
     else:
         indices = _found(flat, call, subset, mask, batches)
-    found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory)
+    found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory, flat.first_ctrs)
     shape = (*flat.shape, call.k)
-    found, indices = found.reshape(shape), indices.reshape(shape)
-    if flat.first_ctrs is not None:
-        indices = torch.where(indices < 0, -1, indices - flat.first_ctrs)
-    return Neighbors(found, indices)
+    return Neighbors(found.reshape(shape), indices.reshape(shape))
 
 
 class _Call(NamedTuple):
@@ -171,6 +157,7 @@ def _checked_points(
 ) -> tuple[Tensor, Tensor, _Batches, bool]:
     """Return x, ctrs, their batches, and whether rows do not meet themselves."""
     among = ctrs is None
+    arguments.check_switch("include_self", include_self)
     if among:
         for name, value in (("ctrs_batch", ctrs_batch), ("ctrs_lengths", ctrs_lengths)):
             if value is not None:
@@ -186,27 +173,16 @@ def _checked_points(
     return x, ctrs, _Batches(x_batch, ctrs_batch, lengths, ctrs_lengths), among and not include_self
 
 
-def drawn(
-    k: int,
-    x: Tensor,
-    ctrs: Tensor,
-    sample: int | None,
-    generator: torch.Generator | None,
-    but_self: bool,
-    scarce: bool,
-) -> tuple[int, Tensor | None]:
-    """Return k and the centres drawn, checked before any random number is consumed; None means all."""
-    n_ctrs = ctrs.shape[-2]
-    most, name = n_ctrs, "n_ctrs"
-    if sample is not None:
-        sample = checked_count("sample", sample, n_ctrs, "n_ctrs")
-        most, name = sample, "sample"
-    if but_self:
-        most, name = most - 1, f"{'n_smps' if sample is None else name} - 1 among x itself"
-    # Where batches and masks leave each row its own number of centres, rows with fewer than k are filled up.
-    k = checked_count("k", k) if scarce and sample is None else checked_count("k", k, most, name)
+def drawn(x: Tensor, ctrs: Tensor, sample: int | None, generator: torch.Generator | None) -> Tensor | None:
+    """Return the numbers of the centres drawn, checked before any random number is consumed; None means all."""
     checked_generator(generator, x.device)
-    return k, None if sample is None else draw(n_ctrs, sample, x.device, generator)
+    if sample is None:
+        if generator is not None:
+            raise ValueError("generator draws nothing without sample=; give sample, or leave generator out")
+        return None
+    n_ctrs = ctrs.shape[-2]
+    sample = checked_count("sample", sample, n_ctrs, "n_ctrs")
+    return draw(n_ctrs, sample, x.device, generator)
 
 
 def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:

@@ -9,7 +9,9 @@ from torch import Tensor
 from torch.overrides import handle_torch_function
 
 from janelia_core.extras import import_extra
-from janelia_core.ml._neighbors.call import Neighbors, knn
+from janelia_core.ml._neighbors.call import knn
+from janelia_core.ml._neighbors.found import Neighbors
+from janelia_core.ml._neighbors.spelling import explained
 from janelia_core.ml._runtime.transforms import is_stand_in
 
 Form = Literal["edge_index", "scipy", "torch"]
@@ -17,6 +19,7 @@ Mode = Literal["connectivity", "distance"]
 _FORMS, _MODES = get_args(Form), get_args(Mode)  # which older Dynamo cannot ask for
 
 
+@explained
 def knn_graph(
     x: Tensor,
     k: int,
@@ -30,7 +33,7 @@ def knn_graph(
 
     Args:
         x: (n_smps, d), as for `knn`.
-        k: Neighbours of each row.
+        k: Neighbours of each row, fewer where there are fewer: a graph has the edges that exist.
         ctrs: (n_ctrs, d), or None: the rows of x but for the row itself.
         form: "edge_index", "scipy" or "torch", see Returns.
         mode: "connectivity": edges alone, or ones as the matrix's values. "distance": distances, too.
@@ -46,7 +49,7 @@ def knn_graph(
 
         Form "torch": the same as a sparse CSR tensor, whose columns ascend, as torch wants it.
 
-        Where batches or masks leave a row fewer than k neighbours it has fewer edges.
+        Where a row has fewer than k neighbours it has fewer edges.
 
     Raises:
         MissingExtraError: form is "scipy" and SciPy is not installed.
@@ -64,6 +67,8 @@ def knn_graph(
             raise ValueError(f"{name} must be one of {', '.join(map(repr, choices))}, got {value!r}")
     if is_stand_in(x):
         return handle_torch_function(knn_graph, (x,), x, k, ctrs, form=form, mode=mode, **options)
+    if isinstance(k, Tensor) and k.ndim > 0:
+        raise TypeError(f"k must be an int, got a tensor of shape {tuple(k.shape)}; write knn_graph(x, k, ctrs)")
     found = knn(x, ctrs, k, **options)
     if found.indices.ndim > 2:
         raise ValueError(

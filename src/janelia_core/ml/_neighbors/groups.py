@@ -1,8 +1,8 @@
 """Batches as one flat problem: rows under rows, centres under centres, and groups that say who meets whom.
 
 A group is five numbers: rows first .. last of x meet centres first .. last of ctrs, and the first of these is
-column `column` of masks and of drawn subsets (which speak of one batch where there are leading dimensions, of
-all centres where batches are ragged).
+column `column` of masks, of drawn subsets and of answers (which speak of one batch where there are leading dimensions,
+of all centres where batches are ragged).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Flat(NamedTuple):
         ctrs: (m, d); x itself where it was x itself.
         groups: (n_groups, 5) int64, or None: all rows meet all centres.
         shape: Shape of the result but for k.
-        first_ctrs: First centre of each row's group, to broadcast against the result; None if all are 0.
+        first_ctrs: (n_groups,) first centre of each batch of rows, which the result calls 0; None if all are 0.
     """
 
     x: Tensor
@@ -65,7 +65,7 @@ def flatten(x: Tensor, ctrs: Tensor, lengths: Tensor | None, ctrs_lengths: Tenso
         ],
         dim=-1,
     ).reshape(-1, 5)
-    return Flat(flat_x, flat_ctrs, groups, shape, first_ctrs[..., None, None])
+    return Flat(flat_x, flat_ctrs, groups, shape, None if ctrs.ndim == 2 else first_ctrs.reshape(-1))
 
 
 def leading_shape(x: Tensor, ctrs: Tensor) -> tuple[int, ...]:

@@ -13,6 +13,8 @@ from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._runtime.transforms import bare, batch_first, is_plain, one_by_one
 
+_GROUPS, _SHIFTED = 1 << 12, 1 << 14  # groups and indices taken at a time
+
 
 def search(
     x: Tensor,
@@ -27,7 +29,7 @@ def search(
     allowed: Allowed | None = None,
     groups: Tensor | None = None,
 ) -> Tensor:
-    """Return the k nearest centres (n, k) int64 of each row of x, -1 where there are fewer.
+    """Return the k nearest centres (n, k) int64 of each row of x, -1 where there are fewer, as numbers of columns.
 
     Args:
         x: (n, d).
@@ -41,16 +43,24 @@ def search(
         allowed: (rows, first, last) -> whether those rows may be answered columns first .. last - 1, or None.
         groups: (n_groups, 5), see groups.py, or None.
     """
-    if groups is None:
-        return _search_group(x, ctrs, k, metric, m, max_memory, but_self, subset, allowed)
-    out = torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
-    for first, last, first_ctr, last_ctr, column in groups.tolist():
-        rows = x[first:last]
-        centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
-        part = _part(subset, column, column + last_ctr - first_ctr)
-        found = _search_group(rows, centres, k, metric, m, max_memory, but_self, part, _shifted(allowed, first, column))
-        out[first:last] = torch.where(found < 0, -1, found + first_ctr)
-    return out
+    settings = (k, metric, m, max_memory, but_self)
+    n = x.shape[0]
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
+    with torch.inference_mode(False):
+        if groups is None:
+            out = torch.empty(n, k, dtype=torch.int64, device=x.device)
+            _search_group(x, ctrs, *settings, subset, allowed, out)
+            return out
+        out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
+        for some in torch.split(groups, _GROUPS):
+            for first, last, first_ctr, last_ctr, column in some.tolist():
+                rows = x[first:last]
+                centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
+                part = _part(subset, column, column + last_ctr - first_ctr)
+                shown = _shifted(allowed, first, column)
+                _search_group(rows, centres, *settings, part, shown, out[first:last])
+                _shift(out[first:last], column)
+        return out
 
 
 def _search_group(
@@ -63,35 +73,23 @@ def _search_group(
     but_self: bool,
     subset: Tensor | None,
     allowed: Allowed | None,
-) -> Tensor:
+    out: Tensor,
+) -> None:
     available = ctrs.shape[0] if subset is None else subset.shape[0]
     wanted = min(k + but_self, available)
-    if wanted == 0 or x.shape[0] == 0:
-        return torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
-    found = find(x, ctrs, wanted, m=m, max_memory=max_memory, subset=subset, metric=metric, allowed=allowed)
-    if wanted == k and not but_self:
-        return found.T.contiguous()
-    out = torch.full((x.shape[0], k), -1, dtype=torch.int64, device=x.device)
-    if but_self:
-        _copy_but_self(found, out)
-    else:
-        out[:, :wanted] = found.T
-    return out
+    if wanted < k:
+        out[:, wanted:] = -1
+    if wanted and x.shape[0]:
+        settings: Any = {"m": m, "max_memory": max_memory, "subset": subset, "metric": metric, "allowed": allowed}
+        find(x, ctrs, wanted, **settings, out=out.T, but_self=but_self)
 
 
-def _copy_but_self(found: Tensor, out: Tensor) -> None:
-    """Write found (k + 1, n) without each row's own number to out (n, k).
-
-    The first k of all others are what is left of the first k + 1 of all when the row itself is taken away, and
-    if it is not among those (copies of lower index come first), the first k of them are all others.
-    """
-    width = found.shape[0] - 1
-    step = max(1, (1 << 20) // found.shape[0])
-    for start in range(0, found.shape[1], step):
-        part = found[:, start : start + step].T  # (r, k + 1)
-        own = part == torch.arange(start, start + len(part), device=part.device)[:, None]
-        own[:, width] = ~own[:, :width].any(dim=1)
-        out[start : start + step, :width] = part[~own].view(len(part), width)
+def _shift(indices: Tensor, by: int) -> None:
+    """Add to indices (n, k) that are not -1, in place and block by block."""
+    if by == 0:
+        return
+    for part in torch.split(indices, max(1, _SHIFTED // indices.shape[1])):
+        part.copy_(torch.where(part < 0, -1, part + by))
 
 
 def _part(subset: Tensor | None, first: int, last: int) -> Tensor | None:
@@ -207,7 +205,5 @@ def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
         groups = (groups + number * torch.tensor([n, n, n_ctrs, n_ctrs, 0], device=x.device)).flatten(0, 1)
     if mask is not None and mask.ndim > 1:
         mask = mask.expand(info.batch_size, *mask.shape)
-    found = knn_indices(
-        x.flatten(0, 1), ctrs, k, metric, m, max_memory, but_self, subset, mask, groups, *batches
-    ).unflatten(0, (info.batch_size, n))
-    return torch.where(found < 0, -1, found - number * n_ctrs), 0
+    found = knn_indices(x.flatten(0, 1), ctrs, k, metric, m, max_memory, but_self, subset, mask, groups, *batches)
+    return found.unflatten(0, (info.batch_size, n)), 0

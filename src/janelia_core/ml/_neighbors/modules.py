@@ -10,8 +10,10 @@ from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.affine_gradients import affine_values
-from janelia_core.ml._neighbors.call import Neighbors, drawn, knn
+from janelia_core.ml._neighbors.call import drawn, knn
+from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.indices import knn_indices
+from janelia_core.ml._neighbors.spelling import check_metric
 from janelia_core.ml._runtime.transforms import is_stand_in
 
 
@@ -55,7 +57,7 @@ class NearestCenters(nn.Module):
     ) -> None:
         super().__init__()
         arguments.check_centres(ctrs)
-        arguments.check_metric(metric)
+        check_metric(metric)
         if n_ctrs_used is not None:
             n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, ctrs.shape[0], "n_ctrs")
         most, name = (ctrs.shape[0], "n_ctrs") if n_ctrs_used is None else (n_ctrs_used, "n_ctrs_used")
@@ -168,7 +170,7 @@ def _sum_of_maps(
         return handle_torch_function(_sum_of_maps, (x,), **locals())
     rows = _rows(x)
     arguments.check_points(rows, ctrs)
-    k, subset = drawn(k, rows, ctrs, sample, None, but_self=False, scarce=False)
+    subset = drawn(rows, ctrs, sample, None)
     settings = (k, "euclidean", m, max_memory, False, subset)
     indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
     out = affine_values(weight, bias, rows, ctrs, indices, max_memory)

@@ -9,44 +9,113 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.distances import distances as true_distances
-from janelia_core.ml._neighbors import pairs
+from janelia_core.ml._neighbors import norm_pairs, pairs
+from janelia_core.ml._neighbors.pair_lists import Pairs
 from janelia_core.ml._neighbors.pairs import result_dtype
 from janelia_core.ml._runtime.transforms import bare
 
 
 @custom_op("janelia_core::knn_distances", mutates_args=())
-def knn_distances(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
+def knn_distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
     """Evaluate the distances (n, k)."""
-    return true_distances(bare(x), bare(ctrs), bare(indices), metric, budget)
+    return _distances(x, ctrs, indices, first, metric, budget)
+
+
+@custom_op("janelia_core::knn_cosines", mutates_args=())
+def knn_cosines(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
+    """Evaluate the cosine distances (n, k) of x and ctrs, whose unit vectors, ux and uc, they move with."""
+    return _distances(x, ctrs, indices, first, "cosine", budget)
+
+
+def _distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
+    centres = Pairs(indices, first).centres
+    return true_distances(bare(x), bare(ctrs), bare(indices), metric, budget, centres=centres)
 
 
 @custom_op("janelia_core::knn_pair_products", mutates_args=())
 def knn_pair_products(
-    u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int
+    u: Tensor,
+    v: Tensor,
+    x: Tensor,
+    c: Tensor,
+    indices: Tensor,
+    first: Tensor,
+    differences: bool,
+    factor: float,
+    budget: int,
 ) -> Tensor:
-    """Evaluate Q or B of each pair (n, k)."""
-    return pairs.products(u, v, x, c, indices, differences, budget)
+    """Evaluate Q or B of each pair (n, k), times a factor."""
+    return pairs.products(u, v, x, c, Pairs(indices, first), differences, factor, budget)
 
 
 @custom_op("janelia_core::knn_pair_sums", mutates_args=())
 def knn_pair_sums(
-    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int
+    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, differences: bool, factor: float, budget: int
 ) -> tuple[Tensor, Tensor]:
-    """Evaluate L(w) or A(w): sums by row (n, d) and by centre (m, d)."""
-    return pairs.sums(w, x, c, indices, differences, budget)
+    """Evaluate L(w) or A(w), times a factor: sums by row (n, d) and by centre (m, d)."""
+    return pairs.sums(w, x, c, Pairs(indices, first), differences, factor, budget)
+
+
+@custom_op("janelia_core::knn_norm_values", mutates_args=())
+def knn_norm_values(
+    u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
+) -> Tensor:
+    """Evaluate derivatives of Euclidean distances along directions (n, k)."""
+    return norm_pairs.values(u, v, x, c, r, Pairs(indices, first), budget)
+
+
+@custom_op("janelia_core::knn_norm_sums", mutates_args=())
+def knn_norm_sums(
+    w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Evaluate sums of open derivatives of Euclidean distances: by row (n, d) and by centre (m, d)."""
+    return norm_pairs.sums(w, u, v, x, c, r, Pairs(indices, first), budget)
 
 
 @knn_distances.register_fake
-def _(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int) -> Tensor:
+def _(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
+    return x.new_empty(indices.shape, dtype=result_dtype(x, ctrs))
+
+
+@knn_cosines.register_fake
+def _(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
     return x.new_empty(indices.shape, dtype=result_dtype(x, ctrs))
 
 
 @knn_pair_products.register_fake
-def _(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
+def _(
+    u: Tensor,
+    v: Tensor,
+    x: Tensor,
+    c: Tensor,
+    indices: Tensor,
+    first: Tensor,
+    differences: bool,
+    factor: float,
+    budget: int,
+) -> Tensor:
     return x.new_empty(indices.shape, dtype=result_dtype(x, c))
 
 
 @knn_pair_sums.register_fake
-def _(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> tuple[Tensor, Tensor]:
+def _(
+    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, differences: bool, factor: float, budget: int
+) -> tuple[Tensor, Tensor]:
+    return _like_points(x, c)
+
+
+@knn_norm_values.register_fake
+def _(u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
+    return x.new_empty(indices.shape, dtype=r.dtype)
+
+
+@knn_norm_sums.register_fake
+def _(
+    w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
+) -> tuple[Tensor, Tensor]:
+    return _like_points(x, c)
+
+
+def _like_points(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     dtype = result_dtype(x, c)
     return x.new_empty(x.shape, dtype=dtype), x.new_empty(c.shape, dtype=dtype)

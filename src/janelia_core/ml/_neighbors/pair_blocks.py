@@ -1,13 +1,16 @@
-"""The kernels of pair_kernels.py on blocks of rows and of centres, by as many threads as torch would use."""
+"""The kernels of pair_kernels.py and norm_kernels.py on blocks of rows and of centres, by as many threads as torch."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.answers import memory_of
+from janelia_core.ml._neighbors.pair_lists import Pairs
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 
@@ -26,36 +29,117 @@ def fits(indices: Tensor, *tensors: Tensor) -> bool:
     )
 
 
-def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool) -> Tensor:
+def limits(dtype: torch.dtype) -> tuple[float, float, float]:
+    """Return the least and the largest distance, and the least quotient, that are far from the ends of a format."""
+    ends = 2.0**900 if dtype == torch.float64 else 2.0**100
+    return 1 / ends, ends, torch.finfo(dtype).tiny
+
+
+def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float) -> Tensor:
     """Do as `pairs.products`."""
     from janelia_core.ml._neighbors import pair_kernels
 
-    out = torch.empty(indices.shape, dtype=x.dtype, device=x.device)
-    uv, vv, xv, cv, iv, ov = arrays(u, v, x, c, indices, out)
-    blocks, workers = rows(indices, x.shape[1])
-    with workers:
-        workers.each(lambda r: pair_kernels.products(uv[r], vv, xv[r], cv, iv[r], differences, ov[r]), blocks)
+    out = torch.empty(pairs.indices.shape, dtype=x.dtype, device=x.device)
+    uv, vv, xv, cv, ov = arrays(u, v, x, c, out)
+    listed = _listed(pairs)
+
+    def fill(factor: float, half: float) -> None:
+        def work(r: slice) -> None:
+            pair_kernels.products(uv, vv, xv, cv, *listed, differences, factor, half, r.start, r.stop, ov)
+
+        _each_block_of_rows(work, pairs.indices, x.shape[1])
+
+    _without_overflow(fill, factor, differences, out)
     return out
 
 
-def sums(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> tuple[Tensor, Tensor]:
+def sums(
+    w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int
+) -> tuple[Tensor, Tensor]:
     """Do as `pairs.sums`."""
     from janelia_core.ml._neighbors import pair_kernels
 
     by_row = torch.empty(x.shape, dtype=x.dtype, device=x.device)
     by_centre = torch.empty(c.shape, dtype=c.dtype, device=c.device)
-    wv, xv, cv, iv, ov = arrays(w, x, c, indices, by_row)
-    blocks, workers = rows(indices, x.shape[1])
-    with workers:
-        workers.each(lambda r: pair_kernels.by_row(wv[r], xv[r], cv, iv[r], differences, ov[r]), blocks)
+    xv, cv, ov = arrays(x, c, by_row)
+    head = (*memory_of(w), xv, cv, *_listed(pairs), differences)
 
-    def centres(first: int, last: int) -> None:
-        totals = torch.zeros(last - first, x.shape[1], dtype=torch.float64, device="cpu")
-        pair_kernels.by_centre(wv, xv, cv, iv, differences, first, totals.numpy())
-        by_centre[first:last] = totals
+    def fill_rows(factor: float, half: float) -> None:
+        def work(r: slice) -> None:
+            pair_kernels.by_row(*head, factor, half, r.start, r.stop, ov)
 
-    each_block_of_centres(centres, indices, c.shape[0], x.shape[1], budget)
+        _each_block_of_rows(work, pairs.indices, x.shape[1])
+
+    def fill_centres(factor: float, half: float) -> None:
+        def work(lowest: int, totals: Any) -> None:
+            pair_kernels.by_centre(*head, factor, half, lowest, totals)
+
+        _sum_by_centre(work, by_centre, pairs.indices, budget)
+
+    _without_overflow(fill_rows, factor, differences, by_row)
+    _without_overflow(fill_centres, factor, differences, by_centre)
     return by_row, by_centre
+
+
+def norm_values(u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Tensor:
+    """Do as `norm_pairs.values`, along one direction u (n, d), v (m, d)."""
+    from janelia_core.ml._neighbors import norm_kernels
+
+    out = torch.empty(pairs.indices.shape, dtype=r.dtype, device=x.device)
+    uv, vv, xv, cv, rv, ov = arrays(u, v, x, c, r, out)
+    head = (uv, vv, xv, cv, rv, *_listed(pairs), limits(r.dtype))
+    _each_block_of_rows(lambda rows: norm_kernels.values(*head, rows.start, rows.stop, ov), pairs.indices, x.shape[1])
+    return out
+
+
+def norm_sums(
+    w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Do as `norm_pairs.sums`, for no direction or one."""
+    from janelia_core.ml._neighbors import norm_kernels
+
+    by_row = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    by_centre = torch.empty(c.shape, dtype=c.dtype, device=c.device)
+    head: Any = (*arrays(x, c, r), *_listed(pairs))
+    kernels: tuple[Any, Any] = norm_kernels.by_row, norm_kernels.by_centre
+    if u.shape[1]:
+        head = (*memory_of(w), *arrays(u[:, 0], v[:, 0]), *head)
+        kernels = norm_kernels.bent_by_row, norm_kernels.bent_by_centre
+    else:
+        head = (*memory_of(w), *head, limits(r.dtype))
+    (ov,) = arrays(by_row)
+    _each_block_of_rows(lambda rows: kernels[0](*head, rows.start, rows.stop, ov), pairs.indices, x.shape[1])
+    _sum_by_centre(lambda lowest, totals: kernels[1](*head, lowest, totals), by_centre, pairs.indices, budget)
+    return by_row, by_centre
+
+
+def _without_overflow(fill: Callable[[float, float], None], factor: float, differences: bool, out: Tensor) -> None:
+    """Fill out; once more from half the differences where float64 ones, or sums of them, overflowed."""
+    fill(factor, 1.0)
+    if differences and out.dtype == torch.float64 and not math.isfinite(out.sum()):
+        fill(2.0 * factor, 0.5)
+
+
+def _listed(pairs: Pairs) -> tuple[Any, Any, int]:
+    indices, first = arrays(pairs.indices, pairs.first)
+    return indices, first, pairs.rows_of_batch
+
+
+def _each_block_of_rows(work: Callable[[slice], None], indices: Tensor, numbers_a_pair: int) -> None:
+    blocks, workers = rows(indices, numbers_a_pair)
+    with workers:
+        workers.each(work, blocks)
+
+
+def _sum_by_centre(work: Callable[[int, Any], None], out: Tensor, indices: Tensor, budget: int) -> None:
+    """Let work(lowest, totals) add up the float64 totals of blocks of centres, and write them to out (m, d)."""
+
+    def centres(lowest: int, stop: int) -> None:
+        totals = torch.zeros(stop - lowest, out.shape[1], dtype=torch.float64, device="cpu")
+        work(lowest, totals.numpy())
+        out[lowest:stop] = totals
+
+    each_block_of_centres(centres, indices, out.shape[0], out.shape[1], budget)
 
 
 def arrays(*tensors: Tensor) -> list[Any]:
@@ -67,7 +151,8 @@ def rows(indices: Tensor, numbers_a_pair: int) -> tuple[list[slice], Workers]:
     """Share the rows out: one block a worker, and the workers."""
     threads = _threads(indices, numbers_a_pair)
     step = max(1, -(-indices.shape[0] // threads))
-    return [slice(start, start + step) for start in range(0, indices.shape[0], step)], Workers.if_several(threads)
+    n = indices.shape[0]
+    return [slice(start, min(start + step, n)) for start in range(0, n, step)], Workers.if_several(threads)
 
 
 def each_block_of_centres(

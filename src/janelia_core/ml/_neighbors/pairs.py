@@ -1,4 +1,4 @@
-"""Sums over the pairs (row i, centre j = indices[i, slot]): all that derivatives of distances are made of.
+"""Sums over the pairs (row i, centre j): what derivatives of squared distances and inner products are made of.
 
 Two bilinear forms and the symmetric matrices that belong to them:
 
@@ -7,16 +7,19 @@ Two bilinear forms and the symmetric matrices that belong to them:
 
 Each is the other's derivative (gradients.py), so nothing else is needed for any order. Empty slots (-1) count
 for nothing. Differences are taken before products, so no cancellation of large squares. Nothing of size
-(n, k, d) is held: rows go chunk by chunk, and sums by centre run over the pairs sorted by centre, always in
-the same order.
+(n, k, d) is held, nor anything of size (n, k) beside the arguments: rows go chunk by chunk, and sums by centre run over
+the pairs of a chunk sorted by centre, always in the same order.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._neighbors import pair_blocks
+from janelia_core.ml._neighbors.pair_lists import Pairs, add_by_centre
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 
@@ -27,90 +30,102 @@ def result_dtype(x: Tensor, ctrs: Tensor) -> torch.dtype:
 
 
 @optional_kernels
-def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
-    """Return Q (or B) of each pair, (n, k), 0 where the slot is empty.
+def products(
+    u: Tensor, v: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int
+) -> Tensor:
+    """Return Q (or B) of each pair times a factor, (n, k), 0 where the slot is empty.
 
     Args:
         u: (n, d), like x.
         v: (m, d), like c.
         x: (n, d) rows.
         c: (m, d) centres.
-        indices: (n, k) int64 row numbers of c, or -1.
+        pairs: Which meet.
         differences: Q if true, else B.
+        factor: A power of two, or its negative.
         budget: Bytes of workspace.
     """
-    if pair_blocks.fits(indices, u, v, x, c):
-        return pair_blocks.products(u, v, x, c, indices, differences)
+    if pair_blocks.fits(pairs.indices, u, v, x, c):
+        return pair_blocks.products(u, v, x, c, pairs, differences, factor)
     dtype = result_dtype(x, c)
-    out = torch.zeros(indices.shape, dtype=dtype, device=x.device)
+    out = torch.zeros(pairs.indices.shape, dtype=dtype, device=x.device)
     if c.shape[0] == 0:
         return out
-    for rows in chunks(indices, 4 * x.shape[1] * dtype.itemsize, budget):
-        j = indices[rows].clamp(min=0)
-        ui, xi = u[rows, None].to(dtype), x[rows, None].to(dtype)
-        vj, cj = v[j].to(dtype), c[j].to(dtype)
-        pairs = ((ui - vj) * (xi - cj) if differences else ui * cj + vj * xi).sum(-1)
-        out[rows] = pairs.masked_fill_(indices[rows] < 0, 0)
+    for rows in pairs.chunks(4 * x.shape[1] * dtype.itemsize, budget):
+        centres = pairs.centres(rows)
+        j = centres.clamp(min=0)
+
+        def found(dtype: torch.dtype, half: float, rows: slice = rows, j: Tensor = j) -> Tensor:
+            ui, xi, vj, cj = (t.to(dtype) for t in (u[rows, None], x[rows, None], v[j], c[j]))
+            each = (ui - vj) * _gap(xi, cj, half) if differences else ui * cj + vj * xi
+            return each.sum(-1) * (factor / half)
+
+        out[rows] = _without_overflow(found, dtype).masked_fill_(centres < 0, 0)
     return out
 
 
 @optional_kernels
-def sums(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> tuple[Tensor, Tensor]:
-    """Return the weighted sums of the pairs by row (n, d) and by centre (m, d).
+def sums(
+    w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Return the weighted sums of the pairs by row (n, d) and by centre (m, d), times a factor.
 
     Args:
         w: (n, k) weights.
         x: (n, d) rows.
         c: (m, d) centres.
-        indices: (n, k) int64 row numbers of c, or -1.
+        pairs: Which meet.
         differences: Sum w (x_i - c_j) by row and w (c_j - x_i) by centre if true, else w c_j and w x_i.
+        factor: As for `products`.
         budget: Bytes of workspace.
     """
-    if pair_blocks.fits(indices, w, x, c):
-        return pair_blocks.sums(w, x, c, indices, differences, budget)
-    return _by_row(w, x, c, indices, differences, budget), _by_centre(w, x, c, indices, differences, budget)
+    if pair_blocks.fits(pairs.indices, w, x, c):
+        return pair_blocks.sums(w, x, c, pairs, differences, factor, budget)
+    return (
+        _by_row(w, x, c, pairs, differences, factor, budget),
+        _by_centre(w, x, c, pairs, differences, factor, budget),
+    )
 
 
-def _by_row(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
+def _by_row(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int) -> Tensor:
     dtype = result_dtype(x, c)
     out = torch.zeros(x.shape, dtype=dtype, device=x.device)
     if c.shape[0] == 0:
         return out
-    for rows in chunks(indices, 3 * x.shape[1] * dtype.itemsize, budget):
-        j = indices[rows]
-        value = c[j.clamp(min=0)].to(dtype)  # (r, k, d)
-        if differences:
-            value = x[rows, None].to(dtype) - value
-        weights = w[rows].to(dtype)[..., None]
-        out[rows] = torch.where((j < 0)[..., None], 0, value * weights).sum(1)
+    for rows in pairs.chunks(3 * x.shape[1] * dtype.itemsize, budget):
+        j = pairs.centres(rows)
+
+        def found(dtype: torch.dtype, half: float, rows: slice = rows, j: Tensor = j) -> Tensor:
+            value = c[j.clamp(min=0)].to(dtype)  # (r, k, d)
+            value = _gap(x[rows, None].to(dtype), value, half) if differences else value * half
+            weights = (w[rows].to(dtype) * (factor / half))[..., None]
+            return torch.where((j < 0)[..., None], 0, value * weights).sum(1)
+
+        out[rows] = _without_overflow(found, dtype)
     return out
 
 
-def _by_centre(w: Tensor, x: Tensor, c: Tensor, indices: Tensor, differences: bool, budget: int) -> Tensor:
+def _by_centre(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int) -> Tensor:
     dtype = result_dtype(x, c)
     out = torch.zeros(c.shape, dtype=dtype, device=x.device)
-    order, first = pairs_by_centre(indices)
-    step = max(1, budget // (4 * max(1, c.shape[1]) * dtype.itemsize + 64))
-    for start in range(first, len(order), step):
-        pairs = order[start : start + step]
-        rows, j = pairs // indices.shape[1], indices.reshape(-1)[pairs]
-        value = x[rows].to(dtype)
-        if differences:
-            value = c[j].to(dtype) - value
-        value *= w.reshape(-1)[pairs, None].to(dtype)
-        centres, counts = torch.unique_consecutive(j, return_counts=True)
-        # A centre whose pairs span two chunks is added to twice, in order.
-        out[centres] += torch.segment_reduce(value, "sum", lengths=counts)
+    for rows, slots, j in pairs.by_centre(4 * max(1, c.shape[1]) * dtype.itemsize, budget):
+
+        def found(dtype: torch.dtype, half: float, rows: Tensor = rows, slots: Tensor = slots, j: Tensor = j) -> Tensor:
+            value = x[rows].to(dtype)
+            value = _gap(c[j].to(dtype), value, half) if differences else value * half
+            return value.mul_(w[rows, slots, None].to(dtype) * (factor / half))
+
+        add_by_centre(out, j, _without_overflow(found, dtype))
     return out
 
 
-def pairs_by_centre(indices: Tensor) -> tuple[Tensor, int]:
-    """Return all pairs, numbered row by row, in the order of their centres, and how many empty slots come first."""
-    flat = indices.reshape(-1)
-    return flat.argsort(stable=True), int((flat < 0).sum())
+def _gap(x: Tensor, c: Tensor, half: float) -> Tensor:
+    return x - c if half == 1.0 else x * half - c * half
 
 
-def chunks(indices: Tensor, bytes_a_pair: int, budget: int) -> list[slice]:
-    """Cut the rows into slices whose pairs take at most budget bytes."""
-    step = max(1, budget // (indices.shape[1] * (bytes_a_pair + 32) + 1))
-    return [slice(start, start + step) for start in range(0, indices.shape[0], step)]
+def _without_overflow(found: Callable[[torch.dtype, float], Tensor], dtype: torch.dtype) -> Tensor:
+    """Return found(dtype, 1); where something of it, or its sum, overflowed, found from halves, in float64."""
+    values = found(dtype, 1.0)
+    if bool(torch.isfinite(values.sum())):
+        return values
+    return found(dtype if values.device.type == "mps" else torch.float64, 0.5).to(dtype)
