@@ -50,7 +50,7 @@ def test_bad_input_is_named(call, error, says):
 
 
 def test_no_centres_is_an_error_since_k_is_at_least_one():
-    with pytest.raises(ValueError, match="k must be at most n_ctrs = 0, got 1"):
+    with pytest.raises(ValueError, match="k = 1 asks for what is not there: n_ctrs = 0"):
         knn_mc(X, C[:0], 1, 1)
 
 

@@ -23,6 +23,7 @@ torch.set_num_threads(1)
 g = torch.Generator().manual_seed(1)
 save_vectors(f"{folder}/w.{suffix}", torch.randn(3000, 128, generator=g))
 search_files(f"{folder}/w.{suffix}", k=10, out=f"{folder}/w.npz", max_memory=memory)
+search_files(f"{folder}/w.{suffix}", f"{folder}/x.npy", k=10, out=f"{folder}/v.npz", max_memory=memory)
 report, growth = with_peak_growth(
     lambda: search_files(f"{folder}/c.{suffix}", f"{folder}/x.npy", k=10, out=f"{folder}/o.npz", max_memory=memory)
 )

@@ -236,11 +236,16 @@ class _Problem(NamedTuple):
         return _clamp(min(self.n_smps // _FEWEST_ROWS, self.budget // PER_WORKER), self.machine.threads)
 
 
+def _per_row_at_once(problem: _Problem) -> int:
+    """Return the bytes of a row there, beside its pairs: its float64 values, and its answer three times."""
+    return 16 * problem.d + 32 * problem.k
+
+
 def _rows_at_once(problem: _Problem, workers: int) -> int:
     """Return how many rows are looked at with all centres together: no more pairs than m centres have with all rows."""
     n_smps, n_ctrs = problem.n_smps, problem.n_ctrs
     per_ctr, per_pair = problem.at_once_bytes
-    fit = (problem.budget // 2 // workers - per_ctr * n_ctrs) // (per_pair * n_ctrs + 16 * problem.d)
+    fit = (problem.budget // 2 // workers - per_ctr * n_ctrs) // (per_pair * n_ctrs + _per_row_at_once(problem))
     return max(1, min(fit, n_smps * problem.m // n_ctrs, -(-n_smps // workers)))
 
 
@@ -290,7 +295,9 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     used += escalated_rows * per_escalated + ctr_block * packed
     at_once_rows = _rows_at_once(problem, workers) if at_once else 0
     per_ctr, per_pair = problem.at_once_bytes
-    looked_at = workers * (per_ctr * n_ctrs + at_once_rows * (per_pair * n_ctrs + 16 * d)) if at_once else 0
+    looked_at = (
+        workers * (per_ctr * n_ctrs + at_once_rows * (per_pair * n_ctrs + _per_row_at_once(problem))) if at_once else 0
+    )
     return Plan(
         n_smps=n_smps,
         n_ctrs=n_ctrs,

@@ -46,6 +46,8 @@ def optional_kernels(function: Callable[P, R]) -> Callable[P, R]:
         except Exception as error:
             if isinstance(error, Warning) or not _is_of_kernels(error.__traceback__):
                 raise
+            if _was_interrupted(error):
+                raise KeyboardInterrupt from error
             give_up(
                 f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
                 isinstance(error, SwitchedOffError),
@@ -77,9 +79,11 @@ def _is_installed() -> bool:
         return False
 
 
-def _in_a_line(error: Exception) -> str:
-    first, _, _ = str(error).strip().partition("\n")
-    return f"{type(error).__name__}: {first}"
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Tell whether Ctrl-C made the compiler fail: it may turn into any other exception in there."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _is_of_kernels(traceback: TracebackType | None) -> bool:

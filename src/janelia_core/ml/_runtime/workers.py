@@ -57,8 +57,9 @@ class Workers:
         elif self._pooled:
             # One worker, and torch would not use more threads either: then the calling thread does as well.
             self._team = Team(single=True) if more or self.count > 1 else None
+        elif more and _lost_threads():  # MKL asks for threads however tiny the work is
+            self._team = Team(single=False)
         elif more and not self._tiny:
-            self._team = Team(single=False) if _lost_threads() else None
             self._pooled = not _torch_may_start_threads()  # or as one of a pool that has no threads
         return self
 
