@@ -325,7 +325,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
         formats=problem.formats,
         pooled=pooled,
         chunk=chunk,
-        workspace_bytes=max(looked_at, fixed + held + workers * used),
+        workspace_bytes=max(workers * looked_at, fixed + held + workers * used),
     )
 
 

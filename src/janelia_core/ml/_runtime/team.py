@@ -68,9 +68,9 @@ class Team:
         """Become count threads at least, or as many as can be had; return how many there are."""
         if len(self._threads) >= count:
             return len(self._threads)
-        start, before = _Start(self._single), len(self._threads)
+        start, before, jobs = _Start(self._single), len(self._threads), self._jobs
         try:
-            start_as_many(self._threads, count, lambda: self._serve(start))
+            start_as_many(self._threads, count, lambda: _serve(start, jobs))
             start.go(len(self._threads) - before)
         except BaseException:
             start.call_off(len(self._threads) - before)
@@ -97,16 +97,22 @@ class Team:
 
     def end(self) -> None:
         """Wait for what has begun, and end all threads."""
-        for _ in self._threads:
-            self._jobs.put(None)
+        self.__del__()
         join(self._threads)
 
-    def _serve(self, start: _Start) -> None:
-        if not start.begin():
-            return
-        while (job := self._jobs.get()) is not None:
-            job()
-        start.end()
+    def __del__(self) -> None:
+        """Let threads end, also where Ctrl-C came before `end`: they do not hold the team. Twice does no harm."""
+        for _ in self._threads:
+            self._jobs.put(None)
+
+
+def _serve(start: _Start, jobs: SimpleQueue[Callable[[], None] | None]) -> None:
+    """Do jobs until there is none."""
+    if not start.begin():
+        return
+    while (job := jobs.get()) is not None:
+        job()
+    start.end()
 
 
 class _Start:
