@@ -12,18 +12,33 @@ class Answers:
     """The (k, n) result of a search, of any strides.
 
     Args:
-        out: (k, n) int64, of which `put` writes columns.
+        out: (k, n) int64, of which `put` writes columns; None: what is put first is all, or `hold` comes before.
         but_self: Rows are centres too, of the same number, and do not answer themselves. One more neighbour is searched
             then: the first k of all others are what is left of the first k + 1 of all when the row itself is taken
             away, and if it is not among those (copies of lower index come first), the first k of them are all others.
     """
 
-    def __init__(self, out: Tensor, but_self: bool = False) -> None:
-        self.out, self.but_self = out, but_self
+    def __init__(self, out: Tensor | None, but_self: bool = False) -> None:
+        self._out, self.but_self = out, but_self
 
-    def put(self, columns: Tensor | slice, found: Tensor, numbers: Tensor) -> None:
-        """Write found (r, w), nearest first, of the rows that are called numbers (r,)."""
+    @property
+    def out(self) -> Tensor:
+        """The result."""
+        assert self._out is not None
+        return self._out
+
+    def hold(self, k: int, n: int, device: torch.device) -> None:
+        """Make a place for the result, where there is none yet."""
+        if self._out is None:
+            self._out = torch.empty(k, n, dtype=torch.int64, device=device)
+
+    def put(self, columns: Tensor | slice, found: Tensor, numbers: Tensor | None) -> None:
+        """Write found (r, w), nearest first, of rows called numbers (r,), which but_self alone asks for."""
+        if self._out is None:
+            self._out = found.T.contiguous()
+            return
         if self.but_self:
+            assert numbers is not None
             found = _without_own(found, numbers, len(self.out))
         self.out[: found.shape[1], columns] = found.T
 

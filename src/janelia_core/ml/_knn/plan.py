@@ -262,7 +262,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     dense, at_once = screen in ("dense", "tree"), screen == "none" and problem.at_once
     shared = dense or (at_once and n_smps * n_ctrs * d >= _FEWEST_SHARED)
     workers = problem.most_workers if shared else 1
-    pooled = shared and budget >= 2 * PER_WORKER
+    pooled = (dense or workers > 1) and budget >= 2 * PER_WORKER
     chunk = _clamp(budget // _CHUNK_SHARE // workers, _MOST_CHUNK)
     fixed = workers * chunk * _PER_CHUNKED + budget // 16  # the latter for allocators and the product's own buffers
     blocks = max(0, budget - fixed)

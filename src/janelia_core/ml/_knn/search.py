@@ -47,8 +47,9 @@ def search(
     report = Report(plan)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
-        answers = answers or Answers(torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device))
+        answers = answers or _new_answers(x, plan)
         if len(x) == 0 or (ctrs.d == 0 and allowed is None):  # all distances are alike
+            answers.hold(plan.k, len(x), x.device)
             _all_alike(x, ctrs, plan, answers)
         elif plan.at_once_rows:
             _at_once(x, ctrs, plan, report, answers)
@@ -56,6 +57,12 @@ def search(
             _by_blocks(x, ctrs, plan, report, answers, None if allowed is None else Mask(allowed, ctrs))
     publish(report)
     return answers.out
+
+
+def _new_answers(x: Points, plan: Plan) -> Answers:
+    """Return where answers of a search go that nobody made a place for; that of a single part makes it."""
+    alone = plan.at_once_rows >= len(x) > 0
+    return Answers(None if alone else torch.empty(plan.k, len(x), dtype=torch.int64, device=x.device))
 
 
 def _all_alike(x: Points, ctrs: Points, plan: Plan, answers: Answers) -> None:
@@ -72,28 +79,32 @@ def _numbers(x: Points, part: slice) -> Tensor:
 def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answers) -> None:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     if is_wide(x.values) or is_wide(ctrs.values):
+        answers.hold(plan.k, len(x), x.device)
         _by_blocks(x, ctrs, plan, report, answers)
         return
-    clear = torch.empty(len(x), dtype=torch.bool, device=x.device)
     block = ctrs.block(0, len(ctrs))
 
-    def look(part: slice) -> None:
-        indices, certain = nearest_at_once(x.values[part], block, plan)
-        clear[part] = certain
+    def look(part: slice) -> Tensor | None:
+        """Answer rows; return the positions of those in doubt, if there are any."""
+        rows = x.values[part] if plan.at_once_rows < len(x) else x.values
+        indices, certain = nearest_at_once(rows, block, plan)
+        if certain.all():
+            answers.put(part, ctrs.row_numbers(indices).T, _numbers(x, part) if answers.but_self else None)
+            return None
         here = certain.nonzero()[:, 0]
-        numbers = here + part.start
-        answers.put(numbers, ctrs.row_numbers(indices[:, here]).T, numbers)
+        answers.hold(plan.k, len(x), x.device)
+        answers.put(here + part.start, ctrs.row_numbers(indices[:, here]).T, here + part.start)
+        doubtful: Tensor = (~certain).nonzero()[:, 0] + part.start
+        return doubtful
 
     with Workers(plan.workers, pool=plan.pooled, tiny=_is_tiny(x, ctrs)) as workers:
-        workers.each(look, parts(len(x), plan.at_once_rows))
-    if bool(clear.all()):
-        report.add(n_exhaustive=len(x))
-        return
-    doubtful = (~clear).nonzero()[:, 0]
-    report.add(n_exhaustive=len(x) - len(doubtful))
-    rest = Answers(torch.empty(plan.k, len(doubtful), dtype=torch.int64, device=x.device))
-    _by_blocks(replace(x, subset=doubtful), ctrs, plan, report, rest)
-    answers.put(doubtful, rest.out.T, doubtful)
+        left = [part for part in workers.each(look, parts(len(x), plan.at_once_rows)) if part is not None]
+    report.add(n_exhaustive=len(x) - sum(map(len, left)))
+    if left:
+        doubtful = torch.cat(left)
+        rest = Answers(torch.empty(plan.k, len(doubtful), dtype=torch.int64, device=x.device))
+        _by_blocks(replace(x, subset=doubtful), ctrs, plan, report, rest)
+        answers.put(doubtful, rest.out.T, doubtful)
 
 
 def _is_tiny(x: Points, ctrs: Points) -> bool:
