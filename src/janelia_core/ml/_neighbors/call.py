@@ -52,7 +52,7 @@ def knn(
             small molecules and clouds of five points need no special case, alone, in batches or ragged.
         metric: "euclidean" |x - c|, "sqeuclidean" |x - c|^2, "cosine" 1 - <x, c> / (|x| |c|), which is 1 where
             a vector is zero, or "dot" -<x, c>.
-        m: At most this many centres' scores are held at once, as for `knn_mc`; None: as many as the memory allows.
+        m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
         mask: Who may be a neighbour, bool, True = allowed: (n_ctrs,), or (..., n_smps, n_ctrs), broadcast over
             leading dimensions, or `mask(rows, first, last)`, which gives that block of it,

@@ -25,7 +25,7 @@ class NearestCenters(nn.Module):
         k: How many centres to find for each sample.
         n_ctrs_used: In `train()` mode each call searches so many centres drawn at random: dropout of centres.
             In `eval()` mode, or if None, all are searched.
-        m: At most this many centres' scores are held at once; None: as many as the memory allows.
+        m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
         metric: As for `knn`.
         max_memory: As for `knn`.
         device: Where the module's own tensors go; None: where ctrs is. On "meta" it holds no values yet: move it with
