@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from janelia_core.ml._knn import search as search_module
+from janelia_core.ml._knn import ladder as ladder_module
 from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
@@ -64,7 +64,7 @@ def test_global_state_is_as_before_an_exception(monkeypatch, threads):
     def fail(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search_module, "at_sight", fail)
+    monkeypatch.setattr(ladder_module, "at_sight", fail)
     x, ctrs, k, _ = gaussian(n=1500, n_ctrs=2000, d=40)
     original = torch.get_num_threads()
     torch.set_num_threads(threads)
