@@ -165,6 +165,22 @@ def test_flushed_subnormals_change_no_answer(dtype):
     assert torch.equal(got, expected)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", "dot"])
+def test_flushed_differences_of_normal_numbers_change_no_answer(metric):
+    """Near-ties whose values are no subnormals, but their differences are."""
+    n, d = 400, 8
+    ctrs = torch.nn.functional.pad(2.0**-1000 * (1 - torch.arange(n).double()[:, None] * 2.0**-53), (0, d - 1))
+    x = torch.zeros(1, d, dtype=torch.float64)
+    x[0, 0] = -1.0 if metric == "dot" else 0.0
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        got = knn(x, ctrs, 3, metric=metric).indices, knn(x, ctrs[:5], 2, metric=metric).indices
+    finally:
+        torch.set_flush_denormal(False)
+    assert [found.tolist() for found in got] == [[[399, 398, 397]], [[4, 3]]]
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])
 def test_flushed_subnormals_change_no_distance(dtype):
     x, ctrs, k, _ = subnormals(dtype)
