@@ -247,3 +247,14 @@ def test_the_problems_reach_both_ends_of_every_range() -> None:
         assert sizes[sizes > 0].min() < info.smallest_normal
         assert sizes.max() > info.max / 4
         assert torch.isfinite(sizes).all()
+
+
+@pytest.mark.parametrize("centres", [2.0**-1074, 2.0**-1030, 2.0**-950, 2.0**-500, 2.0**900])
+@pytest.mark.parametrize("rows", [1.0, 2.0**-1000, 2.0**1000])
+def test_a_row_that_no_level_holds_is_not_taken_for_infinite(rows, centres):
+    """Inner products: a row far from the centres is scaled to them, and where its bits are lost there it is not."""
+    x = torch.tensor([[1 / 3, 1e-3], [1.1, 0.0]], dtype=torch.float64) * rows
+    ctrs = torch.tensor([[1.0, 1.0], [3.0, 1.0], [2.0, 2.0]], dtype=torch.float64) * centres
+    assert torch.equal(find(x, ctrs, 2, metric="dot"), nearest(x, ctrs, 2, "dot"))
+    infinite = torch.cat([ctrs, torch.tensor([[torch.inf, 0.0], [-torch.inf, 1.0]], dtype=torch.float64)])
+    assert torch.equal(find(x, infinite, 5, metric="dot"), nearest(x, infinite, 5, "dot"))

@@ -7,7 +7,7 @@ import threading
 import pytest
 import torch
 
-from janelia_core.ml._knn import search as search_module
+from janelia_core.ml._knn import ladder as ladder_module
 from janelia_core.ml._knn.metrics import METRICS
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
@@ -64,7 +64,7 @@ def test_global_state_is_as_before_an_exception(monkeypatch, threads):
     def fail(*_args, **_kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(search_module, "at_sight", fail)
+    monkeypatch.setattr(ladder_module, "at_sight", fail)
     x, ctrs, k, _ = gaussian(n=1500, n_ctrs=2000, d=40)
     original = torch.get_num_threads()
     torch.set_num_threads(threads)
@@ -163,6 +163,22 @@ def test_flushed_subnormals_change_no_answer(dtype):
     finally:
         torch.set_flush_denormal(False)
     assert torch.equal(got, expected)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "dot"])
+def test_flushed_differences_of_normal_numbers_change_no_answer(metric):
+    """Near-ties whose values are no subnormals, but their differences are."""
+    n, d = 400, 8
+    ctrs = torch.nn.functional.pad(2.0**-1000 * (1 - torch.arange(n).double()[:, None] * 2.0**-53), (0, d - 1))
+    x = torch.zeros(1, d, dtype=torch.float64)
+    x[0, 0] = -1.0 if metric == "dot" else 0.0
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush subnormals")
+    try:
+        got = knn(x, ctrs, 3, metric=metric).indices, knn(x, ctrs[:5], 2, metric=metric).indices
+    finally:
+        torch.set_flush_denormal(False)
+    assert [found.tolist() for found in got] == [[[399, 398, 397]], [[4, 3]]]
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.float64])

@@ -7,9 +7,10 @@
     plan        shapes, budget, machine -> Plan: screen, blocks, bytes      (pure arithmetic)
       |                                                                      plan_tree: what a tree takes
       |
-    search      the only loop; composes what follows, block of rows by block of rows, on _runtime.workers
+    search      the only loop, block of rows by block of rows, on _runtime.workers
       |
       |  small     few pairs: one look at all distances, no blocks          small_kernels, tournament, canary
+      |  ladder    composes what follows for a block of rows
       |  frame     one look at the data: finite? how large? on a grid?      points: stored values
       |                                                                     values, value_kernels: looks at all
       |                                                                     directions: of norm 1, for cosines
@@ -46,6 +47,6 @@ distances gives the distances of what was found, correctly rounded: float64 inte
 merge joins the answers of several searches, for centres that come block by block (files larger than memory): find
 for each block, then verify and settle between its k best and the k best so far.
 
-reference is the definition of the answer, in plain Python. Stages do not import each other; search and merge
-compose them, and exact_order and exhaustive a few.
+reference is the definition of the answer, in plain Python. Stages do not import each other; ladder composes them,
+search, merge, exact_order and exhaustive a few.
 """

@@ -13,6 +13,7 @@ from janelia_core.ml._knn.points import Points, as_float64, float64_device, is_w
 from janelia_core.ml._knn.values import Reader
 
 _SAMPLE = 512  # centres sampled for the common point
+_LEAST_LEVEL = -900  # where float64 still holds all bits of most rows
 _NEAR = 20  # rows of inner products within 2^20 of the level stay as they are
 _HEADROOM = 40  # |u| <= 2^41 keeps squares and sums inside float32, with the typical |u| near 1 wherever possible
 
@@ -117,7 +118,7 @@ def survey(
         fits_float32=-40 <= top <= 50 or largest == 0,
         x_finite=x_finite,
         ctrs_finite=ctrs_finite,
-        level=high if levelling else None,
+        level=max(_LEAST_LEVEL, high) if levelling else None,
     )
 
 

@@ -128,13 +128,15 @@ def pair_values(metric: str, x: Tensor, c: Tensor, exponent: int = 0) -> tuple[T
     if metric == "cosine":
         x64, c64 = moderate(x), moderate(c)
         return _cosine((x64 * c64).sum(dim=-1), _Norm.of(x64), _Norm.of(c64), d)
-    x64, c64 = (scale(as_float64(v), -exponent) if exponent else as_float64(v) for v in (x, c))
+    stored = as_float64(x), as_float64(c)
+    x64, c64 = (scale(v, -exponent) if exponent else v for v in stored)
     terms = x64 * c64
     relative, absolute = dot_error(d)
     value, size = terms.sum(dim=-1), terms.abs().sum(dim=-1)
     if not bool(torch.isfinite(value).all()):
+        x64, c64 = stored  # scaling may overflow, too
         wild = ~(torch.isfinite(x64) & torch.isfinite(c64))
-        value, size = _without_overflow(value, size, torch.where(wild, terms, 0.0).sum(dim=-1), wild.any(dim=-1))
+        value, size = _without_overflow(value, size, torch.where(wild, x64 * c64, 0.0).sum(dim=-1), wild.any(dim=-1))
     return value.neg_(), size.mul_(relative).add_(absolute)
 
 
@@ -154,13 +156,14 @@ def block_values(metric: str, x: Tensor, c: Tensor, exponent: int) -> tuple[Tens
         for q in range(d):
             sums.addcmul_(x64[:, q, None], c64[None, :, q])
         return _cosine(sums, _Norm.of(x64).column(), _Norm.of(c64), d)
-    x64, c64 = (scale(as_float64(v), -exponent) if exponent else as_float64(v) for v in (x, c))
+    stored = as_float64(x), as_float64(c)
+    x64, c64 = (scale(v, -exponent) if exponent else v for v in stored)
     sizes = torch.zeros_like(sums)
     for q in range(d):
         sums.addcmul_(x64[:, q, None], c64[None, :, q])
         sizes.addcmul_(x64[:, q, None].abs(), c64[None, :, q].abs())
     if not bool(torch.isfinite(sums).all()):
-        sums, sizes = _without_overflow(sums, sizes, *_wild_sums(x64, c64))
+        sums, sizes = _without_overflow(sums, sizes, *_wild_sums(*stored))  # scaling may overflow, too
     relative, absolute = dot_error(d)
     return sums.neg_(), sizes.mul_(relative).add_(absolute)
 

@@ -59,8 +59,9 @@ class Workers:
             self._team = Team(single=True) if more or self.count > 1 else None
         elif more and _lost_threads():  # MKL asks for threads however tiny the work is
             self._team = Team(single=False)
-        elif more and not self._tiny:
-            self._pooled = not _torch_may_start_threads()  # or as one of a pool that has no threads
+        else:  # as one of a pool that has no threads, where torch can be given none, or differences may be flushed
+            no_threads = more and not self._tiny and not _torch_may_start_threads()
+            self._pooled = no_threads or flushes_subnormals()
         return self
 
     def __exit__(self, *_: object) -> None:
