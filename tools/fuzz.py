@@ -40,6 +40,7 @@ from problems import LOW_FORMATS, PROBLEMS  # noqa: E402
 
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
 PER_PAIR = 5e-6  # seconds: near-ties are settled in bulk
+WIDE, PER_WIDE = (torch.int64, torch.uint64), 5e-7  # seconds for a coordinate of a pair
 SPARE = 1.0  # seconds: for what else runs on the machine
 GIVE_UP = 60.0  # seconds after which a call counts as stuck
 MOST = 3_000_000  # n * n_ctrs * d
@@ -184,6 +185,8 @@ def too_slow(call: Call, took: float) -> list[str]:
     if took > 10 * usual + SPARE:
         return [f"{took:.2f} s, and {usual:.2f} s with m and memory left alone"]
     limit = SPARE + PER_PAIR * len(call.x) * (len(call.ctrs) + call.k)
+    if call.x.dtype in WIDE or call.ctrs.dtype in WIDE:  # distances beyond 2^53 are computed in Python's integers
+        limit += PER_WIDE * len(call.x) * call.k * call.x.shape[1]
     if usual <= limit:
         return []
     g = torch.Generator().manual_seed(call.seed)

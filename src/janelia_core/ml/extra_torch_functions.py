@@ -28,8 +28,8 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         x: (n_smps, d) samples; any real dtype, strides and device.
         ctrs: (n_ctrs, d) centres on the same device; the dtype may differ from that of x.
         k: How many centres to find for each sample, 1 <= k <= n_ctrs.
-        m: Bounds how many scores are held at once: at most as many as m centres (but at least 64) have with all samples,
-            or one sample has with all centres. It never changes the result; more is faster on a GPU.
+        m: Bounds how many scores are held at once: at most as many as m centres, or 64 if that is more, have with all
+            samples, or one sample has with all centres. It never changes the result; more is faster on a GPU.
         max_memory: Bytes of workspace beyond inputs and result, at least 2^20 (1 MiB); it never changes the result.
 
     Returns:
@@ -84,8 +84,8 @@ def knn_do(
         x: (n_smps, d) samples; any real dtype, strides and device.
         ctrs: (n_ctrs, d) centres on the same device; the dtype may differ from that of x.
         k: How many centres to find for each sample, 1 <= k <= n_ctrs_used.
-        m: Bounds how many scores are held at once: at most as many as m centres (but at least 64) have with all samples,
-            or one sample has with all centres. It never changes the result; more is faster on a GPU.
+        m: Bounds how many scores are held at once: at most as many as m centres, or 64 if that is more, have with all
+            samples, or one sample has with all centres. It never changes the result; more is faster on a GPU.
         n_ctrs_used: How many centres to draw, without replacement, for this call: 1 <= n_ctrs_used <= n_ctrs.
             All of them means no dropout, and then no random number is consumed.
         generator: Source of the draw; the global one of x's device by default, so that `torch.manual_seed` fixes
