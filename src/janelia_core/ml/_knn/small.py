@@ -49,8 +49,8 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
 def _wants_kernels(plan: Plan, n: int) -> bool:
     """Tell whether n rows had better be looked at by kernels, which take less time and memory."""
     work, pairs = plan.n_smps * plan.n_ctrs * plan.d, n * plan.n_ctrs
-    held = PER_PAIR_OF_OPERATIONS * pairs + 16 * (plan.d + 1) * (n + plan.n_ctrs)
-    return _spent > _PATIENCE or work > _WANTS_KERNELS or held > plan.workspace_bytes // 2
+    held = PER_PAIR_OF_OPERATIONS * pairs + 8 * (plan.d + 1) * (n + plan.n_ctrs)  # both as float64
+    return _spent > _PATIENCE or work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
 
 
 def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
