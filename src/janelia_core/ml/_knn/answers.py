@@ -20,6 +20,13 @@ class Answers:
 
     def __init__(self, out: Tensor | None, but_self: bool = False) -> None:
         self._out, self.but_self = out, but_self
+        self._columns: Tensor | None = None
+
+    def of_rows(self, positions: Tensor) -> Answers:
+        """Return where the answers of some rows go, which count from 0 there: into the same result."""
+        some = Answers(self.out, self.but_self)
+        some._columns = positions
+        return some
 
     @property
     def out(self) -> Tensor:
@@ -40,7 +47,7 @@ class Answers:
         if self.but_self:
             assert numbers is not None
             found = _without_own(found, numbers, len(self.out))
-        self.out[: found.shape[1], columns] = found.T
+        self.out[: found.shape[1], columns if self._columns is None else self._columns[columns]] = found.T
 
     def kept(self, columns: Tensor, numbers: Tensor, passed: Tensor) -> Tensor:
         """Return what was put (r, w), and once more each row itself where it has been among those searched."""

@@ -199,19 +199,27 @@ class _Problem(NamedTuple):
         work = pairs * max(self.d, 1)
         if work <= _AT_ONCE:
             return True
-        return self.compiled and (self.few_ctrs or (pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED))
+        quick = self.float32 and self.machine.exact_products and pairs <= _AT_ONCE and work <= _AT_ONCE_COMPILED
+        return self.compiled and (self.few_ctrs or quick)
 
     @property
     def at_once_bytes(self) -> tuple[int, int]:
         """Bytes of a centre, and of a pair, while all distances of some rows are looked at."""
         if not self.compiled:
             return 16 * (self.d + 1), PER_PAIR_OF_OPERATIONS
-        return (12, 4) if self.d > FEW_COLUMNS else (8 * self.d + 12, 1)
+        if self.by_product:
+            return 12, 4
+        return (8 if self.float32 else 16) * self.d + 12, 1
 
     @property
     def compiled(self) -> bool:
-        """Whether kernels look at all distances."""
-        return self.machine.kernels and self.machine.exact_products and self.float32 and self.metric in EUCLIDEAN
+        """Whether kernels can look at all distances."""
+        return self.machine.kernels and self.metric in EUCLIDEAN
+
+    @property
+    def by_product(self) -> bool:
+        """Whether they look at a float32 product first."""
+        return self.compiled and self.float32 and self.machine.exact_products and self.d > FEW_COLUMNS
 
     @property
     def few_ctrs(self) -> bool:
@@ -286,7 +294,7 @@ def _blocks(screen: str, reason: str, problem: _Problem, trees: Trees | None = N
     verified_rows = _clamp(verification // (_PER_CANDIDATE * width), row_block)
     free = escalation - (ctr_block * packed if not kept or dense else 0)
     pairs, best = max(1, free // 2 // _PER_FALLBACK_CELL), most_listed(k)
-    fallback_ctrs = _clamp(max(_FEWEST_CTRS, k, pairs - best), min(n_ctrs, _MOST_CTRS))
+    fallback_ctrs = _clamp(max(_FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, _MOST_CTRS))
     fallback_rows = _clamp(min(pairs // (fallback_ctrs + best), n_smps * m // fallback_ctrs), row_block)
     per_escalated = packed + 6 * ctr_block + _PER_BEST * best
     escalated_rows = _clamp(free // 2 // per_escalated, row_block)

@@ -86,9 +86,7 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answe
     report.add(n_exhaustive=len(x) - sum(map(len, left)))
     if left:
         doubtful = torch.cat(left)
-        rest = Answers(torch.empty(plan.k, len(doubtful), dtype=torch.int64, device=x.device))
-        _by_blocks(replace(x, subset=doubtful), ctrs, plan, report, rest)
-        answers.put(doubtful, rest.out.T, doubtful)
+        _by_blocks(replace(x, subset=doubtful), ctrs, plan, report, answers.of_rows(doubtful))
 
 
 def _is_tiny(x: Points, ctrs: Points) -> bool:

@@ -144,6 +144,7 @@ def _chosen_keys(members: _Members, d: int, metric: Metric, in_float64: bool, ke
     return _value_keys if in_float64 else None
 
 
+@np.errstate(over="ignore")  # a gap that overflows is one
 def _settle_double_double(
     table: Ints, members: _Members, k: int, counts: Counts, keys: tuple[Floats, Floats, Floats]
 ) -> _Members:
