@@ -243,6 +243,8 @@ def test_under_a_limit_of_threads_the_calling_thread_answers_and_torch_starts_no
     program = f"""
 import resource
 os.environ["NUMBA_DISABLE_JIT"] = "{int(not kernels)}"
+from janelia_core.ml._knn import small
+small._PATIENCE = -1.0  # all kernels are loaded now: nobody may read root's cache later
 right, wanted = truth(), []
 first = threading.Thread(target=lambda: answers() and wanted.extend(more()))  # loads all; OpenMP's threads end with it
 first.start()
