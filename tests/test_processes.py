@@ -246,7 +246,18 @@ os.environ["NUMBA_DISABLE_JIT"] = "{int(not kernels)}"
 from janelia_core.ml._knn import small
 small._PATIENCE = -1.0  # all kernels are loaded now: nobody may read root's cache later
 right, wanted = truth(), []
-first = threading.Thread(target=lambda: answers() and wanted.extend(more()))  # loads all; OpenMP's threads end with it
+
+
+def differentiate():
+    x = VALUES.clone().requires_grad_()
+    torch.autograd.grad(log_cosh(x), x, torch.ones(()).expand(x.shape))
+
+
+def load():
+    answers(), differentiate(), wanted.extend(more())
+
+
+first = threading.Thread(target=load)  # OpenMP's threads end with it
 first.start()
 first.join()
 if os.getuid() == 0:
@@ -256,8 +267,7 @@ try:
     threading.Thread(target=int).start()
 except RuntimeError as error:
     print(error)
-x = VALUES.clone().requires_grad_()
-torch.autograd.grad(log_cosh(x), x, torch.ones(()).expand(x.shape))
+differentiate()
 print(same(answers(), right), same(more(), wanted))
 """
     assert prints(program) == "can't start new thread\nTrue True\n"

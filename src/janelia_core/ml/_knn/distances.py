@@ -22,7 +22,7 @@ from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 
-_CHUNK, _PER_CHUNKED = 1 << 18, 96  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
+_CHUNK, _PER_CHUNKED = 1 << 18, 128  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
 _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
