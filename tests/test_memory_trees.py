@@ -57,6 +57,7 @@ def status(field):
     with open("/proc/self/status") as f:
         return next(int(line.split()[1]) * 1024 for line in f if line.startswith(field))
 
+torch.set_num_threads(1)  # or work would go to a thread, as after every fork, whose heap counts
 x, ctrs = (torch.randn(rows, 64).to(getattr(torch, sys.argv[1])) for rows in (3000, 500))
 indices = torch.randint(0, 500, (3000, 8))
 distances(x[:1], ctrs, indices[:1], sys.argv[2], 1 << 20)  # libraries and kernels come first
