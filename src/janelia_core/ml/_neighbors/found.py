@@ -23,14 +23,14 @@ class Neighbors(NamedTuple):
         """Return the neighbours' rows of values, and `fill` where there is no neighbour; differentiable in values.
 
         Args:
-            values: (..., n_ctrs, *features) of the centres that were searched, any dtype, on their device; the
+            values: (..., n_ctrs, features ...) of the centres that were searched, any dtype, on their device; the
                 leading dimensions are those of `indices` (..., n_smps, k), or 1.
             fill: What stands for a missing neighbour: no row -1 is ever read.
             dim: Which dimension of values counts the centres, if it has fewer leading dimensions than `indices`: 0
-                for values (n_ctrs, *features) of centres that all batches share.
+                for values (n_ctrs, features ...) of centres that all batches share.
 
         Returns:
-            (..., n_smps, k, *features), of the dtype of values.
+            (..., n_smps, k, features ...), of the dtype of values.
 
         Raises:
             TypeError: values isn't a tensor.
