@@ -13,7 +13,7 @@ from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.mask import Mask
 from janelia_core.ml._knn.plan import Plan, most_listed
-from janelia_core.ml._knn.rows import Rows, listed, parts
+from janelia_core.ml._knn.rows import Rows, listed, parts, picked
 from janelia_core.ml._knn.screen_portable import PortableScreen
 from janelia_core.ml._knn.verify import candidate_values, order
 
@@ -120,7 +120,8 @@ class _Best:
         if width <= self._most - self._k // 2:
             self._list = Ordered(*(part[:, :width] for part in found))
         else:
-            self._list = _picked(found, self._order.settled(self.rows, found))
+            kept = self._order.settled(self.rows, found)
+            self._list = Ordered(kept, *(picked(found.indices, part, kept) for part in (found.value, found.error)))
         self._radius = radius
         self._missing = self._list.indices[:, self._k - 1] < 0
 
@@ -129,10 +130,3 @@ class _Best:
         assert self._list is not None
         settled = self._order.settled(self.rows, order(*self._list))
         return torch.nn.functional.pad(settled, (0, self._k - settled.shape[1]), value=-1)
-
-
-def _picked(found: Ordered, wanted: Tensor) -> Ordered:
-    """Return the entries of lists (r, w) whose indices are `wanted` (r, k), in that order; all of them are listed."""
-    by_number, place = found.indices.sort(dim=1)
-    place = place.gather(1, torch.searchsorted(by_number, wanted.contiguous()))
-    return Ordered(wanted, found.value.gather(1, place), found.error.gather(1, place))

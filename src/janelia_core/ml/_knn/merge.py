@@ -18,6 +18,7 @@ from janelia_core.ml._knn.frame import survey
 from janelia_core.ml._knn.metrics import Metric
 from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.reference import cosine, product, squared_distance
+from janelia_core.ml._knn.rows import picked
 from janelia_core.ml._knn.settle import settle
 from janelia_core.ml._knn.verify import candidate_values, order, ordered
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
@@ -214,18 +215,11 @@ def _merge_rows(
         # Only what stays is measured.
         entered = (settled >= first) & (settled < first + len(block.values))
         measured = distances(x_rows, block.values, torch.where(entered, settled - first, -1), running.name)
-        kept = _picked(listed, before, settled)
+        kept = picked(listed, before, settled)
         running.distances[rows] = torch.where(entered, measured.to(kept.dtype), kept)
     running.indices[rows] = settled
-    running.value[rows] = _picked(listed, values, settled)
-    running.error[rows] = _picked(listed, errors, settled)
-
-
-def _picked(listed: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
-    """Return the values (r, w) that stand at the numbers `wanted` (r, k) of the lists `listed` (r, w)."""
-    by_number = listed.argsort(dim=1)
-    place = torch.searchsorted(listed.gather(1, by_number), wanted.contiguous())
-    return values.gather(1, by_number.gather(1, place))
+    running.value[rows] = picked(listed, values, settled)
+    running.error[rows] = picked(listed, errors, settled)
 
 
 def compare(x: Tensor, ctrs: Stored, one: Tensor, other: Tensor, name: str = "euclidean") -> Tensor:

@@ -42,3 +42,10 @@ def listed(mask: Tensor, start: int) -> Tensor:
     out = torch.full((len(mask), int(counts.max())), -1, dtype=torch.int64, device=mask.device)
     out[row, place] = column + start
     return out
+
+
+def picked(listed: Tensor, values: Tensor, wanted: Tensor) -> Tensor:
+    """Return the values (r, w) that stand at the numbers `wanted` (r, k) of the lists `listed` (r, w)."""
+    by_number = listed.argsort(dim=1)
+    place = torch.searchsorted(listed.gather(1, by_number), wanted.contiguous())
+    return values.gather(1, by_number.gather(1, place))

@@ -47,8 +47,8 @@ class Workers:
 
     @classmethod
     def if_several(cls, count: int, tiny: bool = False) -> Workers:
-        """Threads if there are several; one only where the calling thread would flush subnormals."""
-        return cls(count, count > 1 or flushes_subnormals(), tiny)
+        """Threads if there are several, else the calling thread."""
+        return cls(count, count > 1, tiny)
 
     def __enter__(self) -> Workers:
         more = torch.get_num_threads() > 1  # than this one, for torch
