@@ -18,9 +18,8 @@ import torch
 from log_cosh_rivals import RIVALS
 from torch import Tensor
 
-from janelia_core.ml import _log_cosh_blocks as blocks
-from janelia_core.ml import _log_cosh_formulas as formulas
 from janelia_core.ml import log_cosh
+from janelia_core.ml._log_cosh import blocks, formulas
 
 PICTURE = Path(__file__).parent.parent / "docs" / "images" / "log_cosh_ulp.png"
 CONTENDERS = {"ours": log_cosh, **RIVALS}

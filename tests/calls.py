@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.func import functional_call
 
 from janelia_core.ml import LogCoshLoss, NearestCenters, PiecewiseLinear, knn, log_cosh
-from janelia_core.ml._log_cosh_loss import log_cosh_loss
+from janelia_core.ml._log_cosh.loss import log_cosh_loss
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import knn_graph
 

@@ -8,9 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml import _log_cosh_blocks as blocks
-from janelia_core.ml import _log_cosh_formulas as formulas
-from janelia_core.ml import _log_cosh_kernel as kernel
+from janelia_core.ml._log_cosh import blocks, formulas, kernel
 
 SMALLEST_EXPONENT = {torch.float16: -14, torch.bfloat16: -126, torch.float32: -126, torch.float64: -1022}
 PRECISION = {torch.float16: 11, torch.bfloat16: 8, torch.float32: 24, torch.float64: 53}

@@ -20,9 +20,9 @@ DOOR = f"{KNN}.find"
 PARTLY = {  # these compose a few stages, and no more
     f"{KNN}.{name}": {f"{KNN}.{stage}" for stage in stages}
     for name, stages in {
-        "merge": ("verify", "settle"),  # of several searches
-        "exact_order": ("verify", "settle"),
-        "exhaustive": ("verify", "screen_portable"),
+        "merge": ("verify.verify", "settle.settle"),  # of several searches
+        "exact_order": ("verify.verify", "settle.settle"),
+        "exhaustive": ("verify.verify", "screens.portable.screen"),
     }.items()
 }
 
@@ -30,7 +30,7 @@ PARTLY = {  # these compose a few stages, and no more
 def is_stage(module: str) -> bool:
     """A stage does one step of the pipeline: a screen, verify or settle."""
     name = module.removeprefix(f"{KNN}.")
-    return name.startswith("screen_") or name in ("verify", "settle", "small")
+    return re.fullmatch(r"screens\.\w+\.screen|verify\.verify|settle\.settle|small\.at_once", name) is not None
 
 
 def import_graph(package: Path) -> dict[str, set[str]]:
@@ -76,32 +76,27 @@ def test_no_import_runs_in_a_circle() -> None:
     TopologicalSorter(import_graph(PACKAGE)).prepare()  # raises CycleError, which names the circle
 
 
-def test_the_map_names_every_file() -> None:
-    text = (PACKAGE / "ml" / "_knn" / "__init__.py").read_text(encoding="utf-8")
-    files = {path.stem for path in (PACKAGE / "ml" / "_knn").glob("*.py")} - {"__init__"}
-    named = set(re.findall(r"\w+", text))
-    assert {name for name in files - named if not name.startswith("screen_")} == set()
-
-
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("settle.py", "from janelia_core.ml._knn.verify import distances"),
-        ("verify.py", "from . import screen_tree"),
-        ("screen_tree.py", "import janelia_core.ml._knn.settle as s"),
-        ("bounds.py", "def f():\n    from .screen_tree import g"),
-        ("merge.py", "from .screen_tree import TreeScreen"),
-        ("plan.py", "from janelia_core.ml._knn import search"),
+        ("settle/settle.py", "from janelia_core.ml._knn.verify.verify import distances"),
+        ("verify/verify.py", "from ..screens.tree import screen"),
+        ("screens/tree/screen.py", "import janelia_core.ml._knn.settle.settle as s"),
+        ("arithmetic/bounds.py", "def f():\n    from ..screens.tree.screen import g"),
+        ("merge.py", "from .screens.tree.screen import TreeScreen"),
+        ("plan/plan.py", "from janelia_core.ml._knn import search"),
     ],
 )
 def test_a_planted_import_across_the_walls_is_caught(tmp_path: Path, file: str, line: str) -> None:
-    folder = tmp_path / "janelia_core" / "ml" / "_knn"
-    folder.mkdir(parents=True)
-    for name in ("__init__", "search", "verify", "settle", "screen_tree", "bounds", "plan"):
-        (folder / f"{name}.py").write_text("")
-    (folder / "search.py").write_text("from janelia_core.ml._knn import bounds, settle, verify")
+    root = tmp_path / "janelia_core" / "ml" / "_knn"
+    for name in ("search", "verify/verify", "settle/settle", "screens/tree/screen", "arithmetic/bounds", "plan/plan"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / f"{name}.py").write_text("")
+        (root / name).with_name("__init__.py").write_text("")
+    (root / "screens" / "__init__.py").write_text("")
+    (root / "search.py").write_text("from .arithmetic import bounds\nfrom .settle import settle\nimport janelia_core")
     assert violations(import_graph(tmp_path / "janelia_core")) == []
-    (folder / file).write_text(line)
+    (root / file).write_text(line)
     assert len(violations(import_graph(tmp_path / "janelia_core"))) == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from janelia_core.ml._knn import canary
+from janelia_core.ml._knn.small import canary
 
 
 def test_products_of_this_machine_obey_the_bound() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.forest import Forest
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.plan_tree import Look, Trees, Walk, plan_look, plan_trees
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import Report, watch_knn
-from janelia_core.ml._knn.screen_tree import TreeScreen
+from janelia_core.ml._knn.screens.tree.cost import Look, Trees, Walk, plan_look, plan_trees
+from janelia_core.ml._knn.screens.tree.forest import Forest
+from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import Machine, this_machine
 from janelia_core.ml._runtime.workers import Workers

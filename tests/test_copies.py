@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from janelia_core.ml._knn import copies
-from janelia_core.ml._knn.copies import without_spare_copies
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.data import copies
+from janelia_core.ml._knn.data.copies import without_spare_copies
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn, watch_knn
 from oracle import nearest

@@ -11,10 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 
-from janelia_core.ml._knn import distances as module
-from janelia_core.ml._knn.distances import distances
-from janelia_core.ml._knn.pair_kernels import round_root, round_value
-from janelia_core.ml._knn.rounding import rounded
+from janelia_core.ml._knn.arithmetic.rounding import rounded
+from janelia_core.ml._knn.distances import distances as module
+from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.verify.pair_kernels import round_root, round_value
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")

@@ -12,16 +12,19 @@ import torch
 from torch import Tensor
 
 from extremes import DTYPES, SCALES, SHAPES, Extreme, problem
-from janelia_core.ml._knn import metrics, screen_portable, small, small_kernels
-from janelia_core.ml._knn.bounds import DistanceBound
-from janelia_core.ml._knn.dense_centres import DenseCentres
-from janelia_core.ml._knn.dense_frame import Measured
-from janelia_core.ml._knn.distances import distances
+from janelia_core.ml._knn import metrics
+from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, compare, extend
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.plan.plan import make_plan
+from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+from janelia_core.ml._knn.screens.dense.frame import Measured
+from janelia_core.ml._knn.screens.portable import screen as screen_portable
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.small import at_once as small
+from janelia_core.ml._knn.small import kernels as small_kernels
 from oracle import exact_order, nearest, points
 from problems import LOW_FORMATS
 from test_distances import true_distance

@@ -117,7 +117,7 @@ def test_info_reads_no_larger_sample_than_its_memory_holds(tmp_path: Path, monke
     def noted(x: torch.Tensor, ctrs: torch.Tensor, k: int) -> None:
         largest.append(x.nbytes + ctrs.nbytes)
 
-    monkeypatch.setattr("janelia_core.files.describe.find", noted)
+    monkeypatch.setattr("janelia_core.files.info.find", noted)
     info_file(tmp_path / "a.npy", max_memory="1MiB")
     assert 0 < max(largest) <= 1 << 20
 

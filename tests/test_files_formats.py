@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 
 import fresh_process
 from janelia_core.extras import MissingExtraError
-from janelia_core.files.contract import InMemory
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats import FORMATS, open_vectors, save_vectors
-from janelia_core.files.raw import RawVectors
-from janelia_core.files.safetensors_file import write_safetensors
+from janelia_core.files.formats.contract import InMemory
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.registry import FORMATS, open_vectors, save_vectors
+from janelia_core.files.formats.safetensors_file import write_safetensors
 
 REAL = {
     "npy": torch.float64,

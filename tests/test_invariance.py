@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.search import search
 from janelia_core.ml.extra_torch_functions import knn_mc
 from problems import LOW_FORMATS, PROBLEMS, gaussian

@@ -7,7 +7,7 @@ from decimal import Context, Decimal, localcontext
 import pytest
 import torch
 
-from janelia_core.ml._neighbors import pair_blocks
+from janelia_core.ml._neighbors.derivatives import pair_blocks
 from janelia_core.ml.neighbors import knn
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script.

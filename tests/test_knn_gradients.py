@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.autograd import gradcheck, gradgradcheck
 
-from janelia_core.ml._knn.distances import distances as distances_of
-from janelia_core.ml._neighbors import norm_pairs, pair_blocks, pairs
-from janelia_core.ml._neighbors.gradients import distances
-from janelia_core.ml._neighbors.pair_lists import Pairs
+from janelia_core.ml._knn.distances.distances import distances as distances_of
+from janelia_core.ml._neighbors.derivatives import norm_pairs, pair_blocks, pairs
+from janelia_core.ml._neighbors.derivatives.distances import distances
+from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml.neighbors import knn
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script.

@@ -7,7 +7,8 @@ import torch
 from torch.library import opcheck
 
 from janelia_core.ml import NearestCenters, PiecewiseLinear
-from janelia_core.ml._neighbors import affine_gradients, operators
+from janelia_core.ml._neighbors.affine import gradients as affine_gradients
+from janelia_core.ml._neighbors.derivatives import operators
 from janelia_core.ml._neighbors.indices import knn_indices
 from janelia_core.ml.neighbors import knn
 

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml import log_cosh
-from janelia_core.ml._log_cosh_blocks import LARGE
-from janelia_core.ml._log_cosh_constants import JOINT
+from janelia_core.ml._log_cosh.blocks import LARGE
+from janelia_core.ml._log_cosh.constants import JOINT
 from log_cosh_truth import PATHS, error_in_ulp, rounded, truth
 
 Path = Callable[[Tensor], Tensor]

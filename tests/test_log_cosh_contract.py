@@ -14,10 +14,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import fresh_process
-from janelia_core.ml import _log_cosh_blocks as blocks
-from janelia_core.ml import _log_cosh_formulas as formulas
 from janelia_core.ml import log_cosh
-from janelia_core.ml._log_cosh_blocks import LARGE
+from janelia_core.ml._log_cosh import blocks, formulas
+from janelia_core.ml._log_cosh.blocks import LARGE
 
 DTYPES = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
 

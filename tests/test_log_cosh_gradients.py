@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.utils.checkpoint import checkpoint
 
-from janelia_core.ml import _log_cosh as module
 from janelia_core.ml import log_cosh
-from janelia_core.ml._log_cosh_blocks import LARGE
+from janelia_core.ml._log_cosh import function as module
+from janelia_core.ml._log_cosh.blocks import LARGE
 from log_cosh_truth import ulp
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script, and the compiler instantiates Functions.

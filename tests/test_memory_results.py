@@ -9,7 +9,7 @@ import fresh_process
 MEASURE = """
 import resource, sys
 import torch
-from janelia_core.ml._knn import small
+from janelia_core.ml._knn.small import at_once as small
 from janelia_core.ml.neighbors import knn, knn_graph
 
 what, mebibytes, threads = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])

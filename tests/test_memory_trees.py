@@ -51,7 +51,7 @@ def test_the_peak_with_more_points_than_the_memory_holds_is_within_the_promise(n
 DISTANCES = """
 import sys
 import torch
-from janelia_core.ml._knn.distances import distances
+from janelia_core.ml._knn.distances.distances import distances
 
 def status(field):
     with open("/proc/self/status") as f:

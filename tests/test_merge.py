@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, extend
-from janelia_core.ml._knn.points import Points
 from problems import KINDS, PROBLEMS, Problem
 
 

@@ -10,18 +10,19 @@ import pytest
 import torch
 
 from janelia_core.ml._knn import metrics as module
-from janelia_core.ml._knn import reference, screen_portable
-from janelia_core.ml._knn.dense_formats import FORMATS
-from janelia_core.ml._knn.directions import direction_error, directions
+from janelia_core.ml._knn import reference
+from janelia_core.ml._knn.data.directions import direction_error, directions
+from janelia_core.ml._knn.data.frame import survey
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.find import find
-from janelia_core.ml._knn.frame import survey
 from janelia_core.ml._knn.metrics import Metric, block_values, pair_values
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
-from janelia_core.ml._knn.screen_dense import DenseScreen
+from janelia_core.ml._knn.screens.dense.formats import FORMATS
+from janelia_core.ml._knn.screens.dense.screen import DenseScreen
+from janelia_core.ml._knn.screens.portable import screen as screen_portable
 from janelia_core.ml._knn.search import search
-from janelia_core.ml._knn.verify import ordered
+from janelia_core.ml._knn.verify.verify import ordered
 from janelia_core.ml._runtime.machine import Machine
 from oracle import nearest
 from problems import KINDS, LOW_FORMATS, PROBLEMS, gaussian, nearly_parallel

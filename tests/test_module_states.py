@@ -31,7 +31,7 @@ from calls import (
     true_nearest,
 )
 from janelia_core.ml import LogCoshLoss, NearestCenters, PiecewiseLinear, knn
-from janelia_core.ml._log_cosh_loss import log_cosh_loss
+from janelia_core.ml._log_cosh.loss import log_cosh_loss
 
 pytestmark = TORCH_WARNS_OF_ITSELF
 

@@ -8,8 +8,9 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import fresh_process
 from janelia_core.ml import NearestCenters, PiecewiseLinear
-from janelia_core.ml._neighbors import affine, pair_blocks
-from janelia_core.ml._neighbors.affine_gradients import affine_values
+from janelia_core.ml._neighbors.affine import sums as affine
+from janelia_core.ml._neighbors.affine.gradients import affine_values
+from janelia_core.ml._neighbors.derivatives import pair_blocks
 from janelia_core.ml.neighbors import knn
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch warns of itself

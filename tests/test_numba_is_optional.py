@@ -20,7 +20,7 @@ import os, sys, warnings
 import torch
 from janelia_core.ml import PiecewiseLinear, knn, log_cosh
 from janelia_core.ml._knn.merge import Running, extend
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml.extra_torch_functions import knn_mc
 
 torch.manual_seed(0)

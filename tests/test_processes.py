@@ -243,7 +243,7 @@ def test_under_a_limit_of_threads_the_calling_thread_answers_and_torch_starts_no
     program = f"""
 import resource
 os.environ["NUMBA_DISABLE_JIT"] = "{int(not kernels)}"
-from janelia_core.ml._knn import small
+from janelia_core.ml._knn.small import at_once as small
 small._PATIENCE = -1.0  # all kernels are loaded now: nobody may read root's cache later
 right, wanted = truth(), []
 
@@ -392,7 +392,7 @@ def test_workers_compute_with_subnormals_and_helpers_as_the_caller(place: str, t
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs POSIX timers")
 def test_ctrl_c_at_any_moment_leaves_no_thread_and_no_count_behind() -> None:
     program = """
-from janelia_core.ml._knn import small
+from janelia_core.ml._knn.small import at_once as small
 small._PATIENCE = -1.0  # kernels are loaded now, not when torch has taken as long: llvmlite may crash at Ctrl-C
 right, hit = truth(), 0
 assert same(answers(), right)

@@ -21,8 +21,11 @@ import torch
 
 import janelia_core
 from janelia_core import cli
-from janelia_core.ml._knn import directions, double_double, metrics, packing, points
-from janelia_core.ml._knn.bounds import OUTWARD, UNIT64, DistanceBound, gamma
+from janelia_core.ml._knn import metrics
+from janelia_core.ml._knn.arithmetic import double_double
+from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT64, DistanceBound, gamma
+from janelia_core.ml._knn.data import directions, points
+from janelia_core.ml._knn.screens.portable import packing
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(janelia_core.__file__).parent
@@ -78,6 +81,7 @@ def defined() -> dict[str, set[str]]:
         stem = path.parent.name if path.name == "__init__.py" else path.stem
         found.setdefault(stem, set()).update(names_in(tree))
         found[""] |= {stem}
+        found.setdefault(path.parent.name, set()).add(stem)
         for node in ast.walk(tree):
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 found[""].add(node.name)
@@ -170,7 +174,7 @@ def test_a_name_that_does_not_exist_is_caught(text: str, wrong: list[str]) -> No
 
 def test_a_file_that_does_not_exist_is_caught() -> None:
     assert {
-        name for name in files_named("See `affine.py`, docs/speed.md and _knn/piecewise.py.") if not exists(name)
+        name for name in files_named("See `sums.py`, docs/speed.md and _knn/piecewise.py.") if not exists(name)
     } == {"_knn/piecewise.py"}
 
 
@@ -191,20 +195,21 @@ def entries(text: str) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", maps(), ids=lambda path: path.parent.name)
-def test_a_map_names_the_files_of_its_folder_and_no_others(path: Path) -> None:
-    text = ast.get_docstring(code_of(path)) or ""
-    files = {other.stem for other in path.parent.glob("*.py")} - {"__init__"}
-    screens = {name.removeprefix("screen_") for name in files if name.startswith("screen_")}
-    functions = {
-        node.name for name in files for node in code_of(path.parent / f"{name}.py").body if hasattr(node, "name")
-    }
-    assert files - set(re.findall(r"\w+", text)) - {f"screen_{name}" for name in screens} == set()
-    assert entries(text) - files - screens - functions == set()
+FOLDERS = sorted({path.parent for path in SOURCES})
 
 
-def test_the_folders_that_have_maps_are_found_and_a_file_too_many_is_seen() -> None:
-    assert {path.parent.name for path in maps()} >= {"_knn", "_neighbors", "files", "demo"}
+@pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.relative_to(PACKAGE.parent).as_posix())
+def test_every_folder_has_a_map_which_names_its_files_and_folders_and_no_others(folder: Path) -> None:
+    assert folder / "__init__.py" in maps()
+    text = ast.get_docstring(code_of(folder / "__init__.py")) or ""
+    files = {path.stem for path in folder.glob("*.py")} - {"__init__", "__main__"}
+    folders = {path.parent.name for path in folder.glob("*/__init__.py")}
+    functions = {node.name for name in files for node in code_of(folder / f"{name}.py").body if hasattr(node, "name")}
+    assert (files | folders) - set(re.findall(r"\w+", text)) == set()
+    assert entries(text) - files - folders - functions == set()
+
+
+def test_a_file_too_many_in_a_map_is_seen() -> None:
     planted = "The map.\n\nsearch      one thing       helper, other\npiecewise   another thing   the rest\n"
     assert entries(planted) == {"search", "helper", "other", "piecewise"}
 

@@ -15,15 +15,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import dense_frame, float_bits, verify_kernels
-from janelia_core.ml._knn.dense_centres import DenseCentres
-from janelia_core.ml._knn.dense_formats import FORMATS
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
-from janelia_core.ml._knn.screen_dense import DenseScreen
+from janelia_core.ml._knn.screens.dense import frame as dense_frame
+from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+from janelia_core.ml._knn.screens.dense.formats import FORMATS
+from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.verify import kernels as verify_kernels
 from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._simd import bits as float_bits
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
 from problems import LOW_FORMATS
@@ -402,10 +404,10 @@ def test_kernels_compiled_for_another_cpu_list_the_same(cpu: str) -> None:
     """Tiles of other shapes, for vectors of 256 and 128 bits; this processor runs both."""
     script = """
 import torch
-from janelia_core.ml._knn import dense_tiles
+from janelia_core.ml._knn.screens.dense import tiles as dense_tiles
 from janelia_core.ml._runtime.machine import this_machine
-from janelia_core.ml._knn.points import Points
-from janelia_core.ml._knn.screen_dense import DenseScreen
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 assert dense_tiles.ROWS == 6 and not dense_tiles.compiles("int8")
 assert this_machine(torch.device("cpu")).formats == ("float32",)
 g = torch.Generator().manual_seed(0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from janelia_core.ml._knn.screen_tree import TreeScreen
+from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
 
 Problem = tuple[Tensor, Tensor]

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from janelia_core.ml._knn import settle_kernels
+from janelia_core.ml._knn.settle import kernels as settle_kernels
 
 N_SEEDS = 400
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from janelia_core.ml._knn import small, small_kernels
-from janelia_core.ml._knn.plan import make_plan
+from janelia_core.ml._knn.plan.plan import make_plan
+from janelia_core.ml._knn.small import at_once as small
+from janelia_core.ml._knn.small import kernels as small_kernels
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import watch_knn
 from oracle import nearest, wrong_rows

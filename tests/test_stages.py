@@ -10,17 +10,18 @@ import pytest
 import torch
 
 from janelia_core.ml._knn import metrics as metrics_module
-from janelia_core.ml._knn import packing, screen_portable
-from janelia_core.ml._knn.bounds import DistanceBound
-from janelia_core.ml._knn.double_double import cosine_keys, square_distances
-from janelia_core.ml._knn.frame import survey
-from janelia_core.ml._knn.integers import common_integers, order_key
+from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
+from janelia_core.ml._knn.arithmetic.double_double import cosine_keys, square_distances
+from janelia_core.ml._knn.arithmetic.integers import common_integers, order_key
+from janelia_core.ml._knn.data.frame import survey
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics import block_values
-from janelia_core.ml._knn.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
-from janelia_core.ml._knn.plan import make_plan
-from janelia_core.ml._knn.points import Points
+from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
-from janelia_core.ml._knn.screen_portable import PortableScreen
+from janelia_core.ml._knn.screens.portable import packing
+from janelia_core.ml._knn.screens.portable import screen as screen_portable
+from janelia_core.ml._knn.screens.portable.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
+from janelia_core.ml._knn.screens.portable.screen import PortableScreen
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import Machine
 from janelia_core.ml.extra_torch_functions import knn_mc

@@ -1,6 +1,6 @@
-"""Fit the minimax polynomials of `janelia_core.ml._log_cosh_constants` and print that file.
+"""Fit the minimax polynomials of `janelia_core.ml._log_cosh.constants` and print that file.
 
-    python tools/fit_log_cosh.py > src/janelia_core/ml/_log_cosh_constants.py
+    python tools/fit_log_cosh.py > src/janelia_core/ml/_log_cosh/constants.py
 
 Each polynomial is fitted by Remez exchange in 60-digit arithmetic, then rounded to the dtype it serves.
 """

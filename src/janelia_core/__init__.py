@@ -1,3 +1,11 @@
-"""Exact k-nearest-centre search for PyTorch, in bounded memory."""
+"""Exact k-nearest-centre search for PyTorch, in bounded memory: the map.
+
+ml          functions and modules of PyTorch: the search itself, and log cosh
+files       searches from file to file, of data larger than memory
+commands    the subcommands of janelia-knn           cli: which builds its parser
+demo        what `janelia-knn demo` does
+extras      optional packages, and how to install them
+sizes       numbers of bytes, as people write them
+"""
 
 __version__ = "0.1.0"

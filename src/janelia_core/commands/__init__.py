@@ -1,4 +1,8 @@
-"""The subcommands that work on files, one a module: its arguments, and a call of `janelia_core.files`.
+"""The subcommands that work on files: the map.
+
+search, plan, info, verify      one a file: its arguments, and a call of `janelia_core.files`
+arguments                       what several of them take
+bar                             how far a search is, on a terminal
 
 Building the parser imports none of them, nor torch: `--help` answers at once.
 """

@@ -2,11 +2,9 @@
 
 The steps of a search::
 
-    search      search_files: checks, plan, stream, answer             outlook: plan_files   recall: verify_files
-      |                                                                 describe: info_file
-      |  formats     a suffix -> who opens it, who writes it            contract, errors, named, cast
-      |                npy, npz, texmex, bigann, hdf5, torch_file, safetensors_file, parquet, csv_text
-      |                raw: rows read where they stand                  spool: what can only be decoded as a whole
+    search      search_files: checks, plan, stream, answer             plan: plan_files   verify: verify_files
+      |                                                                 info: info_file
+      |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
       |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
       |                                                                 positioned: read and write at a place
@@ -17,13 +15,13 @@ The steps of a search::
     OUT
 """
 
-from janelia_core.files.describe import FileInfo, info_file
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats import open_vectors, save_vectors
-from janelia_core.files.outlook import FilePlan, plan_files
-from janelia_core.files.recall import Recall, verify_files
+from janelia_core.files.formats.registry import open_vectors, save_vectors
+from janelia_core.files.info import FileInfo, info_file
+from janelia_core.files.plan import FilePlan, plan_files
 from janelia_core.files.search import FileReport, search_files
 from janelia_core.files.stream import Progress
+from janelia_core.files.verify import Recall, verify_files
 
 __all__ = [
     "FileInfo",

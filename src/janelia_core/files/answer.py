@@ -11,11 +11,11 @@ from pathlib import Path
 import torch
 
 from janelia_core.extras import import_extra
-from janelia_core.files.contract import Arrays, Rows
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats import FORMATS, WRITERS, Where, format_of
+from janelia_core.files.formats.contract import Arrays, Rows
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.registry import FORMATS, WRITERS, Where, format_of
 from janelia_core.files.journal import sync_folder
-from janelia_core.files.raw import RawVectors
 
 _INT32 = ("ivecs", "ibin")
 _NO_INDICES = ("fvecs", "bvecs", "fbin", "u8bin", "i8bin")

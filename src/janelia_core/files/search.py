@@ -13,11 +13,11 @@ from typing import Any
 import torch
 
 from janelia_core.files.answer import Answer
-from janelia_core.files.cast import cast
-from janelia_core.files.contract import VectorFile
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.fingerprint import fingerprint
-from janelia_core.files.formats import Where, open_vectors, split_name
+from janelia_core.files.formats.cast import cast
+from janelia_core.files.formats.contract import VectorFile
+from janelia_core.files.formats.registry import Where, open_vectors, split_name
 from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import DEFAULT_MEMORY, Layout, make_layout
 from janelia_core.files.stream import Progress, Stream, Work

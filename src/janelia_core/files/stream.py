@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from janelia_core.files.contract import VectorFile
+from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.journal import Journal, sync_folder
 from janelia_core.files.layout import Layout
 from janelia_core.files.positioned import read_at, write_all

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from janelia_core.ml._log_cosh_loss import Reduction, check_reduction, log_cosh_loss
+from janelia_core.ml._log_cosh.loss import Reduction, check_reduction, log_cosh_loss
 from janelia_core.ml._neighbors.modules import NearestCenters, PiecewiseLinear
 
 __all__ = ["LogCoshLoss", "NearestCenters", "PiecewiseLinear"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from janelia_core.ml._knn.plan import Plan
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._neighbors.call import knn
 from janelia_core.ml._neighbors.found import Neighbors

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics import Metric
-from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.settle import settle
-from janelia_core.ml._knn.verify import ordered
+from janelia_core.ml._knn.settle.settle import settle
+from janelia_core.ml._knn.verify.verify import ordered
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.exact_order import ExactOrder
-from janelia_core.ml._knn.mask import Mask
-from janelia_core.ml._knn.plan import Plan, most_listed
+from janelia_core.ml._knn.plan.plan import Plan, most_listed
 from janelia_core.ml._knn.rows import Rows, listed, parts, picked
-from janelia_core.ml._knn.screen_portable import PortableScreen
-from janelia_core.ml._knn.verify import candidate_values, order
+from janelia_core.ml._knn.screens.portable.screen import PortableScreen
+from janelia_core.ml._knn.verify.verify import candidate_values, order
 
 
 class Exhaustive:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
-from janelia_core.ml._knn.mask import Allowed
-from janelia_core.ml._knn.plan import DEFAULT_MEMORY, make_plan
-from janelia_core.ml._knn.points import Points, without_subnormals
+from janelia_core.ml._knn.data.mask import Allowed
+from janelia_core.ml._knn.data.points import Points, without_subnormals
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, make_plan
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine

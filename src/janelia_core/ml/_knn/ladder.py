@@ -10,27 +10,27 @@ from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.contract import Candidates, Screen
-from janelia_core.ml._knn.copies import without_spare_copies
+from janelia_core.ml._knn.data.copies import without_spare_copies
+from janelia_core.ml._knn.data.frame import Frame, levelled, survey
+from janelia_core.ml._knn.data.mask import Mask
+from janelia_core.ml._knn.data.points import Points, as_float64, has_infinities, is_wide
+from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.exhaustive import Exhaustive
-from janelia_core.ml._knn.forest import Forest
-from janelia_core.ml._knn.frame import Frame, levelled, survey
-from janelia_core.ml._knn.mask import Mask
 from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
-from janelia_core.ml._knn.plan import Plan
-from janelia_core.ml._knn.points import Points, as_float64, has_infinities, is_wide
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows, assign, parts
-from janelia_core.ml._knn.rungs import PROBE, Rungs
-from janelia_core.ml._knn.screen_portable import PortableScreen
-from janelia_core.ml._knn.values import Reader
-from janelia_core.ml._knn.verify import at_sight
+from janelia_core.ml._knn.screens.dense.rungs import PROBE, Rungs
+from janelia_core.ml._knn.screens.portable.screen import PortableScreen
+from janelia_core.ml._knn.screens.tree.forest import Forest
+from janelia_core.ml._knn.verify.verify import at_sight
 from janelia_core.ml._runtime.workers import Workers
 
 OPEN = -1  # in the result: no list has certified this row yet
 
 if TYPE_CHECKING:
-    from janelia_core.ml._knn.screen_tree import TreeScreen
+    from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 
 
 class Ladder:
@@ -102,7 +102,7 @@ class Ladder:
 
     def _use_trees(self, x: Points, ctrs: Points, workers: Workers) -> bool:
         """Take trees, unless a few rows that walk one tell that all would take longer than the dense screen."""
-        from janelia_core.ml._knn.screen_tree import TreeScreen
+        from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 
         forest = Forest(TreeScreen, x, ctrs, self.plan.k, self.plan.look, workers)
         self._report.look = forest.told
@@ -111,8 +111,8 @@ class Ladder:
         return self.forest is not None
 
     def _use_dense(self, ctrs: Points, workers: Workers) -> None:
-        from janelia_core.ml._knn.dense_formats import FORMATS
-        from janelia_core.ml._knn.screen_dense import DenseScreen
+        from janelia_core.ml._knn.screens.dense.formats import FORMATS
+        from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 
         if self.plan.otherwise is not None:
             self.plan = self._report.plan = self.plan.otherwise

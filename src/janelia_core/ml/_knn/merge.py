@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Stored
-from janelia_core.ml._knn.distances import distances
+from janelia_core.ml._knn.data.frame import survey
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.find import find
-from janelia_core.ml._knn.frame import survey
 from janelia_core.ml._knn.metrics import Metric
-from janelia_core.ml._knn.points import Points
 from janelia_core.ml._knn.reference import cosine, product, squared_distance
 from janelia_core.ml._knn.rows import picked
-from janelia_core.ml._knn.settle import settle
-from janelia_core.ml._knn.verify import candidate_values, order, ordered
+from janelia_core.ml._knn.settle.settle import settle
+from janelia_core.ml._knn.verify.verify import candidate_values, order, ordered
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers

@@ -27,11 +27,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.bounds import OUTWARD, UNIT64, DistanceBound, gamma
+from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.contract import Ordered
-from janelia_core.ml._knn.directions import moderate
-from janelia_core.ml._knn.frame import scale
-from janelia_core.ml._knn.points import as_float64, float64_device, halves, is_wide
+from janelia_core.ml._knn.data.directions import moderate
+from janelia_core.ml._knn.data.frame import scale
+from janelia_core.ml._knn.data.points import as_float64, float64_device, halves, is_wide
 
 EUCLIDEAN = ("euclidean", "sqeuclidean")  # they order alike; the others order by a product
 METRICS = (*EUCLIDEAN, "cosine", "dot")

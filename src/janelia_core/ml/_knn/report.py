@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 from janelia_core.ml._knn.contract import Counts
-from janelia_core.ml._knn.plan import Plan
+from janelia_core.ml._knn.plan.plan import Plan
 
 
 @dataclass

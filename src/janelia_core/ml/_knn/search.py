@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.data.mask import Allowed, Mask
+from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.ladder import OPEN, Ladder
-from janelia_core.ml._knn.mask import Allowed, Mask
-from janelia_core.ml._knn.plan import Plan
-from janelia_core.ml._knn.points import Points, is_wide
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, parts
-from janelia_core.ml._knn.small import nearest_at_once
+from janelia_core.ml._knn.small.at_once import nearest_at_once
 from janelia_core.ml._runtime.workers import Workers
 
 _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist

@@ -9,17 +9,12 @@ groups              leading dimensions, ragged and padded batches -> one flat pr
       |
 indices             janelia_core::knn_indices          -> _knn.find, group by group
       |
-gradients           janelia_core::knn_distances, knn_cosines  -> _knn.distances     declared in operators
-      |             janelia_core::knn_norm_values, knn_norm_sums, knn_pair_products, knn_pair_sums:
-      |             all their derivatives, of every order
-pairs               sums over (row, neighbour) pairs, linear in the points      pair_kernels    pair_blocks: threads
-norm_pairs          derivatives of Euclidean distances                          norm_kernels    pair_lists: who pairs
+derivatives         distances, and all their derivatives of every order
 
 found               Neighbors: distances, indices, values gathered at them
 graph               the found pairs as edge_index, SciPy or torch CSR
+progress            a bar that reads the report of a search that runs
 
 modules             NearestCenters and PiecewiseLinear, which ml/modules.py hands on
-affine              sums of affine maps over the pairs, for PiecewiseLinear        affine_blocks, affine_kernels
-affine_gradients    the same as a differentiable operation, of every order
-progress            a bar that reads the report of a search that runs
+affine              sums of affine maps over the pairs, for PiecewiseLinear
 """

@@ -7,8 +7,8 @@ import numbers
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.face import checked_pair, checked_values
-from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import leading_shape
 from janelia_core.ml._runtime.transforms import is_plain
 

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function
 
+from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
-from janelia_core.ml._knn.mask import Allowed
-from janelia_core.ml._knn.plan import DEFAULT_MEMORY
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
+from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.draw import draw
 from janelia_core.ml._neighbors.found import Neighbors
-from janelia_core.ml._neighbors.gradients import distances
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import knn_indices, search
 from janelia_core.ml._neighbors.progress import progress_bar

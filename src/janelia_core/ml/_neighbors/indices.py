@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.find import find
-from janelia_core.ml._knn.mask import Allowed
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._runtime.transforms import bare, batch_first, is_plain, one_by_one
 

@@ -7,9 +7,9 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_memory
-from janelia_core.ml._knn.plan import DEFAULT_MEMORY
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
-from janelia_core.ml._neighbors.affine_gradients import affine_values
+from janelia_core.ml._neighbors.affine.gradients import affine_values
 from janelia_core.ml._neighbors.call import drawn, knn
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.indices import knn_indices

@@ -1,4 +1,6 @@
-"""What this process can do, and how work is done in it: the map. Nothing here knows what is computed.
+"""What this process can do, and how work is done in it: the map.
+
+Nothing here knows what is computed.
 
 machine       what a plan may count on: exact products, compiled kernels, formats, threads
 workers       threads for as long as a call lasts: the one way to share work out

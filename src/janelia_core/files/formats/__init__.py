@@ -1,0 +1,11 @@
+"""Formats of vector files, a reader and a writer each: the map.
+
+registry            a suffix -> who opens it, who writes it: open_vectors, save_vectors
+contract            what a reader and a writer are
+named, cast         one of several arrays in a file; another dtype
+raw                 rows read where they stand                  spool: what can only be decoded as a whole
+
+npy, npz            of NumPy                                    texmex: .fvecs, .bvecs, .ivecs
+bigann              .fbin, .u8bin, .i8bin, .ibin                hdf5
+parquet, csv_text   columns with names                          torch_file, safetensors_file
+"""

@@ -1,0 +1,57 @@
+"""`.fbin`, `.u8bin`, `.i8bin`, `.ibin`: two uint32, rows and columns, then the numbers, little-endian.
+
+A ground-truth file (`.ibin`, or any suffix with `format="ibin"`) holds n * k int32 neighbours and after them, where it
+is twice as long, n * k float32 distances: arrays "indices" and "distances".
+
+Source: https://big-ann-benchmarks.com/neurips21.html, "Benchmark datasets"; benchmark/dataset_io.py there.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.contract import Arrays, VectorFile, blocks
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.texmex import narrowed
+
+NUMBERS = {"fbin": "<f4", "u8bin": "u1", "i8bin": "i1", "ibin": "<i4"}
+
+
+def open_bigann(path: Path, name: str | None, kind: str) -> VectorFile:
+    """Open a file of vectors, or the neighbours or distances of a ground-truth file."""
+    names = ("indices", "distances") if kind == "ibin" else ()
+    if name is not None and name not in names:
+        raise VectorFileError(
+            path, f"holds no array {name!r}" + (f"; it may hold {' and '.join(names)}" if names else "")
+        )
+    dtype = np.dtype(NUMBERS[kind])
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        head = file.read(8)
+    if len(head) < 8:
+        raise VectorFileError(path, "is empty" if size == 0 else "ends within its header of 8 bytes", 0)
+    n, d = struct.unpack("<II", head)
+    one, two = 8 + n * d * dtype.itemsize, 8 + 2 * n * d * dtype.itemsize
+    if size != one and not (kind == "ibin" and size == two):
+        raise VectorFileError(path, f"should have {one} bytes for its {n} rows of {d} columns, but has {size}", 0)
+    if name == "distances":
+        if size != two:
+            raise VectorFileError(path, "holds neighbours only, no distances", one)
+        return RawVectors(path, one, n, d, "<f4")
+    return RawVectors(path, 8, n, d, dtype)
+
+
+def write_bigann(path: Path, arrays: Arrays, kind: str) -> None:
+    """Write the first array and, in a ground-truth file, the distances after it, as float32."""
+    rows, *more = arrays.values()
+    if rows.n >= 1 << 32:
+        raise VectorFileError(path, f"the format holds at most 2^32 - 1 rows, not {rows.n}")
+    with path.open("wb") as file:
+        file.write(struct.pack("<II", rows.n, rows.d))
+        for array, dtype in [(rows, NUMBERS[kind]), *((array, "<f4") for array in more if kind == "ibin")]:
+            for block in blocks(array):
+                file.write(narrowed(path, block, np.dtype(dtype)).view(np.uint8).data)

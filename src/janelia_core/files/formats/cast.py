@@ -1,0 +1,49 @@
+"""Vectors rounded to another floating dtype as they are read."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.files.formats.contract import VectorFile
+
+_CHUNK = 1 << 21
+FLOATS = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32, "float64": torch.float64}
+
+
+class Cast(VectorFile):
+    """A file whose numbers are rounded to `dtype`; these rounded values are then what exact means."""
+
+    def __init__(self, file: VectorFile, dtype: torch.dtype) -> None:
+        super().__init__(file.path, file.n, file.d, dtype)
+        self._file = file
+
+    @property
+    def row_bytes(self) -> int:
+        """Bytes that a row takes in the file."""
+        return self._file.row_bytes
+
+    def _fill(self, start: int, out: Tensor) -> None:
+        step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
+        for at in range(0, len(out), step):
+            rows = min(step, len(out) - at)
+            out[at : at + rows].copy_(self._file.read(start + at, start + at + rows))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+def cast(file: VectorFile, dtype: torch.dtype | str | None) -> VectorFile:
+    """Return the file itself, or as one of another floating dtype.
+
+    Raises:
+        ValueError: dtype is no floating dtype.
+    """
+    if dtype is None:
+        return file
+    wanted = FLOATS.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted not in FLOATS.values():
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype}")
+    assert wanted is not None
+    return file if file.dtype == wanted else Cast(file, wanted)

@@ -1,0 +1,76 @@
+"""`.npz`: a zip of `.npy` arrays. Stored ones are read in place, compressed ones are decoded once to disk."""
+
+from __future__ import annotations
+
+import struct
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.contract import Arrays, VectorFile
+from janelia_core.files.formats.named import choose
+from janelia_core.files.formats.npy import Header, read_header, write_array
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.spool import spooled
+
+_CHUNK = 1 << 22
+_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
+
+
+def open_npz(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+    """Open one array of shape (n, d)."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+            info = members[choose(path, list(members), name, preferred)]
+            with archive.open(info) as file:
+                header = read_header(cast(BinaryIO, file), path)
+                return _opened(path, archive, info, header, cast(BinaryIO, file))
+    except VectorFileError:
+        raise
+    # Also what zlib, encrypted members and offsets beyond the file raise: there is no common class.
+    except Exception as error:
+        raise VectorFileError(path, f"is no sound .npz: {error}") from error
+
+
+def _opened(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header, file: BinaryIO) -> VectorFile:
+    n, d = header.shape
+    size = n * d * header.dtype.itemsize
+    if header.offset + size != info.file_size:
+        raise VectorFileError(
+            path, f"{info.filename} should have {header.offset + size} bytes by its header, but has {info.file_size}"
+        )
+    if header.fortran_order and n > 1 and d > 1:
+        raise VectorFileError(path, f"{info.filename} is stored column by column; save it as C-contiguous array")
+    if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
+        with path.open("rb") as plain:
+            plain.seek(info.header_offset)
+            lengths = _LOCAL_HEADER.unpack(plain.read(_LOCAL_HEADER.size))
+        start = info.header_offset + _LOCAL_HEADER.size + sum(lengths) + header.offset
+        return RawVectors(path, start, n, d, header.dtype)
+    return spooled(path, d, header.dtype.newbyteorder("="), _decoded(path, header, file), size)
+
+
+def _decoded(path: Path, header: Header, file: BinaryIO) -> Iterator[npt.NDArray[np.generic]]:
+    n, d = header.shape
+    row = d * header.dtype.itemsize
+    step = max(1, _CHUNK // max(1, row))
+    for start in range(0, n, step):
+        rows = min(step, n - start)
+        data = file.read(rows * row)
+        if len(data) != rows * row:
+            raise VectorFileError(path, f"ends within row {start + len(data) // row}")
+        yield np.frombuffer(data, dtype=header.dtype).reshape(rows, d)
+
+
+def write_npz(path: Path, arrays: Arrays) -> None:
+    """Write every array, uncompressed; the file is the same byte for byte whenever it is written."""
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for name, rows in arrays.items():
+            with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
+                write_array(cast(BinaryIO, file), rows)

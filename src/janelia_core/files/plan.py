@@ -1,0 +1,84 @@
+"""What a search of files would do, without doing it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from janelia_core.files.formats.registry import Where
+from janelia_core.files.layout import DEFAULT_MEMORY, Layout
+from janelia_core.files.search import Range, opened, work_of
+from janelia_core.ml._knn.plan.plan import Plan, make_plan
+from janelia_core.ml._runtime.machine import this_machine
+
+
+@dataclass(frozen=True)
+class FilePlan:
+    """What a search of files would do.
+
+    Attributes:
+        layout: Its blocks, and the bytes that it reads.
+        block: What a block of queries goes through for a block of centres.
+    """
+
+    layout: Layout
+    block: Plan
+
+    def __str__(self) -> str:
+        more = ", one neighbour more as each row finds itself" if self.layout.but_self else ""
+        return f"{self.layout}\neach pair of blocks{more}:\n  " + str(self.block).replace("\n", "\n  ")
+
+
+def plan_files(
+    centres: Where,
+    queries: Where | None = None,
+    *,
+    k: int,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    max_memory: int | str = DEFAULT_MEMORY,
+    m: int | None = None,
+    rows: Range = (None, None),
+    ctr_rows: Range = (None, None),
+    formats: tuple[str | None, str | None] = (None, None),
+) -> FilePlan:
+    """Plan what `search_files` does with these arguments, from the files' headers alone.
+
+    Args:
+        centres: As for `search_files`.
+        queries: As for `search_files`.
+        k: As for `search_files`.
+        dtype: As for `search_files`.
+        device: As for `search_files`.
+        max_memory: As for `search_files`.
+        m: As for `search_files`.
+        rows: As for `search_files`.
+        ctr_rows: As for `search_files`.
+        formats: Of centres and queries.
+    """
+    with opened(centres, queries, dtype, formats) as (c, q):
+        work = work_of(
+            c,
+            q,
+            k,
+            exclude_self=queries is None,
+            distances=True,
+            device=device,
+            max_memory=max_memory,
+            m=m,
+            rows=rows,
+            ctr_rows=ctr_rows,
+        )
+        layout = work.layout
+        block = make_plan(
+            layout.row_block,
+            layout.ctr_block,
+            c.d,
+            min(layout.kept, layout.ctr_block),
+            layout.ctr_block if m is None else m,
+            machine=this_machine(work.device or torch.device("cpu")),
+            float32=c.dtype == q.dtype == torch.float32,
+            budget=layout.workspace,
+        )
+        return FilePlan(layout, block)

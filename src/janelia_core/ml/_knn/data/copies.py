@@ -1,0 +1,73 @@
+"""Centres that occur more than k times: of each, only the k of lowest number can be answered.
+
+Dead centres, padding and repeated vectors crowd a screen's lists with ties that no bound can part. Whoever has k copies
+of lower number is no one's answer, so a screen need not see it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.data.points import Points, as_float64
+
+_SAMPLE = 1024
+_PER_CTR = 64  # bytes while codes are sorted
+
+
+def without_spare_copies(ctrs: Points, k: int, room: int) -> Points:
+    """Return the centres without those that have k copies of lower number, if a sample shows copies at all.
+
+    Args:
+        ctrs: Centres on a CPU, whose values float64 holds.
+        k: How many copies stay.
+        room: Bytes that may be used: where they don't suffice, all centres stay.
+    """
+    n = len(ctrs)
+    if _PER_CTR * n > room or _found_different(ctrs):
+        return ctrs
+    code, order = torch.cat([_codes(ctrs.block(*chunk)) for chunk in ctrs.chunks(4)]).sort(stable=True)
+    is_first = torch.ones_like(code, dtype=torch.bool)
+    is_first[1:] = code[1:] != code[:-1]
+    first = is_first.nonzero()[:, 0][is_first.cumsum(0) - 1]  # where the group of each begins, itself by position
+    spare = torch.arange(n, device="cpu") - first >= k
+    crowded = torch.isin(first, first[spare]).nonzero()[:, 0]
+    if len(crowded) == 0:
+        return ctrs
+    strangers = [part[_differ(ctrs, order[part], order[first[part]])] for part in torch.split(crowded, _step(ctrs))]
+    spare &= ~torch.isin(first, first[torch.cat(strangers)])  # equal codes of unequal points: all stay
+    return replace(ctrs, subset=ctrs.row_numbers(order[~spare].sort().values))
+
+
+def _found_different(ctrs: Points) -> bool:
+    """Tell whether all points of an even sample have codes of their own."""
+    stride, step = -(-len(ctrs) // _SAMPLE), _step(ctrs)
+    starts = range(0, len(ctrs), stride * step)
+    codes = torch.cat([_codes(ctrs.block(start, min(start + stride * step, len(ctrs)), stride)) for start in starts])
+    return len(torch.unique(codes)) == len(codes)
+
+
+def _codes(values: Tensor) -> Tensor:
+    """Return an int64 for each point (b, d), the same for equal ones."""
+    words = _mixed((as_float64(values) + 0.0).view(torch.int64))  # -0 + 0 = +0
+    factors = _mixed(torch.arange(1, words.shape[1] + 1, device="cpu")) | 1
+    return (words * factors).sum(dim=1)
+
+
+def _mixed(words: Tensor) -> Tensor:
+    """Spread int64 over all their bits; products wrap around."""
+    for factor, shift in ((-0x40A7B892E31B1A47, 30), (-0x6B2FB644ECCEEE15, 27)):
+        words = (words ^ (words >> shift)) * factor
+    return words ^ (words >> 31)
+
+
+def _differ(ctrs: Points, one: Tensor, other: Tensor) -> Tensor:
+    """Tell which of two lists of positions name unequal points."""
+    values = (ctrs.take(ctrs.row_numbers(positions)) for positions in (one, other))
+    return (next(values) != next(values)).any(dim=1)
+
+
+def _step(ctrs: Points) -> int:
+    return max(1, ctrs.chunk // 4 // max(1, ctrs.d))

@@ -1,0 +1,173 @@
+"""Distances of given pairs, correctly rounded: unique, whatever the device, and monotone along a row.
+
+The true value in real arithmetic over the stored values is enclosed between two float64 numbers that provably
+contain it; where both round to the same number of the result's format, that is the answer. What float64 cannot
+decide is enclosed in double-double arithmetic, and what that cannot decide is computed in integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.arithmetic.double_double import order_sums
+from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64, rounded_distance
+from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
+from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
+from janelia_core.ml._knn.metrics import pair_values
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, PER_WORKER
+from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
+
+_CHUNK, _PER_CHUNKED = 1 << 18, 128  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
+_TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
+_FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
+_DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
+_KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
+_LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
+
+
+@optional_kernels
+def distances(
+    x: Tensor,
+    ctrs: Tensor,
+    indices: Tensor,
+    metric: str = "euclidean",
+    max_memory: int = DEFAULT_MEMORY,
+    *,
+    centres: Callable[[slice], Tensor] | None = None,
+) -> Tensor:
+    """Return the distances between rows of x and the centres at indices, correctly rounded.
+
+    Args:
+        x: (n, d) real tensor.
+        ctrs: (n_ctrs, d) real tensor on the same device.
+        indices: (n, k) int64 row numbers of ctrs, -1 where there is none.
+        metric: "euclidean", "sqeuclidean", "dot" (-<x, c>) or "cosine" (1 - cosine; a zero vector has cosine 0
+            with every vector).
+        max_memory: Bytes of workspace beyond inputs and result.
+        centres: Called as centres(rows), returns the row numbers (r, k) of ctrs that the indices of some rows stand
+            for; None: the indices themselves.
+
+    Returns:
+        (n, k) float64 if x or ctrs is float64, int64 or uint64, else float32; +inf where the index is -1.
+
+    Exactness:
+        The true distance of the stored values, rounded once, to nearest even; zero is +0. Where a value is not
+        finite: what IEEE evaluation gives, without overflow of what is finite; for "cosine" that is NaN.
+
+    Memory:
+        max_memory; more only where a single pair does not fit into that.
+    """
+    wide = any(v.dtype in (torch.float64, torch.int64, torch.uint64) for v in (x, ctrs))
+    dtype = torch.float64 if wide else torch.float32
+    if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
+        value = float(metric == "cosine")
+        return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
+    count = _count(x, indices, max_memory)
+    tiny = indices.numel() * x.shape[1] < _TINY
+    with torch.inference_mode(False), Workers.if_several(count, tiny) as workers:
+        out = torch.empty(indices.shape, dtype=dtype, device=x.device)
+        work = _Work(x.detach(), ctrs.detach(), metric, out.dtype, max_memory // count)
+        rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))
+
+        def fill(start: int) -> None:
+            part = slice(start, start + rows)
+            there = indices[part] if centres is None else centres(part)
+            out[part] = work.distances(x.detach()[part], there).to(out.device)
+
+        workers.each(fill, range(0, len(x), rows))
+    return out
+
+
+def _count(x: Tensor, indices: Tensor, max_memory: int) -> int:
+    return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS, max_memory // PER_WORKER))
+
+
+class _Work:
+    """What all blocks of rows share."""
+
+    def __init__(self, x: Tensor, ctrs: Tensor, metric: str, dtype: torch.dtype, share: int) -> None:
+        self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
+        self._root = metric == "euclidean"
+        same = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES
+        self._kernels = same and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
+        # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
+        coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
+        self.pairs_at_once = max(1, min(_CHUNK, share // _PER_CHUNKED) // max(1, coordinates))
+        self._doubled = max(1, min(_DOUBLE_DOUBLE, share // _PER_DOUBLED) // x.shape[1])
+
+    def distances(self, x_rows: Tensor, indices: Tensor) -> Tensor:
+        """Return the distances of rows (r, d) and the centres at indices (r, k)."""
+        out, certain = self._enclosed(x_rows, indices)
+        if certain is None:
+            return out
+        row, slot = (~certain).nonzero(as_tuple=True)
+        for start in range(0, len(row), self._doubled):
+            part = (row[start : start + self._doubled], slot[start : start + self._doubled])
+            x = x_rows[part[0].to(x_rows.device)].cpu()
+            c = self._ctrs[indices.to(row.device)[part].to(self._ctrs.device)].cpu()
+            out[part] = self._decided(x, c).to(out.device)
+        return out
+
+    def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return distances (r, k) by float64 intervals, and whether each is certain, or None if all are."""
+        if self._kernels and self._dtype == torch.float32:
+            from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
+
+            return rounded_pairs(self._metric, x_rows, self._ctrs, indices)
+        missing = (indices < 0).to(float64_device(x_rows.device))
+        if self._kernels:
+            from janelia_core.ml._knn.distances.pair_sums import pair_sums
+
+            sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
+            out, certain = rounded_double(*sums, self._root, self._dtype)
+        elif self._dtype == torch.float64:  # an interval in its own format decides next to nothing
+            out, certain = torch.zeros(missing.shape, dtype=self._dtype, device=missing.device), missing
+        else:
+            out, certain = self._by_intervals(x_rows, indices)
+        return out.masked_fill_(missing, torch.inf), certain | missing
+
+    def _by_intervals(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        out = torch.empty(indices.shape, dtype=torch.float32, device=float64_device(x_rows.device))
+        certain = torch.empty_like(out, dtype=torch.bool)
+        step = max(1, self.pairs_at_once // len(x_rows))
+        for start in range(0, indices.shape[1], step):
+            slots = slice(start, start + step)
+            c = self._ctrs[indices[:, slots].clamp(min=0).to(self._ctrs.device)]
+            value, error = pair_values(self._metric, x_rows[:, None], c)
+            out[:, slots], certain[:, slots] = rounded(value, error, self._root)
+        return out, certain
+
+    def _decided(self, x: Tensor, c: Tensor) -> Tensor:
+        """Return the distances of pairs of rows (p, d) on the CPU, all certain."""
+        x64, c64 = as_float64(x), as_float64(c)
+        finite = (torch.isfinite(x64) & torch.isfinite(c64)).all(dim=1)
+        out = pair_values(self._metric, x64, c64)[0].to(self._dtype)  # right where not finite
+        held = finite & _fits(x, x64, self._metric) & _fits(c, c64, self._metric)
+        decided = ~finite
+        if bool(held.any()):
+            sums = order_sums(self._metric, x64[held].numpy(), c64[held].numpy())
+            hi, lo, error = (torch.from_numpy(part) for part in sums)
+            out[held], decided[held] = rounded_double(hi, lo, error, self._root, self._dtype)
+        rest = (~decided).nonzero()[:, 0]
+        out[rest] = _exact(x[rest], c[rest], self._metric, self._dtype)
+        return out
+
+
+def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:
+    """Tell which rows (p, d) are exact in float64 and small enough to be multiplied there."""
+    most = 2.0**53 if is_wide(values) else (torch.inf if metric == "cosine" else _LARGEST)
+    return (as64.abs() < most).all(dim=1)
+
+
+def _exact(x: Tensor, c: Tensor, metric: str, dtype: torch.dtype) -> Tensor:
+    """Return the distances of pairs of finite rows (p, d), by integers."""
+    fmt, bits = (FLOAT32, torch.int32) if dtype == torch.float32 else (FLOAT64, torch.int64)
+    pairs = zip(x.tolist(), c.tolist(), strict=True)
+    patterns = [rounded_distance(metric, row, centre, fmt) for row, centre in pairs]
+    return torch.tensor(patterns, dtype=bits, device="cpu").view(dtype)

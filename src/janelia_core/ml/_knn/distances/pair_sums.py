@@ -1,0 +1,56 @@
+"""Order values of listed pairs by compiled kernels, in float64 and in double-double; no pair is gathered."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.arithmetic.double_double import Sum, cosine_of_sums
+from janelia_core.ml._knn.metrics import value_error
+from janelia_core.ml._knn.verify.pair_kernels import CODES, rounded_values, sums_of_pairs
+
+_MOST = 2.0**400
+
+
+def rounded_pairs(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+    """Return distances (r, k) float32, and whether each is certain, or None if all are.
+
+    Args:
+        metric: As for `distances`.
+        x: (r, d) rows, contiguous on the CPU, float32 or float64.
+        ctrs: (n_ctrs, d), likewise, of x's dtype.
+        indices: (r, k) int64, -1 for none, which counts as infinitely far.
+    """
+    out = torch.empty(indices.shape, dtype=torch.float32, device="cpu")
+    certain = torch.empty(indices.shape, dtype=torch.bool, device="cpu")
+    arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), out, certain))
+    doubtful = rounded_values(CODES[metric], metric == "euclidean", *value_error(metric, x.shape[1]), *arrays)
+    return out, certain if doubtful else None
+
+
+def pair_sums(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return order values as (hi, lo, error), each (r, k) float64: |hi + lo - truth| <= error."""
+    indices = indices.contiguous()
+    hi, lo, error = _sums(CODES[metric] == 0, False, x, ctrs, indices)
+    if metric == "dot":
+        return -hi, -lo, error
+    if metric == "cosine":
+        rows = torch.arange(len(x), device="cpu")[:, None]
+        squares = _sums(False, True, x, x, rows), _sums(False, True, x, ctrs, indices)
+        found = cosine_of_sums(_numpy((hi, lo, error)), _numpy(squares[0]), _numpy(squares[1]))
+        hi, lo, error = (torch.from_numpy(part) for part in found)
+        for square, _, lost in squares:
+            known = ((square == 0) & (lost == 0)) | ((square > 1 / _MOST) & (square < _MOST))
+            error = error.masked_fill(~known, torch.inf)
+    return hi, lo, error
+
+
+def _sums(square: bool, own: bool, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    hi, lo, error = (torch.empty(indices.shape, dtype=torch.float64, device="cpu") for _ in range(3))
+    sums_of_pairs(square, own, *(array.numpy() for array in (x, ctrs, indices, hi, lo, error)))
+    return hi, lo, error
+
+
+def _numpy(sums: tuple[Tensor, Tensor, Tensor]) -> Sum:
+    hi, lo, error = (part.numpy() for part in sums)
+    return hi, lo, error

@@ -1,0 +1,12 @@
+"""The dense CPU screen: scores in int8, bfloat16 or float32, compared while in registers: the map.
+
+screen      candidates of rows; the proof of the bound
+rungs       one format after the other: rows that one cannot certify try the next
+formats     what a word holds, and what rounding to it loses
+frame       where points are taken: shifted, scaled, rounded         rounding: the kernel that does so, and measures
+centres     packed in panels, with what their keys need
+rows        packed, with thresholds and lists                        row_bounds: what their keys need, what lists prove
+scan        rows pass the tiles of centres and keep what may matter
+tiles       products of a tile of centres and rows, as upper bounds of scores
+lists       candidates of a row: cut back when full
+"""

@@ -1,0 +1,166 @@
+"""The centres of the dense screen: rounded to a format and packed in panels, with what their keys need.
+
+Names and equations are those of `dense.screen`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.screens.dense.formats import INT8, Format
+from janelia_core.ml._knn.screens.dense.frame import FloatArray, Measured, Words, find_frame, frame_of_directions
+from janelia_core.ml._knn.screens.dense.rounding import SUMS
+from janelia_core.ml._knn.screens.dense.row_bounds import TINY, UP, RowConstants
+from janelia_core.ml._knn.screens.dense.tiles import PARAMETERS, TILE
+from janelia_core.ml._runtime.workers import Workers
+
+IdArray = npt.NDArray[np.int64]
+Float32s = npt.NDArray[np.float32]
+PANEL = 256
+"""Centres packed together, fewer where memory is tight (a multiple of 64)."""
+PACKED_AT_ONCE = 32
+"""Panels packed together, so that the arithmetic on norms costs no call per panel; fewer where chunks are small."""
+_CHUNKED = 4  # coordinates of a chunk that take as much as the temporaries of a packed centre
+EPILOGUE = 8
+"""Roundings of a key, and two to spare."""
+
+
+def round_up(bound: Tensor) -> Tensor:
+    """Nonnegative float64 bounds in float32, never smaller."""
+    return (bound * (1.0 + 2.0**-22) + TINY).float()
+
+
+class DenseCentres:
+    """Packed centres.
+
+    Args:
+        ctrs: Finite centres, any real dtype that float64 holds.
+        chosen: Format of the coordinates.
+        metric: "dot", "cosine" or a Euclidean one.
+        relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
+        pack_bytes: How many bytes packed centres may take; beyond, `round` makes panel by panel anew.
+        panel: Centres in a panel.
+        workers: Threads that share the packing.
+
+    Attributes:
+        frame: Where points are taken.
+        errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
+        words: (n_panels, panel, n_words) uint32; no panels where they are not kept.
+        asked: What the centres ask of rows.
+    """
+
+    def __init__(
+        self,
+        ctrs: Points,
+        chosen: Format,
+        metric: str,
+        relative_error: float,
+        pack_bytes: int,
+        panel: int,
+        workers: Workers,
+    ) -> None:
+        self.format, self.panel, self._ctrs, self._product = chosen, panel, ctrs, metric not in EUCLIDEAN
+        self.n_ctrs, self.d = len(ctrs), ctrs.d
+        if metric == "cosine":
+            self.frame = frame_of_directions(self.d)
+        else:
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)
+        self.n_panels = -(-self.n_ctrs // panel)
+        self.n_words = chosen.n_words(self.d)
+        roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
+        unit = max(chosen.sum_unit, 2.0**-24)
+        self._gamma, self._tiny = roundings * unit / (1.0 - roundings * unit), (roundings + 4) * TINY
+        n_packed = self.n_panels * panel
+        self.errs = np.zeros((n_packed, 2), np.float32)
+        self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
+        self.kept = n_packed * self.n_words * 4 <= pack_bytes
+        self.words = np.zeros((self.n_panels if self.kept else 0, panel, self.n_words), np.uint32)
+        self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // panel))
+        self._unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
+        packed = workers.each(self._pack, range(0, self.n_panels, self._group))
+        self.asked = RowConstants(
+            d=self.d,
+            relative_error=self.frame.relative_error,
+            whole=self.frame.may_be_exact and all(whole for _, whole, _ in packed),
+            largest=max(norm for norm, _, _ in packed),
+            unit=self._unit,
+            lacking=max(lacking for *_, lacking in packed),
+            widest=float(self._parameters[:, 0].max()),
+            int8=chosen is INT8,
+        )
+
+    def _members(self, panel: int) -> tuple[int, int, int]:
+        """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
+
+        A strided sample meets near and far centres alike, so the first panels already leave tight thresholds
+        even when the centres are sorted.
+        """
+        if self.stride == 0:
+            return panel * self.panel, min((panel + 1) * self.panel, self.n_ctrs), 1
+        return panel, self.n_ctrs, self.stride
+
+    def _usual_loss(self) -> float:
+        """What most centres lose, relative to their norms: any unit is right, this one makes errors small."""
+        n = min(self.panel, self.n_ctrs)
+        spare = np.zeros((self.panel, self.n_words), np.uint32)
+        sums = self.round(0, spare, np.empty(self.panel, np.float32))[:n]
+        measured = self.frame.measure(self.d, sums)
+        usual = float((measured.residual / measured.norm.clamp(min=TINY)).quantile(0.75))
+        return min(max(usual, 2.0**-20), self.format.unit)
+
+    def _pack(self, first: int) -> tuple[float, bool, float]:
+        """Fills a group of panels from `first` on where they are kept, their parameters, and errs.
+
+        Returns the largest norm, whether all centres are made of integers, and the most that a level lacks.
+        """
+        p, size = min(self._group, self.n_panels - first), self.panel
+        spare = np.zeros((0 if self.kept else size, self.n_words), np.uint32)
+        steps, sums = np.ones((p, size), np.float32), np.zeros((p, size, SUMS))
+        unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
+        for panel in range(p):
+            words = self.words[first + panel] if self.kept else spare
+            own = self.round(first + panel, words, steps[panel])
+            sums[panel, : len(own)] = own
+            unused[panel, : len(own)] = False
+        measured = self.frame.measure(self.d, sums.reshape(-1, SUMS))
+        reach, level, gap, lacking = self._bound(measured)
+        level[unused.reshape(-1)] = -torch.inf
+        tiles = slice(first * size // TILE, (first + p) * size // TILE)
+        for place, values in enumerate((torch.from_numpy(steps), reach, level)):
+            self._parameters[tiles, place] = values.reshape(-1, TILE).numpy()
+        errs = round_up(torch.stack([reach.double(), gap * UP], 1))
+        self.errs[first * size : (first + p) * size] = errs.numpy()
+        return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all()), lacking
+
+    def round(self, panel: int, words: Words, steps: Float32s) -> FloatArray:
+        """Rounds a panel's points into words and steps; returns the sums of as many as there are."""
+        return self.frame.round(self._ctrs.block(*self._members(panel)), self.format, TILE, words, steps)
+
+    def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
+        """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""
+        half = torch.zeros_like(points.square) if self._product else points.square / 2
+        own = self._gamma * 1.1 * half + self._tiny
+        own += 0.0 if self._product else points.square_error
+        reach = round_up(((self._unit + self._gamma) * points.norm + points.residual) / (1 - self._gamma) * UP)
+        if self.frame.may_be_exact:
+            level = (-half).float()
+            own += (half + level.double()).abs()
+            return reach, level, own, float(own.max())
+        target = own - half
+        level = (target + 2.0**-23 * target.abs() + TINY).float()
+        return reach, level, (level.double() + half).clamp(min=0) + own, 0.0
+
+    def parameters(self, panel: int, n_panels: int) -> Float32s:
+        """What goes into the keys of some panels."""
+        per_panel = self.panel // TILE
+        return self._parameters[panel * per_panel : (panel + n_panels) * per_panel].reshape(-1)
+
+    @property
+    def stride(self) -> int:
+        """What lies between neighbours of a panel: panel p holds every so many-th centre from p on; 0: a run."""
+        return 0 if self.frame.may_be_exact else self.n_panels

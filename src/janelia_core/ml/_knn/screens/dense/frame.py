@@ -1,0 +1,135 @@
+"""Where the dense screen takes its points: shifted, scaled, rounded to a format, and what that loses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.data.directions import direction_error, directions
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.screens.dense.formats import INT8, Format
+from janelia_core.ml._knn.screens.dense.rounding import SUMS, round_points
+from janelia_core.ml._knn.screens.dense.row_bounds import measure
+from janelia_core.ml._runtime.workers import Workers
+
+FloatArray = npt.NDArray[np.float64]
+Words = npt.NDArray[np.uint32]
+_SHARE = 2  # of a chunk, for coordinates looked at at a time
+_MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
+_MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
+_BYTES = 255  # steps of a grid that int8 holds
+
+
+class Measured(NamedTuple):
+    """What (1) needs to know of each of r points, as (r,) float64, and `whole` as bool.
+
+    Fields:
+        residual: At least the norm of point - value.
+        norm: At least the norms of point and of value.
+        square: |point|^2 as computed.
+        square_error: At least its error.
+        whole: The value is the point itself, and made of integers.
+    """
+
+    residual: Tensor
+    norm: Tensor
+    square: Tensor
+    square_error: Tensor
+    whole: Tensor
+
+
+@dataclass(frozen=True)
+class DenseFrame:
+    """Where points are taken: (u - shift) * scale, before they are rounded to a format.
+
+    Fields:
+        shift: (d,) float64.
+        scale: A power of two.
+        whole: The centres are integers in this frame, and so is the shift.
+        relative_error: Bound of the relative error each coordinate of u comes with.
+        directed: Points are divided by their norms before all else.
+        may_be_exact: Sums of products of the centres, which are whole, may be exact in float32.
+    """
+
+    shift: Tensor
+    scale: float
+    whole: bool
+    relative_error: float
+    directed: bool = False
+    may_be_exact: bool = False
+
+    def round(self, u: Tensor, chosen: Format, lanes: int, words: Words, steps: npt.NDArray[np.float32]) -> FloatArray:
+        """Rounds points (r, d) into words and steps; returns their sums (r, SUMS), all as `round_points` says."""
+        if self.directed:
+            u = directions(u)
+        u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
+        sums = np.empty((len(u), SUMS))
+        shift = self.shift.numpy() * self.scale
+        flip = 0x80808080 if chosen is INT8 and lanes > 1 else 0
+        round_points(u.numpy(), shift, self.scale, self.whole, 32 // chosen.per_word, lanes, flip, words, steps, sums)
+        return sums
+
+    def measure(self, d: int, sums: FloatArray) -> Measured:
+        """Turns the sums of points of d coordinates into bounds."""
+        measured = np.empty((len(Measured._fields), len(sums)))
+        measure(sums, d, self.relative_error, measured)
+        residual, norm, square, square_error, whole = torch.from_numpy(measured)
+        return Measured(residual, norm, square, square_error, whole != 0)
+
+
+def frame_of_directions(d: int) -> DenseFrame:
+    """The frame of points divided by their norms."""
+    shift = torch.zeros(d, dtype=torch.float64, device="cpu")
+    return DenseFrame(shift, 2.0**20, False, direction_error(d), directed=True)
+
+
+def find_frame(
+    ctrs: Points, chosen: Format, relative_error: float, workers: Workers, product: bool = False
+) -> DenseFrame:
+    """Centres the frame on the centres' mean; on their grid if they have one that the format may hold exactly.
+
+    Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle.
+    """
+    reader = Reader(workers, kernels=True, share=_SHARE)
+    low, high = reader.column_ends(ctrs)
+    largest = float(torch.maximum(high, -low).max())
+    shift = workers.once(lambda: _middle(ctrs))
+    step = find_grid(ctrs, largest, reader) if relative_error == 0 else 0.0
+    if step:
+        if chosen is INT8 and float((high - low).max()) <= _BYTES * step:
+            shift = ((low + high) / (2.0 * step)).ceil() * step
+        shift = torch.zeros_like(shift) if product else (shift / step).round() * step
+        corner = (torch.maximum(high - shift, shift - low) / step).square().sum()
+        return DenseFrame(shift, 1.0 / step, True, 0.0, may_be_exact=bool(corner < _MOST_SQUARE))
+    shift = torch.zeros_like(shift) if product else shift
+    exponent = int(np.frexp(largest * ctrs.d**0.5)[1]) if largest else 0
+    return DenseFrame(shift, 2.0 ** min(20 - exponent, 1000), False, relative_error)
+
+
+def _middle(ctrs: Points) -> Tensor:
+    """A mean: any shift is right; a sample's makes norms, and so errors, as small as that of all centres would."""
+    sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
+    return ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
+
+
+def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
+    """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
+    if not ctrs.values.is_floating_point():
+        return 1.0 if largest < _MOST_INTEGER else 0.0
+    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64)).double().numpy().ravel()
+    sample = sample[sample != 0]
+    if sample.size == 0:  # a sample of zeros lies on any grid, and tells nothing of the others
+        return 1.0 if largest < _MOST_INTEGER and reader.all_multiples(ctrs, 1.0) else 0.0
+    mantissa, exponent = np.frexp(sample)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
+    step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
+    if not step or largest / step >= _MOST_INTEGER:
+        return 0.0
+    return step if reader.all_multiples(ctrs, step) else 0.0

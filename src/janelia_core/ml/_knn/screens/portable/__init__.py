@@ -1,0 +1,5 @@
+"""The portable screen: one float32 product that is an upper bound of the score, by torch operations: the map.
+
+screen      candidates of rows; centres within a radius
+packing     rows and centres with the columns that pay for all errors
+"""

@@ -1,0 +1,7 @@
+"""Small problems: a look at all float64 distances at once, without blocks, screens or threads: the map.
+
+at_once     by torch operations or, when these have cost enough, by kernels
+kernels     distances, a product that is checked, and the k nearest of a row
+tournament  the k nearest by a tree of matches, in registers
+canary      is a float32 product of this process as good as its bound says?
+"""

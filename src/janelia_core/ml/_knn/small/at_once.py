@@ -1,0 +1,108 @@
+"""Small problems: a look at all float64 distances at once, without blocks, screens or threads.
+
+Training loops ask the same small question at every step, so fixed costs count: compiled kernels take a fraction of the
+time of torch operations, but loading them takes half a second, more where they must be compiled first. So a process
+asks torch until about that much time is spent, unless the kernels are there already or the problem is large enough.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.arithmetic.bounds import UNIT32, UNIT64, DistanceBound, gamma
+from janelia_core.ml._knn.data.directions import direction_error, directions
+from janelia_core.ml._knn.data.points import as_float64
+from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, dot_error
+from janelia_core.ml._knn.plan.plan import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS, Plan
+
+_KERNELS = "janelia_core.ml._knn.small.kernels"
+_PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
+_WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
+
+_FAR = 2.0**500  # distances: squares that overflow belong to larger ones
+
+_spent = 0.0
+
+
+def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    """Search a small problem: indices (k, n), and whether (n,) rounding left no doubt of them.
+
+    Args:
+        x: (n, d) stored values that float64 holds, on the CPU.
+        ctrs: (n_ctrs, d) likewise.
+        plan: The plan.
+    """
+    global _spent
+    metric = Metric(plan.metric)
+    if metric.uniform and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
+        return _by_kernels(x, ctrs, plan)
+    start = time.perf_counter()
+    found = _by_operations(x, ctrs, plan.k, metric)
+    _spent += time.perf_counter() - start
+    return found
+
+
+def _wants_kernels(plan: Plan, n: int) -> bool:
+    """Tell whether n rows had better be looked at by kernels, which take less time and memory."""
+    work, pairs = plan.n_smps * plan.n_ctrs * plan.d, n * plan.n_ctrs
+    held = PER_PAIR_OF_OPERATIONS * pairs + 8 * (plan.d + 1) * (n + plan.n_ctrs)  # both as float64
+    return _spent > _PATIENCE or work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
+
+
+def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
+    from janelia_core.ml._knn.small import canary
+    from janelia_core.ml._knn.small import kernels as small_kernels
+
+    if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
+        x, ctrs = as_float64(x), as_float64(ctrs)
+    x, ctrs = x.contiguous(), ctrs.contiguous()
+    d = x.shape[1]
+    bound = DistanceBound.of(d, exact=False)
+    indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
+    clear = torch.empty(len(x), dtype=torch.bool, device="cpu")
+    limits = bound.relative, bound.absolute, indices.numpy(), clear.numpy()
+    if d > FEW_COLUMNS and x.dtype == torch.float32 and plan.exact_products and canary.product_is_sound():
+        product = torch.mm(x, ctrs.T)
+        g = gamma(d + 8, UNIT32)
+        small_kernels.nearest_by_product(x.numpy(), ctrs.numpy(), product.numpy(), g, *limits)
+    else:
+        small_kernels.nearest_directly(x.numpy(), ctrs.numpy(), *limits)
+    return indices, clear
+
+
+def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Search in a few torch operations.
+
+    Works on Euclidean distances R = sqrt(D^), off by a relative (d + 4) 2^-53 at most: a gap of four times that
+    between all neighbours among the k + 1 nearest proves their order, if the nearer one is below 2^500: what
+    overflows is farther than that. What underflows, ties or is NaN shows no such gap. Other metrics: a gap of twice
+    the worst error of the row. CPU tensors that float64 holds.
+    """
+    few = min(k + 1, ctrs.shape[0])
+    if metric.name not in EUCLIDEAN:
+        value, error = _products_at_once(as_float64(x), as_float64(ctrs), metric.name)
+        nearest = value.topk(few, dim=1, largest=False)
+        gaps = nearest.values.diff(dim=1) > 2.0 * error
+        return nearest.indices[:, :k].T, gaps.all(dim=1) & torch.isfinite(value).all(dim=1)
+    roots = torch.cdist(as_float64(x), as_float64(ctrs), compute_mode="donot_use_mm_for_euclid_dist")
+    nearest = roots.topk(few, dim=1, largest=False)
+    relative, smallest = 4.0 * (x.shape[1] + 4) * UNIT64, 2.0**-480
+    nearer, farther = nearest.values[:, :-1], nearest.values[:, 1:]
+    gaps = (farther > nearer * (1.0 + relative) + smallest) & (nearer < _FAR)
+    return nearest.indices[:, :k].T, gaps.all(dim=1)
+
+
+def _products_at_once(x: Tensor, ctrs: Tensor, name: str) -> tuple[Tensor, Tensor]:
+    """Return -<x, c> (n, n_ctrs) and an error (n, 1), for "cosine" of directions, which orders alike."""
+    d = x.shape[1]
+    relative, absolute = dot_error(d)
+    if name == "cosine":
+        x, ctrs = directions(x), directions(ctrs)
+        relative += 4.0 * direction_error(d)
+    # sum_q |x_q c_q| by the largest of each: norms might underflow.
+    size = d * x.abs().amax(dim=1, keepdim=True) * ctrs.abs().amax()
+    return -(x @ ctrs.T), size * (1.0 + 4.0 * UNIT64) * relative + absolute

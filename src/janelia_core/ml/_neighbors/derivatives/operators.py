@@ -1,0 +1,121 @@
+"""The operators that distances and their derivatives are made of, as torch.compile and torch.export take them whole.
+
+Their derivatives and their behaviour under vmap are registered in gradients.py.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.library import custom_op
+
+from janelia_core.ml._knn.distances.distances import distances as true_distances
+from janelia_core.ml._neighbors.derivatives import norm_pairs, pairs
+from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
+from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
+from janelia_core.ml._runtime.transforms import bare
+
+
+@custom_op("janelia_core::knn_distances", mutates_args=())
+def knn_distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
+    """Evaluate the distances (n, k)."""
+    return _distances(x, ctrs, indices, first, metric, budget)
+
+
+@custom_op("janelia_core::knn_cosines", mutates_args=())
+def knn_cosines(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
+    """Evaluate the cosine distances (n, k) of x and ctrs, whose unit vectors, ux and uc, they move with."""
+    return _distances(x, ctrs, indices, first, "cosine", budget)
+
+
+def _distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
+    centres = Pairs(indices, first).centres
+    return true_distances(bare(x), bare(ctrs), bare(indices), metric, budget, centres=centres)
+
+
+@custom_op("janelia_core::knn_pair_products", mutates_args=())
+def knn_pair_products(
+    u: Tensor,
+    v: Tensor,
+    x: Tensor,
+    c: Tensor,
+    indices: Tensor,
+    first: Tensor,
+    differences: bool,
+    factor: float,
+    budget: int,
+) -> Tensor:
+    """Evaluate Q or B of each pair (n, k), times a factor."""
+    return pairs.products(u, v, x, c, Pairs(indices, first), differences, factor, budget)
+
+
+@custom_op("janelia_core::knn_pair_sums", mutates_args=())
+def knn_pair_sums(
+    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, differences: bool, factor: float, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Evaluate L(w) or A(w), times a factor: sums by row (n, d) and by centre (m, d)."""
+    return pairs.sums(w, x, c, Pairs(indices, first), differences, factor, budget)
+
+
+@custom_op("janelia_core::knn_norm_values", mutates_args=())
+def knn_norm_values(
+    u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
+) -> Tensor:
+    """Evaluate derivatives of Euclidean distances along directions (n, k)."""
+    return norm_pairs.values(u, v, x, c, r, Pairs(indices, first), budget)
+
+
+@custom_op("janelia_core::knn_norm_sums", mutates_args=())
+def knn_norm_sums(
+    w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Evaluate sums of open derivatives of Euclidean distances: by row (n, d) and by centre (m, d)."""
+    return norm_pairs.sums(w, u, v, x, c, r, Pairs(indices, first), budget)
+
+
+@knn_distances.register_fake
+def _(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
+    return x.new_empty(indices.shape, dtype=result_dtype(x, ctrs))
+
+
+@knn_cosines.register_fake
+def _(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
+    return x.new_empty(indices.shape, dtype=result_dtype(x, ctrs))
+
+
+@knn_pair_products.register_fake
+def _(
+    u: Tensor,
+    v: Tensor,
+    x: Tensor,
+    c: Tensor,
+    indices: Tensor,
+    first: Tensor,
+    differences: bool,
+    factor: float,
+    budget: int,
+) -> Tensor:
+    return x.new_empty(indices.shape, dtype=result_dtype(x, c))
+
+
+@knn_pair_sums.register_fake
+def _(
+    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, differences: bool, factor: float, budget: int
+) -> tuple[Tensor, Tensor]:
+    return _like_points(x, c)
+
+
+@knn_norm_values.register_fake
+def _(u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
+    return x.new_empty(indices.shape, dtype=r.dtype)
+
+
+@knn_norm_sums.register_fake
+def _(
+    w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
+) -> tuple[Tensor, Tensor]:
+    return _like_points(x, c)
+
+
+def _like_points(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    dtype = result_dtype(x, c)
+    return x.new_empty(x.shape, dtype=dtype), x.new_empty(c.shape, dtype=dtype)
