@@ -7,17 +7,10 @@ once.
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID
+from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 from janelia_core.ml._runtime.jit import jit_with
-
-F32 = NDArray[np.float32]
-F64 = NDArray[np.float64]
-I8 = NDArray[np.int8]
-I32 = NDArray[np.int32]
-I64 = NDArray[np.int64]
-B8 = NDArray[np.bool_]
 
 STACK = 96  # a depth-first walk holds at most one node a level; a tree over 2^31 centres has 28 levels
 SAMPLE = 63

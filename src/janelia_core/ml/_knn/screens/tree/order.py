@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.build import F32, I8, I32, I64, Tree, kernel
+from janelia_core.ml._knn.screens.tree.build import Tree, kernel
+from janelia_core.ml._runtime.arrays import F32, I8, I32, I64
 
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
 

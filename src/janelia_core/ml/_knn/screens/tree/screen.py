@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import memory_of
@@ -26,6 +25,7 @@ from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID, PACKET
 from janelia_core.ml._knn.screens.tree.lists import BIAS, EMPTY
 from janelia_core.ml._knn.screens.tree.values import BLOCK, as_float32, is_float32, on_lattice, residuals
+from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
@@ -155,7 +155,7 @@ class TreeScreen:
         packets = (starts[:, None] + np.arange(PACKET)).clip(max=len(order) - 1)
         w = self._width
 
-        def some(places: build.I64) -> build.I64:
+        def some(places: I64) -> I64:
             rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
             best = np.empty((len(rows), w), np.int64)
             kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, self.k, self._reach, best, work)
@@ -164,7 +164,7 @@ class TreeScreen:
         counts = workers.each(some, np.array_split(packets, min(workers.count, n_packets)))
         return Walk(*(np.sum(counts, axis=0) / packets.size).tolist())
 
-    def _search(self, x_rows: Tensor) -> tuple[build.I64, build.F64]:
+    def _search(self, x_rows: Tensor) -> tuple[I64, F64]:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
         z, raw, _ = as_float32(x_rows)
         radius = self._residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
@@ -185,7 +185,7 @@ class TreeScreen:
         wide[doubtful] = again
         return wide, excluded
 
-    def _excluded(self, best: build.I64, radius: build.F64, reach: kernels.Reach) -> build.F64:
+    def _excluded(self, best: I64, radius: F64, reach: kernels.Reach) -> F64:
         """Return the lower bound of the class docstring for each list."""
         if self.exact_keys:
             return np.full(len(best), np.inf)
@@ -194,14 +194,14 @@ class TreeScreen:
         kernels.limits(best, self.k, reach, limits)
         root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
         bound = np.maximum(0.0, root * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50)) ** 2 * (1.0 - 2.0**-50)
-        result: build.F64 = np.where(complete, np.inf, np.where(limits < np.inf, bound, -np.inf))
+        result: F64 = np.where(complete, np.inf, np.where(limits < np.inf, bound, -np.inf))
         return result
 
-    def _upper(self, best: build.I64, radius: build.F64) -> build.F64:
+    def _upper(self, best: I64, radius: F64) -> F64:
         """Return an upper bound of the true D of the k-th key (if not exact)."""
         key = _keys(best[:, self.k - 1]) if best.shape[1] >= self.k else np.full(len(best), -np.inf)
         root = np.sqrt(np.maximum(0.0, (key + self._absolute) * (1.0 + 2.0 * (self.d + 2) * UNIT))) + radius
-        result: build.F64 = np.where(key < np.inf, root * root * (1.0 + 2.0**-50), -np.inf)
+        result: F64 = np.where(key < np.inf, root * root * (1.0 + 2.0**-50), -np.inf)
         return result
 
     @property
@@ -221,7 +221,7 @@ class TreeScreen:
         """Return a bound of what underflows in a key."""
         return (self.d + 2) * 2.0**-125
 
-    def _build(self, z: build.F32, raw: build.F64, each: Callable[..., Iterable[Any]]) -> None:
+    def _build(self, z: F32, raw: F64, each: Callable[..., Iterable[Any]]) -> None:
         """Build the tree: the top levels one by one, then the subtrees below them."""
         n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
         self._tree = tree = _allocate(n, d, n_leaves)
@@ -293,7 +293,7 @@ def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list
     return [(node + 1, first, left), (node + 2 * left, first + left, span - left)]
 
 
-def _keys(entries: build.I64) -> NDArray[np.float64]:
+def _keys(entries: I64) -> F64:
     """Return the float32 keys of list entries."""
-    bits: NDArray[np.int32] = ((entries >> 32) - BIAS).astype(np.int32)
+    bits: I32 = ((entries >> 32) - BIAS).astype(np.int32)
     return bits.view(np.float32).astype(np.float64)

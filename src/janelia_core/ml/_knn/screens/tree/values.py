@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import are_multiples
-from janelia_core.ml._knn.screens.tree.build import F32, F64
+from janelia_core.ml._runtime.arrays import F32, F64
 
 BLOCK = 1 << 13
 """Rows looked at together."""

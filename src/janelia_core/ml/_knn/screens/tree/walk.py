@@ -5,9 +5,10 @@ All release the GIL, none starts a thread, and none writes to the tree.
 
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.build import F32, F64, I32, I64, STACK, Tree, kernel
+from janelia_core.ml._knn.screens.tree.build import STACK, Tree, kernel
 from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID, PACKET, bits_set, box_hits, leaf_hits, lowest_bit
 from janelia_core.ml._knn.screens.tree.lists import CHUNK, EMPTY, first_lists, key_of, merge, write_entries
+from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 Reach = tuple[np.float32, np.float32]  # a factor and a summand
