@@ -23,8 +23,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.plan.plan import Plan, make_plan
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine

@@ -35,8 +35,8 @@ def screened(screen: str) -> Callable[[Tensor, Tensor, int], Tensor]:
     """Return a search that takes this screen, whatever the data."""
 
     def search(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
+        from janelia_core.ml._knn.choose import make_plan
         from janelia_core.ml._knn.data.points import Points
-        from janelia_core.ml._knn.plan.plan import make_plan
         from janelia_core.ml._knn.search import search
         from janelia_core.ml._runtime.machine import this_machine
 

@@ -20,8 +20,8 @@ def janelia_float32(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
     """Ours as on a machine without instructions for int8."""
     from dataclasses import replace
 
+    from janelia_core.ml._knn.choose import make_plan
     from janelia_core.ml._knn.data.points import Points
-    from janelia_core.ml._knn.plan.plan import make_plan
     from janelia_core.ml._knn.search import search
     from janelia_core.ml._runtime.machine import this_machine
 

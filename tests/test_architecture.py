@@ -1,4 +1,4 @@
-"""Imports obey the map of `janelia_core.ml._knn`: stages do not know each other, one file composes them."""
+"""Imports obey the walls between rooms: screens and stages do not know each other, a few files compose them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -14,23 +15,43 @@ import pytest
 import janelia_core
 
 PACKAGE = Path(janelia_core.__file__).parent
-KNN = "janelia_core.ml._knn"
-COMPOSERS = (f"{KNN}.search", f"{KNN}.ladder")  # the small way, and the others
-DOOR = f"{KNN}.find"
-PARTLY = {  # these compose a few stages, and no more
-    f"{KNN}.{name}": {f"{KNN}.{stage}" for stage in stages}
-    for name, stages in {
-        "merge": ("verify.verify", "settle.settle"),  # of several searches
-        "exact_order": ("verify.verify", "settle.settle"),
-        "exhaustive": ("verify.verify", "screens.portable.screen"),
-    }.items()
+ROOT = "janelia_core"
+KNN = f"{ROOT}.ml._knn"
+RUNTIME, SIMD = f"{ROOT}.ml._runtime", f"{ROOT}.ml._simd"
+WORDS = [
+    f"{KNN}.{name}" for name in ("contract", "problem", "metrics", "rows", "answers", "report", "arithmetic", "data")
+]
+BELOW = [RUNTIME, SIMD, *WORDS]
+SCREENS = f"{KNN}.screens"
+OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "demand", "rungs")]
+STAGES = [f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.small", f"{KNN}.distances"]
+ORDERS = [f"{KNN}.exact_order", f"{KNN}.exhaustive", f"{KNN}.fold"]
+
+MAY_IMPORT: dict[str, list[str]] = {
+    RUNTIME: [],
+    SIMD: [RUNTIME],
+    f"{ROOT}.ml._log_cosh": [RUNTIME, f"{ROOT}.ml._ordinary"],
+    **dict.fromkeys(WORDS, BELOW),
+    f"{KNN}.report": [*BELOW, f"{KNN}.plan.plan"],
+    f"{KNN}.plan": [*BELOW, f"{SCREENS}.demand", f"{SCREENS}.portable.cost"],
+    **{name: [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan.plan"] for name in OF_ALL_SCREENS},
+    f"{SCREENS}.demand": [],
+    SCREENS: [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan.plan"],
+    **{stage: [*BELOW, f"{KNN}.plan"] for stage in STAGES},
+    f"{KNN}.verify": [*BELOW, f"{KNN}.settle.kernels"],  # runs of two or three near-ties, in the same loop
+    f"{KNN}.distances": [*BELOW, f"{KNN}.plan", f"{KNN}.verify"],
+    f"{KNN}.reference": BELOW,
+    f"{KNN}.exact_order": [*BELOW, *STAGES],
+    f"{KNN}.exhaustive": [*BELOW, *STAGES, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],
+    f"{KNN}.fold": [*BELOW, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],
+    f"{KNN}.choose": [*BELOW, f"{KNN}.plan", SCREENS, f"{KNN}.small.cost"],
+    f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.choose"],
+    f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.ladder"],
+    f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search"],
+    f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
+    f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
 }
-
-
-def is_stage(module: str) -> bool:
-    """A stage does one step of the pipeline: a screen, verify or settle."""
-    name = module.removeprefix(f"{KNN}.")
-    return re.fullmatch(r"screens\.\w+\.screen|verify\.verify|settle\.settle|small\.at_once", name) is not None
+"""What a room may import, beside itself: the longest name counts that a module begins with."""
 
 
 def import_graph(package: Path) -> dict[str, set[str]]:
@@ -57,19 +78,33 @@ def _imports(module: str, path: Path) -> set[str]:
     return names
 
 
+def within(module: str, rooms: Iterable[str]) -> str:
+    """Return the longest of the rooms in which a module stands, or nothing."""
+    return max((room for room in rooms if f"{module}.".startswith(f"{room}.")), key=len, default="")
+
+
 def violations(graph: dict[str, set[str]]) -> list[str]:
-    """Return every import that the map forbids: of a stage or of the composer, but by the right file."""
-    return [
-        f"{module} imports {target}"
-        for module, targets in sorted(graph.items())
-        for target in sorted(targets)
-        if (is_stage(target) and module not in COMPOSERS and target not in PARTLY.get(module, ()))
-        or (target in COMPOSERS and module.startswith(f"{KNN}.") and module not in (*COMPOSERS, DOOR))
-    ]
+    """Return every import that the walls forbid; a screen is a room of its own."""
+    found = []
+    for module, targets in sorted(graph.items()):
+        room = within(module, MAY_IMPORT)
+        own = ".".join(module.split(".")[:5]) if room == SCREENS else room
+        # `from folder import file` names both
+        files = [one for one in targets if not any(other.startswith(f"{one}.") for other in {*targets})]
+        for target in sorted(files):
+            if room and not within(target, [own, *MAY_IMPORT[room]]):
+                found.append(f"{module} imports {target}")
+    return found
 
 
-def test_only_search_and_ladder_know_all_stages_and_three_files_a_few_of_them() -> None:
+def test_no_import_crosses_a_wall() -> None:
     assert violations(import_graph(PACKAGE)) == []
+
+
+def test_every_room_of_the_search_has_walls() -> None:
+    assert [
+        module for module in import_graph(PACKAGE) if module.startswith(f"{KNN}.") and not within(module, MAY_IMPORT)
+    ] == []
 
 
 def test_no_import_runs_in_a_circle() -> None:
@@ -85,11 +120,15 @@ def test_no_import_runs_in_a_circle() -> None:
         ("arithmetic/bounds.py", "def f():\n    from ..screens.tree.screen import g"),
         ("merge.py", "from .screens.tree.screen import TreeScreen"),
         ("plan/plan.py", "from janelia_core.ml._knn import search"),
+        ("search.py", "from .screens.tree import screen"),
+        ("screens/dense/screen.py", "from ..tree import screen"),
+        ("screens/tree/screen.py", "from janelia_core.ml._knn import ladder"),
     ],
 )
 def test_a_planted_import_across_the_walls_is_caught(tmp_path: Path, file: str, line: str) -> None:
     root = tmp_path / "janelia_core" / "ml" / "_knn"
-    for name in ("search", "verify/verify", "settle/settle", "screens/tree/screen", "arithmetic/bounds", "plan/plan"):
+    tree = ("screens/tree/screen", "screens/dense/screen", "arithmetic/bounds", "plan/plan", "ladder")
+    for name in ("search", "verify/verify", "settle/settle", *tree):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / f"{name}.py").write_text("")
         (root / name).with_name("__init__.py").write_text("")
@@ -107,6 +146,19 @@ def test_a_planted_circle_is_caught(tmp_path: Path) -> None:
     (folder / "b.py").write_text("import janelia_core.a")
     with pytest.raises(CycleError):
         TopologicalSorter(import_graph(folder)).prepare()
+
+
+def test_the_code_repeats_the_steps_of_a_call_as_the_page_tells_them() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    life = page.partition("## The life of a call")[2].partition("\n## ")[0]
+    told = {int(n): words.lower() for n, words in re.findall(r"^(\d+)\. \*\*(.+?)\*\*", life, re.MULTILINE)}
+    found = [
+        (int(n), words.strip().lower())
+        for path in PACKAGE.rglob("*.py")
+        for n, words in re.findall(r"# Step (\d+): (.+)", path.read_text(encoding="utf-8"))
+    ]
+    assert sorted(found) == sorted(told.items())
+    assert list(told) == list(range(1, len(told) + 1))
 
 
 def test_importing_brings_in_nothing_heavier_than_torch() -> None:

@@ -9,17 +9,21 @@ import pytest
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.plan.plan import make_plan
+from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.report import Report, watch_knn
+from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.dense import cost as dense
 from janelia_core.ml._knn.screens.tree.cost import Look, Trees, Walk, plan_look, plan_trees
-from janelia_core.ml._knn.screens.tree.forest import Forest
-from janelia_core.ml._knn.screens.tree.screen import TreeScreen
-from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.screens.tree.forest import Forest, PreparedTrees
 from janelia_core.ml._runtime.machine import Machine, this_machine
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest
+from plans import changed, run
 from problems import KINDS, PROBLEMS
 
 CPU = Machine(on_cpu=True, kernels=True, threads=2)
@@ -58,22 +62,21 @@ def test_the_data_decide_and_the_report_says_why(data: Callable[..., Tensor], d:
     assert reports[0].look == reports[1].look
     assert "of the dense product's work" in str(reports[0])
     plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=this_machine(x.device))
-    other = plan.otherwise if screen == "tree" else replace(plan, look=None)
+    other = plan.otherwise if screen == "tree" else replace(plan, own=None)  # a tree, without a look
     assert other is not None
-    assert other.screen != screen
+    assert (other.screen == "dense") == (screen == "tree")
     some = slice(None, None, 8)  # of equal points the dense product certifies none: 4 ms a row
-    assert torch.equal(search(Points(x[some]), Points(ctrs), other), found[:, some])
+    assert torch.equal(run(x[some], ctrs, other), found[:, some])
     assert torch.equal(again, found)
 
 
 def test_few_rows_look_at_one_centre_in_six_before_the_whole_tree() -> None:
     n, n_ctrs, d = 600, 60_000, 32
     plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=CPU)
-    assert plan.look is not None
-    assert plan.look.strides == (6, 1)
-    plan = replace(plan, look=replace(plan.look, dense=1.0))
+    assert plan.own.strides == (6, 1)
+    plan = replace(plan, own=replace(plan.own, dense=1.0))
     with watch_knn() as reports:
-        search(Points(gaussian(n, d, 1)), Points(gaussian(n_ctrs, d, 2)), plan)
+        run(gaussian(n, d, 1), gaussian(n_ctrs, d, 2), plan)
     assert "1 in 6 centres" in reports[0].look
     assert reports[0].plan.screen == "dense"
 
@@ -91,49 +94,52 @@ def test_where_only_the_dense_screens_failure_makes_a_tree_pay_crowded_centres_t
 
     x, ctrs = points(n, 1), points(n_ctrs, 2)
     plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=replace(CPU, formats=("int8", "float32")))
-    assert plan.look is not None
-    assert plan.look.strides == ()
-    plan = replace(plan, otherwise=replace(plan.otherwise or plan, formats=("float32",)))
+    assert plan.own.strides == ()
+    plan = replace(plan, otherwise=changed(plan.otherwise or plan, formats=("float32",)))
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), plan)
+        found = run(x, ctrs, plan)
     assert reports[0].plan.screen == screen
     some = slice(None, None, 30)
-    exhaustive = replace(plan, screen="none", look=None)
-    assert torch.equal(search(Points(x[some]), Points(ctrs), exhaustive), found[:, some])
+    exhaustive = changed(plan, screen="none")
+    assert torch.equal(run(x[some], ctrs, exhaustive), found[:, some])
 
 
 def test_in_few_dimensions_and_for_many_rows_the_whole_tree_is_looked_at_at_once() -> None:
     for shape in ((300, 20_000, 3, 5), (20_000, 20_000, 32, 5)):
         plan = make_plan(*shape, m=10**6, machine=CPU)
-        assert plan.look is not None
-        assert plan.look.strides == (1,)
+        assert plan.screen == "tree"
+        assert plan.own.strides == (1,)
 
 
 def test_rows_looked_at_come_from_all_over_x() -> None:
     n = 150_000
     near = gaussian(n // 2, 2, 1)
     x, ctrs = torch.cat([near, near + 1000.0]), torch.cat([gaussian(4000, 2, 2), torch.rand(4000, 2) + 1000.0])
-    forest = Forest(TreeScreen, Points(x), Points(ctrs), 5, None, Workers(1, pool=False))
-    forest._rows = 1 << 14
-    sample = forest._sampled()
+    plan = changed(make_plan(n, len(ctrs), 2, 5, n, machine=CPU), screen="tree", own=None)
+    with Workers(1, pool=False) as workers:
+        centres, frame = Centres(Points(ctrs)), survey(Points(x), Points(ctrs))
+        forest = Forest(PreparedTrees(centres.points, 5), Asked(Points(x), centres, frame, plan, Report(plan), workers))
+        assert forest.pays()
+        forest._rows = 1 << 14
+        sample = forest._sampled()
     assert (sample < n // 2).sum() == (sample >= n // 2).sum()
 
 
 def test_a_sample_of_fewer_than_k_centres_can_be_looked_at() -> None:
     x, ctrs, k = gaussian(3000, 4, 1), gaussian(900, 4, 2), 120
     plan = make_plan(3000, 900, 4, k, 900, machine=CPU)
-    look = plan_look(3000, 900, 4, k, plan.formats[0], Trees(1, 3000, 0))
+    look = plan_look(plan.problem, dense.cost(plan.problem), Trees(1, 3000, 0))
     assert look is not None
-    forced = replace(plan, screen="tree", look=replace(look, strides=(8, 1)))
-    expected = search(Points(x), Points(ctrs), replace(plan, screen="none", look=None))
-    assert torch.equal(search(Points(x), Points(ctrs), forced), expected)
+    forced = changed(plan, screen="tree", own=replace(look, strides=(8, 1)))
+    expected = run(x, ctrs, changed(plan, screen="none"))
+    assert torch.equal(run(x, ctrs, forced), expected)
 
 
 @pytest.mark.parametrize("shape", [(10, 500_000, 32, 5), (20_000, 20_000, 33, 5), (20_000, 20_000, 3, 129)])
 def test_no_look_is_planned_where_no_data_make_a_tree_pay(shape: tuple[int, int, int, int]) -> None:
     plan = make_plan(*shape, m=10**6, machine=CPU, budget=2**30)
     assert plan.screen == "dense"
-    assert plan.look is None
+    assert plan.otherwise is None
 
 
 def test_the_plan_promises_the_memory_of_whichever_screen_needs_more() -> None:
@@ -143,7 +149,8 @@ def test_the_plan_promises_the_memory_of_whichever_screen_needs_more() -> None:
 
 
 def test_a_walk_that_opens_more_leaves_takes_a_larger_share() -> None:
-    look = plan_look(*SHAPE, "float32", Trees(1, SHAPE[0], 0))
+    problem = Problem(*SHAPE, 10**6)
+    look = plan_look(problem, dense.cost(problem), Trees(1, SHAPE[0], 0))
     assert look is not None
     shares = [look.share(Walk(boxes, 4 * boxes, 20.0), 1) for boxes in (1.0, 10.0, 1000.0)]
     assert shares == sorted(shares)
@@ -162,7 +169,8 @@ def in_parts(x: Tensor, ctrs: Tensor, k: int, trees: Trees) -> tuple[Tensor, Rep
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=this_machine(x.device))
     look = Look(len(x), len(ctrs), x.shape[1], k, rows=16, strides=(trees.parts,), dense=1e30, trees=trees)
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), replace(plan, screen="tree", look=look, at_once_rows=0, workers=2))
+        tree = changed(plan, screen="tree", own=look, at_once_rows=0, workers=2)
+        found = run(x, ctrs, replace(tree, otherwise=changed(plan, screen="dense", at_once_rows=0, workers=2)))
     return found, reports[0]
 
 
@@ -197,9 +205,8 @@ def test_more_centres_than_the_memory_holds_are_split_between_trees() -> None:
     budget = (22 + 12) << 20
     plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=CPU, budget=budget)
     assert plan.screen == "tree"
-    assert plan.look is not None
-    assert plan.look.trees.parts > 1
-    assert plan.look.trees.bytes <= budget
+    assert plan.own.trees.parts > 1
+    assert plan.own.trees.bytes <= budget
     assert plan_trees(10**9, 10**6, 3, True, 64 << 20) == Trees(1, 2 * 10**6, 22 * 10**6 + 13 * 2 * 10**6)
     assert plan_trees(10**9, 10**6, 3, True, 32 << 20) == Trees(1, 322638, 22 * 10**6 + 13 * 322638)
     assert plan_trees(1000, 10**6, 32, True, 1 << 20) is None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import itertools
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 
 import pytest
 import torch
@@ -14,18 +13,19 @@ from torch import Tensor
 from extremes import DTYPES, SCALES, SHAPES, Extreme, problem
 from janelia_core.ml._knn import metrics
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, compare, extend
-from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.frame import Measured
 from janelia_core.ml._knn.screens.portable import screen as screen_portable
-from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.small import at_once as small
 from janelia_core.ml._knn.small import kernels as small_kernels
 from oracle import exact_order, nearest, points
+from plans import changed
+from plans import run as run_plan
 from problems import LOW_FORMATS
 from test_distances import true_distance
 
@@ -47,12 +47,7 @@ def forced(**changes: object) -> Search:
 
     def run(x: Tensor, ctrs: Tensor, k: int, metric: str) -> Tensor:
         plan = make_plan(len(x), len(ctrs), x.shape[1], k, 10**6, metric=metric)
-        own = dict(changes)
-        if own.get("width") == -1:
-            own["width"] = k
-        if "fallback_ctrs" in own:
-            own["fallback_ctrs"] = max(own["fallback_ctrs"], len(ctrs) // 7)
-        return search(Points(x), Points(ctrs), replace(plan, **own))
+        return run_plan(x, ctrs, changed(plan, **changes))
 
     return run
 

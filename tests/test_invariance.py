@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 
 import pytest
 import torch
 
-from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.plan.plan import make_plan
-from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml.extra_torch_functions import knn_mc
+from plans import changed, run
 from problems import LOW_FORMATS, PROBLEMS, gaussian
 
 HARD = [
@@ -26,14 +24,9 @@ HARD = [
 
 
 def searched(x, ctrs, k, **changes):
-    """Search with a plan whose fields were changed.
-
-    Blocks of a few centres grow with these, so that eight are left: a thousand show nothing else.
-    """
+    """Search with a plan whose fields were changed."""
     plan = make_plan(x.shape[0], ctrs.shape[0], x.shape[1], k, m=10**6)
-    if "fallback_ctrs" in changes:
-        changes["fallback_ctrs"] = max(changes["fallback_ctrs"], len(ctrs) // 7)
-    return search(Points(x), Points(ctrs), replace(plan, **changes))
+    return run(x, ctrs, changed(plan, **changes))
 
 
 @pytest.mark.parametrize("name", PROBLEMS)

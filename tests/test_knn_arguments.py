@@ -251,5 +251,5 @@ def test_neighbours_among_x_are_the_same_where_the_memory_holds_several_trees_on
     x[::30], x[1::700] = x[0], x[1]  # rows that are not among the first k + 1 of their own copies
     with watch_knn() as reports:
         little = knn(x, k=3, max_memory=1 << 20).indices
-    assert reports[0].plan.look.trees.parts > 1
+    assert reports[0].plan.own.trees.parts > 1
     assert torch.equal(little, knn(x, k=3).indices)

@@ -32,7 +32,7 @@ few = torch.arange(0, n, n // 50)
 nearest = torch.cdist(x[few].double(), ctrs.double(), compute_mode="donot_use_mm_for_euclid_dist")
 assert torch.equal(nearest.topk(5, largest=False).indices.T, found[:, few])
 plan = reports[0].plan
-print(high - before - found.nbytes, plan.workspace_bytes, plan.look.trees.parts, plan.look.trees.rows)
+print(high - before - found.nbytes, plan.workspace_bytes, plan.own.trees.parts, plan.own.trees.rows)
 """
 
 

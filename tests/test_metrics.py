@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 from fractions import Fraction
 
 import pytest
@@ -11,20 +10,21 @@ import torch
 
 from janelia_core.ml._knn import metrics as module
 from janelia_core.ml._knn import reference
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.directions import direction_error, directions
 from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.metrics import Metric, block_values, pair_values
-from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.screens.portable import screen as screen_portable
-from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify.verify import ordered
 from janelia_core.ml._runtime.machine import Machine
 from oracle import nearest
+from plans import changed, rows_of, run
 from problems import KINDS, LOW_FORMATS, PROBLEMS, gaussian, nearly_parallel
 
 METRICS = ("dot", "cosine")
@@ -48,17 +48,10 @@ WAYS = (
 
 
 def searched(x, ctrs, k, metric, allowed=None, **changes):
-    """Search with a plan whose fields were changed; width -1 keeps as few candidates as can be.
-
-    Blocks of a few centres grow with these, so that eight are left: a thousand show nothing else.
-    """
+    """Search with a plan whose fields were changed."""
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, 10**6, metric=metric, masked=allowed is not None)
-    if changes.get("width") == -1:
-        changes["width"] = min(k, len(ctrs))
-    if "fallback_ctrs" in changes:
-        changes["fallback_ctrs"] = max(changes["fallback_ctrs"], len(ctrs) // 7)
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), replace(plan, **changes), allowed)
+        found = run(x, ctrs, changed(plan, **changes), allowed)
     return found, reports[0]
 
 
@@ -228,15 +221,17 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
     x, ctrs, k, _ = PROBLEMS[name]()
     x, k = x[:3], min(k, 4)
     frame = survey(Points(x), Points(ctrs), shifted=False)
-    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 70, metric=metric), width=k)
+    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], k, 70, metric=metric), width=k)
     frame = frame.of_directions() if metric == "cosine" else frame
     truth = [[exact_value(metric, row, centre) for centre in ctrs.tolist()] for row in x.tolist()]
-    screens = [(screen_portable.PortableScreen(Points(ctrs), frame, plan), Fraction(4) ** frame.verify_exponent)]
+    centres = screen_portable.PackedCentres(Points(ctrs), frame.place, plan.products, metric)
+    exponent = frame.verify_exponent
+    screens = [(screen_portable.PortableScreen(centres, exponent), Fraction(4) ** exponent)]
     if frame.in_float64:
         for chosen in (*LOW_FORMATS, "float32"):
-            screens.append((DenseScreen(Points(ctrs), k, FORMATS[chosen], metric=metric), Fraction(1)))
+            screens.append((DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], metric), k), Fraction(1)))
     for screen, unit in screens:
-        listed, excluded, _ = screen.candidates(x)
+        listed, excluded, _ = screen.candidates(rows_of(x))
         for i in range(len(x)):
             if abs(float(excluded[i])) != torch.inf:
                 bound = Fraction(float(excluded[i])) * (unit if metric == "dot" else 1)

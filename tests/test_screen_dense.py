@@ -7,7 +7,6 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -15,19 +14,19 @@ import pytest
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense import frame as dense_frame
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
-from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify import kernels as verify_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._simd import bits as float_bits
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
+from plans import changed, rows_of, run
 from problems import LOW_FORMATS
 
 CHOSEN = [*LOW_FORMATS, "float32"]
@@ -176,7 +175,7 @@ def exact_distances(x: Tensor, ctrs: Tensor) -> list[list[Fraction]]:
 
 def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, k: int, screen: DenseScreen) -> float:
     """Checks every row's certificate; returns the share of rows that are certified."""
-    listed, excluded, at_least = screen.candidates(x)
+    listed, excluded, at_least = screen.candidates(rows_of(x))
     assert at_least is not None
     certified = 0
     for i, distances in enumerate(exact_distances(x, ctrs)):
@@ -199,7 +198,7 @@ def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, k: int, screen: 
 @pytest.mark.parametrize("problem", PROBLEMS, ids=lambda problem: problem.__name__)
 def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Callable[[], Problem], chosen: str) -> None:
     x, ctrs = problem()
-    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(Points(ctrs), 5, FORMATS[chosen]))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 5))
 
 
 @pytest.mark.parametrize("chosen", CHOSEN)
@@ -208,7 +207,7 @@ def test_buffers_that_overflow_with_near_ties_say_so(chosen: str) -> None:
     ctrs = 1.0 + normal(1000, 5, seed=1) * 2.0**-22
     x = torch.cat([ctrs[:10] + 2.0**-23, normal(10, 5, seed=0)])
     ctrs = torch.cat([ctrs, normal(50, 5, seed=2)])
-    assert_nothing_is_excluded_wrongly(x, ctrs, 3, DenseScreen(Points(ctrs), 3, FORMATS[chosen]))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 3, DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 3))
 
 
 @pytest.mark.parametrize("problem", [gaussian, lattice, uint8_pixels, one_giant_coordinate, subnormal, huge])
@@ -217,13 +216,13 @@ def test_float32_certifies_every_row_where_gaps_exceed_its_rounding(problem: Cal
     if problem is one_giant_coordinate:  # its mean is far from all others: the frame cannot resolve them
         x, ctrs = x.double(), ctrs.double()
         ctrs[3, 2] = 2.0**10
-    assert assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(Points(ctrs), 5)) == 1.0
+    assert assert_nothing_is_excluded_wrongly(x, ctrs, 5, DenseScreen(DenseCentres(Points(ctrs)), 5)) == 1.0
 
 
 @pytest.mark.parametrize("k", [1, 3, 40, 400])
 def test_any_k_up_to_all_centres_is_served(k: int) -> None:
     x, ctrs = gaussian()
-    assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(Points(ctrs), k)) == 1.0
+    assert assert_nothing_is_excluded_wrongly(x[:5], ctrs, k, DenseScreen(DenseCentres(Points(ctrs)), k)) == 1.0
 
 
 def beyond_bytes_on_a_grid() -> Problem:
@@ -238,7 +237,7 @@ def beyond_bytes_on_a_grid() -> Problem:
 @pytest.mark.parametrize("problem", [*PROBLEMS, beyond_bytes_on_a_grid], ids=lambda problem: problem.__name__)
 def test_every_key_and_its_lower_bound_enclose_the_score(problem: Callable[[], Problem], chosen: str) -> None:
     x, ctrs = problem()
-    screen = DenseScreen(Points(ctrs), 5, FORMATS[chosen])
+    screen = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 5)
     frame, block = screen.centres.frame, screen._block(x)
     block.scan(0, screen.centres.words)
     stride, lists, lows = (
@@ -292,15 +291,15 @@ def test_zeros_wherever_a_look_for_a_grid_samples_tell_nothing_of_the_others(mem
 @pytest.mark.parametrize("chosen", CHOSEN)
 def test_packing_panel_by_panel_lists_the_same_candidates(chosen: str) -> None:
     x, ctrs = gaussian()
-    whole = DenseScreen(Points(ctrs), 5, FORMATS[chosen]).candidates(x)
-    tight = DenseScreen(Points(ctrs), 5, FORMATS[chosen], pack_bytes=0).candidates(x)
+    whole = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 5).candidates(rows_of(x))
+    tight = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], pack_bytes=0), 5).candidates(rows_of(x))
     assert torch.equal(whole.indices, tight.indices)
     assert torch.equal(whole.excluded, tight.excluded)
 
 
 def test_exact_ties_go_to_the_lowest_index_and_leave_exactly_k_candidates() -> None:
     x, ctrs = lattice()
-    listed, excluded, _ = DenseScreen(Points(ctrs), 5).candidates(x)
+    listed, excluded, _ = DenseScreen(DenseCentres(Points(ctrs)), 5).candidates(rows_of(x))
     assert listed.shape == (20, 5)
     assert bool((excluded == torch.inf).all())
 
@@ -308,11 +307,11 @@ def test_exact_ties_go_to_the_lowest_index_and_leave_exactly_k_candidates() -> N
 def test_an_error_in_the_frame_is_passed_on() -> None:
     """Points known only to 2^-20 of their size: the certificate must hold for any point within reach."""
     x, ctrs = gaussian()
-    screen = DenseScreen(Points(ctrs), 5, relative_error=2.0**-20)
+    screen = DenseScreen(DenseCentres(Points(ctrs), relative_error=2.0**-20), 5)
     for sign in (-1.0, 1.0):
         moved = ctrs.double() * (1 + sign * 2.0**-20)
         near = x.double() * (1 - sign * 2.0**-20)
-        listed, excluded, _ = screen.candidates(x)
+        listed, excluded, _ = screen.candidates(rows_of(x))
         for i, distances in enumerate(exact_distances(near, moved)):
             kept = set(listed[i].tolist())
             assert all(d >= Fraction(float(excluded[i])) for j, d in enumerate(distances) if j not in kept)
@@ -332,10 +331,10 @@ def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch
     ctrs = normal(400, 64, seed=1)
     ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)
     x = direction * torch.linspace(500, 1500, 20)[:, None]
-    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, FORMATS[chosen]))
+    assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 300))
     monkeypatch.setattr(DenseCentres, "_bound", loosened)
     with pytest.raises(AssertionError):
-        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(Points(ctrs), 300, FORMATS[chosen]))
+        assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 300))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -389,10 +388,10 @@ def test_rows_that_int8_cannot_certify_are_searched_in_float32() -> None:
     ctrs = middles[torch.arange(4000) % 5] + 0.1 * normal(4000, 40, seed=1)
     x = middles[torch.arange(3000) % 5] + 0.1 * normal(3000, 40, seed=0)
     plan = make_plan(3000, 4000, 40, 5, 4000, machine=this_machine(x.device))
-    plan = replace(plan.otherwise or plan, row_block=500, workers=1)
+    plan = changed(plan.otherwise or plan, row_block=500, workers=1)
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), plan)
-        expected = search(Points(x), Points(ctrs), replace(plan, formats=("float32",)))
+        found = run(x, ctrs, plan)
+        expected = run(x, ctrs, changed(plan, formats=("float32",)))
     assert torch.equal(found, expected)
     assert 0 < reports[0].n_climbed < 3000
     assert reports[0].n_screened == 3000
@@ -407,12 +406,14 @@ import torch
 from janelia_core.ml._knn.screens.dense import tiles as dense_tiles
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 assert dense_tiles.ROWS == 6 and not dense_tiles.compiles("int8")
 assert this_machine(torch.device("cpu")).formats == ("float32",)
 g = torch.Generator().manual_seed(0)
 x, ctrs = torch.randn(21, 6, generator=g), torch.randn(400, 6, generator=g)
-listed, excluded, _ = DenseScreen(Points(ctrs), 5).candidates(x)
+listed, excluded, _ = DenseScreen(DenseCentres(Points(ctrs)), 5).candidates(Rows(x, torch.arange(len(x))))
 distances = (x.double()[:, None] - ctrs.double()).square().sum(2)
 expected = distances.topk(5, largest=False).indices
 for row, answer in zip(listed.tolist(), expected.tolist()):

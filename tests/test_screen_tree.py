@@ -9,8 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
+from plans import rows_of
 
 Problem = tuple[Tensor, Tensor]
 
@@ -43,15 +46,20 @@ def spare_copies(ctrs: Tensor, k: int) -> np.ndarray:
     return np.array(spare)
 
 
+def planted(ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> TreeScreen:
+    """Return the screen of a tree over all of ctrs, for rows of x."""
+    return TreeScreen(BoxTree(Points(ctrs), k, workers), k, x, workers)
+
+
 def check(
     x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool = True, exact: np.ndarray | None = None
 ) -> TreeScreen:
     """Check every certificate against exact distances (computed if not given), and the answers of certified rows."""
     with Workers(2) as workers:
-        screen = TreeScreen(ctrs, k, x if given_x else None, workers)
-        order = screen.order(x, workers) if given_x else torch.arange(len(x))
+        screen = planted(ctrs, k, x if given_x else None, workers)
+        order = screen.tree.order(x, workers) if given_x else torch.arange(len(x))
     assert sorted(order.tolist()) == list(range(len(x)))
-    found = screen.candidates(x[order])
+    found = screen.candidates(rows_of(x[order]))
     exact = exact_distances(x, ctrs) if exact is None else exact
     distances, spare = exact[order.numpy()], spare_copies(ctrs, k)
     expected, failed = answer(distances, k), 0
@@ -112,10 +120,10 @@ def test_one_leaf_long_lists_and_all_centres(n_ctrs: int, k: int) -> None:
 def test_blocks_of_any_size_and_several_threads_find_the_same() -> None:
     x, ctrs = gaussian(1000, 20_000, 3)
     with Workers(2) as workers:
-        screen = TreeScreen(ctrs, 7, x, workers)
+        screen = planted(ctrs, 7, x, workers)
         whole, parts, single = (torch.empty(7, 1000, dtype=torch.int64) for _ in range(3))
         rows = torch.arange(1000)
-        left = [screen.answer(x, rows, whole), TreeScreen(ctrs, 7).answer(x, rows, single)]
+        left = [screen.answer(x, rows, whole), planted(ctrs, 7).answer(x, rows, single)]
         left += workers.each(lambda i: screen.answer(x, rows[i : i + 37], parts), range(0, len(x), 37))
     assert sum(map(len, left)) == 0
     truth = ((x.double()[:, None] - ctrs.double()) ** 2).sum(-1).topk(7, largest=False).indices.T
@@ -126,7 +134,10 @@ def test_searching_the_centres_themselves() -> None:
     _, ctrs = gaussian(1, 400, 3)
     screen = check(ctrs, ctrs, 4)
     out, names = torch.empty(4, 400, dtype=torch.int64), torch.arange(400) * 3
-    assert len(screen.answer(ctrs, torch.arange(400), out, numbers=names)) == 0
+    wide = torch.empty(1200, 3)
+    wide[names] = ctrs
+    screen = TreeScreen(BoxTree(Points(wide, names), 4), 4, ctrs)
+    assert len(screen.answer(ctrs, torch.arange(400), out)) == 0
     assert torch.equal(out[0], names)
 
 
@@ -228,7 +239,7 @@ def test_many_rows_in_the_cell_of_a_leaf_are_all_put_in_order() -> None:
 def test_rows_of_adjacent_packets_are_near_one_another() -> None:
     x, ctrs = gaussian(20_000, 200, 3)
     with Workers(2) as workers:
-        order = TreeScreen(ctrs, 4, x, workers).order(x, workers)
+        order = planted(ctrs, 4, x, workers).tree.order(x, workers)
     packets = x[order].reshape(-1, 16, 3)
     across = packets.amax(dim=1) - packets.amin(dim=1)
     assert across.median() < 0.5  # of some 7
@@ -268,16 +279,16 @@ def test_large_integers_are_rounded_with_measured_residuals() -> None:
 
 def test_lattice_keys_are_recognised_as_exact_and_others_not() -> None:
     pixels = torch.randint(0, 256, (500, 3), dtype=torch.uint8)
-    assert TreeScreen(pixels, 3, pixels).exact_keys
-    assert not TreeScreen(pixels, 3, pixels[:9] + 0.1).exact_keys
-    assert not TreeScreen(pixels.int() * 100, 3, pixels.int()).exact_keys
+    assert planted(pixels, 3, pixels).exact_keys
+    assert not planted(pixels, 3, pixels[:9] + 0.1).exact_keys
+    assert not planted(pixels.int() * 100, 3, pixels.int()).exact_keys
 
 
 def test_many_identical_centres_cost_no_more_than_few() -> None:
     ctrs = torch.full((50_000, 3), 0.25)
     ctrs[::1000] = torch.rand(50, 3)
-    screen = TreeScreen(ctrs, 5, ctrs[:10])
-    assert screen._live <= 50 + 5
+    screen = planted(ctrs, 5, ctrs[:10])
+    assert screen.tree.live <= 50 + 5
 
 
 @settings(max_examples=60, deadline=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from janelia_core.ml._knn.plan.plan import make_plan
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.small import at_once as small
 from janelia_core.ml._knn.small import kernels as small_kernels
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
@@ -81,6 +81,7 @@ def test_distances_without_their_error_bound_are_caught(monkeypatch):
 
 def test_kernels_are_loaded_when_torch_has_taken_as_long(monkeypatch):
     plan = make_plan(100, 50, 3, 5, 50)
+    monkeypatch.setattr(small, "_spent", 0.0)
     assert not small._wants_kernels(plan, 100)
     monkeypatch.setattr(small, "_spent", small._PATIENCE + 0.1)
     assert small._wants_kernels(plan, 100)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from fractions import Fraction
 
 import numpy as np
@@ -13,19 +12,19 @@ from janelia_core.ml._knn import metrics as metrics_module
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.arithmetic.double_double import cosine_keys, square_distances
 from janelia_core.ml._knn.arithmetic.integers import common_integers, order_key
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics import block_values
-from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.portable import packing
 from janelia_core.ml._knn.screens.portable import screen as screen_portable
 from janelia_core.ml._knn.screens.portable.packing import CUT_BITS, FULL_BITS, pack_ctrs, pack_rows
-from janelia_core.ml._knn.screens.portable.screen import PortableScreen
-from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.screens.portable.screen import PackedCentres, PortableScreen
 from janelia_core.ml._runtime.machine import Machine
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest, wrong_rows
+from plans import changed, rows_of, run
 from problems import PROBLEMS, far_clusters, gaussian, nearly_equidistant
 
 FINITE = [name for name in PROBLEMS if "finite" not in name]
@@ -33,9 +32,9 @@ FINITE = [name for name in PROBLEMS if "finite" not in name]
 
 def watched(x, ctrs, k, **changes):
     """Search by the portable screen, or as the changes to its plan say; return the answer and the report."""
-    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs)), **({"screen": "portable"} | changes))
+    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs)), **({"screen": "portable"} | changes))
     with watch_knn() as reports:
-        found = search(Points(x), Points(ctrs), plan)
+        found = run(x, ctrs, plan)
     return found, reports[0]
 
 
@@ -75,9 +74,9 @@ def test_the_packed_product_is_an_upper_bound_of_the_score(name, bits):
     x, ctrs, _, _ = PROBLEMS[name]()
     x, ctrs = x[:2], ctrs[:40]
     frame = survey(Points(x), Points(ctrs))
-    rows, packed = pack_rows(x, frame, bits), pack_ctrs(ctrs, frame, bits)
+    rows, packed = pack_rows(x, frame.place, bits), pack_ctrs(ctrs, frame.place, bits)
     scores = torch.mm(rows.packed, packed.T)
-    shift, unit = [Fraction(v) for v in frame.shift.tolist()], Fraction(2) ** -frame.exponent
+    shift, unit = [Fraction(v) for v in frame.place.shift.tolist()], Fraction(2) ** -frame.place.exponent
     origin = [0] * x.shape[1]
     for i, row in enumerate(x.tolist()):
         u = [Fraction(v) * unit - s for v, s in zip(row, shift, strict=True)]
@@ -99,7 +98,8 @@ def test_the_certificate_is_never_above_an_excluded_centre():
     x, ctrs, k, _ = far_clusters()
     frame = survey(Points(x), Points(ctrs))
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, 70)
-    indices, excluded, _ = PortableScreen(Points(ctrs), frame, plan).candidates(x)
+    centres = PackedCentres(Points(ctrs), frame.place, plan.products, "euclidean")
+    indices, excluded, _ = PortableScreen(centres, frame.verify_exponent).candidates(rows_of(x))
     for i, row in enumerate(x.tolist()):
         outside = set(range(len(ctrs))) - set(indices[i].tolist())
         nearest_outside = min(true_distance(row, ctrs[j].tolist()) for j in outside)
@@ -110,22 +110,22 @@ def test_the_certificate_is_never_above_an_excluded_centre():
 def test_a_loosened_bound_is_caught(monkeypatch, what):
     """A margin left out makes wrong neighbours, and the comparison with the oracle sees them."""
     x, ctrs, k, _ = nearly_equidistant(40, 1000) if what == "product" else PROBLEMS["swapped-coordinates"]()
-    plan = replace(make_plan(len(x), len(ctrs), x.shape[1], k, 1000), screen="portable")
-    assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) == []
+    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], k, 1000), screen="portable")
+    assert wrong_rows(x, ctrs, run(x, ctrs, plan)) == []
     honest = packing.pack_ctrs
 
-    def loosened(values, frame, bits, product, chunk):
-        packed = honest(values, frame, bits, product, chunk)
-        packed[:, -2] = -0.5 * frame.apply(values).square().sum(dim=1)
+    def loosened(values, place, bits, product, chunk):
+        packed = honest(values, place, bits, product, chunk)
+        packed[:, -2] = -0.5 * place.apply(values).square().sum(dim=1)
         packed[:, -1] = 0.0
         return packed
 
     if what == "product":
         monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
-        plan = replace(plan, width=k)
+        plan = changed(plan, width=k)
     else:
         monkeypatch.setattr(metrics_module.DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
-    assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) != []
+    assert wrong_rows(x, ctrs, run(x, ctrs, plan)) != []
 
 
 def test_a_broken_product_is_noticed_and_the_answer_stays_exact(monkeypatch):
@@ -148,7 +148,10 @@ def test_operands_cut_to_eight_bits_survive_a_product_that_rounds_them(monkeypat
     monkeypatch.setattr(
         screen_portable.torch, "mm", lambda a, b, out=None: honest(a.bfloat16().float(), b.bfloat16().float(), out=out)
     )
-    assert make_plan(len(x), len(ctrs), x.shape[1], k, 500, machine=Machine(exact_products=False)).operand_bits == 8
+    assert (
+        make_plan(len(x), len(ctrs), x.shape[1], k, 500, machine=Machine(exact_products=False)).products.operand_bits
+        == 8
+    )
     got, report = watched(x, ctrs, k, operand_bits=8)
     assert torch.equal(got, expected)
     assert report.n_exhaustive == 0

@@ -16,8 +16,8 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where, format_of, open_vectors, split_name
 from janelia_core.files.layout import DEFAULT_MEMORY
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.find import find
-from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.sizes import parse_bytes, show_bytes
 

@@ -9,7 +9,8 @@ import torch
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.layout import DEFAULT_MEMORY, Layout
 from janelia_core.files.search import Range, opened, work_of
-from janelia_core.ml._knn.plan.plan import Plan, make_plan
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._runtime.machine import this_machine
 
 

@@ -1,4 +1,4 @@
-r"""Exact k-nearest-centre search: the map.
+"""Exact k-nearest-centre search: the map.
 
 One way down; what stands further down knows nothing of what is above.
 
@@ -6,15 +6,17 @@ One way down; what stands further down knows nothing of what is above.
       |
     find            the one door: plans for this machine, then searches
       |
-    plan            shapes, budget, machine -> Plan: screen, blocks, bytes         (pure arithmetic)
+    choose          which screen: by sizes -> Plan, by values when rows meet centres. The one file that names them
+      |               plan: shapes, budget, machine -> blocks, bytes           (pure arithmetic; no tensor is touched)
       |
     search          the only loop: block of rows by block of rows, on workers
       |
       |  small         few pairs: one look at all distances, no blocks, no screen
-      |  ladder        what a block of rows climbs: a screen, a proven radius, every centre (exhaustive)
+      |  ladder        what a block of rows climbs: lists, a proven radius, every centre (exhaustive)
+      |  fold          the same where centres come in parts
       |  screens       cheap scores with a proven bound -> Candidates: what is not listed is farther than `excluded`
-      |  verify        float64 order values of the candidates, in order  \ exact_order
-      |  settle        overlapping error intervals -> exact comparisons  / does both
+      |  verify        float64 order values of the candidates, in order     (exact_order
+      |  settle        overlapping error intervals -> exact comparisons     does both)
       v
     (k, n_smps) indices, and a report for those who watch
 
@@ -22,10 +24,8 @@ One way down; what stands further down knows nothing of what is above.
     merge           answers of several searches -> one: centres that come block by block (files larger than memory)
     reference       the definition of the answer, in plain Python
 
-    contract        what stages hand on                 metrics         what centres are ordered by
-    rows            blocks of rows                      answers         where answers go
+    contract        what stages hand on                 problem         what is asked, in sizes
+    metrics         what centres are ordered by         rows            blocks of rows
+    answers         where answers go
     data            stored values, and looks at them    arithmetic      numbers with proven errors
-
-Stages (screens, verify, settle, small) do not import each other; ladder and search compose them, merge, exact_order and
-exhaustive a few.
 """

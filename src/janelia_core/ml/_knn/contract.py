@@ -51,14 +51,6 @@ class Ordered(NamedTuple):
         return Ordered(self.indices[which], self.value[which], self.error[which])
 
 
-class Screen(Protocol):
-    """Cheap scores with a proven error bound. Safe to call from several threads at once."""
-
-    def candidates(self, x_rows: Tensor) -> Candidates:
-        """Shortlist the centres for rows x_rows (r, d) of stored, finite values."""
-        ...
-
-
 class Stored(Protocol):
     """Where settle gets the stored values of a centre from: tensors in memory, or a file."""
 

@@ -12,9 +12,10 @@ from torch import Tensor
 from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.exact_order import ExactOrder
-from janelia_core.ml._knn.plan.plan import Plan, most_listed
+from janelia_core.ml._knn.plan.memory import most_listed
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.rows import Rows, listed, parts, picked
-from janelia_core.ml._knn.screens.portable.screen import PortableScreen
+from janelia_core.ml._knn.screens.contract import Near
 from janelia_core.ml._knn.verify.verify import candidate_values, order
 
 
@@ -28,18 +29,18 @@ class Exhaustive:
     """
 
     def __init__(self, order: ExactOrder, plan: Plan, mask: Mask | None) -> None:
-        self._order, self._plan, self._mask, self._ctrs = order, plan, mask, order.ctrs
+        self.order, self._k, self._blocks, self._mask, self._ctrs = order, plan.k, plan.blocks, mask, order.ctrs
 
     def search(self, rows: Rows) -> Tensor:
         """Return the first k (r, k) of all centres, by their float64 order values."""
-        cuts = parts(len(rows.values), self._plan.fallback_rows)
+        cuts = parts(len(rows.values), self._blocks.fallback_rows)
         return torch.cat([self._search_block(rows.pick(part)) for part in cuts])
 
     def _search_block(self, rows: Rows) -> Tensor:
-        best = _Best(rows, self._order)
-        for start in range(0, len(self._ctrs), self._plan.fallback_ctrs):
-            block = self._ctrs.block(start, start + self._plan.fallback_ctrs)
-            value, error = self._order.metric.block(rows.values, block, self._ctrs.chunk)
+        best = _Best(rows, self.order)
+        for start in range(0, len(self._ctrs), self._blocks.fallback_ctrs):
+            block = self._ctrs.block(start, start + self._blocks.fallback_ctrs)
+            value, error = self.order.metric.block(rows.values, block, self._ctrs.chunk)
             shown = self._shown(rows, torch.ones_like(value, dtype=torch.bool), start, start + len(block))
             columns = listed(best.may_enter(value, error, shown), 0)
             best.add(
@@ -48,16 +49,16 @@ class Exhaustive:
             )
         return best.finish()
 
-    def within(self, screen: PortableScreen, rows: Rows, radius: Tensor) -> Tensor:
-        """Return the first k (r, k) of all centres that a screen cannot prove to be farther than radius (r,)."""
-        cuts = parts(len(radius), self._plan.escalated_rows)
-        return torch.cat([self._within_block(screen, rows.pick(part), radius[part]) for part in cuts])
+    def within(self, near: Near, rows: Rows, radius: Tensor) -> Tensor:
+        """Return the first k (r, k) of all centres that `near` cannot prove to be farther than radius (r,)."""
+        cuts = parts(len(radius), self._blocks.escalated_rows)
+        return torch.cat([self._within_block(near, rows.pick(part), radius[part]) for part in cuts])
 
-    def _within_block(self, screen: PortableScreen, rows: Rows, radius: Tensor) -> Tensor:
-        cuts = parts(len(radius), max(1, self._plan.fallback_pairs // most_listed(self._plan.k)))
-        lists = [_Best(rows.pick(part), self._order) for part in cuts]
-        for start, stop in screen.blocks():
-            near = screen.within(rows.values, radius, start, stop).to(radius.device)
+    def _within_block(self, who: Near, rows: Rows, radius: Tensor) -> Tensor:
+        cuts = parts(len(radius), max(1, self._blocks.fallback_pairs // most_listed(self._k)))
+        lists = [_Best(rows.pick(part), self.order) for part in cuts]
+        for start, stop in who.blocks():
+            near = who.within(rows, radius, start, stop).to(radius.device)
             near = self._shown(rows, near, start, stop)
             for part, best in zip(cuts, lists, strict=True):
                 self._list(best, listed(near[part], start))
@@ -65,10 +66,10 @@ class Exhaustive:
 
     def _list(self, best: _Best, positions: Tensor) -> None:
         """Add positions (r, w), some columns at a time."""
-        step = max(1, self._plan.fallback_pairs // len(positions))
+        step = max(1, self._blocks.fallback_pairs // len(positions))
         for first in range(0, positions.shape[1], step):
             indices = self._ctrs.row_numbers(positions[:, first : first + step])
-            best.add(indices, *candidate_values(best.rows.values, self._ctrs, indices, self._order.metric))
+            best.add(indices, *candidate_values(best.rows.values, self._ctrs, indices, self.order.metric))
 
     def _shown(self, rows: Rows, near: Tensor, start: int, stop: int) -> Tensor:
         """Return near (r, stop - start) without what the mask denies."""

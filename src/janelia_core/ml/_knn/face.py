@@ -15,6 +15,7 @@ from janelia_core.ml._ordinary import check_ordinary
 
 def checked_points(x: Tensor, ctrs: Tensor) -> None:
     """Check that x (n_smps, d) and ctrs (n_ctrs, d) can be compared."""
+    # Step 1: arguments are checked
     for name, value, shape in (("x", x, "(n_smps, d)"), ("ctrs", ctrs, "(n_ctrs, d)")):
         checked_values(name, value, shape)
         if value.ndim != 2:

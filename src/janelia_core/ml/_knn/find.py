@@ -6,9 +6,11 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, make_plan
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
@@ -46,7 +48,7 @@ def find(
         but_self: x is ctrs, and rows do not meet themselves: k counts one more than `out` is to hold (`Answers`).
     """
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]
-    plan = make_plan(
+    plan = make_plan(  # Step 2: a plan is made from sizes
         x.shape[0],
         n_ctrs,
         x.shape[1],
@@ -64,4 +66,5 @@ def find(
     if flushes_subnormals():
         x, ctrs = without_subnormals(x, ctrs)
     answers = None if out is None else Answers(out, but_self)
-    return search(Points(x, chunk=plan.chunk), Points(ctrs, subset, plan.chunk), plan, allowed, answers)
+    chunk = plan.crew.chunk
+    return search(Points(x, chunk=chunk), Centres(Points(ctrs, subset, chunk)), plan, allowed, answers)

@@ -8,12 +8,22 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.choose import Chosen, choose
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import join
 from janelia_core.ml._knn.data.mask import Allowed, Mask
 from janelia_core.ml._knn.data.points import Points, is_wide
-from janelia_core.ml._knn.ladder import OPEN, Ladder
+from janelia_core.ml._knn.data.seen import Seen
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.exact_order import ExactOrder
+from janelia_core.ml._knn.exhaustive import Exhaustive
+from janelia_core.ml._knn.fold import OPEN, Fold
+from janelia_core.ml._knn.ladder import Ladder
+from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, parts
+from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.small.at_once import nearest_at_once
 from janelia_core.ml._runtime.workers import Workers
 
@@ -21,9 +31,9 @@ _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cd
 
 
 def search(
-    x: Points, ctrs: Points, plan: Plan, allowed: Allowed | None = None, answers: Answers | None = None
+    x: Points, centres: Centres, plan: Plan, allowed: Allowed | None = None, answers: Answers | None = None
 ) -> Tensor:
-    """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of ctrs.values.
+    """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of `centres.points.values`.
 
     Where `allowed` (see `mask`) leaves a row fewer than k centres, the rest of its column is -1. They are written to
     `answers`, if given.
@@ -32,14 +42,14 @@ def search(
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
         answers = answers or _new_answers(x, plan)
-        if len(x) == 0 or (ctrs.d == 0 and allowed is None):  # all distances are alike
+        if len(x) == 0 or (x.d == 0 and allowed is None):  # all distances are alike
             answers.hold(plan.k, len(x), x.device)
-            _all_alike(x, ctrs, plan, answers)
-        elif plan.at_once_rows:
-            _at_once(x, ctrs, plan, report, answers)
+            _all_alike(x, centres.points, plan, answers)
+        elif plan.at_once_rows:  # Step 3: few pairs are looked at all at once
+            _at_once(x, centres, plan, report, answers)
         else:
-            _by_blocks(x, ctrs, plan, report, answers, None if allowed is None else Mask(allowed, ctrs))
-    publish(report)
+            _by_blocks(x, centres, plan, report, answers, allowed)
+    publish(report)  # Step 11: answers are put
     return answers.out
 
 
@@ -51,7 +61,7 @@ def _new_answers(x: Points, plan: Plan) -> Answers:
 
 def _all_alike(x: Points, ctrs: Points, plan: Plan, answers: Answers) -> None:
     first = ctrs.row_numbers(torch.arange(plan.k, device=x.device))
-    for part in parts(len(x), max(1, plan.chunk // plan.k)):
+    for part in parts(len(x), max(1, plan.crew.chunk // plan.k)):
         numbers = _numbers(x, part)
         answers.put(part, first.expand(len(numbers), -1), numbers)
 
@@ -60,11 +70,12 @@ def _numbers(x: Points, part: slice) -> Tensor:
     return x.row_numbers(torch.arange(part.start, min(part.stop, len(x)), device=x.device))
 
 
-def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answers) -> None:
+def _at_once(x: Points, centres: Centres, plan: Plan, report: Report, answers: Answers) -> None:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
+    ctrs = centres.points
     if is_wide(x.values) or is_wide(ctrs.values):
         answers.hold(plan.k, len(x), x.device)
-        _by_blocks(x, ctrs, plan, report, answers)
+        _by_blocks(x, centres, plan, report, answers)
         return
     block = ctrs.block(0, len(ctrs))
 
@@ -81,44 +92,104 @@ def _at_once(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answe
         doubtful: Tensor = (~certain).nonzero()[:, 0] + part.start
         return doubtful
 
-    with Workers(plan.workers, pool=plan.pooled, tiny=_is_tiny(x, ctrs)) as workers:
+    with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres)) as workers:
         left = [part for part in workers.each(look, parts(len(x), plan.at_once_rows)) if part is not None]
     report.add(n_exhaustive=len(x) - sum(map(len, left)))
     if left:
         doubtful = torch.cat(left)
-        _by_blocks(replace(x, subset=doubtful), ctrs, plan, report, answers.of_rows(doubtful))
+        _by_blocks(replace(x, subset=doubtful), centres, plan, report, answers.of_rows(doubtful))
 
 
-def _is_tiny(x: Points, ctrs: Points) -> bool:
-    return len(x) * len(ctrs) * ctrs.d < _TINY
+def _is_tiny(x: Points, centres: Centres) -> bool:
+    return len(x) * len(centres) * x.d < _TINY
 
 
-def _by_blocks(x: Points, ctrs: Points, plan: Plan, report: Report, answers: Answers, mask: Mask | None = None) -> None:
-    with Workers(plan.workers, plan.pooled, _is_tiny(x, ctrs)) as workers:
-        ladder = Ladder(x, ctrs, plan, report, workers, mask)
-        block = ladder.plan.row_block
+def _by_blocks(
+    x: Points, centres: Centres, plan: Plan, report: Report, answers: Answers, allowed: Allowed | None = None
+) -> None:
+    """Choose a screen, prepare the centres for it, and send rows up the ladder, block by block."""
+    with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres)) as workers:
+        # Step 4: rows and centres are seen
+        asked = _asked(x, centres, plan, report, workers, allowed)
+        # Step 5: a screen is chosen, prepares the centres, and rows meet them
+        chosen = choose(asked)
+        plan, meeting, frame = chosen.plan, chosen.meeting, asked.frame
+        order = ExactOrder(
+            ctrs=asked.centres.points,
+            metric=Metric(plan.metric, frame.verify_exponent, frame.exact),
+            k=plan.k,
+            in_float64=frame.in_float64,
+            compiled=meeting is not None and meeting.compiled and frame.in_float64,
+            kernels=plan.kernels,
+            report=report,
+        )
+        ladder = Ladder(chosen, Exhaustive(order, plan, asked.mask), asked)
+        if meeting is None or meeting.parts == 1:
+            _in_one_turn(asked, chosen, ladder, answers)
+        else:
+            _turn_by_turn(asked, chosen, ladder, answers)
 
-        def work(part: slice) -> None:
-            rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
-            answers.put(part, ladder.search(rows), rows.numbers)
 
-        def work_on(positions: Tensor) -> None:
-            positions = ladder.answered(x, positions, answers)
-            if len(positions) == 0:
-                return
-            numbers = x.row_numbers(positions)
-            found = None
-            if ladder.forest is not None and ladder.forest.number:
-                found = answers.kept(positions, numbers, ladder.forest.passed(numbers))
-            answers.put(positions, ladder.search(Rows(x.take(numbers), numbers), found), numbers)
+def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Workers, allowed: Allowed | None) -> Asked:
+    """Look at rows and centres, once each."""
+    reader = Reader(workers, plan.kernels)
+    mask = None if allowed is None else Mask(allowed, centres.points)
+    if mask is None and not plan.sifts:
+        centres = centres.without_copies(plan.k, plan.workspace_bytes // 2, workers)
+    level = plan.metric == "dot" and x.values.is_floating_point()
+    frame = join(Seen(x, reader), centres.seen(reader), reader, plan.metric in EUCLIDEAN, level)
+    if plan.metric == "cosine":
+        frame = frame.of_directions()
+    return Asked(x, centres, frame, plan, report, workers, mask)
 
-        if ladder.forest is None:
-            workers.each(work, parts(len(x), block))
-            return
-        for order in ladder.forest.orders():
-            workers.each(work_on, [order[part] for part in parts(len(order), block)])
-        if ladder.forest.parts > 1:
-            ladder.forest = None
-            for some in parts(len(x), max(block, plan.chunk)):
-                still = (answers.out[0, some] == OPEN).nonzero()[:, 0] + some.start
-                workers.each(work_on, [still[part] for part in parts(len(still), block)])
+
+def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> None:
+    """Search all rows, in the order in which the screen likes them best."""
+    x, meeting, report, step = asked.x, chosen.meeting, asked.report, chosen.plan.blocks.rows
+
+    def work(part: slice) -> None:
+        rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
+        answers.put(part, ladder.search(rows), rows.numbers)
+
+    def work_on(positions: Tensor) -> None:
+        assert meeting is not None
+        left = meeting.answer(positions, answers)
+        clear = len(positions) - len(left)
+        report.add(n_screened=clear, n_candidates=clear * chosen.plan.k)
+        if len(left):
+            rows = _rows_at(x, left)
+            answers.put(left, ladder.search(rows), rows.numbers)
+
+    for order in (None,) if meeting is None else meeting.turns():
+        if order is None:
+            asked.workers.each(work, parts(len(x), step))
+        else:
+            asked.workers.each(work_on, [order[part] for part in parts(len(order), step)])
+
+
+def _turn_by_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> None:
+    """Search all rows among one part of the centres after the other; the ladder answers whom no list certified."""
+    x, plan, step, meeting = asked.x, chosen.plan, chosen.plan.blocks.rows, chosen.meeting
+    assert meeting is not None
+    fold = Fold(meeting, ladder.order, plan, asked.report)
+
+    def work_on(positions: Tensor) -> None:
+        rows = _rows_at(x, positions)
+        found = answers.kept(positions, rows.numbers, meeting.passed(rows.numbers)) if meeting.number else None
+        answers.put(positions, fold.search(rows, found), rows.numbers)
+
+    def finish(positions: Tensor) -> None:
+        rows = _rows_at(x, positions)
+        answers.put(positions, ladder.search(rows), rows.numbers)
+
+    for order in meeting.turns():
+        assert order is not None
+        asked.workers.each(work_on, [order[part] for part in parts(len(order), step)])
+    for some in parts(len(x), max(step, plan.crew.chunk)):
+        still = (answers.out[0, some] == OPEN).nonzero()[:, 0] + some.start
+        asked.workers.each(finish, [still[part] for part in parts(len(still), step)])
+
+
+def _rows_at(x: Points, positions: Tensor) -> Rows:
+    numbers = x.row_numbers(positions)
+    return Rows(x.take(numbers), numbers)

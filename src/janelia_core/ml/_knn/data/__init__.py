@@ -2,7 +2,9 @@
 
 points          rows of a tensor, or a subset of them, block by block; what float64 holds of them
 values          ends, finite or not, multiples of a step             value_kernels: the same, compiled
-frame           one look at rows and centres: how large? on a grid? where is their middle?
+seen            what a look at all of them told
+frame           what was seen of rows and of centres, joined: where screens take points, whether sums are exact
+centres         points, and all that was made of them alone
 directions      points of norm 1, for cosines
 mask            which centres a row may be answered with
 copies          centres that no one is answered with, since k copies come before

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+_AS_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
 _WIDE = (torch.int64, torch.uint64)  # dtypes with values that float64 cannot hold
 
 
@@ -41,7 +42,7 @@ class Points:
     def block(self, start: int, stop: int, step: int = 1) -> Tensor:
         """Return every step-th of the rows start .. stop-1 as stored, a view where possible."""
         part = slice(start, stop, step)
-        return self.values[part] if self.subset is None else self.values[self.subset[part]]
+        return self.values[part] if self.subset is None else picked_rows(self.values, self.subset[part])
 
     def chunks(self, share: int = 1) -> Iterator[tuple[int, int]]:
         """Cut the rows into parts (start, stop) of at most chunk / share coordinates, or of one row."""
@@ -57,7 +58,7 @@ class Points:
 
     def take(self, row_numbers: Tensor) -> Tensor:
         """Return the rows of `values` (any shape of int64 row numbers) as stored: row_numbers.shape + (d,)."""
-        return self.values[row_numbers.to(self.values.device)]
+        return picked_rows(self.values, row_numbers.to(self.values.device))
 
     def finite(self) -> Points:
         """Return the points without infinite or NaN coordinates."""
@@ -69,6 +70,12 @@ class Points:
             self.device
         )
         return replace(self, subset=self.row_numbers(positions))
+
+
+def picked_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Return rows of values; CUDA picks none of wide unsigned integers, so they are read as signed ones."""
+    signed = _AS_SIGNED.get(values.dtype)
+    return values[rows] if signed is None else values.view(signed)[rows].view(values.dtype)
 
 
 def has_infinities(points: Points) -> bool:

@@ -17,7 +17,8 @@ from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64, rounded_d
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
 from janelia_core.ml._knn.metrics import pair_values
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, PER_WORKER
+from janelia_core.ml._knn.plan.memory import PER_WORKER
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers

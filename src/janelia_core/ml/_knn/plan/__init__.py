@@ -1,4 +1,7 @@
 """What a search will do, and why: the map.
 
-plan        shapes, machine, memory -> Plan: screen, blocks, bytes promised     (pure arithmetic; no tensor is touched)
+Pure arithmetic; no tensor is touched.
+
+plan        Plan: the screen, who works, blocks, bytes promised; printable
+memory      shared out between workers, the screen, verification and the rungs above the screen
 """

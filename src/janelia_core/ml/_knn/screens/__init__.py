@@ -1,6 +1,9 @@
 """Screens: cheap scores with a proven error, which exclude nearly all centres and decide nothing else: the map.
 
-Each keeps the contract of `Candidates`; none knows another.
+contract    what a screen is                                demand: what it takes, by sizes alone
+rungs       listers one after the other: rows that one cannot certify try the next
+
+None of them knows another; `choose` names them all.
 
 dense       low-precision scores by compiled kernels, compared while in registers: many dimensions, a CPU
 tree        boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU

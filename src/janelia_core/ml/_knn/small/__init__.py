@@ -1,5 +1,6 @@
 """Small problems: a look at all float64 distances at once, without blocks, screens or threads: the map.
 
+cost        where that is quicker than a screen, and what it takes
 at_once     by torch operations or, when these have cost enough, by kernels
 kernels     distances, a product that is checked, and the k nearest of a row
 tournament  the k nearest by a tree of matches, in registers

@@ -17,7 +17,8 @@ from janelia_core.ml._knn.arithmetic.bounds import UNIT32, UNIT64, DistanceBound
 from janelia_core.ml._knn.data.directions import direction_error, directions
 from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, dot_error
-from janelia_core.ml._knn.plan.plan import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS, Plan
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.small.cost import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS
 
 _KERNELS = "janelia_core.ml._knn.small.kernels"
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
@@ -48,9 +49,10 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
 
 def _wants_kernels(plan: Plan, n: int) -> bool:
     """Tell whether n rows had better be looked at by kernels, which take less time and memory."""
-    work, pairs = plan.n_smps * plan.n_ctrs * plan.d, n * plan.n_ctrs
-    held = PER_PAIR_OF_OPERATIONS * pairs + 8 * (plan.d + 1) * (n + plan.n_ctrs)  # both as float64
-    return _spent > _PATIENCE or work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
+    asked = plan.problem
+    pairs = n * asked.n_ctrs
+    held = PER_PAIR_OF_OPERATIONS * pairs + 8 * (asked.d + 1) * (n + asked.n_ctrs)  # both as float64
+    return _spent > _PATIENCE or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
 
 
 def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
@@ -60,12 +62,12 @@ def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
         x, ctrs = as_float64(x), as_float64(ctrs)
     x, ctrs = x.contiguous(), ctrs.contiguous()
-    d = x.shape[1]
+    d, exact_products = x.shape[1], plan.problem.machine.exact_products
     bound = DistanceBound.of(d, exact=False)
     indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
     clear = torch.empty(len(x), dtype=torch.bool, device="cpu")
     limits = bound.relative, bound.absolute, indices.numpy(), clear.numpy()
-    if d > FEW_COLUMNS and x.dtype == torch.float32 and plan.exact_products and canary.product_is_sound():
+    if d > FEW_COLUMNS and x.dtype == torch.float32 and exact_products and canary.product_is_sound():
         product = torch.mm(x, ctrs.T)
         g = gamma(d + 8, UNIT32)
         small_kernels.nearest_by_product(x.numpy(), ctrs.numpy(), product.numpy(), g, *limits)

@@ -1,7 +1,7 @@
 """The dense CPU screen: scores in int8, bfloat16 or float32, compared while in registers: the map.
 
+offer       the screen as `choose` knows it; what is prepared     cost: what it takes of memory and time
 screen      candidates of rows; the proof of the bound
-rungs       one format after the other: rows that one cannot certify try the next
 formats     what a word holds, and what rounding to it loses
 frame       where points are taken: shifted, scaled, rounded         rounding: the kernel that does so, and measures
 centres     packed in panels, with what their keys need

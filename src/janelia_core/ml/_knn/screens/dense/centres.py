@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics import EUCLIDEAN
-from janelia_core.ml._knn.screens.dense.formats import INT8, Format
+from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, Format
 from janelia_core.ml._knn.screens.dense.frame import FloatArray, Measured, Words, find_frame, frame_of_directions
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.row_bounds import TINY, UP, RowConstants
@@ -51,20 +51,22 @@ class DenseCentres:
         frame: Where points are taken.
         errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
         words: (n_panels, panel, n_words) uint32; no panels where they are not kept.
+        nbytes: What packed centres take.
         asked: What the centres ask of rows.
     """
 
     def __init__(
         self,
         ctrs: Points,
-        chosen: Format,
-        metric: str,
-        relative_error: float,
-        pack_bytes: int,
-        panel: int,
-        workers: Workers,
+        chosen: Format = FLOAT32,
+        metric: str = "euclidean",
+        relative_error: float = 0.0,
+        pack_bytes: int = 2**62,
+        panel: int = PANEL,
+        workers: Workers | None = None,
     ) -> None:
-        self.format, self.panel, self._ctrs, self._product = chosen, panel, ctrs, metric not in EUCLIDEAN
+        self.format, self.panel, self.ctrs, self.metric = chosen, panel, ctrs, metric
+        self._product, workers = metric not in EUCLIDEAN, workers or Workers(1, pool=False)
         self.n_ctrs, self.d = len(ctrs), ctrs.d
         if metric == "cosine":
             self.frame = frame_of_directions(self.d)
@@ -80,6 +82,7 @@ class DenseCentres:
         self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
         self.kept = n_packed * self.n_words * 4 <= pack_bytes
         self.words = np.zeros((self.n_panels if self.kept else 0, panel, self.n_words), np.uint32)
+        self.nbytes = int(self.words.nbytes)
         self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // panel))
         self._unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
         packed = workers.each(self._pack, range(0, self.n_panels, self._group))
@@ -139,7 +142,7 @@ class DenseCentres:
 
     def round(self, panel: int, words: Words, steps: Float32s) -> FloatArray:
         """Rounds a panel's points into words and steps; returns the sums of as many as there are."""
-        return self.frame.round(self._ctrs.block(*self._members(panel)), self.format, TILE, words, steps)
+        return self.frame.round(self.ctrs.block(*self._members(panel)), self.format, TILE, words, steps)
 
     def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
         """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""

@@ -31,11 +31,10 @@ class RowBlock:
         k: How many centres are wanted.
         cap: How many a list may hold after it was compacted, k <= cap < capacity.
         capacity: How many it may hold.
-        metric: "dot", "cosine" or a Euclidean one.
     """
 
-    def __init__(self, centres: DenseCentres, rows: Tensor, k: int, cap: int, capacity: int, metric: str) -> None:
-        self._centres, self._k, self._cap, self._metric = centres, k, cap, metric
+    def __init__(self, centres: DenseCentres, rows: Tensor, k: int, cap: int, capacity: int) -> None:
+        self._centres, self._k, self._cap, self._metric = centres, k, cap, centres.metric
         r = len(rows)
         n = -(-r // ROWS) * ROWS
         words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)

@@ -61,12 +61,10 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.screens.dense.centres import PANEL, DenseCentres
-from janelia_core.ml._knn.screens.dense.formats import FLOAT32, Format
+from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.rows import RowBlock
 from janelia_core.ml._knn.screens.dense.tiles import ROWS
-from janelia_core.ml._runtime.workers import Workers
 
 MOST_ROWS, ROW_BYTES = 512, 1 << 19
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
@@ -76,47 +74,26 @@ class DenseScreen:
     """Excludes centres by low-precision scores; thread safe, scratch is a call's own.
 
     Args:
-        ctrs: Finite centres, any real dtype that float64 holds.
-        k: How many centres are wanted, 1 <= k <= n_ctrs.
-        chosen: Format of the coordinates.
-        relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
-        pack_bytes: How many bytes packed centres may take; beyond, each call packs panel by panel.
-        workers: Threads that share the packing.
-        panel: Centres packed together.
-        metric: "dot", "cosine" or a Euclidean one.
-
-    Attributes:
-        bytes: What packed centres take.
+        centres: The packed centres.
+        k: How many are wanted, 1 <= k <= n_ctrs.
 
     Memory:
-        Packed centres, or one panel a call; 20 bytes a centre; per row of a call its words, and 12 bytes for each of
+        One panel a call, where packed centres are not kept; per row of a call its words, and 12 bytes for each of
         `capacity` entries of its list.
     """
 
-    def __init__(
-        self,
-        ctrs: Points,
-        k: int,
-        chosen: Format = FLOAT32,
-        relative_error: float = 0.0,
-        pack_bytes: int = 2**62,
-        workers: Workers | None = None,
-        panel: int = PANEL,
-        metric: str = "euclidean",
-    ) -> None:
-        self.k, self.metric, self._ctrs = k, metric, ctrs
-        workers = workers or Workers(1, pool=False)
-        self.centres = DenseCentres(ctrs, chosen, metric, relative_error, pack_bytes, panel, workers)
-        self.bytes = int(self.centres.words.nbytes)
-        self.cap = k + chosen.slack + k // 2
+    def __init__(self, centres: DenseCentres, k: int) -> None:
+        self.centres, self.k = centres, k
+        self.cap = k + centres.format.slack + k // 2
         self.capacity = self.cap + 16 + k // 2
 
-    def candidates(self, x_rows: Tensor) -> Candidates:
-        """Lists, for each row of x_rows (r, d), centres of which none left out can be among its k nearest.
+    def candidates(self, rows: Rows) -> Candidates:
+        """Lists, for each of r rows, centres of which none left out can be among its k nearest.
 
         Returns:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
+        x_rows = rows.values
         centres, n = self.centres, len(x_rows)
         step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * centres.n_words)))
         starts = range(0, n, step)
@@ -132,10 +109,10 @@ class DenseScreen:
                     block.scan(panel, spare)
             lists = [block.finish() for block in blocks]
         found = lists[0] if len(lists) == 1 else _joined(lists)
-        return found._replace(indices=self._ctrs.row_numbers(found.indices))
+        return found._replace(indices=centres.ctrs.row_numbers(found.indices))
 
     def _block(self, rows: Tensor) -> RowBlock:
-        return RowBlock(self.centres, rows, self.k, self.cap, self.capacity, self.metric)
+        return RowBlock(self.centres, rows, self.k, self.cap, self.capacity)
 
     def _scanned(self, rows: Tensor) -> Candidates:
         """Lists candidates of a few rows among packed centres."""

@@ -1,6 +1,6 @@
 """Rows and centres packed in float32 so that their plain product is an upper bound of the score.
 
-u are frame coordinates (`Frame.apply`), z is u rounded to float32, r >= |u - z| its measured residual, and
+u are frame coordinates (`Place.apply`), z is u rounded to float32, r >= |u - z| its measured residual, and
 g = gamma(columns) in float32. With
 
     row     [ z_x, 1, p_x ]     p_x  = max(|z_x|, 2^bits r_x)
@@ -25,12 +25,9 @@ from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT32, UNIT64, gamma
 from janelia_core.ml._knn.data.directions import direction_error
-from janelia_core.ml._knn.data.frame import Frame
+from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.points import as_float64, is_wide
-
-FULL_BITS = 24  # float32 operands as they are
-CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
-WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
+from janelia_core.ml._knn.screens.portable.cost import CUT_BITS, FULL_BITS, columns, n_columns
 
 _MOST = 1 << 15  # coordinates packed at a time
 _FLUSH = 2.0**-60  # smaller coordinates become 0 (measured) and margins are no smaller: no product is subnormal
@@ -45,18 +42,13 @@ class PackedRows(NamedTuple):
     square_low: Tensor
 
 
-def n_columns(d: int) -> int:
-    """Return the largest number of columns a packed row can have: coordinates, bias, margin."""
-    return _columns(d, CUT_BITS)
-
-
-def pack_rows(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> PackedRows:
+def pack_rows(values: Tensor, place: Place, bits: int, chunk: int = _MOST) -> PackedRows:
     """Pack stored rows (r, d), all finite, for products with `pack_ctrs`, chunk coordinates at a time."""
     r, d = values.shape
-    packed = torch.empty(r, _columns(d, bits), dtype=torch.float32, device=values.device)
-    square_low = torch.empty(r, dtype=torch.float64, device=frame.shift.device)
+    packed = torch.empty(r, columns(d, bits), dtype=torch.float32, device=values.device)
+    square_low = torch.empty(r, dtype=torch.float64, device=place.shift.device)
     for part in _chunks(r, d, chunk):
-        z, residual, square_low[part], _ = _rounded(frame.apply(values[part]), values[part], frame, bits)
+        z, residual, square_low[part], _ = _rounded(place.apply(values[part]), values[part], place, bits)
         packed[part, :d] = z
         packed[part, d:-1] = 1.0
         margin = torch.maximum(_norm(as_float64(z)), residual * 2.0**bits)
@@ -64,19 +56,19 @@ def pack_rows(values: Tensor, frame: Frame, bits: int, chunk: int = _MOST) -> Pa
     return PackedRows(packed, square_low)
 
 
-def pack_ctrs(values: Tensor, frame: Frame, bits: int, product: bool = False, chunk: int = _MOST) -> Tensor:
+def pack_ctrs(values: Tensor, place: Place, bits: int, product: bool = False, chunk: int = _MOST) -> Tensor:
     """Pack stored centres (b, d) as (b, columns) float32; those that are not finite score below all others.
 
     The score is <x, c> - |c|^2 / 2, or just <x, c> for a product, whose b is no more than what may underflow.
     """
     b, d = values.shape
-    packed = torch.empty(b, _columns(d, bits), dtype=torch.float32, device=values.device)
+    packed = torch.empty(b, columns(d, bits), dtype=torch.float32, device=values.device)
     g = gamma(n_columns(d), UNIT32)
     for part in _chunks(b, d, chunk):
-        u = frame.apply(values[part])
+        u = place.apply(values[part])
         finite = torch.isfinite(u).all(dim=1)
         u = torch.where(finite[:, None], u, 0.0)
-        z, residual, square_low, norm_high = _rounded(u, values[part], frame, bits)
+        z, residual, square_low, norm_high = _rounded(u, values[part], place, bits)
         bias = torch.zeros_like(square_low) if product else -0.5 * square_low + g * norm_high.square()
         bias = torch.where(finite, bias + _TINY, _NEVER)
         q = (residual + g * _norm(as_float64(z)) + 2.0**-bits * norm_high) * ((1.0 + 2.0 * g) * OUTWARD)
@@ -92,16 +84,16 @@ def product_error(row: Tensor, packed: Tensor) -> Tensor:
     return torch.mv(as_float64(packed).abs(), as_float64(row).abs()) * (g * OUTWARD) + _TINY
 
 
-def _rounded(u: Tensor, values: Tensor, frame: Frame, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _rounded(u: Tensor, values: Tensor, place: Place, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return z (r, d) float32, its residual, a lower bound of |u|^2 and an upper bound of |u|, each (r,) float64."""
     z = torch.where(u.abs() < _FLUSH, 0.0, u).to(torch.float32)
     if bits == CUT_BITS:
         z = _cut(z)
     norm = _norm(u)
     # What u itself may have lost: the shift's rounding, and before it that of 64-bit integers or of directions.
-    lost = norm * 2.0 * (direction_error(u.shape[1]) if frame.directed else UNIT64)
-    if is_wide(values) and not frame.directed:
-        lost = lost + _norm(as_float64(values)) * (2.0 * UNIT64 * 2.0**-frame.exponent)
+    lost = norm * 2.0 * (direction_error(u.shape[1]) if place.directed else UNIT64)
+    if is_wide(values) and not place.directed:
+        lost = lost + _norm(as_float64(values)) * (2.0 * UNIT64 * 2.0**-place.exponent)
     residual = (_norm(u - as_float64(z)) + lost) * OUTWARD
     # norm is an upper bound by a relative 2 (d + 8) units; twice that below it is a lower bound.
     low = (norm * (1.0 - 4.0 * (u.shape[1] + 8) * UNIT64) - lost).clamp_(min=0.0)
@@ -135,10 +127,6 @@ def _three_parts(value: Tensor) -> Tensor:
     second = _cut((value - as_float64(first)).to(torch.float32))
     third = _up(value - as_float64(first) - as_float64(second), CUT_BITS)
     return torch.stack([first, second, third], dim=1)
-
-
-def _columns(d: int, bits: int) -> int:
-    return d + (2 if bits == FULL_BITS else 4)
 
 
 def _chunks(rows: int, d: int, chunk: int) -> Iterator[slice]:

@@ -14,89 +14,122 @@ rows is compared with float64; where it disagrees by more than the bound, nothin
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.frame import Frame
+from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.metrics import EUCLIDEAN
-from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.screens.demand import Products
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
 
-Shown = Callable[[int, int], Tensor]
+
+class PackedCentres:
+    """Centres packed block by block: once for all if they are kept, else whenever a block is asked for.
+
+    Attributes:
+        blocks: The blocks of centres, start and stop, in ascending order.
+        nbytes: What is held.
+    """
+
+    def __init__(self, ctrs: Points, place: Place, products: Products, metric: str) -> None:
+        self.ctrs, self.place, self.products, self.metric = ctrs, place, products, metric
+        step, n_ctrs = products.ctr_block, len(ctrs)
+        self.blocks = [(start, min(start + step, n_ctrs)) for start in range(0, n_ctrs, step)]
+        self._kept = [self._pack(start, stop) for start, stop in self.blocks] if products.keep_packed else None
+        self.nbytes = sum(block.nbytes for block in self._kept or ())
+
+    def packed(self, start: int, stop: int) -> Tensor:
+        """Return one of the blocks."""
+        return self._pack(start, stop) if self._kept is None else self._kept[start // self.products.ctr_block]
+
+    def _pack(self, start: int, stop: int) -> Tensor:
+        product = self.metric not in EUCLIDEAN
+        block, chunk = self.ctrs.block(start, stop), self.ctrs.chunk
+        return pack_ctrs(block, self.place, self.products.operand_bits, product, chunk)
 
 
 class PortableScreen:
-    """Shortlists the `width` best upper bounds of every row, centre block by centre block."""
+    """Shortlists the `width` best upper bounds of every row, centre block by centre block.
 
-    def __init__(self, ctrs: Points, frame: Frame, plan: Plan) -> None:
-        self._metric = plan.metric
-        self._product = plan.metric not in EUCLIDEAN
-        self._ctrs = ctrs
-        self._frame = frame
-        self._width = plan.width
-        self._block = plan.ctr_block
-        self._bits = plan.operand_bits
-        self._chunk = ctrs.chunk
-        self._kept = [self._pack(start, stop) for start, stop in self.blocks()] if plan.keep_packed else None
+    Args:
+        centres: The centres.
+        verify_exponent: Order values are handed on in these units, see `Frame`.
+        mask: Which centres a row may be answered with; None: all.
+    """
 
-    def candidates(self, x_rows: Tensor, shown: Shown | None = None) -> Candidates:
-        """Shortlist the centres for rows (r, d) of finite values; shown(start, stop) tells which may be listed."""
-        rows = pack_rows(x_rows, self._frame, self._bits, self._chunk)
-        best, indices, sound = self._best(rows, shown)
+    def __init__(self, centres: PackedCentres, verify_exponent: int, mask: Mask | None = None) -> None:
+        self._centres, self._mask = centres, mask
+        self._width, self._bits = centres.products.width, centres.products.operand_bits
+        self._chunk = centres.ctrs.chunk
+        self._exponent = centres.place.exponent - verify_exponent
+
+    def candidates(self, rows: Rows) -> Candidates:
+        """Shortlist the centres for rows of finite values."""
+        packed = self._packed_rows(rows)
+        best, indices, sound = self._best(packed, rows.numbers)
         empty = best == -torch.inf
-        indices = self._ctrs.row_numbers(indices.masked_fill_(empty, -1))
-        excluded = self._order_value(rows, as_float64(best.amin(dim=1)))
+        indices = self._centres.ctrs.row_numbers(indices.masked_fill_(empty, -1))
+        excluded = self._order_value(packed, as_float64(best.amin(dim=1)))
         excluded.masked_fill_(empty.any(dim=1).to(excluded.device), torch.inf)
-        if self._width == len(self._ctrs):
+        if self._width == len(self._centres.ctrs):
             excluded = torch.full_like(excluded, torch.inf)
         if not sound:
             excluded = torch.full_like(excluded, -torch.inf)
         return Candidates(indices, excluded)
 
-    def within(self, x_rows: Tensor, radius: Tensor, start: int, stop: int) -> Tensor:
+    def within(self, rows: Rows, radius: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: False where centre start + j is proven farther than radius (r,)."""
-        rows = pack_rows(x_rows, self._frame, self._bits, self._chunk)
-        least = self._least_score(rows, radius).to(torch.float32)
+        of = self._packed_rows(rows)
+        least = self._least_score(of, radius).to(torch.float32)
         threshold = torch.nextafter(least, torch.full_like(least, -torch.inf))
-        threshold = threshold.masked_fill_(threshold.isnan(), -torch.inf).to(rows.packed.device)
-        packed = self._packed(start, stop)
-        scores = torch.mm(rows.packed, packed.T)
-        return (scores >= threshold[:, None]) | (not _is_sound(rows.packed[0], packed, scores[0], self._chunk))
+        threshold = threshold.masked_fill_(threshold.isnan(), -torch.inf).to(of.packed.device)
+        packed = self._centres.packed(start, stop)
+        scores = torch.mm(of.packed, packed.T)
+        return (scores >= threshold[:, None]) | (not _is_sound(of.packed[0], packed, scores[0], self._chunk))
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return the blocks of centres, start and stop, that `within` takes."""
+        return self._centres.blocks
+
+    def _packed_rows(self, rows: Rows) -> PackedRows:
+        return pack_rows(rows.values, self._centres.place, self._bits, self._chunk)
 
     def _order_value(self, rows: PackedRows, score: Tensor) -> Tensor:
         """Return a lower bound, in the units of verify, of the order values of centres that score at most this (r,)."""
-        if self._metric == "cosine":
+        if self._centres.metric == "cosine":
             return _down(1.0 - score, 2.0)
-        value = -score if self._metric == "dot" else rows.square_low - 2.0 * score
-        return _down(value * 4.0 ** (self._frame.exponent - self._frame.verify_exponent))
+        value = -score if self._centres.metric == "dot" else rows.square_low - 2.0 * score
+        return _down(value * 4.0**self._exponent)
 
     def _least_score(self, rows: PackedRows, radius: Tensor) -> Tensor:
         """Return a lower bound of the scores of centres whose order values are at most radius (r,)."""
-        if self._metric == "cosine":
+        if self._centres.metric == "cosine":
             return _down(1.0 - radius, 2.0)
-        in_frame = radius * 4.0 ** (self._frame.verify_exponent - self._frame.exponent)
+        in_frame = radius * 4.0**-self._exponent
         in_frame = -_down(-in_frame)
-        return -in_frame if self._metric == "dot" else 0.5 * (rows.square_low - in_frame)
+        return -in_frame if self._centres.metric == "dot" else 0.5 * (rows.square_low - in_frame)
 
-    def _best(self, rows: PackedRows, shown: Shown | None) -> tuple[Tensor, Tensor, bool]:
+    def _best(self, rows: PackedRows, numbers: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Return the `width` largest U of each row, their centres (r, width), and whether the product is sound."""
         device, r = rows.packed.device, rows.packed.shape[0]
-        tile = torch.empty(r * min(self._block, len(self._ctrs)), dtype=torch.float32, device=device)
+        tile = torch.empty(
+            r * min(self._centres.products.ctr_block, len(self._centres.ctrs)), dtype=torch.float32, device=device
+        )
         best = torch.empty(r, 0, dtype=torch.float32, device=device)
         indices = torch.empty(r, 0, dtype=torch.int64, device=device)
         sound = True
-        for start, stop in self.blocks():
-            packed = self._packed(start, stop)
+        for start, stop in self._centres.blocks:
+            packed = self._centres.packed(start, stop)
             scores = torch.mm(rows.packed, packed.T, out=tile[: r * (stop - start)].view(r, stop - start))
             if start == 0:
                 sound = _is_sound(rows.packed[0], packed, scores[0], self._chunk)
-            if shown is not None:
-                scores.masked_fill_(~shown(start, stop).to(device), -torch.inf)
+            if self._mask is not None:
+                scores.masked_fill_(~self._mask.tile(numbers, start, stop).to(device), -torch.inf)
             top = scores.topk(min(self._width, stop - start), dim=1, sorted=False)
             best = torch.cat([best, top.values], dim=1)
             indices = torch.cat([indices, top.indices.add_(start)], dim=1)
@@ -104,17 +137,6 @@ class PortableScreen:
                 best, kept = best.topk(self._width, dim=1, sorted=False)
                 indices = indices.gather(1, kept)
         return best, indices, sound
-
-    def blocks(self) -> list[tuple[int, int]]:
-        """Return the blocks of centres, start and stop, in ascending order."""
-        n_ctrs = len(self._ctrs)
-        return [(start, min(start + self._block, n_ctrs)) for start in range(0, n_ctrs, self._block)]
-
-    def _packed(self, start: int, stop: int) -> Tensor:
-        return self._pack(start, stop) if self._kept is None else self._kept[start // self._block]
-
-    def _pack(self, start: int, stop: int) -> Tensor:
-        return pack_ctrs(self._ctrs.block(start, stop), self._frame, self._bits, self._product, self._chunk)
 
 
 def _down(value: Tensor, size: float = 0.0) -> Tensor:

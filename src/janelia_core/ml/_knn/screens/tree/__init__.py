@@ -1,8 +1,9 @@
 """The tree screen: a balanced box tree over the centres, walked by packets of neighbouring rows: the map.
 
+offer       the screen as `choose` knows it                       cost: what a tree takes beside a dense product
+forest      what is prepared, as many trees as the memory asks for; the look before one is taken
 screen      candidates of rows; the proof of the bound
-forest      as many trees as the memory asks for, one at a time; the look before one is taken
-cost        what a tree costs beside a dense product                 (pure arithmetic)
+planted     a tree over centres
 crowding    how many centres float32 scores cannot part
 values      coordinates as the tree holds them
 build       centres -> boxes and leaves                              order: rows in the order of the leaves

@@ -11,7 +11,9 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from janelia_core.ml._knn.screens.dense.formats import FLOAT32
+from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.screens.demand import Cost, Demand
 
 _MOST_COLUMNS = 32
 _MOST_K = 128  # the tree's lists are kept sorted by insertion
@@ -29,6 +31,8 @@ _PER_ORDERED = 13  # bytes of a row while rows are put in order
 _MOST_ORDERED, _ROWS_OF_CTR = 1 << 16, 2  # of more rows those asked for one after the other lie beyond the caches
 _FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
 _FEWEST_CTRS = 1 << 12  # of one tree among several
+_LONGER = 4  # times as long is a list where the first is not certified
+_PER_LISTED = 48  # bytes of an entry of a list, as it goes through the stages
 
 
 class Walk(NamedTuple):
@@ -93,17 +97,6 @@ def walk_work(walk: Walk, n_smps: int, n_ctrs: int, d: int, k: int) -> float:
     return n_smps * (far * (boxes + leaves) + hits + 150.0 + 10.0 * k)
 
 
-def dense_work(n_smps: int, n_ctrs: int, d: int, k: int, format_: str) -> float:
-    """Return the work of the dense screen: scores, lists put in order, packing."""
-    per_pair = 0.45 + 0.0165 * d if format_ == "float32" else 0.48 + 0.0028 * d
-    return n_smps * (n_ctrs * per_pair + 190.0 * k) + n_ctrs * (120.0 + 4.9 * d)
-
-
-def crowded_work(n_smps: int, n_ctrs: int, d: int) -> float:
-    """Return the work of the rungs above the dense screen, if all rows climb there."""
-    return n_smps * n_ctrs * (7.0 + 0.2 * d)
-
-
 @dataclass(frozen=True)
 class Look:
     """What to look at before a tree is taken: a few rows walk it, which tells what all of them will take.
@@ -118,7 +111,8 @@ class Look:
             a tree pays only where the dense screen fails.
         dense: Work of the dense screen.
         trees: How trees and rows share the memory.
-        room: How many centres that scores cannot part the dense screen lists.
+        most_alike: How many centres that scores cannot part the dense screen lists.
+        failed: What is added to its work where they are more.
     """
 
     n_smps: int
@@ -129,14 +123,14 @@ class Look:
     strides: tuple[int, ...]
     dense: float
     trees: Trees
-    room: float = math.inf
+    most_alike: float = math.inf
+    failed: float = 0.0
 
     def facing(self, crowd: float) -> Look:
         """Return what to look at where a row's scores cannot part `crowd` centres."""
-        if crowd <= self.room:
+        if crowd <= self.most_alike:
             return self
-        dense = self.dense + crowded_work(self.n_smps, self.n_ctrs, self.d)
-        return replace(self, strides=(self.trees.parts,), dense=dense, room=math.inf)
+        return replace(self, strides=(self.trees.parts,), dense=self.dense + self.failed, most_alike=math.inf)
 
     def share(self, walk: Walk, stride: int) -> float:
         """Return the tree's work that is still to come, over the dense screen's, after a walk in such a tree."""
@@ -148,8 +142,8 @@ class Look:
             still = build_work(self.n_ctrs, self.d)
         return (still + count * walk_work(walk, self.n_smps, self.n_ctrs // count, self.d, self.k)) / self.dense
 
-    def told(self, share: float, stride: int) -> str:
-        """Put in words what a look told."""
+    def in_words(self, share: float, stride: int) -> str:
+        """Put in words what a walk in such a tree told."""
         tree = "a box tree" if stride == 1 else f"a box tree over 1 in {stride} centres"
         if self.trees.parts > 1:
             tree += (
@@ -158,22 +152,54 @@ class Look:
         return f"{self.rows} rows walked {tree}: {share:.2f} of the dense product's work"
 
 
-def plan_look(n_smps: int, n_ctrs: int, d: int, k: int, format_: str, trees: Trees) -> Look | None:
+def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
     """Return what to look at in the data, or None where no data makes a tree pay."""
-    dense = dense_work(n_smps, n_ctrs, d, k, format_)
+    n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     easiest = Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
     build = build_work(n_ctrs, d)
     least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)
-    if d > _MOST_COLUMNS or k > _MOST_K or least > dense + crowded_work(n_smps, n_ctrs, d):
+    if d > _MOST_COLUMNS or k > _MOST_K or least > dense.work + dense.work_of_failure:
         return None
     last = trees.parts
     strides: tuple[int, ...] = ()
-    if least <= _GAIN * dense:
-        sparser = [n for n in _SPARSE if n > last and build_work(n_ctrs // n, d) <= _CHEAP * dense]
-        cheap = d <= _KIND or not sparser or build_work(n_ctrs // last, d) <= _CHEAP * dense
+    if least <= _GAIN * dense.work:
+        sparser = [n for n in _SPARSE if n > last and build_work(n_ctrs // n, d) <= _CHEAP * dense.work]
+        cheap = d <= _KIND or not sparser or build_work(n_ctrs // last, d) <= _CHEAP * dense.work
         strides = (last,) if cheap else (sparser[0], last)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
-    return Look(n_smps, n_ctrs, d, k, rows, strides, dense, trees, FLOAT32.slack + k / 2)
+    return Look(n_smps, n_ctrs, d, k, rows, strides, dense.work, trees, dense.most_alike, dense.work_of_failure)
+
+
+def why_not(problem: Problem, workers: int) -> str:
+    """Return why trees do not serve, or nothing."""
+    usual = problem.machine.kernels and not problem.masked and problem.metric in EUCLIDEAN
+    return "" if usual else "trees want Numba kernels, Euclidean distances and no mask"
+
+
+def cost(problem: Problem) -> Cost:
+    """Return what trees take at least."""
+    return Cost(build_work(problem.n_ctrs, problem.d))
+
+
+def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
+    """Return what trees ask for, or why none is taken: a sentence where that is news, else nothing."""
+    if rival.work == math.inf:
+        return ""  # without a screen to give way to, where the data speak against trees
+    trees = plan_trees(problem.n_smps, problem.n_ctrs, problem.d, problem.float32, problem.budget // 2)
+    if trees is None:
+        return "a box tree does not fit the memory"
+    look = plan_look(problem, rival, trees)
+    if look is None:
+        return ""
+    width = _LONGER * (problem.k + 2) + 16
+    return Demand(
+        held=trees.bytes,
+        per_row=12 * problem.d + _PER_LISTED * width,
+        width=width,
+        reason=f"box tree in {problem.d} dimensions, by compiled kernels",
+        own=look,
+        kept=trees.parts == 1,
+    )
 
 
 def _grown(walk: Walk, n_leaves: float, times: float) -> Walk:

@@ -2,104 +2,150 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import Generic, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.screens.tree.cost import Look, Walk
+from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._knn.screens.tree.cost import Look
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
+from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
 
 _SAMPLE = 1 << 14  # rows among which a look finds neighbours
 
 
-class Tree(Protocol):
-    """What a forest asks of a tree."""
-
-    def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
-        """Return the row numbers of x (r, d) in the order of the leaves."""
-        ...
-
-    def walk(self, x: Tensor, order: Tensor, n_rows: int, workers: Workers) -> Walk:
-        """Tell what n_rows of the rows of x take."""
-        ...
-
-
-T = TypeVar("T", bound=Tree)
-
-
-class Forest(Generic[T]):
-    """Plants trees over every `parts`-th centre, the first with every 0-th: each is a fair sample of the whole.
+class PreparedTrees:
+    """Trees over finite centres: the one over all of them is planted when rows first want it, and stays.
 
     Args:
-        plant: (centres, k, x, workers) -> a tree.
-        x: The rows, all of `x.values`.
         ctrs: Finite centres.
-        k: Neighbours asked for, at most as many as a tree has centres but in a first look.
-        look: What to look at before; None: nothing, and there is one tree.
-        workers: Threads that share the work.
+        k: Neighbours that will be asked for at most.
+    """
 
-    Attributes:
-        tree: The tree that stands.
-        part: Its centres.
-        number: How many trees stood before this one.
-        share: What the look told: the tree's work over the dense screen's; infinite, and no tree stands, where the
-            dense screen will not fail and nothing else would make a tree pay.
-        told: The same in words; empty without a look.
+    def __init__(self, ctrs: Points, k: int) -> None:
+        self.ctrs, self._k = ctrs, k
+        self._whole: BoxTree | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def nbytes(self) -> int:
+        """What is held."""
+        return 0 if self._whole is None else self._whole.nbytes
+
+    def whole(self, workers: Workers) -> BoxTree:
+        """Return the tree over all centres."""
+        with self._lock:
+            if self._whole is None:
+                self._whole = self._planted(self.ctrs, workers)
+            return self._whole
+
+    def part(self, first: int, stride: int, workers: Workers) -> BoxTree:
+        """Return a tree over every stride-th centre, from `first` on; no other holds it."""
+        positions = torch.arange(first, len(self.ctrs), stride, device="cpu")
+        return self._planted(replace(self.ctrs, subset=self.ctrs.row_numbers(positions)), workers)
+
+    def _planted(self, ctrs: Points, workers: Workers) -> BoxTree:
+        return BoxTree(ctrs, min(self._k, len(ctrs)), workers)
+
+    def meet(self, asked: Asked) -> Forest | None:
+        """Let rows walk, unless a few of them tell that all would take longer than the dense screen."""
+        forest = Forest(self, asked)
+        return forest if forest.pays() else None
+
+
+class _Standing:
+    """The tree that stands, as rows walk it; a lister. It knows no forest, whose tree must go when the forest does."""
+
+    tree: TreeScreen
+
+    def candidates(self, rows: Rows) -> Candidates:
+        """Shortlist its centres."""
+        return self.tree.candidates(rows)
+
+
+class Forest(Meeting):
+    """Trees over every `parts`-th centre, the first with every 0-th: each is a fair sample of the whole.
+
+    Args:
+        trees: The trees.
+        asked: The search, of all rows of `x.values`. Its plan tells what to look at before; nothing, and there is one
+            tree.
 
     Memory:
         One tree, the row numbers and copied values of its centres where there are several, and 13 bytes a row of
         those whose order is held (`Trees`).
     """
 
-    def __init__(
-        self,
-        plant: Callable[[Tensor, int, Tensor, Workers], T],
-        x: Points,
-        ctrs: Points,
-        k: int,
-        look: Look | None,
-        workers: Workers,
-    ) -> None:
-        self._plant, self._x, self._ctrs, self._k, self._workers = plant, x, ctrs, k, workers
-        self.parts = look.trees.parts if look else 1
-        self._rows = look.trees.rows if look else len(x)
-        self.number, self.share, self.told = 0, 0.0, ""
-        if look is not None and len(look.strides) != 1:
-            crowd = workers.once(lambda: _crowding(x, ctrs, True))
-            if crowd <= look.room and not look.strides:
-                crowd = workers.once(lambda: _crowding(x, ctrs, False))
-            look = look.facing(crowd)
-            self.share, self.told = math.inf, "the dense screen's scores part a row's centres"
-        for stride in look.strides if look else (1,):
-            self._stand(0, stride)
-            if self._rows >= len(x):
-                self._order = self._ordered(0)
-            if look is not None:
-                order = self._order if self._rows >= len(x) else self._sampled()
-                self.share = look.share(self.tree.walk(x.values, order, look.rows, workers), stride)
-                self.told = look.told(self.share, stride)
-            if self.share > 1.0:
-                return
+    def __init__(self, trees: PreparedTrees, asked: Asked) -> None:
+        self._standing = standing = _Standing()
+        super().__init__(Rungs(lambda _: standing), compiled=True)
+        self._trees, self._asked, self._x, self._workers = trees, asked, asked.x, asked.workers
+        self._look: Look | None = asked.plan.own
+        self.parts = self._look.trees.parts if self._look else 1
+        self._rows = self._look.trees.rows if self._look else len(self._x)
 
-    def orders(self) -> Iterator[Tensor]:
-        """Yield row numbers in the order in which they are best asked for, all of them for every tree in turn."""
+    def pays(self) -> bool:
+        """Let the first tree stand, unless a look tells that the dense screen would take less."""
+        look, report = self._look, self._asked.report
+        if look is None:
+            self._stand(0, 1)
+            return True
+        if len(look.strides) != 1:
+            look = self._faced(look)
+            report.look = "the dense screen's scores part a row's centres"
+        for stride in look.strides:
+            self._stand(0, stride)
+            order = self._ordered(0) if self._rows >= len(self._x) else self._sampled()
+            share = look.share(self.tree.walk(self._x.values, order, look.rows, self._workers), stride)
+            report.look = look.in_words(share, stride)
+            if share > 1.0:
+                return False
+            self._order = order  # of all rows, in the tree that stays
+        return bool(look.strides)
+
+    def _faced(self, look: Look) -> Look:
+        """Return what to look at, knowing how many centres the dense screen's scores could not part."""
+        from janelia_core.ml._knn.screens.tree.crowding import crowding
+
+        x, ctrs = self._x, self._trees.ctrs
+        crowd = self._workers.once(lambda: crowding(x, ctrs, True))
+        if crowd <= look.most_alike and not look.strides:
+            crowd = self._workers.once(lambda: crowding(x, ctrs, False))
+        return look.facing(crowd)
+
+    def turns(self) -> Iterator[Tensor | None]:
+        """Yield positions of rows in the order in which they are best asked for, all of them for every tree in turn."""
         for number in range(self.parts):
             self.number = number
-            if self.number > 0:
-                self._stand(self.number, self.parts)
+            if number > 0:
+                self._stand(number, self.parts)
             for start in range(0, len(self._x), self._rows):
-                if self.number > 0 or self._rows < len(self._x):
+                if number > 0 or self._rows < len(self._x) or self._look is None:
                     self._order = self._ordered(start)
                 yield self._order
 
+    def answer(self, positions: Tensor, answers: Answers) -> Tensor:
+        """Answer rows that a single tree proves at once."""
+        if self.parts > 1 or not self.tree.stored:
+            return positions
+        rows, exact = self._x.row_numbers(positions), self._asked.frame.exact
+        doubtful = self.tree.answer(
+            self._x.values, rows, answers.out, columns=positions, exact=exact, but_self=answers.but_self
+        )
+        return positions[doubtful]
+
     def passed(self, numbers: Tensor) -> Tensor:
         """Tell which centres, by their row numbers, stood in trees before this one."""
-        ctrs, positions = self._ctrs.subset, numbers
+        ctrs, positions = self._trees.ctrs.subset, numbers
         if ctrs is not None:
             positions = torch.searchsorted(ctrs, numbers).clamp_(max=len(ctrs) - 1)
         stood = positions % self.parts < self.number
@@ -107,31 +153,25 @@ class Forest(Generic[T]):
 
     def _stand(self, first: int, stride: int) -> None:
         """Let the tree over every stride-th centre, from `first` on, take the place of the one before."""
-        self.__dict__.pop("tree", None)
-        self.part = self._ctrs
-        self._same = stride == 1 and self._ctrs.values is self._x.values and self._ctrs.subset is None
-        if stride > 1:
-            positions = torch.arange(first, len(self._ctrs), stride, device="cpu")
-            self.part = replace(self._ctrs, subset=self._ctrs.row_numbers(positions))
-        part = self.part
-        # By a worker: torch's own threads, once woken, would spin beside the building.
-        values = self._x.values if self._same else self._workers.once(lambda: part.block(0, len(part)))
-        self.tree: T = self._plant(values, min(self._k, len(values)), self._x.values, self._workers)
+        self._standing.__dict__.clear()
+        workers, x = self._workers, self._x.values
+        tree = self._trees.whole(workers) if stride == 1 else self._trees.part(first, stride, workers)
+        self._standing.tree = TreeScreen(tree, min(self._asked.plan.k, len(tree.ctrs)), x, workers)
+
+    @property
+    def tree(self) -> TreeScreen:
+        """The tree that stands, as these rows walk it."""
+        return self._standing.tree
 
     def _sampled(self) -> Tensor:
         """Return rows from all over x to look at, in the order of the leaves: x may be sorted."""
         step = -(-len(self._x) // min(self._rows, _SAMPLE))
-        order = self.tree.order(self._x.values[::step], self._workers)
+        order = self.tree.tree.order(self._x.values[::step], self._workers)
         return self._workers.once(lambda: order.mul_(step))
 
     def _ordered(self, start: int) -> Tensor:
-        if self._same and self._rows >= len(self._x):
-            return self.tree.order(self._x.values, self._workers, True)
-        order = self.tree.order(self._x.values[start : start + self._rows], self._workers)
+        tree, x = self.tree.tree, self._x.values
+        if tree.ctrs.values is x and tree.ctrs.subset is None and self._rows >= len(x):
+            return tree.order(x, self._workers, is_ctrs=True)
+        order = tree.order(x[start : start + self._rows], self._workers)
         return self._workers.once(lambda: order.add_(start))
-
-
-def _crowding(x: Points, ctrs: Points, quick: bool) -> float:
-    from janelia_core.ml._knn.screens.tree.crowding import crowding
-
-    return crowding(x, ctrs, quick)

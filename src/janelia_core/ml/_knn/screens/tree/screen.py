@@ -7,9 +7,6 @@ neighbours in space and share a walk.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,36 +14,34 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.tree import answer as tree_answer
-from janelia_core.ml._knn.screens.tree import build
-from janelia_core.ml._knn.screens.tree import order as tree_order
 from janelia_core.ml._knn.screens.tree import walk as kernels
 from janelia_core.ml._knn.screens.tree.cost import Walk
-from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID, PACKET
+from janelia_core.ml._knn.screens.tree.hits import PACKET
 from janelia_core.ml._knn.screens.tree.lists import BIAS, EMPTY
-from janelia_core.ml._knn.screens.tree.values import BLOCK, as_float32, is_float32, on_lattice, residuals
-from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
+from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
+from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
 _EVERYWHERE: kernels.Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
-_ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
-_SUBTREES = 8  # handed to threads; the levels above them are split level by level
 
 
 class TreeScreen:
-    """Shortlists by a box tree; built once, then called for blocks of rows from any number of threads.
+    """Shortlists by a box tree; called for blocks of rows from any number of threads.
 
     Args:
-        ctrs: (n_ctrs, d) finite centres, any real dtype that float64 holds, CPU, d >= 1. Values of at most 2^55.
-        k: neighbours wanted, 1 <= k <= n_ctrs.
+        tree: The tree.
+        k: Neighbours wanted, at most as many as the tree was built for and holds.
         x: (n_smps, d) the rows that will be asked for: lets lattice data be recognised.
-        workers: threads that share the building.
+        workers: Threads that share the look at x.
 
     Attributes:
         exact_keys: the float32 keys are the distances, and ties are broken here.
-        stored: the float32 coordinates are the stored values of ctrs and x.
+        stored: the float32 coordinates are the stored values of centres and x.
 
     Exactness:
         Let z = fl32(u) for rows and centres, r_x = |u_x - z_x| and r_c = max |u_c - z_c|, measured in
@@ -72,29 +67,22 @@ class TreeScreen:
         above is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are
         entered if they hold a lower position, so that the list is the answer and excludes everything: +inf.
 
-        Of centres that are identical, only the k of lowest position can be answered; where they are many, the
-        others are dropped from the tree when it is built.
-
     Memory:
-        4 (d + 1) bytes a centre for coordinates and positions, (8 d + 20) / 8 for nodes; a call on r rows takes
-        8 r w bytes and 4 r d beside its results, their order 8 r (13 while it is made).
+        A call on r rows takes 8 r w bytes and 4 r d beside its results, their order 8 r (13 while it is made).
     """
 
-    def __init__(self, ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
-        self.k, (self.n_ctrs, self.d) = k, ctrs.shape
+    def __init__(self, tree: BoxTree, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
+        self.tree, self.k, self.d = tree, k, tree.d
         workers = workers or Workers(1, pool=False)
-        z, raw, self._residual = workers.once(lambda: as_float32(ctrs))
-        # By a worker, like all of torch: its own threads, once woken, would spin beside the building.
-        self.stored = raw.shape[0] == 0 and (x is None or workers.once(lambda: is_float32(x)))
-        self.exact_keys = self.stored and x is not None and workers.once(lambda: on_lattice(z, x))
-        self._build(z, raw, workers.each)
+        self.stored = tree.stored and (x is None or workers.once(lambda: is_float32(x)))
+        self.exact_keys = self.stored and x is not None and workers.once(lambda: tree.lattice.holds(x))
 
-    def candidates(self, x_rows: Tensor) -> Candidates:
-        """Shortlist the centres for x_rows (r, d), rows of x."""
-        best, excluded = self._search(x_rows)
-        indices = np.empty(best.shape, np.int64)
-        kernels.unpack(self._tree.ids, best, self.exact_keys, indices)
-        return Candidates(torch.from_numpy(indices), torch.from_numpy(excluded))
+    def candidates(self, rows: Rows) -> Candidates:
+        """Shortlist the centres for rows of x."""
+        best, excluded = self._search(rows.values)
+        positions = np.empty(best.shape, np.int64)
+        kernels.unpack(self.tree.boxes.ids, best, self.exact_keys, positions)
+        return Candidates(self.tree.ctrs.row_numbers(torch.from_numpy(positions)), torch.from_numpy(excluded))
 
     def answer(
         self,
@@ -103,7 +91,6 @@ class TreeScreen:
         out: Tensor,
         *,
         columns: Tensor | None = None,
-        numbers: Tensor | None = None,
         exact: bool = False,
         but_self: bool = False,
     ) -> Tensor:
@@ -114,21 +101,20 @@ class TreeScreen:
             rows: (r,) int64 row numbers of x.
             out: (k, n_smps) int64 of any strides, written, nearest first.
             columns: (r,) int64, where in out; None: `rows`.
-            numbers: (n_ctrs,) int64, what the tree's centres are called in out; None: by their positions.
             exact: Float64 evaluates all distances without rounding.
             but_self: The k + 1 nearest are searched, and what is called as the row itself is left out (`Answers`).
 
         Returns:
             Places in `rows` (doubtful,) of those that near-ties or an uncertified list leave to others.
         """
-        columns = rows if columns is None else columns
+        columns, numbers = rows if columns is None else columns, self.tree.ctrs.subset
         own = rows if but_self else rows[:0]
         if x.dtype != torch.float32 or not x.is_contiguous():
             x, rows = torch.from_numpy(as_float32(x[rows])[0]), torch.arange(len(rows), device="cpu")
         bound = DistanceBound.of(self.d, exact)
         doubtful = np.empty(len(rows), np.int64)
         failed = tree_answer.answer(
-            self._tree,
+            self.tree.boxes,
             x.numpy(),
             rows.numpy(),
             columns.numpy(),
@@ -137,7 +123,7 @@ class TreeScreen:
             exact,
             self._width,
             self._reach,
-            self._live,
+            self.tree.live,
             ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
             (bound.relative, bound.absolute),
             len(out) + but_self,
@@ -158,7 +144,7 @@ class TreeScreen:
         def some(places: I64) -> I64:
             rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
             best = np.empty((len(rows), w), np.int64)
-            kernels.query(self._tree, as_float32(x[rows])[0], self.exact_keys, self.k, self._reach, best, work)
+            kernels.query(self.tree.boxes, as_float32(x[rows])[0], self.exact_keys, self.k, self._reach, best, work)
             return work
 
         counts = workers.each(some, np.array_split(packets, min(workers.count, n_packets)))
@@ -167,18 +153,18 @@ class TreeScreen:
     def _search(self, x_rows: Tensor) -> tuple[I64, F64]:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
         z, raw, _ = as_float32(x_rows)
-        radius = self._residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
+        radius = self.tree.residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
         w = self._width
         best = np.empty((len(z), w), np.int64)
-        kernels.query(self._tree, z, self.exact_keys, self.k, self._reach, best, np.zeros(3, np.int64))
+        kernels.query(self.tree.boxes, z, self.exact_keys, self.k, self._reach, best, np.zeros(3, np.int64))
         excluded = self._excluded(best, radius, self._reach)
         doubtful = np.flatnonzero(self._upper(best, radius) >= excluded)
-        longer = min(4 * w + 16, self._live)
+        longer = min(4 * w + 16, self.tree.live)
         if len(doubtful) == 0 or longer == w:
             return best, excluded
         again = np.empty((len(doubtful), longer), np.int64)
         rows = np.ascontiguousarray(z[doubtful])
-        kernels.query(self._tree, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
+        kernels.query(self.tree.boxes, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
         excluded[doubtful] = self._excluded(again, radius[doubtful], _EVERYWHERE)
         wide = np.full((len(z), longer), EMPTY, np.int64)
         wide[:, :w] = best
@@ -189,7 +175,7 @@ class TreeScreen:
         """Return the lower bound of the class docstring for each list."""
         if self.exact_keys:
             return np.full(len(best), np.inf)
-        complete = (best.shape[1] == self._live) & (best[:, -1] != EMPTY)
+        complete = (best.shape[1] == self.tree.live) & (best[:, -1] != EMPTY)
         limits = np.empty(len(best))
         kernels.limits(best, self.k, reach, limits)
         root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
@@ -207,90 +193,19 @@ class TreeScreen:
     @property
     def _width(self) -> int:
         """Return how many entries a list holds at first."""
-        return min(self.k if self.exact_keys else self.k + _SLACK, self._live)
+        return min(self.k if self.exact_keys else self.k + _SLACK, self.tree.live)
 
     @property
     def _reach(self) -> kernels.Reach:
         """Return how far beyond the k-th key a walk goes on, so as to prove that what it leaves out is farther."""
         if self.exact_keys:
             return _EVERYWHERE
-        return np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self._residual**2)
+        return np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
 
     @property
     def _absolute(self) -> float:
         """Return a bound of what underflows in a key."""
         return (self.d + 2) * 2.0**-125
-
-    def _build(self, z: F32, raw: F64, each: Callable[..., Iterable[Any]]) -> None:
-        """Build the tree: the top levels one by one, then the subtrees below them."""
-        n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
-        self._tree = tree = _allocate(n, d, n_leaves)
-        tree.z[: n * d] = z.reshape(-1)
-        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
-        level = [(0, 0, n_leaves)]
-        while len(level) < _SUBTREES <= n_leaves:
-            split = list(each(lambda part: _split(tree, part, n, d), level))
-            if not all(split):
-                break  # a pile of identical points on top: whoever splits what is left splits it again
-            level = [child for children in split for child in children]
-        list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], n, d, self.k, raw), level))
-        build.thin(tree, n, d, self.k, raw)
-        self._live = build.note_lowest(tree, n, d)
-
-    def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
-        """Return the row numbers of x (r, d), (r,) int64, in the order of the cells in which rows lie.
-
-        Where a leaf has many rows, its box is halved until a cell has few: rows that share a walk are near one another.
-
-        is_ctrs tells that x are the centres, which stand in this order already.
-        """
-        if is_ctrs:
-            return torch.from_numpy(self._tree.ids[: self.n_ctrs].astype(np.int64))
-        cells, order = np.empty(len(x), np.int32), np.empty(len(x), np.int64)
-        n_leaves = len(self._tree.ids) // LEAF
-        halvings = max(0, (len(x) // (_ROWS_OF_CELL * n_leaves)).bit_length() - 1)
-        axes = np.zeros((n_leaves, halvings), np.int8)
-        if halvings:
-            tree_order.halving_axes(self._tree, self.d, axes)
-
-        def route(start: int) -> None:
-            rows = as_float32(x[start : start + BLOCK])[0]
-            tree_order.route(self._tree, rows, axes, cells[start : start + BLOCK])
-
-        workers.each(route, range(0, len(x), BLOCK))
-        tree_order.order_by_cell(cells, n_leaves << halvings, order)
-        return torch.from_numpy(order)
-
-
-def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
-    """Return an empty tree. Nodes below a pile of identical points are never built: axis -2."""
-    n_nodes = 2 * n_leaves - 1
-    return build.Tree(
-        z=_aligned(n_leaves * LEAF * d, np.float32),
-        ids=_aligned(n_leaves * LEAF, np.int32),
-        boxes=np.empty(n_nodes * d * 2, np.float32),
-        first=np.empty(n_nodes, np.int32),
-        span=np.empty(n_nodes, np.int32),
-        axis=np.full(n_nodes, -2, np.int32),
-        at=np.empty(n_nodes, np.float32),
-        lowest=np.empty(n_nodes, np.int32),
-    )
-
-
-def _aligned(count: int, dtype: Any) -> Any:
-    """Return an array that begins where a line of the cache does, so that leaves do not straddle lines."""
-    room = np.empty(count + 16, dtype)
-    start = -room.ctypes.data % 64 // 4
-    return room[start : start + count]
-
-
-def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list[tuple[int, int, int]]:
-    """Split a node of the top levels and return its children, none if it is a leaf or a pile."""
-    node, first, span = part
-    if not build.split(tree, node, first, span, n, d, np.empty(build.SAMPLE, np.float32)):
-        return []
-    left = (span + 1) // 2
-    return [(node + 1, first, left), (node + 2 * left, first + left, span - left)]
 
 
 def _keys(entries: I64) -> F64:

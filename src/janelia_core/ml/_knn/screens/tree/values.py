@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.data.points import are_multiples
+from janelia_core.ml._knn.data.points import Points, are_multiples
+from janelia_core.ml._knn.data.seen import Steps
 from janelia_core.ml._runtime.arrays import F32, F64
 
 BLOCK = 1 << 13
 """Rows looked at together."""
+_FINEST = -50  # exponent of a step
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
 
 
@@ -41,24 +46,58 @@ def residuals(raw: F64, z: F32) -> F64:
     return bounds
 
 
-def on_lattice(ctrs: F32, x: Tensor) -> bool:
-    """Tell whether all values, which float32 holds, are multiples of a power of two so coarse that keys are exact."""
-    z = torch.from_numpy(ctrs)
-    return _fits(z[:64], x[:64]) and _fits(z, x)
+class Lattice:
+    """On which powers of two some centres lie, as far as rows have asked.
+
+    Args:
+        ctrs: Finite centres, all of which float32 holds.
+    """
+
+    def __init__(self, ctrs: Points) -> None:
+        self._ctrs, self._steps = ctrs, Steps()
+        self._ends: tuple[float, float] | None = None
+
+    def holds(self, x: Tensor) -> bool:
+        """Tell whether rows and centres, which float32 holds, lie on a lattice so coarse that keys are exact."""
+        heads = [self._ctrs.block(0, 64), x[:64]]
+        exponent = _coarse_enough(_ends_of(heads[0]), _ends_of(heads[1]), self._ctrs.d)
+        if exponent is None or not all(_divides(head, exponent) for head in heads):
+            return False
+        rows = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
+        self._ends = self._ends or _joined(map(_ends_of, self._blocks()))
+        exponent = _coarse_enough(self._ends, _joined(map(_ends_of, rows)), self._ctrs.d)
+        if exponent is None:
+            return False
+        step = exponent  # for the function below, which would forget that it is one
+        own = self._steps.divides(step, lambda: all(_divides(block, step) for block in self._blocks()))
+        return own and all(_divides(block, step) for block in rows)
+
+    def _blocks(self) -> Iterator[Tensor]:
+        return (self._ctrs.block(i, i + BLOCK) for i in range(0, len(self._ctrs), BLOCK))
 
 
-def _fits(*tables: Tensor) -> bool:
-    """Tell whether the finest step that keeps keys exact divides all values."""
-    blocks = [values[i : i + BLOCK] for values in tables for i in range(0, len(values), BLOCK)]
-    ends = [(float(block.min()), float(block.max())) for block in map(_in_float32, blocks)]
-    spread = max(high for _, high in ends) - min(low for low, _ in ends)
-    if spread == 0.0:
-        return True
+def _ends_of(block: Tensor) -> tuple[float, float]:
+    values = _in_float32(block)
+    return float(values.min()), float(values.max())
+
+
+def _joined(ends: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    lows, highs = zip(*ends, strict=True)
+    return min(lows), max(highs)
+
+
+def _coarse_enough(one: tuple[float, float], other: tuple[float, float], d: int) -> int | None:
+    """Return the finest exponent of steps that keep keys exact for values between these ends; None: there is none."""
+    low, high = _joined((one, other))
+    if high == low:
+        return _FINEST if low == 0.0 else math.frexp(low)[1] - 24  # float32 has 24 bits
     # d (spread / step)^2 < 2^24
-    step = 2.0 ** np.ceil(np.log2(spread / (4095.0 / np.sqrt(tables[0].shape[1]))))
-    if not 2.0**-50 <= step <= 2.0**50:
-        return False
-    return all(are_multiples(_in_float32(block), float(step)) for block in blocks)
+    exponent = int(np.ceil(np.log2((high - low) / (4095.0 / np.sqrt(d)))))
+    return exponent if _FINEST <= exponent <= -_FINEST else None
+
+
+def _divides(block: Tensor, exponent: int) -> bool:
+    return are_multiples(_in_float32(block), 2.0**exponent)
 
 
 def _in_float32(values: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The lower rungs of the ladder: a screen in several formats, the cheapest first, each made when first needed."""
+"""The lower rungs of the ladder: listers, the cheapest first, each made when first needed."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _MOST_LOST = 0.25  # of the rows: about what a cheaper format may lose and still
 
 
 class Rungs(Generic[S]):
-    """Screens of several formats, and from which of them rows had better start.
+    """Listers in several formats, and from which of them rows had better start.
 
     Args:
-        make: (format, screens made so far) -> a screen.
+        make: format -> a lister.
         formats: The formats, the cheapest first.
 
     Attributes:
@@ -24,9 +24,9 @@ class Rungs(Generic[S]):
             Only time depends on it.
     """
 
-    def __init__(self, make: Callable[[str, Sequence[S]], S], formats: Sequence[str]) -> None:
+    def __init__(self, make: Callable[[str], S], formats: Sequence[str] = ("",)) -> None:
         self._make, self._formats = make, formats
-        self._screens: list[S] = [make(formats[0], [])]
+        self._made: list[S] = [make(formats[0])]
         self._seen, self._lost = [0] * len(formats), [0] * len(formats)
         self._lock = threading.Lock()
         self.start = 0
@@ -36,9 +36,9 @@ class Rungs(Generic[S]):
 
     def __getitem__(self, rung: int) -> S:
         with self._lock:
-            while len(self._screens) <= rung:
-                self._screens.append(self._make(self._formats[len(self._screens)], self._screens))
-            return self._screens[rung]
+            while len(self._made) <= rung:
+                self._made.append(self._make(self._formats[len(self._made)]))
+            return self._made[rung]
 
     def is_new(self, rung: int) -> bool:
         """Tell whether a rung has seen too few rows to be judged."""

@@ -1,0 +1,173 @@
+"""Which screen: by sizes, before a tensor is touched (`make_plan`); and by values, when rows meet centres (`choose`).
+
+The one file that names the screens. One more is one more folder, and one more name in SCREENS.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.plan.memory import crew, room, share_out
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, Plan
+from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
+from janelia_core.ml._knn.screens.dense.offer import DENSE
+from janelia_core.ml._knn.screens.portable import cost as portable
+from janelia_core.ml._knn.screens.portable.offer import PORTABLE
+from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._knn.screens.tree.offer import TREE
+from janelia_core.ml._knn.small import cost as small
+from janelia_core.ml._runtime.machine import Machine
+
+SCREENS: tuple[Screen, ...] = (TREE, DENSE, PORTABLE)
+"""In the order of preference; the last serves whatever the others do not."""
+
+PLAIN = Machine()
+_FEWEST_CTRS = 64
+
+
+@functools.lru_cache(maxsize=256)
+def make_plan(
+    n_smps: int,
+    n_ctrs: int,
+    d: int,
+    k: int,
+    m: int,
+    *,
+    machine: Machine = PLAIN,
+    float32: bool = True,
+    budget: int = DEFAULT_MEMORY,
+    metric: str = "euclidean",
+    masked: bool = False,
+) -> Plan:
+    """Plan a search of n_ctrs centres within `budget` bytes where that is possible at all.
+
+    The arguments are those of `Problem`. m is at least 64, and as many centres as make no more scores than one row has
+    with all of them: these take little, and fewer would only cost time.
+    """
+    m = max(m, _FEWEST_CTRS, n_ctrs // max(1, n_smps))
+    problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
+    width = portable.width(problem)
+    few = n_ctrs <= 4 * width
+    if small.pays(problem, few):
+        return _plan_at_once(problem)
+    if few:
+        return plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
+    if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
+        return plan_without(problem, f"float32 sums over {d} coordinates exclude nothing")
+    return plan_with(problem, SCREENS)
+
+
+def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
+    """Plan with the first screen that serves; it gives way to the next, where values speak against it."""
+    *preferred, last = screens
+    workers = crew(problem, parallel=True, pooled=True)
+    refused = {screen: screen.why_not(problem, workers.workers) for screen in preferred}
+    plan, rival = None, last.cost(problem)
+    for screen in [screen for screen in reversed(preferred) if not refused[screen]]:
+        demand = screen.demand(problem, room(problem, workers), workers.workers, rival)
+        if isinstance(demand, str):
+            plan = plan and replace(plan, reason="; ".join(part for part in (plan.reason, demand) if part))
+            continue
+        plan, rival = _preferred(share_out(problem, workers, screen.name, demand), plan), screen.cost(problem)
+    if plan is None:
+        alone = crew(problem, parallel=last.parallel, pooled=False)
+        demand = last.demand(problem, room(problem, alone), alone.workers, rival)
+        assert not isinstance(demand, str)
+        reasons = [demand.reason, *(refused[screen] for screen in preferred[-1:])]
+        plan = share_out(problem, alone, last.name, demand._replace(reason=": ".join(filter(None, reasons))))
+    return plan
+
+
+def _preferred(plan: Plan, otherwise: Plan | None) -> Plan:
+    """Return a plan that promises the memory of whichever of both needs more."""
+    if otherwise is None:
+        return plan
+    most = max(plan.workspace_bytes, otherwise.workspace_bytes)
+    return replace(plan, workspace_bytes=most, otherwise=replace(otherwise, workspace_bytes=most))
+
+
+def plan_without(problem: Problem, reason: str, shared: bool = False) -> Plan:
+    """Plan a search that verifies every centre."""
+    who = crew(problem, parallel=shared, pooled=False)
+    demand = portable.demand(problem, room(problem, who), who.workers, portable.cost(problem), keep=False)
+    return share_out(problem, who, "none", demand._replace(reason=reason))
+
+
+def _plan_at_once(problem: Problem) -> Plan:
+    plan = plan_without(problem, "small enough for one look at all distances", small.is_shared(problem))
+    rows = small.rows_at_once(problem, plan.crew.workers)
+    held = small.held(problem, plan.crew.workers, rows)
+    return replace(plan, at_once_rows=rows, workspace_bytes=max(plan.workspace_bytes, held))
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen for a search.
+
+    Attributes:
+        plan: The plan that runs.
+        meeting: Rows and centres, met by its screen; None: every centre is verified.
+        fallback: The same by torch operations, for the rungs above it.
+    """
+
+    plan: Plan
+    meeting: Meeting | None = None
+    fallback: Meeting | None = None
+
+    @property
+    def listers(self) -> Rungs[Lister] | None:
+        """Who list candidates for the ladder: among all centres, so not who takes them part by part."""
+        whole = self.meeting is None or self.meeting.parts == 1
+        chosen = self.meeting if whole else self.fallback
+        return None if chosen is None else chosen.listers
+
+    @property
+    def near(self) -> Near | None:
+        """Who tells which centres may lie within a radius."""
+        return None if self.fallback is None else self.fallback.near
+
+
+def choose(asked: Asked) -> Chosen:
+    """Prepare the centres for the first screen of a plan that serves these values, and let it meet the rows.
+
+    Where none does, torch operations do, in the blocks of the plan that came last.
+    """
+    report, plan = asked.report, asked.plan
+    if _may_be_of_any_sign(asked):
+        report.screen = "none: inner products with infinite centres may be of any sign"
+        return Chosen(plan)
+    if plan.screen == "none":
+        return Chosen(plan)
+    while True:
+        step = replace(asked, plan=plan)
+        screen = next(screen for screen in SCREENS if screen.name == plan.screen)
+        why = screen.why_not_here(step)
+        meeting = None if why else _met(screen, step)
+        if meeting is not None or plan.otherwise is None:
+            break
+        plan = report.plan = plan.otherwise
+        report.screen = f"{plan.screen}: {why}" if why else ""
+    fallback = _met(PORTABLE, step)
+    if meeting is None:
+        report.screen = f"{PORTABLE.name}: {why}"
+    return Chosen(plan, meeting or fallback, fallback)
+
+
+def _may_be_of_any_sign(asked: Asked) -> bool:
+    if asked.plan.metric != "dot" or asked.frame.ctrs_finite:
+        return False
+    return asked.centres.seen(Reader(asked.workers)).has_infinities(asked.workers)
+
+
+def _met(screen: Screen, asked: Asked) -> Meeting | None:
+    centres, place, plan, workers = asked.centres, asked.frame.place, asked.plan, asked.workers
+    key = screen.key(place, plan)
+    meeting = centres.made(key, lambda: screen.prepare(centres, place, plan, workers)).meet(asked)
+    if meeting is None:  # its memory is another screen's now
+        centres.forget(key)
+    return meeting

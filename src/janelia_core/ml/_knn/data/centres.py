@@ -1,0 +1,75 @@
+"""The centres of a search, and all that was made of them alone: what a kept index would keep."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
+from janelia_core.ml._knn.data.copies import without_spare_copies
+from janelia_core.ml._knn.data.points import Points, is_wide
+from janelia_core.ml._knn.data.seen import Seen
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._runtime.workers import Workers
+
+T = TypeVar("T")
+
+
+class Centres:
+    """Centres, looked at, sifted and prepared when that is first asked for, and once.
+
+    Whoever holds this over several searches holds what they prepared: the same bytes come out, sooner. Values must not
+    change meanwhile.
+
+    Args:
+        points: The centres as stored.
+    """
+
+    def __init__(self, points: Points) -> None:
+        self.points = points
+        self._made: dict[Hashable, Any] = {}
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    def made(self, key: Hashable, make: Callable[[], T]) -> T:
+        """Return what is called key; where there is none yet, make it."""
+        with self._lock:
+            if key not in self._made:
+                self._made[key] = make()
+            made: T = self._made[key]
+        return made
+
+    def forget(self, key: Hashable) -> None:
+        """Hold what is called key no longer."""
+        with self._lock:
+            self._made.pop(key, None)
+
+    def seen(self, reader: Reader) -> Seen:
+        """Return what a look at all values tells."""
+        return self.made("seen", lambda: Seen(self.points, reader))
+
+    def finite(self, reader: Reader) -> Centres:
+        """Return the centres without those that hold infinities or NaN."""
+        if self.seen(reader).finite:
+            return self
+        return self.made("finite", lambda: Centres(reader.workers.once(self.points.finite)))
+
+    def without_copies(self, k: int, room: int, workers: Workers) -> Centres:
+        """Return the centres without copies that no one is answered with, since k of lower number come before.
+
+        Args:
+            k: How many are wanted.
+            room: Bytes that may be used: where they don't suffice, all stay.
+            workers: Who looks.
+        """
+        points = self.points
+        if points.device.type != "cpu" or is_wide(points.values):
+            return self
+
+        def sift() -> Centres:
+            sifted = workers.once(lambda: without_spare_copies(points, k, room))
+            return self if sifted is points else Centres(sifted)
+
+        return self.made(("without copies", k), sift)

@@ -1,0 +1,103 @@
+"""What a look at all values of some points told; asked for more, it looks again, once."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.data.points import Points, as_float64, float64_device, has_infinities, is_wide
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._runtime.workers import Workers
+
+_SAMPLE = 512  # points sampled for the common point
+
+
+class Steps:
+    """Which powers of two divide all of some values, as far as anyone has asked."""
+
+    def __init__(self) -> None:
+        self._divides, self._not = -math.inf, math.inf
+
+    def divides(self, exponent: int, look: Callable[[], bool]) -> bool:
+        """Tell whether 2^exponent divides all values; look() tells, where it does not follow from what is known."""
+        if self._divides < exponent < self._not:
+            if look():
+                self._divides = exponent
+            else:
+                self._not = exponent
+        return exponent <= self._divides
+
+
+class Seen:
+    """What was seen of points.
+
+    Args:
+        points: The points.
+        reader: Who looks.
+
+    Attributes:
+        low: The least finite value; 0 where there is none.
+        high: The greatest.
+        finite: All values are finite.
+    """
+
+    def __init__(self, points: Points, reader: Reader) -> None:
+        self.points = points
+        self.low, self.high, self.finite = reader.ends(points)
+        self._steps = Steps()
+        self._middles: dict[bool, tuple[Tensor, float]] = {}
+        self._infinite: bool | None = None
+
+    @property
+    def largest(self) -> float:
+        """The largest finite magnitude."""
+        return max(abs(self.low), abs(self.high))
+
+    def on_grid(self, exponent: int, reader: Reader) -> bool:
+        """Tell whether all finite values are multiples of 2^exponent."""
+        values = self.points.values
+        if is_wide(values) or not values.is_floating_point():
+            return exponent <= 0
+        return self._steps.divides(exponent, lambda: reader.all_multiples(self.points, 2.0**exponent))
+
+    def middle(self, shifted: bool, workers: Workers) -> tuple[Tensor, float]:
+        """Return a common point (d,) float64 near the middle of the finite points, and their typical distance from it.
+
+        shifted: Else the common point is the origin.
+        """
+        if shifted not in self._middles:
+            self._middles[shifted] = workers.once(lambda: _middle(self.points, shifted))
+        return self._middles[shifted]
+
+    def has_infinities(self, workers: Workers) -> bool:
+        """Tell whether any value is infinite."""
+        if self._infinite is None:
+            self._infinite = not self.finite and workers.once(lambda: has_infinities(self.points))
+        return self._infinite
+
+
+def _middle(points: Points, shifted: bool) -> tuple[Tensor, float]:
+    """Look for a common point.
+
+    Medians, so that a few wild points move neither. It is rounded to a quarter of the spread: lattice data stays
+    lattice data, and a cloud about the origin is not shifted at all.
+    """
+    size = max(8, min(_SAMPLE, points.chunk // max(1, points.d)))
+    stride = max(1, len(points) // size)
+    sample = as_float64(points.block(0, size * stride, stride))
+    sample = sample[torch.isfinite(sample).all(dim=1)]
+    if sample.numel() == 0:
+        return torch.zeros(points.d, dtype=torch.float64, device=float64_device(points.device)), 0.0
+    # The lower median, sorted: CUDA has no deterministic way to say where a median stands.
+    middle = sample.sort(dim=0).values[(len(sample) - 1) // 2] if shifted else torch.zeros_like(sample[0])
+    offsets = (sample - middle).abs_().amax(dim=1)
+    spread = float(offsets.median()) or float(offsets.max())
+    quantum = math.ldexp(1.0, max(-1021, math.frexp(spread)[1] - 2)) if spread > 0 else 0.0
+    if not points.values.is_floating_point():
+        quantum = max(quantum, 1.0)
+    if quantum > 0 and math.isfinite(quantum):
+        middle = (middle / quantum).round_().mul_(quantum)
+    return torch.where(torch.isfinite(middle), middle, 0.0), spread if math.isfinite(spread) else 0.0

@@ -1,0 +1,94 @@
+"""How the memory of a search is shared out: to workers, the screen, verification, and the rungs above the screen.
+
+Temporaries of looks, packing, verify and settle hold one chunk of coordinates at a time; what a coordinate of it takes
+there, and what a worker needs to be worth starting, was measured (tests/test_memory.py holds plans to it).
+"""
+
+from __future__ import annotations
+
+from janelia_core.ml._knn.plan.plan import MEBIBYTE, Blocks, Crew, Plan
+from janelia_core.ml._knn.problem import Problem, clamp
+from janelia_core.ml._knn.screens.demand import Demand
+from janelia_core.ml._knn.screens.portable import cost as portable
+
+_MOST_CHUNK = 1 << 18
+_PER_CHUNKED = 60
+_CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
+PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, whatever it does
+_FEWEST_ROWS = 256  # a worker is worth its start from so many rows
+
+_PER_CANDIDATE = 256  # verify, sort and settle a candidate
+_PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
+_PER_BEST = 48  # a place in the lists of the rungs above the screen, while one is lengthened
+_FEWEST_CTRS = 64
+_MOST_ROWS = 4096
+_MOST_CTRS = 4096
+
+
+def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
+    """Return who works: several where rows are shared out, in threads of their own where torch would start others."""
+    most = clamp(min(problem.n_smps // _FEWEST_ROWS, problem.budget // PER_WORKER), problem.machine.threads)
+    workers = most if parallel else 1
+    return Crew(
+        workers=workers,
+        pooled=(pooled or workers > 1) and problem.budget >= 2 * PER_WORKER,
+        chunk=clamp(problem.budget // _CHUNK_SHARE // workers, _MOST_CHUNK),
+    )
+
+
+def room(problem: Problem, crew: Crew) -> int:
+    """Return the bytes left for a screen and its rows; the rest is for chunks, allocators and the product's buffers."""
+    return max(0, problem.budget - _fixed(problem, crew))
+
+
+def _fixed(problem: Problem, crew: Crew) -> int:
+    return crew.workers * crew.chunk * _PER_CHUNKED + problem.budget // 16
+
+
+def most_listed(k: int) -> int:
+    """Return how many centres of a row the rungs above the screen list before they put them in order."""
+    return 2 * k + _FEWEST_CTRS
+
+
+def share_out(problem: Problem, crew: Crew, screen: str, demand: Demand) -> Plan:
+    """Share the memory out between what a screen holds, its rows, and all that follows it."""
+    share = max(0, room(problem, crew) - demand.held) // crew.workers
+    products = demand.products or portable.products(problem, share // 8)
+    tile = products.ctr_block * portable.packed_bytes(problem)
+    escalation, verification = share // 2 if demand.products else share // 3, share // 8
+    # A screen's packed block and the rungs above it take turns; its lists outlive both.
+    rows = clamp((share - escalation - verification) // demand.per_row, min(_share_of_rows(problem, crew), _MOST_ROWS))
+    rounds = max(1, -(-problem.n_smps // (crew.workers * rows)))
+    rows = max(1, -(-problem.n_smps // (crew.workers * rounds)))  # as many blocks for every worker
+    blocks, used = _above(problem, rows, escalation - (0 if products.keep_packed else tile), products.ctr_block)
+    verified_rows = clamp(verification // (_PER_CANDIDATE * demand.width), rows)
+    used += rows * demand.per_row + verified_rows * _PER_CANDIDATE * demand.width + tile
+    return Plan(
+        problem=problem,
+        screen=screen,
+        reason=demand.reason,
+        crew=crew,
+        blocks=blocks._replace(verified_rows=verified_rows),
+        products=products,
+        own=demand.own,
+        width=demand.width,
+        kept=demand.kept,
+        at_once_rows=0,
+        workspace_bytes=_fixed(problem, crew) + demand.held + crew.workers * used,
+    )
+
+
+def _share_of_rows(problem: Problem, crew: Crew) -> int:
+    return -(-problem.n_smps // crew.workers)
+
+
+def _above(problem: Problem, rows: int, free: int, ctr_block: int) -> tuple[Blocks, int]:
+    """Return the blocks of the rungs above a screen, in half of `free` bytes each, and the bytes that they use."""
+    k, n_ctrs, best = problem.k, problem.n_ctrs, most_listed(problem.k)
+    pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
+    ctrs = clamp(max(_FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, _MOST_CTRS))
+    fallback_rows = clamp(min(pairs // (ctrs + best), problem.n_smps * problem.m // ctrs), rows)
+    per_escalated = portable.packed_bytes(problem) + 6 * ctr_block + _PER_BEST * best
+    escalated = clamp(free // 2 // per_escalated, rows)
+    used = fallback_rows * (ctrs + best) * _PER_FALLBACK_CELL + escalated * per_escalated
+    return Blocks(rows, 1, fallback_rows, ctrs, pairs, escalated), used

@@ -1,0 +1,45 @@
+"""What is asked of a search, in sizes: all that a plan is made from."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from janelia_core.ml._runtime.machine import Machine
+
+
+class Problem(NamedTuple):
+    """The sizes of a search, and what it may use.
+
+    Attributes:
+        n_smps: Rows of x.
+        n_ctrs: Centres searched (after dropout).
+        d: Coordinates.
+        k: Neighbours asked for.
+        m: Centres whose scores may be held at a time.
+        machine: What may be used.
+        float32: Both inputs are float32 and all centres are used, so that nothing need be copied.
+        budget: Bytes of workspace.
+        metric: What centres are ordered by, see `metrics`.
+        masked: Rows may be denied some centres.
+    """
+
+    n_smps: int
+    n_ctrs: int
+    d: int
+    k: int
+    m: int
+    machine: Machine = Machine()
+    float32: bool = True
+    budget: int = 256 << 20
+    metric: str = "euclidean"
+    masked: bool = False
+
+    @property
+    def work(self) -> int:
+        """Coordinates of all pairs: what a search without any screen would look at."""
+        return self.n_smps * self.n_ctrs * self.d
+
+
+def clamp(value: int, most: int) -> int:
+    """Return value, but at least 1 and at most `most`, or 1."""
+    return max(1, min(value, most))

@@ -1,0 +1,153 @@
+"""What a screen is: the contract that `choose` and the ladder know; whatever keeps it can be one more screen.
+
+why_not, cost, demand       by sizes alone, before a tensor is touched
+why_not_here                by what was seen of the values
+prepare -> Prepared         made of the centres alone; searched by any number of calls, may be kept
+meet -> Meeting             prepared centres and the rows of one call
+candidates                  of a block of rows, by the listers of a meeting, one after the other
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import Frame, Place
+from janelia_core.ml._knn.data.mask import Mask
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.report import Report
+from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.screens.demand import Cost, Demand
+from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._runtime.workers import Workers
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A search as a screen meets it.
+
+    Attributes:
+        x: The rows.
+        centres: The centres, with what was made of them already.
+        frame: What was seen of both.
+        plan: What was planned for this screen.
+        report: Is told what happens.
+        workers: Who shares the work.
+        mask: Which centres a row may be answered with; None: all.
+    """
+
+    x: Points
+    centres: Centres
+    frame: Frame
+    plan: Plan
+    report: Report
+    workers: Workers
+    mask: Mask | None = None
+
+
+class Lister(Protocol):
+    """Cheap scores with a proven error bound. Safe to call from several threads at once."""
+
+    def candidates(self, rows: Rows) -> Candidates:
+        """Shortlist the centres for a block of rows of stored, finite values."""
+        ...
+
+
+class Near(Protocol):
+    """Who tells which centres may lie within a radius."""
+
+    def blocks(self) -> list[tuple[int, int]]:
+        """Return the blocks of centres, start and stop, that `within` takes."""
+        ...
+
+    def within(self, rows: Rows, radius: Tensor, start: int, stop: int) -> Tensor:
+        """Return (r, stop - start) bool: False where a centre of the block is proven farther than radius (r,)."""
+        ...
+
+
+class Meeting:
+    """Prepared centres and the rows of one call.
+
+    Attributes:
+        listers: Who list candidates; rows that one cannot certify try the next.
+        near: Who tells which centres may lie within a radius; None: this screen can't.
+        compiled: Numba kernels have been loaded, so that verification may use its own.
+        parts: In how many parts the centres come, one turn after the other.
+        number: Which of them has its turn.
+    """
+
+    parts = 1
+    number = 0
+    near: Near | None = None
+
+    def __init__(self, listers: Rungs[Lister], compiled: bool = False) -> None:
+        self.listers, self.compiled = listers, compiled
+
+    def turns(self) -> Iterator[Tensor | None]:
+        """Yield positions of rows in the order in which they are best asked for (None: as they come), part by part."""
+        yield None
+
+    def answer(self, positions: Tensor, answers: Answers) -> Tensor:
+        """Answer rows whose answer can be proven without the ladder; return the positions of the others."""
+        return positions
+
+    def passed(self, numbers: Tensor) -> Tensor:
+        """Tell which centres, by their row numbers, had their turn before."""
+        raise NotImplementedError
+
+
+class Prepared(Protocol):
+    """What a screen made of the centres alone, for any number of searches, at the same time too."""
+
+    @property
+    def nbytes(self) -> int:
+        """What is held."""
+        ...
+
+    def meet(self, asked: Asked) -> Meeting | None:
+        """Bring rows and centres together; None where a look at the rows says that another screen takes less."""
+        ...
+
+
+class Screen(Protocol):
+    """One way to exclude centres. Light to import: kernels are loaded where centres are prepared.
+
+    Attributes:
+        name: What plans and reports call it.
+        parallel: Its rows are shared out to workers; else torch's own threads share each operation.
+    """
+
+    name: str
+    parallel: bool
+
+    def why_not(self, problem: Problem, workers: int) -> str:
+        """Return why it does not serve a problem of these sizes, or nothing."""
+        ...
+
+    def cost(self, problem: Problem) -> Cost:
+        """Return what it costs as long as nothing is known of the values."""
+        ...
+
+    def demand(self, problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
+        """Return what it asks of `room` bytes; or, beside what the next best screen costs, why it is not taken."""
+        ...
+
+    def why_not_here(self, asked: Asked) -> str | None:
+        """Return why it does not serve these values, or nothing; None where the report has been told."""
+        ...
+
+    def key(self, place: Place, plan: Plan) -> Hashable:
+        """Return what the prepared depends on beside the centres."""
+        ...
+
+    def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> Prepared:
+        """Make what depends on the centres alone; place tells where points are taken by whom that concerns."""
+        ...

@@ -1,0 +1,58 @@
+"""What a screen takes, of time and of memory, by sizes alone."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+
+class Cost(NamedTuple):
+    """What a screen costs, in nanoseconds of one core; only ratios matter.
+
+    Attributes:
+        work: Of preparing the centres and of all rows, where it does not fail.
+        most_alike: How many centres that float32 scores cannot part a row may have before it fails.
+        work_of_failure: What comes on top where all rows do.
+    """
+
+    work: float
+    most_alike: float = math.inf
+    work_of_failure: float = 0.0
+
+
+class Products(NamedTuple):
+    """How the portable screen multiplies rows and centres; every ladder can fall back on it.
+
+    Attributes:
+        ctr_block: Centres whose scores are held at a time.
+        width: Candidates kept for a row.
+        operand_bits: Significant bits of the operands.
+        keep_packed: Packed centres are kept for all blocks of rows.
+    """
+
+    ctr_block: int
+    width: int
+    operand_bits: int
+    keep_packed: bool
+
+
+class Demand(NamedTuple):
+    """What a screen asks of the memory.
+
+    Attributes:
+        held: Bytes of what is prepared, and of what workers hold for it.
+        per_row: Bytes of a row on its way through the screen.
+        width: Candidates that may be left of a row.
+        reason: Why this screen, for people.
+        own: What the screen decided beside, for itself (`Plan.own`).
+        kept: Prepared centres are kept for all blocks of rows.
+        products: Of the portable screen, by that alone.
+    """
+
+    held: int
+    per_row: int
+    width: int
+    reason: str
+    own: Any = None
+    kept: bool = False
+    products: Products | None = None

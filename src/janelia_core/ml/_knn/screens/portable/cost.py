@@ -1,0 +1,64 @@
+"""What the portable screen takes of memory: pure arithmetic."""
+
+from __future__ import annotations
+
+import math
+
+from janelia_core.ml._knn.problem import Problem, clamp
+from janelia_core.ml._knn.screens.demand import Cost, Demand, Products
+
+FULL_BITS = 24  # float32 operands as they are
+CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
+WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
+
+_PER_LISTED = 48  # a candidate's score and place in the lists of a row
+_PER_CELL = 4  # a score of the tile
+_PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
+_FEWEST_CTRS = 64  # at a time, whatever m and the memory: their scores take no more than what is listed of a row
+_MOST_CTRS = 4096
+
+
+def columns(d: int, bits: int) -> int:
+    """Return the columns of a packed row: coordinates, bias, margin; the bias takes three where bits are cut."""
+    return d + (2 if bits == FULL_BITS else 4)
+
+
+def n_columns(d: int) -> int:
+    """Return the largest number of columns a packed row can have."""
+    return columns(d, CUT_BITS)
+
+
+def packed_bytes(problem: Problem) -> int:
+    """Return the bytes of a packed centre or row."""
+    return 4 * n_columns(problem.d)
+
+
+def width(problem: Problem) -> int:
+    """Return how many candidates are kept for a row."""
+    return min(problem.n_ctrs, problem.k + 8 + problem.k // 4)
+
+
+def products(problem: Problem, room: int, keep_packed: bool = False) -> Products:
+    """Return how rows and centres are multiplied, where a block of packed centres may take `room` bytes."""
+    fit = max(_FEWEST_CTRS, room // packed_bytes(problem))
+    return Products(
+        ctr_block=clamp(fit, min(problem.m, problem.n_ctrs, _MOST_CTRS)),
+        width=width(problem),
+        operand_bits=FULL_BITS if problem.machine.exact_products else CUT_BITS,
+        keep_packed=keep_packed,
+    )
+
+
+def cost(problem: Problem) -> Cost:
+    """Return what it costs: more than whatever else serves."""
+    return Cost(math.inf)
+
+
+def demand(problem: Problem, room: int, workers: int, rival: Cost, keep: bool = True) -> Demand:
+    """Return what the screen asks for: a tile of scores and a list for each row, and packed centres if they fit."""
+    kept = problem.n_ctrs * packed_bytes(problem)
+    kept = kept if keep and kept <= room // 3 else 0
+    chosen = products(problem, max(0, room - kept) // workers // 4, kept > 0)
+    per_row = packed_bytes(problem) + (_PER_CELL + _PER_MASKED * problem.masked) * chosen.ctr_block
+    per_row += _PER_LISTED * chosen.width
+    return Demand(kept, per_row, chosen.width, "torch operations", kept=kept > 0, products=chosen)

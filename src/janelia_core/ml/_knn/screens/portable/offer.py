@@ -1,0 +1,49 @@
+"""The portable screen as `choose` knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.portable import cost
+from janelia_core.ml._knn.screens.portable.screen import PackedCentres, PortableScreen
+from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._runtime.workers import Workers
+
+
+class PreparedPortable(PackedCentres):
+    """Packed centres, or how to pack them."""
+
+    def meet(self, asked: Asked) -> Meeting:
+        """Rows ask for nothing more."""
+        screen = PortableScreen(self, asked.frame.verify_exponent, asked.mask)
+        meeting = Meeting(Rungs(lambda _: screen))
+        meeting.near = screen
+        return meeting
+
+
+class Portable:
+    """Torch operations: any device, any values that float32 can tell apart, masks."""
+
+    name, parallel = "portable", False
+    cost, demand = staticmethod(cost.cost), staticmethod(cost.demand)
+
+    def why_not(self, problem: Problem, workers: int) -> str:
+        return ""
+
+    def why_not_here(self, asked: Asked) -> str:
+        return ""
+
+    def key(self, place: Place, plan: Plan) -> Hashable:
+        return self.name, place.exponent, place.directed, plan.metric in EUCLIDEAN, plan.products
+
+    def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedPortable:
+        return workers.once(lambda: PreparedPortable(centres.points, place, plan.products, plan.metric))
+
+
+PORTABLE = Portable()

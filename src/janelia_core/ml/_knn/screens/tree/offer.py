@@ -1,0 +1,48 @@
+"""The tree screen as `choose` knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.tree import cost
+from janelia_core.ml._runtime.workers import Workers
+
+if TYPE_CHECKING:
+    from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
+
+
+class Tree:
+    """Boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU."""
+
+    name, parallel = "tree", True
+    why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
+
+    def why_not_here(self, asked: Asked) -> str:
+        frame, look = asked.frame, asked.plan.own
+        if asked.mask is not None:
+            return "the compiled screens take no masks"
+        if not frame.in_float64:
+            return "values are of extreme magnitude"
+        if not (asked.plan.metric in EUCLIDEAN and frame.x_finite and frame.fits_float32):
+            return "the tree wants Euclidean distances, finite rows and moderate magnitudes"
+        n_ctrs = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels)))
+        few = n_ctrs < asked.plan.k * (look.trees.parts if look else 1)
+        return "fewer than k centres of a tree are finite" if few else ""
+
+    def key(self, place: Place, plan: Plan) -> Hashable:
+        return self.name, plan.k
+
+    def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedTrees:
+        from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
+
+        return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points, plan.k)
+
+
+TREE = Tree()

@@ -1,0 +1,67 @@
+"""Where a look at all distances at once costs less than a screen, and what it takes: pure arithmetic."""
+
+from __future__ import annotations
+
+from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.problem import Problem
+
+_MOST_WORK = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
+_MOST_WORK_COMPILED = 1 << 26  # the same with compiled kernels
+_MOST_PAIRS = 1 << 20
+_FEWEST_SHARED = 1 << 24  # n_smps * n_ctrs * d from which workers share the rows
+PER_PAIR_OF_OPERATIONS = 24  # bytes of a pair, by torch operations
+FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
+
+
+def pays(problem: Problem, few_ctrs: bool) -> bool:
+    """Tell whether a look at all distances, some rows at a time, costs less than a screen, and fits.
+
+    few_ctrs: A screen would leave too many of the centres.
+    """
+    machine = problem.machine
+    if not machine.on_cpu or problem.masked or sum(_bytes(problem)) * problem.n_ctrs > problem.budget // 2:
+        return False
+    pairs = problem.n_smps * problem.n_ctrs
+    work = pairs * max(problem.d, 1)
+    if work <= _MOST_WORK:
+        return True
+    quick = problem.float32 and machine.exact_products and pairs <= _MOST_PAIRS and work <= _MOST_WORK_COMPILED
+    return _compiled(problem) and (few_ctrs or quick)
+
+
+def is_shared(problem: Problem) -> bool:
+    """Tell whether workers share the rows."""
+    return problem.work >= _FEWEST_SHARED
+
+
+def rows_at_once(problem: Problem, workers: int) -> int:
+    """Return how many rows are looked at with all centres together: no more pairs than m centres have with all rows."""
+    n_smps, n_ctrs = problem.n_smps, problem.n_ctrs
+    per_ctr, per_pair = _bytes(problem)
+    fit = (problem.budget // 2 // workers - per_ctr * n_ctrs) // (per_pair * n_ctrs + _per_row(problem))
+    return max(1, min(fit, n_smps * problem.m // n_ctrs, -(-n_smps // workers)))
+
+
+def held(problem: Problem, workers: int, rows: int) -> int:
+    """Return the bytes of all workers that look at so many rows each."""
+    per_ctr, per_pair = _bytes(problem)
+    return workers * (per_ctr * problem.n_ctrs + rows * (per_pair * problem.n_ctrs + _per_row(problem)))
+
+
+def _compiled(problem: Problem) -> bool:
+    """Tell whether kernels can look at all distances."""
+    return problem.machine.kernels and problem.metric in EUCLIDEAN
+
+
+def _bytes(problem: Problem) -> tuple[int, int]:
+    """Return the bytes of a centre, and of a pair."""
+    if not _compiled(problem):
+        return 16 * (problem.d + 1), PER_PAIR_OF_OPERATIONS
+    if problem.float32 and problem.machine.exact_products and problem.d > FEW_COLUMNS:  # a float32 product comes first
+        return 12, 4
+    return (8 if problem.float32 else 16) * problem.d + 12, 1
+
+
+def _per_row(problem: Problem) -> int:
+    """Return the bytes of a row, beside its pairs: its float64 values, and its answer three times."""
+    return 16 * problem.d + 32 * problem.k
