@@ -61,6 +61,17 @@ def test_files_in_blocks_give_the_answer_of_tensors(name: str, outer: str, block
 
 
 @pytest.mark.parametrize("outer", ["queries", "centres", "whole"])
+@pytest.mark.parametrize("d", [1, 6])
+def test_a_single_neighbour_of_each_query_is_an_answer(outer: str, d: int, blocks: list[str], tmp_path: Path) -> None:
+    blocks[0] = outer
+    ctrs, x = spread(40, d), spread(30, d, seed=1)
+    save_vectors(tmp_path / "c.npy", ctrs)
+    save_vectors(tmp_path / "x.npy", x)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=1, out=tmp_path / "o.npz")
+    assert torch.equal(rows_of(tmp_path / "o.npz::indices"), knn_mc(x, ctrs, 1, 40).T)
+
+
+@pytest.mark.parametrize("outer", ["queries", "centres", "whole"])
 def test_without_queries_no_centre_is_its_own_neighbour(outer: str, blocks: list[str], tmp_path: Path) -> None:
     blocks[0] = outer
     points = spread(30).repeat(4, 1)  # copies of a point tie with it, and come first by number

@@ -247,7 +247,7 @@ def _tensors(running: Running) -> list[Tensor]:
 
 
 def _bytes(values: Tensor) -> memoryview:
-    return values.view(torch.uint8).numpy().reshape(-1).data
+    return values.view(-1).view(torch.uint8).numpy().data  # in one dimension: a single column may have any stride
 
 
 def _fill(file: int, target: memoryview, at: int) -> None:
