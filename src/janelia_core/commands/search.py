@@ -17,6 +17,7 @@ from janelia_core.commands.arguments import (
     positive,
     use_threads,
 )
+from janelia_core.suffixes import FORMATS
 
 
 def add(commands: argparse._SubParsersAction[Command]) -> None:
@@ -25,8 +26,7 @@ def add(commands: argparse._SubParsersAction[Command]) -> None:
         "search",
         help="find the k nearest centres of every query, from file to file",
         description="Find the k nearest centres of every query, from file to file: exactly, in bounded memory, however "
-        "large the files. Formats by suffix: npy npz fvecs bvecs ivecs fbin u8bin i8bin ibin hdf5 pt safetensors "
-        "parquet csv.",
+        f"large the files. Formats by suffix: {' '.join(FORMATS)}.",
     )
     add_inputs(parser)
     parser.add_argument("-k", type=positive, required=True, help="neighbours of each query")
