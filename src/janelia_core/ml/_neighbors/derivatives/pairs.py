@@ -5,7 +5,7 @@ Two bilinear forms and the symmetric matrices that belong to them:
     differences   Q(u, v; x, c) = <u_i - v_j, x_i - c_j>     Laplacian:  sum_j w (x_i - c_j), sum_i w (c_j - x_i)
     products      B(u, v; x, c) = <u_i, c_j> + <v_j, x_i>    adjacency:  sum_j w c_j,         sum_i w x_i
 
-Each is the other's derivative (gradients.py), so nothing else is needed for any order. Empty slots (-1) count
+Each is the other's derivative (pair_functions.py), so nothing else is needed for any order. Empty slots (-1) count
 for nothing. Differences are taken before products, so no cancellation of large squares. Nothing of size
 (n, k, d) is held, nor anything of size (n, k) beside the arguments: rows go chunk by chunk, and sums by centre run over
 the pairs of a chunk sorted by centre, always in the same order.
