@@ -34,7 +34,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loop = "queries" if whole else outer[0]
         return Layout(n_smps, n_ctrs, k, loop, -(-n_smps // 3), ctr_block, 2**26, 0, 0, 0, but_self)
 
-    monkeypatch.setattr("janelia_core.files.search.make_layout", small)
+    monkeypatch.setattr("janelia_core.files.question.make_layout", small)
     return outer
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from janelia_core.files.formats.registry import Where
-from janelia_core.files.layout import DEFAULT_MEMORY, Layout
-from janelia_core.files.search import Range, opened, work_of
+from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.question import Question, Range
 from janelia_core.ml._knn.plan.plan import Plan, make_plan
 from janelia_core.ml._runtime.machine import this_machine
 
@@ -37,7 +37,7 @@ def plan_files(
     k: int,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    max_memory: int | str = DEFAULT_MEMORY,
+    max_memory: int | str = FILES_MEMORY,
     m: int | None = None,
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
@@ -57,19 +57,9 @@ def plan_files(
         ctr_rows: As for `search_files`.
         formats: Of centres and queries.
     """
-    with opened(centres, queries, dtype, formats) as (c, q):
-        work = work_of(
-            c,
-            q,
-            k,
-            exclude_self=queries is None,
-            distances=True,
-            device=device,
-            max_memory=max_memory,
-            m=m,
-            rows=rows,
-            ctr_rows=ctr_rows,
-        )
+    question = Question(centres, queries, k, "euclidean", dtype, device, max_memory, m, rows, ctr_rows, formats)
+    with question.opened() as (c, q):
+        work = question.work(c, q, distances=True)
         layout = work.layout
         block = make_plan(
             layout.row_block,

@@ -21,8 +21,9 @@ from torch import Tensor
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where, open_vectors
-from janelia_core.files.layout import DEFAULT_MEMORY
-from janelia_core.files.search import Range, opened, search_files
+from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.question import Question, Range
+from janelia_core.files.search import search_files
 from janelia_core.files.stream import Progress
 from janelia_core.ml._knn.merge import compare
 
@@ -83,7 +84,7 @@ def verify_files(
     metric: str = "euclidean",
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    max_memory: int | str = DEFAULT_MEMORY,
+    max_memory: int | str = FILES_MEMORY,
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
@@ -112,23 +113,12 @@ def verify_files(
         k = listed.d if k is None else k
         if k > listed.d:
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
-        _check_rows(listed, centres, queries, rows, formats)
+        question = Question(centres, queries, k, metric, dtype, device, max_memory, None, rows, ctr_rows, formats[:2])
+        _check_rows(listed, question)
         exact = Path(folder) / "exact.npy"
-        search_files(
-            centres,
-            queries,
-            k=k,
-            out=exact,
-            metric=metric,
-            dtype=dtype,
-            device=device,
-            max_memory=max_memory,
-            rows=rows,
-            ctr_rows=ctr_rows,
-            formats=(formats[0], formats[1], None),
-            progress=progress,
-        )
-        with opened(centres, queries, dtype, formats[:2]) as (c, q), open_vectors(exact) as truth:
+        asked = question._asdict() | {"formats": (*formats[:2], None)}
+        search_files(**asked, out=exact, progress=progress)
+        with question.opened() as (c, q), open_vectors(exact) as truth:
             found = Recall(listed.n, k)
             limits = (ctr_rows[0] or 0, c.n if ctr_rows[1] is None else ctr_rows[1])
             for start in range(0, listed.n, _ROWS):
@@ -141,16 +131,11 @@ def verify_files(
         return found
 
 
-def _check_rows(
-    listed: VectorFile,
-    centres: Where,
-    queries: Where | None,
-    rows: Range,
-    formats: tuple[str | None, str | None, str | None],
-) -> None:
+def _check_rows(listed: VectorFile, question: Question) -> None:
     """Refuse an answer to another number of queries before the search."""
-    with opened(centres, queries, None, formats[:2]) as (_, q):
-        n = (q.n if rows[1] is None else rows[1]) - (rows[0] or 0)
+    first, stop = question.rows
+    with question._replace(dtype=None).opened() as (_, q):
+        n = (q.n if stop is None else stop) - (first or 0)
     if listed.n != n:
         raise VectorFileError(listed.path, f"has {listed.n} rows, but there are {n} queries")
 
