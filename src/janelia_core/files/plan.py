@@ -46,15 +46,15 @@ def plan_files(
     """Plan what `search_files` does with these arguments, from the files' headers alone.
 
     Args:
-        centres: As for `search_files`.
-        queries: As for `search_files`.
-        k: As for `search_files`.
-        dtype: As for `search_files`.
-        device: As for `search_files`.
-        max_memory: As for `search_files`.
-        m: As for `search_files`.
-        rows: As for `search_files`.
-        ctr_rows: As for `search_files`.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
+        k: Neighbours of each query.
+        dtype: A floating dtype to which all numbers are rounded first; None: as stored.
+        device: Where blocks are searched; None: on the CPU.
+        max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
+        m: At most so many centres' scores at a time; None: as many as the memory allows.
+        rows: Queries from, to (exclusive) row numbers; None: from the first, to the last.
+        ctr_rows: Centres from, to (exclusive) row numbers; None: from the first, to the last.
         formats: Of centres and queries.
     """
     question = Question(centres, queries, k, "euclidean", dtype, device, max_memory, m, rows, ctr_rows, formats)

@@ -93,18 +93,18 @@ def verify_files(
     """Check another tool's nearest neighbours against the exact ones.
 
     Args:
-        centres: As for `search_files`.
-        queries: As for `search_files`; None: the centres, none its own neighbour.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
         answer: File of row numbers (n_smps, at least k).
         k: How many of its columns are checked; None: all.
-        metric: As for `search_files`.
-        dtype: As for `search_files`.
-        device: As for `search_files`.
-        max_memory: As for `search_files`.
-        rows: As for `search_files`; the answer's rows are numbered from 0 all the same.
-        ctr_rows: As for `search_files`.
+        metric: "euclidean", "sqeuclidean", "cosine" or "dot".
+        dtype: A floating dtype to which all numbers are rounded first; None: as stored.
+        device: Where blocks are searched; None: on the CPU.
+        max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
+        rows: Queries from, to (exclusive) row numbers; the answer's rows are numbered from 0 all the same.
+        ctr_rows: Centres from, to (exclusive) row numbers; None: from the first, to the last.
         formats: Of centres, queries and answer.
-        progress: As for `search_files`.
+        progress: Called after every step of the exact search.
 
     Raises:
         VectorFileError: A file is not what it should be, or the answer has another number of rows.

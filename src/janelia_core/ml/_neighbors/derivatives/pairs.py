@@ -86,7 +86,7 @@ def sums(
         c: (m, d) centres.
         pairs: Which meet.
         differences: Sum w (x_i - c_j) by row and w (c_j - x_i) by centre if true, else w c_j and w x_i.
-        factor: As for `products`.
+        factor: A power of two, or its negative.
         budget: Bytes of workspace.
     """
     if pair_blocks.fits(pairs.indices, w, x, c):
