@@ -50,7 +50,7 @@ def test_ctrl_c_ends_with_code_130_and_no_traceback(capsys, monkeypatch) -> None
     def interrupted(options: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "_run_demo", interrupted)
+    monkeypatch.setattr("janelia_core.commands.demo.run", interrupted)
     assert cli.main(["demo"]) == 130
     assert capsys.readouterr().err == "janelia-knn demo: interrupted\n"
 

@@ -295,9 +295,9 @@ def test_the_bar_shows_rate_and_remaining_time_on_a_terminal_only() -> None:
 SLOW = """
 import sys, time
 from janelia_core import cli
-from janelia_core.files import search, stream
+from janelia_core.files import question, stream
 from janelia_core.files.layout import Layout
-search.make_layout = lambda n, c, k, **s: Layout(n, c, k, "queries", 1, 10, 2**26, 0, 0, 0)
+question.make_layout = lambda n, c, k, **s: Layout(n, c, k, "queries", 1, 10, 2**26, 0, 0, 0)
 fast = stream.extend
 def slow(*arguments, **options):
     print("step", flush=True)

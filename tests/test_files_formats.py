@@ -23,8 +23,9 @@ from janelia_core.extras import MissingExtraError
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import InMemory
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.formats.registry import FORMATS, open_vectors, save_vectors
+from janelia_core.files.formats.registry import format_named, open_vectors, save_vectors
 from janelia_core.files.formats.safetensors_file import write_safetensors
+from janelia_core.suffixes import FORMATS
 
 REAL = {
     "npy": torch.float64,
@@ -305,7 +306,7 @@ def test_no_format_wants_a_whole_answer_in_memory(suffix: str, tmp_path: Path, m
 
     with RawVectors(tmp_path / "indices", 0, 200_000, 3, "i8") as rows:
         monkeypatch.setattr(RawVectors, "read", noted)
-        FORMATS[suffix].write(tmp_path / f"a.{suffix}", {"indices": rows})
+        format_named(suffix).write(tmp_path / f"a.{suffix}", {"indices": rows})
     assert largest <= 1 << 20
     with open_vectors(tmp_path / f"a.{suffix}", role="indices") as file:
         assert torch.equal(file.read(0, file.n).long(), indices)

@@ -18,7 +18,7 @@ from janelia_core.files.layout import Layout
 KILLED = """
 import os, random, signal, sys, time
 import torch
-from janelia_core.files import search, search_files
+from janelia_core.files import question, search_files
 from janelia_core.files.layout import Layout
 
 torch.set_num_threads(1)
@@ -27,7 +27,7 @@ folder, outer, trials = sys.argv[1], sys.argv[2], int(sys.argv[3])
 def small(n_smps, n_ctrs, k, **sizes):
     return Layout(n_smps, n_ctrs, k, outer, -(-n_smps // 4), -(-n_ctrs // 5), 2**26, 0, 0, 0)
 
-search.make_layout = small
+question.make_layout = small
 
 def run(out):
     search_files(f"{folder}/c.npy", f"{folder}/x.npy", k=7, out=out, resume=True)
@@ -76,7 +76,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     def blocks(n_smps: int, n_ctrs: int, k: int, **sizes: object) -> Layout:
         return Layout(n_smps, n_ctrs, k, "queries", -(-n_smps // 2), -(-n_ctrs // 3), 2**26, 0, 0, 0)
 
-    monkeypatch.setattr("janelia_core.files.search.make_layout", blocks)
+    monkeypatch.setattr("janelia_core.files.question.make_layout", blocks)
 
 
 class Stopped(Exception):
@@ -252,7 +252,7 @@ def test_systems_without_positioned_reads_and_writes_give_the_same_bytes(
         return Layout(n_smps, n_ctrs, k, outer, -(-n_smps // 2), -(-n_ctrs // 3), 2**26, 0, 0, 0)
 
     save_inputs(tmp_path)
-    monkeypatch.setattr("janelia_core.files.search.make_layout", blocks)
+    monkeypatch.setattr("janelia_core.files.question.make_layout", blocks)
     search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npz")
     for name in ("preadv", "pread", "pwritev", "pwrite"):
         monkeypatch.delattr(os, name, raising=False)

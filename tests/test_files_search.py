@@ -34,7 +34,7 @@ def blocks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         loop = "queries" if whole else outer[0]
         return Layout(n_smps, n_ctrs, k, loop, -(-n_smps // 3), ctr_block, 2**26, 0, 0, 0, but_self)
 
-    monkeypatch.setattr("janelia_core.files.search.make_layout", small)
+    monkeypatch.setattr("janelia_core.files.question.make_layout", small)
     return outer
 
 
@@ -58,6 +58,17 @@ def test_files_in_blocks_give_the_answer_of_tensors(name: str, outer: str, block
     assert torch.equal(rows_of(tmp_path / "o.npz::distances").nan_to_num(-1.0), whole.nan_to_num(-1.0))
     assert report.layout.n_steps > 1 or (outer == "whole" and len(problem.x) == 1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.pt", "o.npz", "x.pt"]
+
+
+@pytest.mark.parametrize("outer", ["queries", "centres", "whole"])
+@pytest.mark.parametrize("d", [1, 6])
+def test_a_single_neighbour_of_each_query_is_an_answer(outer: str, d: int, blocks: list[str], tmp_path: Path) -> None:
+    blocks[0] = outer
+    ctrs, x = spread(40, d), spread(30, d, seed=1)
+    save_vectors(tmp_path / "c.npy", ctrs)
+    save_vectors(tmp_path / "x.npy", x)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=1, out=tmp_path / "o.npz")
+    assert torch.equal(rows_of(tmp_path / "o.npz::indices"), knn_mc(x, ctrs, 1, 40).T)
 
 
 @pytest.mark.parametrize("outer", ["queries", "centres", "whole"])

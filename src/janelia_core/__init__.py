@@ -4,7 +4,7 @@ ml          functions and modules of PyTorch: the search itself, and log cosh
 files       searches from file to file, of data larger than memory
 commands    the subcommands of janelia-knn           cli: which builds its parser
 demo        what `janelia-knn demo` does
-extras      optional packages, and how to install them
+suffixes    formats of files: the table                extras: optional packages, and how to install them
 sizes       numbers of bytes, as people write them
 """
 

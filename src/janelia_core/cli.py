@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 from janelia_core import __version__
-from janelia_core.commands import info, plan, search, verify
-from janelia_core.commands.arguments import Command, positive
+from janelia_core.commands import demo, info, plan, search, verify
+from janelia_core.commands.arguments import AnyOrder
 from janelia_core.extras import MissingExtraError
 
 OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
@@ -58,43 +58,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--version", action="version", version=f"janelia-core {__version__}", help="show the version and exit"
     )
-    commands = parser.add_subparsers(
-        dest="command", required=True, metavar="COMMAND", title="commands", parser_class=Command
-    )
-    for command in (search, plan, info, verify):
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
+    for command in (search, plan, info, verify, demo):
         command.add(commands)
-    _add_demo(commands)
+    found: dict[str, object] = commands.choices  # type: ignore[assignment]
+    found.update({name: AnyOrder(commands.choices[name]) for name in found})
     return parser
-
-
-def _add_demo(commands: argparse._SubParsersAction[Command]) -> None:
-    demo = commands.add_parser(
-        "demo",
-        help="find the big cities nearest to every populated place on Earth",
-        description="Find the big cities nearest to every populated place on Earth, print some of them, and "
-        "draw a world map coloured by the nearest. Needs: pip install 'janelia-core[demo]'",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    demo.add_argument("-k", "--k", type=positive, default=3, metavar="K", help="neighbours of each place")
-    demo.add_argument(
-        "--centres",
-        type=positive,
-        default=4000,
-        metavar="N",
-        help="the N most populous places are the centres",
-    )
-    demo.add_argument("-m", "--m", type=positive, default=1000, metavar="M", help="centres scored at once")
-    demo.add_argument("-o", "--out", default="demo.png", metavar="FILE", help="where the map goes")
-    demo.add_argument("--no-plot", action="store_true", help="draw no map, so that matplotlib is not needed")
-    demo.set_defaults(run=_run_demo, fail=demo.error)
-
-
-def _run_demo(options: argparse.Namespace) -> None:
-    if options.k > options.centres:
-        options.fail(f"argument --k: {options.k} neighbours do not exist among {options.centres} centres")
-    from janelia_core.demo.run import run_demo  # imports torch, which --help should not wait for
-
-    run_demo(options.k, options.centres, options.m, None if options.no_plot else options.out)
 
 
 if __name__ == "__main__":

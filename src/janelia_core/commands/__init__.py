@@ -1,6 +1,7 @@
-"""The subcommands that work on files: the map.
+"""The subcommands: the map.
 
 search, plan, info, verify      one a file: its arguments, and a call of `janelia_core.files`
+demo                            likewise, of `janelia_core.demo`
 arguments                       what several of them take
 bar                             how far a search is, on a terminal
 

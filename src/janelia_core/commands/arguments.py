@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 from janelia_core.sizes import parse_bytes, parse_rows
 
@@ -12,22 +12,24 @@ METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
-class Command(argparse.ArgumentParser):
-    """A parser of files and options in any order: `search CENTRES -k 3 QUERIES` as well."""
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+"""The subcommands, to which each file here adds its own."""
 
-    _mixing = False
 
-    def parse_known_args(  # type: ignore[override]
-        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+class AnyOrder:
+    """Stands for a command's parser among the subcommands, and takes its files and options in any order.
+
+    argparse itself would take no QUERIES after an option: `search CENTRES -k 3 QUERIES`.
+    """
+
+    def __init__(self, parser: argparse.ArgumentParser) -> None:
+        self._parser = parser
+
+    def parse_known_args(
+        self, arguments: Sequence[str], namespace: argparse.Namespace | None
     ) -> tuple[argparse.Namespace, list[str]]:
-        """Parse options first, then files; argparse itself would take no QUERIES after an option."""
-        if self._mixing:  # parse_known_intermixed_args calls this method for each of the two
-            return super().parse_known_args(args, namespace)
-        self._mixing = True
-        try:
-            return self.parse_known_intermixed_args(args, namespace)
-        finally:
-            self._mixing = False
+        """Parse what follows the command's name."""
+        return self._parser.parse_known_intermixed_args(arguments, namespace)
 
 
 def positive(text: str) -> int:

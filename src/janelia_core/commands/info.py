@@ -6,10 +6,10 @@ import argparse
 import json
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import Command, add_memory, add_output, use_threads
+from janelia_core.commands import arguments
 
 
-def add(commands: argparse._SubParsersAction[Command]) -> None:
+def add(commands: arguments.Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "info",
@@ -19,8 +19,8 @@ def add(commands: argparse._SubParsersAction[Command]) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="file of vectors; FILE::NAME for one of several arrays")
     parser.add_argument("--format", metavar="F", help="its format, if the suffix does not say")
-    add_memory(parser)
-    add_output(parser)
+    arguments.add_memory(parser)
+    arguments.add_output(parser)
     parser.set_defaults(run=run)
 
 
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> None:
     """Print what is in the file."""
     from janelia_core.files import info_file
 
-    use_threads(options)
+    arguments.use_threads(options)
     info = info_file(options.file, options.format, max_memory=options.max_memory)
     if options.json:
         print(json.dumps(asdict(info) | {"path": str(info.path), "dtype": str(info.dtype).removeprefix("torch.")}))

@@ -6,21 +6,21 @@ import argparse
 import json
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import Command, add_choice, add_inputs, add_output, choice, positive, use_threads
+from janelia_core.commands import arguments
 
 
-def add(commands: argparse._SubParsersAction[Command]) -> None:
+def add(commands: arguments.Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "plan",
         help="say what a search would do: blocks, bytes read, screen",
         description="Say what a search with these arguments would do: blocks, loop order, bytes read, screen.",
     )
-    add_inputs(parser)
-    parser.add_argument("-k", type=positive, required=True, help="neighbours of each query")
-    parser.add_argument("-m", type=positive, help="centres whose scores are held at once; default: what fits")
-    add_choice(parser)
-    add_output(parser)
+    arguments.add_inputs(parser)
+    parser.add_argument("-k", type=arguments.positive, required=True, help="neighbours of each query")
+    parser.add_argument("-m", type=arguments.positive, help="centres whose scores are held at once; default: what fits")
+    arguments.add_choice(parser)
+    arguments.add_output(parser)
     parser.set_defaults(run=run)
 
 
@@ -28,14 +28,14 @@ def run(options: argparse.Namespace) -> None:
     """Print the plan."""
     from janelia_core.files import plan_files
 
-    use_threads(options)
+    arguments.use_threads(options)
     plan = plan_files(
         options.centres,
         options.queries,
         k=options.k,
         m=options.m,
         formats=(options.centres_format, options.queries_format),
-        **choice(options),
+        **arguments.choice(options),
     )
     if options.json:
         facts = asdict(plan.layout) | {"bytes_planned": plan.layout.bytes_read, "screen": plan.block.screen}

@@ -7,37 +7,28 @@ import json
 import shlex
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import (
-    Command,
-    add_choice,
-    add_inputs,
-    add_metric,
-    add_output,
-    choice,
-    positive,
-    use_threads,
-)
+from janelia_core.commands import arguments
+from janelia_core.suffixes import FORMATS
 
 
-def add(commands: argparse._SubParsersAction[Command]) -> None:
+def add(commands: arguments.Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "search",
         help="find the k nearest centres of every query, from file to file",
         description="Find the k nearest centres of every query, from file to file: exactly, in bounded memory, however "
-        "large the files. Formats by suffix: npy npz fvecs bvecs ivecs fbin u8bin i8bin ibin hdf5 pt safetensors "
-        "parquet csv.",
+        f"large the files. Formats by suffix: {' '.join(FORMATS)}.",
     )
-    add_inputs(parser)
-    parser.add_argument("-k", type=positive, required=True, help="neighbours of each query")
+    arguments.add_inputs(parser)
+    parser.add_argument("-k", type=arguments.positive, required=True, help="neighbours of each query")
     parser.add_argument("-o", "--out", required=True, metavar="OUT", help="where the answer goes")
     parser.add_argument("--out-format", metavar="F", help="format of OUT, if its suffix does not say")
     parser.add_argument("--distances", metavar="FILE", help="write the distances to a file of their own as well")
-    add_metric(parser)
-    parser.add_argument("-m", type=positive, help="centres whose scores are held at once; default: what fits")
+    arguments.add_metric(parser)
+    parser.add_argument("-m", type=arguments.positive, help="centres whose scores are held at once; default: what fits")
     parser.add_argument("--resume", action="store_true", help="go on with the unfinished search beside OUT")
-    add_choice(parser)
-    add_output(parser)
+    arguments.add_choice(parser)
+    arguments.add_output(parser)
     parser.set_defaults(run=run)
 
 
@@ -46,7 +37,7 @@ def run(options: argparse.Namespace) -> None:
     from janelia_core.commands.bar import Bar
     from janelia_core.files import search_files
 
-    use_threads(options)
+    arguments.use_threads(options)
     try:
         with Bar() as bar:
             report = search_files(
@@ -60,11 +51,11 @@ def run(options: argparse.Namespace) -> None:
                 formats=(options.centres_format, options.queries_format, options.out_format),
                 resume=options.resume,
                 progress=bar,
-                **choice(options),
+                **arguments.choice(options),
             )
     except KeyboardInterrupt:
-        arguments = [part for part in options.argv if part != "--resume"]
-        raise KeyboardInterrupt(f"go on with: {shlex.join(['janelia-knn', *arguments, '--resume'])}") from None
+        given = [part for part in options.argv if part != "--resume"]
+        raise KeyboardInterrupt(f"go on with: {shlex.join(['janelia-knn', *given, '--resume'])}") from None
     if options.json:
         facts = asdict(report) | {"out": str(report.out), "bytes_planned": report.layout.bytes_read}
         print(json.dumps(facts))

@@ -6,21 +6,12 @@ import argparse
 import json
 from dataclasses import asdict
 
-from janelia_core.commands.arguments import (
-    Command,
-    add_choice,
-    add_inputs,
-    add_metric,
-    add_output,
-    choice,
-    positive,
-    use_threads,
-)
+from janelia_core.commands import arguments
 
 WRONG = 1
 
 
-def add(commands: argparse._SubParsersAction[Command]) -> None:
+def add(commands: arguments.Commands) -> None:
     """Add the subcommand."""
     parser = commands.add_parser(
         "verify",
@@ -29,13 +20,13 @@ def add(commands: argparse._SubParsersAction[Command]) -> None:
         "true k-th neighbour, and is listed once; a row is wrong as well where it leaves out a nearer one. Exit code: "
         "0 all right, 1 some row wrong, 2 bad input.",
     )
-    add_inputs(parser)
+    arguments.add_inputs(parser)
     parser.add_argument("answer", metavar="ANSWER", help="file of row numbers of CENTRES, a row for every query")
-    parser.add_argument("-k", type=positive, help="check the first k columns; default: all")
+    parser.add_argument("-k", type=arguments.positive, help="check the first k columns; default: all")
     parser.add_argument("--answer-format", metavar="F", help="format of ANSWER, if its suffix does not say")
-    add_metric(parser)
-    add_choice(parser)
-    add_output(parser)
+    arguments.add_metric(parser)
+    arguments.add_choice(parser)
+    arguments.add_output(parser)
     parser.set_defaults(run=run)
 
 
@@ -44,7 +35,7 @@ def run(options: argparse.Namespace) -> int:
     from janelia_core.commands.bar import Bar
     from janelia_core.files import verify_files
 
-    use_threads(options)
+    arguments.use_threads(options)
     with Bar() as bar:
         found = verify_files(
             options.centres,
@@ -54,7 +45,7 @@ def run(options: argparse.Namespace) -> int:
             metric=options.metric,
             formats=(options.centres_format, options.queries_format, options.answer_format),
             progress=bar,
-            **choice(options),
+            **arguments.choice(options),
         )
     print(json.dumps(asdict(found) | {"recall": found.recall}) if options.json else found)
     return 0 if found.all_right else WRONG

@@ -2,8 +2,9 @@
 
 The steps of a search::
 
-    search      search_files: checks, plan, stream, answer             plan: plan_files   verify: verify_files
+    search      search_files: checks, stream, answer                   plan: plan_files   verify: verify_files
       |                                                                 info: info_file
+      |  question    what is asked; checked, with blocks: the work
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
       |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?

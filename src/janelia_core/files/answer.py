@@ -14,12 +14,8 @@ from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Arrays, Rows
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.formats.registry import FORMATS, WRITERS, Where, format_of
+from janelia_core.files.formats.registry import Where, format_named, format_of
 from janelia_core.files.journal import sync_folder
-
-_INT32 = ("ivecs", "ibin")
-_NO_INDICES = ("fvecs", "bvecs", "fbin", "u8bin", "i8bin")
-_NO_DISTANCES = ("bvecs", "ivecs", "u8bin", "i8bin", "ibin")
 
 
 @dataclass(frozen=True)
@@ -41,14 +37,14 @@ class Answer:
         """Check where an answer is to go, so that no search ends with an answer that cannot be written."""
         path = Path(out)
         name = format_of(path, format)
-        if name in _NO_INDICES:
+        if not format_named(name).index_bits:
             raise VectorFileError(path, f"the format {name} holds vectors, no indices; take npy, npz, ivecs, ibin, ...")
         _check_place(path, name)
         if distances is None:
             return cls(path, name, None)
         apart = Path(distances)
         kind = format_of(apart)
-        if kind in _NO_DISTANCES:
+        if not format_named(kind).distances:
             raise VectorFileError(apart, f"the format {kind} holds integers, no distances; take npy, fvecs, fbin, ...")
         _check_place(apart, kind)
         if _same(path, apart):
@@ -58,15 +54,17 @@ class Answer:
     @property
     def wants_distances(self) -> bool:
         """Whether distances are written at all."""
-        return FORMATS[self.format].several or self.distances is not None
+        return format_named(self.format).several or self.distances is not None
 
     def check(self, n_ctrs: int, inputs: Sequence[Path]) -> None:
         """Refuse row numbers that the format cannot hold, and to replace an input, before the work."""
         for target, source in itertools.product([self.path, self.distances], inputs):
             if target is not None and _same(target, source):
                 raise VectorFileError(target, "is an input of this search, which its answer would replace")
-        if self.format in _INT32 and n_ctrs > 2**31:
-            raise VectorFileError(self.path, f"the format {self.format} has int32 only, too small for {n_ctrs} centres")
+        bits = format_named(self.format).index_bits
+        if n_ctrs > 2 ** (bits - 1):
+            reason = f"the format {self.format} has int{bits} only, too small for {n_ctrs} centres"
+            raise VectorFileError(self.path, reason)
 
     def write(self, folder: Path, n: int, k: int, distances: torch.dtype | None) -> None:
         """Write the answer from the arrays that a finished stream left in a folder."""
@@ -80,7 +78,7 @@ class Answer:
                 if self.distances is not None:
                     _put(self.distances, format_of(self.distances), {"distances": measured})
                 both: dict[str, Rows] = {"indices": indices, "distances": measured}
-                _put(self.path, self.format, both if FORMATS[self.format].several else {"indices": indices})
+                _put(self.path, self.format, both if format_named(self.format).several else {"indices": indices})
 
 
 def _check_place(path: Path, format: str) -> None:
@@ -91,8 +89,9 @@ def _check_place(path: Path, format: str) -> None:
         raise VectorFileError(path, "is a folder")
     if path.exists() and not path.is_file():
         raise VectorFileError(path, "is no regular file, and would be replaced by one")
-    if format in WRITERS:
-        import_extra(WRITERS[format], "files")
+    writer = format_named(format).writer
+    if writer is not None:
+        import_extra(writer, "files")
 
 
 def _same(one: Path, other: Path) -> bool:
@@ -106,7 +105,7 @@ def _put(path: Path, format: str, arrays: Arrays) -> None:
     """Write a file under another name beside its place, put it on the disk, then rename it."""
     beside = path.with_name(f"{path.name}.unfinished~")
     try:
-        FORMATS[format].write(beside, arrays)
+        format_named(format).write(beside, arrays)
         with beside.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)

@@ -15,7 +15,7 @@ from torch import Tensor
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where, format_of, open_vectors, split_name
-from janelia_core.files.layout import DEFAULT_MEMORY
+from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._runtime.machine import this_machine
@@ -70,7 +70,7 @@ class FileInfo:
         )
 
 
-def info_file(path: Where, format: str | None = None, *, max_memory: int | str = DEFAULT_MEMORY) -> FileInfo:
+def info_file(path: Where, format: str | None = None, *, max_memory: int | str = FILES_MEMORY) -> FileInfo:
     """Look through a file of vectors.
 
     Args:

@@ -16,7 +16,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,22 @@ class Journal:
         """Write down that one more step is finished, whose data is on the disk."""
         _write_line(self._file, {"finished": self.finished + 1})
         self.finished += 1
+
+    @contextlib.contextmanager
+    def ended(self) -> Iterator[None]:
+        """End the search with the block: nothing is kept of a complete one, nor of one that has finished nothing.
+
+        Where nothing is finished there is nothing to resume, nor to stand in the next search's way.
+        """
+        try:
+            yield
+        except BaseException:
+            if self.finished:
+                self.close()
+            else:
+                self.remove()
+            raise
+        self.remove()
 
     def remove(self) -> None:
         """Remove what a complete search kept, and its folder unless somebody put more into that.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from janelia_core.sizes import show_bytes
 
 MEBIBYTE = 1 << 20
-DEFAULT_MEMORY = 1 << 30
+FILES_MEMORY = 1 << 30
 
 _FIXED = 20 * MEBIBYTE  # chunks that are read, converted and merged
 _MOST_WORKSPACE = 512 * MEBIBYTE

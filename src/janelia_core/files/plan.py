@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 
 from janelia_core.files.formats.registry import Where
-from janelia_core.files.layout import DEFAULT_MEMORY, Layout
-from janelia_core.files.search import Range, opened, work_of
+from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.question import Question, Range
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._runtime.machine import this_machine
@@ -38,7 +38,7 @@ def plan_files(
     k: int,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    max_memory: int | str = DEFAULT_MEMORY,
+    max_memory: int | str = FILES_MEMORY,
     m: int | None = None,
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
@@ -47,30 +47,20 @@ def plan_files(
     """Plan what `search_files` does with these arguments, from the files' headers alone.
 
     Args:
-        centres: As for `search_files`.
-        queries: As for `search_files`.
-        k: As for `search_files`.
-        dtype: As for `search_files`.
-        device: As for `search_files`.
-        max_memory: As for `search_files`.
-        m: As for `search_files`.
-        rows: As for `search_files`.
-        ctr_rows: As for `search_files`.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
+        k: Neighbours of each query.
+        dtype: A floating dtype to which all numbers are rounded first; None: as stored.
+        device: Where blocks are searched; None: on the CPU.
+        max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
+        m: At most so many centres' scores at a time; None: as many as the memory allows.
+        rows: Queries from, to (exclusive) row numbers; None: from the first, to the last.
+        ctr_rows: Centres from, to (exclusive) row numbers; None: from the first, to the last.
         formats: Of centres and queries.
     """
-    with opened(centres, queries, dtype, formats) as (c, q):
-        work = work_of(
-            c,
-            q,
-            k,
-            exclude_self=queries is None,
-            distances=True,
-            device=device,
-            max_memory=max_memory,
-            m=m,
-            rows=rows,
-            ctr_rows=ctr_rows,
-        )
+    question = Question(centres, queries, k, "euclidean", dtype, device, max_memory, m, rows, ctr_rows, formats)
+    with question.opened() as (c, q):
+        work = question.work(c, q, distances=True)
         layout = work.layout
         block = make_plan(
             layout.row_block,

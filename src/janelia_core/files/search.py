@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,14 @@ from typing import Any
 import torch
 
 from janelia_core.files.answer import Answer
-from janelia_core.files.errors import VectorFileError
 from janelia_core.files.fingerprint import fingerprint
-from janelia_core.files.formats.cast import cast
-from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.formats.registry import Where, open_vectors, split_name
+from janelia_core.files.formats.registry import Where
 from janelia_core.files.journal import begin, folder_of
-from janelia_core.files.layout import DEFAULT_MEMORY, Layout, make_layout
-from janelia_core.files.stream import Progress, Stream, Work
-from janelia_core.ml._knn.face import checked_count
-from janelia_core.ml._knn.metrics import METRICS
+from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.question import Question, Range, Work
+from janelia_core.files.stream import Progress, Stream
 from janelia_core.ml._runtime.machine import flushes_subnormals
-from janelia_core.sizes import parse_bytes, show_bytes
-
-Range = tuple[int | None, int | None]
-_WIDE = (torch.float64, torch.int64, torch.uint64)
+from janelia_core.sizes import show_bytes
 
 
 @dataclass(frozen=True)
@@ -57,91 +49,6 @@ class FileReport:
     resumed_at: int
 
 
-@contextlib.contextmanager
-def opened(
-    centres: Where,
-    queries: Where | None,
-    dtype: torch.dtype | str | None,
-    formats: tuple[str | None, str | None] = (None, None),
-) -> Iterator[tuple[VectorFile, VectorFile]]:
-    """Open the files of centres and of queries, which are the centres themselves if None."""
-    with contextlib.ExitStack() as stack:
-        c = stack.enter_context(cast(open_vectors(centres, formats[0], role="centres"), dtype))
-        if queries is None:
-            # Opened once more, so that what is read as queries is counted apart.
-            q = stack.enter_context(cast(open_vectors(centres, formats[0], role="centres"), dtype))
-        else:
-            q = stack.enter_context(cast(open_vectors(queries, formats[1], role="queries"), dtype))
-        if c.d != q.d:
-            raise VectorFileError(q.path, f"has {q.d} columns, but {c.path} has {c.d}")
-        yield c, q
-
-
-def work_of(
-    centres: VectorFile,
-    queries: VectorFile,
-    k: int,
-    *,
-    exclude_self: bool,
-    distances: bool,
-    metric: str = "euclidean",
-    device: torch.device | str | None = None,
-    max_memory: int | str = DEFAULT_MEMORY,
-    m: int | None = None,
-    rows: Range = (None, None),
-    ctr_rows: Range = (None, None),
-) -> Work:
-    """Check the arguments of a search of files and lay its blocks out."""
-    if metric not in METRICS:
-        raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {metric!r}")
-    first_query, n_smps = _range("rows", rows, queries)
-    first_ctr, n_ctrs = _range("ctr_rows", ctr_rows, centres)
-    others = n_ctrs - exclude_self
-    k = checked_count("k", k, others, "the number of " + ("other centres" if exclude_self else "centres"))
-    layout = make_layout(
-        n_smps,
-        n_ctrs,
-        k,
-        row_bytes=queries.row_bytes,
-        ctr_bytes=centres.row_bytes,
-        d_bytes=(queries.d * queries.dtype.itemsize, centres.d * centres.dtype.itemsize),
-        max_memory=parse_bytes(max_memory),
-        but_self=exclude_self,
-    )
-    wide = queries.dtype in _WIDE or centres.dtype in _WIDE
-    return Work(
-        queries,
-        centres,
-        first_query,
-        first_ctr,
-        layout,
-        metric,
-        (torch.float64 if wide else torch.float32) if distances else None,
-        None if m is None else checked_count("m", m),
-        _device(device),
-    )
-
-
-def _device(device: torch.device | str | None) -> torch.device | None:
-    """Return the device blocks are sent to, or None for the CPU, where they are."""
-    try:
-        found = torch.empty(0, device=device).device
-        torch.zeros(1, device=found).cpu()  # no number comes back from "meta"
-    except (RuntimeError, AssertionError) as error:
-        raise ValueError(f"device must be one that torch can use here, got {device}: {error}") from error
-    return None if found.type == "cpu" else found
-
-
-def _range(name: str, rows: Range, file: VectorFile) -> tuple[int, int]:
-    """Return where a range of rows begins and how many it has."""
-    start, stop = rows[0] or 0, file.n if rows[1] is None else rows[1]
-    if not 0 <= start < stop <= file.n:
-        raise ValueError(
-            f"{name} must lie within the {file.n} rows of {file.path} and not be empty, got {start}:{stop}"
-        )
-    return start, stop - start
-
-
 def search_files(
     centres: Where,
     queries: Where | None = None,
@@ -152,7 +59,7 @@ def search_files(
     metric: str = "euclidean",
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    max_memory: int | str = DEFAULT_MEMORY,
+    max_memory: int | str = FILES_MEMORY,
     m: int | None = None,
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
@@ -192,53 +99,40 @@ def search_files(
     Exactness: the indices are those of `knn_mc` on the whole arrays, whatever the blocks.
     Memory: max_memory, beyond what Python, torch and compiled kernels take.
     """
-    started = time.perf_counter()
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     answer = Answer.at(out, distances, formats[2])
-    with opened(centres, queries, dtype, formats[:2]) as (c, q):
-        work = work_of(
-            c,
-            q,
-            k,
-            exclude_self=queries is None,
-            distances=answer.wants_distances,
-            metric=metric,
-            device=device,
-            max_memory=max_memory,
-            m=m,
-            rows=rows,
-            ctr_rows=ctr_rows,
-        )
-        answer.check(work.first_ctr + work.layout.n_ctrs, [c.path, q.path])
-        arrays = split_name(centres), split_name(queries or centres)
-        task = _task(work, *arrays, answer)
+    question = Question(centres, queries, k, metric, dtype, device, max_memory, m, rows, ctr_rows, formats[:2])
+    return _search(question, answer, resume, progress)
+
+
+def _search(
+    question: Question, answer: Answer, resume: bool, progress: Callable[[Progress], None] | None
+) -> FileReport:
+    started = time.perf_counter()
+    with question.opened() as (c, q):
+        work = question.work(c, q, answer.wants_distances)
+        layout = work.layout
+        answer.check(work.first_ctr + layout.n_ctrs, [c.path, q.path])
+        task = _task(work, question, answer)
         try:
             journal = begin(answer.path, task, resume=resume)
             resumed_at = journal.finished
             stream = Stream(work, journal)
-            try:
+            with journal.ended():
                 stream.run(progress)
-                if _task(work, *arrays, answer) != task:
+                if _task(work, question, answer) != task:
                     raise ValueError("centres and queries must stay as they are, but changed while they were searched")
-                answer.write(journal.folder, work.layout.n_smps, work.layout.k, work.distances)
-            except BaseException:
-                # Where nothing is finished there is nothing to resume, nor to stand in the next search's way.
-                if journal.finished:
-                    journal.close()
-                else:
-                    journal.remove()
-                raise
-            journal.remove()
+                answer.write(journal.folder, layout.n_smps, layout.k, work.distances)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
                 raise OSError(error.errno, _no_room(answer.path, work)) from error
             raise
         return FileReport(
             answer.path,
-            (work.layout.n_smps, work.layout.k),
+            (layout.n_smps, layout.k),
             c.d,
-            work.layout,
+            layout,
             stream.screens,
             c.bytes_read + q.bytes_read,
             c.bytes_taken,
@@ -254,11 +148,9 @@ def _no_room(out: Path, work: Work) -> str:
     return f"{told}; what is finished is in {folder}, from which the search can be resumed" if folder.exists() else told
 
 
-def _task(
-    work: Work, centres: tuple[Path, str | None], queries: tuple[Path, str | None], answer: Answer
-) -> dict[str, Any]:
+def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
     """Return all that decides the answer and its blocks."""
-    layout = work.layout
+    layout, (centres, queries) = work.layout, question.arrays()
     return {
         "centres": {**fingerprint(centres[0]), "name": centres[1], "dtype": str(work.centres.dtype)},
         "queries": {**fingerprint(queries[0]), "name": queries[1], "dtype": str(work.queries.dtype)},

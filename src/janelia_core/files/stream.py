@@ -6,7 +6,6 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.journal import Journal, sync_folder
-from janelia_core.files.layout import Layout
 from janelia_core.files.positioned import read_at, write_all
+from janelia_core.files.question import Work
 from janelia_core.ml._knn.merge import Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 
@@ -36,33 +35,6 @@ class Progress(NamedTuple):
     total: int
     begun: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class Work:
-    """What is searched.
-
-    Attributes:
-        queries: Their file.
-        centres: Their file.
-        first_query: Row of the file where the queries begin.
-        first_ctr: Row of the file where the centres begin.
-        layout: The blocks.
-        metric: Of the distances.
-        distances: Their dtype, or None where nobody asks for them.
-        m: As for `knn_mc`, or None.
-        device: Where blocks are searched; None: on the CPU.
-    """
-
-    queries: VectorFile
-    centres: VectorFile
-    first_query: int
-    first_ctr: int
-    layout: Layout
-    metric: str
-    distances: torch.dtype | None
-    m: int | None
-    device: torch.device | None
 
 
 class Stream:
@@ -247,7 +219,7 @@ def _tensors(running: Running) -> list[Tensor]:
 
 
 def _bytes(values: Tensor) -> memoryview:
-    return values.view(torch.uint8).numpy().reshape(-1).data
+    return values.view(-1).view(torch.uint8).numpy().data  # in one dimension: a single column may have any stride
 
 
 def _fill(file: int, target: memoryview, at: int) -> None:

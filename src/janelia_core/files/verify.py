@@ -21,8 +21,9 @@ from torch import Tensor
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where, open_vectors
-from janelia_core.files.layout import DEFAULT_MEMORY
-from janelia_core.files.search import Range, opened, search_files
+from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.question import Question, Range
+from janelia_core.files.search import search_files
 from janelia_core.files.stream import Progress
 from janelia_core.ml._knn.merge import compare
 
@@ -83,7 +84,7 @@ def verify_files(
     metric: str = "euclidean",
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
-    max_memory: int | str = DEFAULT_MEMORY,
+    max_memory: int | str = FILES_MEMORY,
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
@@ -92,18 +93,18 @@ def verify_files(
     """Check another tool's nearest neighbours against the exact ones.
 
     Args:
-        centres: As for `search_files`.
-        queries: As for `search_files`; None: the centres, none its own neighbour.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
         answer: File of row numbers (n_smps, at least k).
         k: How many of its columns are checked; None: all.
-        metric: As for `search_files`.
-        dtype: As for `search_files`.
-        device: As for `search_files`.
-        max_memory: As for `search_files`.
-        rows: As for `search_files`; the answer's rows are numbered from 0 all the same.
-        ctr_rows: As for `search_files`.
+        metric: "euclidean", "sqeuclidean", "cosine" or "dot".
+        dtype: A floating dtype to which all numbers are rounded first; None: as stored.
+        device: Where blocks are searched; None: on the CPU.
+        max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
+        rows: Queries from, to (exclusive) row numbers; the answer's rows are numbered from 0 all the same.
+        ctr_rows: Centres from, to (exclusive) row numbers; None: from the first, to the last.
         formats: Of centres, queries and answer.
-        progress: As for `search_files`.
+        progress: Called after every step of the exact search.
 
     Raises:
         VectorFileError: A file is not what it should be, or the answer has another number of rows.
@@ -112,23 +113,12 @@ def verify_files(
         k = listed.d if k is None else k
         if k > listed.d:
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
-        _check_rows(listed, centres, queries, rows, formats)
+        question = Question(centres, queries, k, metric, dtype, device, max_memory, None, rows, ctr_rows, formats[:2])
+        _check_rows(listed, question)
         exact = Path(folder) / "exact.npy"
-        search_files(
-            centres,
-            queries,
-            k=k,
-            out=exact,
-            metric=metric,
-            dtype=dtype,
-            device=device,
-            max_memory=max_memory,
-            rows=rows,
-            ctr_rows=ctr_rows,
-            formats=(formats[0], formats[1], None),
-            progress=progress,
-        )
-        with opened(centres, queries, dtype, formats[:2]) as (c, q), open_vectors(exact) as truth:
+        asked = question._asdict() | {"formats": (*formats[:2], None)}
+        search_files(**asked, out=exact, progress=progress)
+        with question.opened() as (c, q), open_vectors(exact) as truth:
             found = Recall(listed.n, k)
             limits = (ctr_rows[0] or 0, c.n if ctr_rows[1] is None else ctr_rows[1])
             for start in range(0, listed.n, _ROWS):
@@ -141,16 +131,11 @@ def verify_files(
         return found
 
 
-def _check_rows(
-    listed: VectorFile,
-    centres: Where,
-    queries: Where | None,
-    rows: Range,
-    formats: tuple[str | None, str | None, str | None],
-) -> None:
+def _check_rows(listed: VectorFile, question: Question) -> None:
     """Refuse an answer to another number of queries before the search."""
-    with opened(centres, queries, None, formats[:2]) as (_, q):
-        n = (q.n if rows[1] is None else rows[1]) - (rows[0] or 0)
+    first, stop = question.rows
+    with question._replace(dtype=None).opened() as (_, q):
+        n = (q.n if stop is None else stop) - (first or 0)
     if listed.n != n:
         raise VectorFileError(listed.path, f"has {listed.n} rows, but there are {n} queries")
 

@@ -1,6 +1,8 @@
 """Formats of vector files, a reader and a writer each: the map.
 
-registry            a suffix -> who opens it, who writes it: open_vectors, save_vectors
+A new one is one file here, which makes a `Format`, and one line in the table, janelia_core/suffixes.py.
+
+registry            a suffix -> its format: open_vectors, save_vectors
 contract            what a reader and a writer are
 named, cast         one of several arrays in a file; another dtype
 raw                 rows read where they stand                  spool: what can only be decoded as a whole

@@ -8,27 +8,31 @@ Source: https://big-ann-benchmarks.com/neurips21.html, "Benchmark datasets"; ben
 
 from __future__ import annotations
 
+import functools
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile, blocks
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile, blocks
+from janelia_core.files.formats.named import ROLES
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.texmex import narrowed
 
-NUMBERS = {"fbin": "<f4", "u8bin": "u1", "i8bin": "i1", "ibin": "<i4"}
+_TRUTH = "<i4"  # the numbers of a ground truth
 
 
-def open_bigann(path: Path, name: str | None, kind: str) -> VectorFile:
-    """Open a file of vectors, or the neighbours or distances of a ground-truth file."""
-    names = ("indices", "distances") if kind == "ibin" else ()
+def open_bigann(path: Path, name: str | None, preferred: tuple[str, ...], *, number: str) -> VectorFile:
+    """Open a file of vectors, or the neighbours or distances of a ground-truth file, which int32 make one."""
+    if name is None and preferred == ROLES["distances"]:
+        name = "distances"  # of a ground truth they have to be asked for; its neighbours are what it is
+    names = ("indices", "distances") if number == _TRUTH else ()
     if name is not None and name not in names:
         raise VectorFileError(
             path, f"holds no array {name!r}" + (f"; it may hold {' and '.join(names)}" if names else "")
         )
-    dtype = np.dtype(NUMBERS[kind])
+    dtype = np.dtype(number)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(8)
@@ -36,7 +40,7 @@ def open_bigann(path: Path, name: str | None, kind: str) -> VectorFile:
         raise VectorFileError(path, "is empty" if size == 0 else "ends within its header of 8 bytes", 0)
     n, d = struct.unpack("<II", head)
     one, two = 8 + n * d * dtype.itemsize, 8 + 2 * n * d * dtype.itemsize
-    if size != one and not (kind == "ibin" and size == two):
+    if size != one and not (number == _TRUTH and size == two):
         raise VectorFileError(path, f"should have {one} bytes for its {n} rows of {d} columns, but has {size}", 0)
     if name == "distances":
         if size != two:
@@ -45,13 +49,26 @@ def open_bigann(path: Path, name: str | None, kind: str) -> VectorFile:
     return RawVectors(path, 8, n, d, dtype)
 
 
-def write_bigann(path: Path, arrays: Arrays, kind: str) -> None:
+def write_bigann(path: Path, arrays: Arrays, *, number: str) -> None:
     """Write the first array and, in a ground-truth file, the distances after it, as float32."""
     rows, *more = arrays.values()
     if rows.n >= 1 << 32:
         raise VectorFileError(path, f"the format holds at most 2^32 - 1 rows, not {rows.n}")
     with path.open("wb") as file:
         file.write(struct.pack("<II", rows.n, rows.d))
-        for array, dtype in [(rows, NUMBERS[kind]), *((array, "<f4") for array in more if kind == "ibin")]:
+        for array, dtype in [(rows, number), *((array, "<f4") for array in more if number == _TRUTH)]:
             for block in blocks(array):
                 file.write(narrowed(path, block, np.dtype(dtype)).view(np.uint8).data)
+
+
+def _format(number: str) -> Format:
+    return Format(
+        functools.partial(open_bigann, number=number),
+        functools.partial(write_bigann, number=number),
+        several=number == _TRUTH,
+        index_bits=32 if number == _TRUTH else 0,
+        distances=number == "<f4",
+    )
+
+
+FBIN, U8BIN, I8BIN, IBIN = _format("<f4"), _format("u1"), _format("i1"), _format(_TRUTH)

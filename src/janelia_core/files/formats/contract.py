@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -129,6 +129,27 @@ class InMemory:
 
 Arrays = Mapping[str, Rows]
 """What a file is made of: one array, or several by name."""
+
+
+class Format(NamedTuple):
+    """One format.
+
+    Attributes:
+        open: (path, name of an array or None, names preferred where none is given) -> file.
+        write: (path, arrays by name), block by block.
+        several: It holds several arrays by name; else `write` takes the first.
+        index_bits: Of the integers that it holds; 0: it holds none, and no indices.
+        distances: It holds real numbers.
+        writer: The module of the extra `files` that it is written with, if any.
+    """
+
+    open: Callable[[Path, str | None, tuple[str, ...]], VectorFile]
+    write: Callable[[Path, Arrays], None]
+    several: bool = False
+    index_bits: int = 64
+    distances: bool = True
+    writer: str | None = None
+
 
 _CHUNK = 1 << 20  # bytes written at a time
 

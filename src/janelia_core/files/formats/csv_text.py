@@ -13,17 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile, blocks, first
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile, blocks, first
+from janelia_core.files.formats.named import refuse_name
 from janelia_core.files.formats.spool import spooled
 
 _LONGEST = 1 << 24  # bytes of a line
 _CHUNK = 1 << 20
 
 
-def open_csv(path: Path, name: str | None) -> VectorFile:
+def open_csv(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
     """Open a table of numbers."""
-    if name is not None:
-        raise VectorFileError(path, f"holds one table without a name, not {name!r}")
+    refuse_name(path, name, "table")
     with path.open("rb") as file:
         lines = _lines(path, file)
         head = next(lines, None)
@@ -97,3 +97,6 @@ def write_csv(path: Path, arrays: Arrays) -> None:
     with path.open("w", encoding="ascii", newline="\n") as file:
         for block in blocks(first(arrays)):
             file.writelines(",".join(map(str, row)) + "\n" for row in block.tolist())
+
+
+CSV = Format(open_csv, write_csv)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile, blocks, numpy_dtype
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile, blocks, numpy_dtype
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.raw import torch_dtype
 
@@ -91,3 +91,6 @@ def write_hdf5(path: Path, arrays: Arrays) -> None:
             for block in blocks(rows):
                 dataset[at : at + len(block)] = block
                 at += len(block)
+
+
+HDF5 = Format(open_hdf5, write_hdf5, several=True, writer="h5py")

@@ -1,4 +1,4 @@
-"""Which of a file's arrays is meant."""
+"""Which of a file's arrays is meant, by its name or by what the file is used as."""
 
 from __future__ import annotations
 
@@ -6,6 +6,21 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from janelia_core.files.errors import VectorFileError
+
+ROLES: dict[str, tuple[str, ...]] = {
+    "centres": ("train", "centres", "ctrs", "vectors"),
+    "queries": ("test", "queries", "x", "vectors"),
+    "indices": ("neighbors", "indices"),
+    "distances": ("distances",),
+    "": ("vectors",),
+}
+"""Which of several arrays is taken when none is named, by what the file is used as."""
+
+
+def refuse_name(path: Path, name: str | None, what: str = "array") -> None:
+    """Raise VectorFileError where one of several arrays is asked for in a file of a single one."""
+    if name is not None:
+        raise VectorFileError(path, f"holds one {what} without a name, not {name!r}")
 
 
 def choose(path: Path, names: Sequence[str], name: str | None, preferred: Sequence[str]) -> str:

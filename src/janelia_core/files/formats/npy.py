@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Rows, VectorFile, blocks, first, numpy_dtype
+from janelia_core.files.formats.contract import Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
+from janelia_core.files.formats.named import refuse_name
 from janelia_core.files.formats.raw import RawVectors, torch_dtype
 from janelia_core.files.formats.spool import spooled
 
@@ -50,10 +51,9 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     return Header(shape, fortran_order, dtype, start.tell())
 
 
-def open_npy(path: Path, name: str | None) -> VectorFile:
+def open_npy(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
     """Open an array of shape (n, d)."""
-    if name is not None:
-        raise VectorFileError(path, f"holds one array without a name, not {name!r}")
+    refuse_name(path, name)
     with path.open("rb") as file:
         header = read_header(file, path)
     n, d = header.shape
@@ -93,3 +93,6 @@ def write_npy(path: Path, arrays: Arrays) -> None:
     """Write the first array; the format holds no more."""
     with path.open("wb") as file:
         write_array(file, first(arrays))
+
+
+NPY = Format(open_npy, write_npy)

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.npy import Header, read_header, write_array
 from janelia_core.files.formats.raw import RawVectors
@@ -74,3 +74,6 @@ def write_npz(path: Path, arrays: Arrays) -> None:
         for name, rows in arrays.items():
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as file:
                 write_array(cast(BinaryIO, file), rows)
+
+
+NPZ = Format(open_npz, write_npz, several=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile, as_numpy, first, numpy_dtype
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile, as_numpy, first, numpy_dtype
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.raw import torch_dtype
 from janelia_core.files.formats.spool import spooled
@@ -120,3 +120,6 @@ def write_parquet(path: Path, arrays: Arrays) -> None:
                 for values, rows in zip(flat, arrays.values(), strict=True)
             ]
             writer.write_table(arrow.table(columns, schema=schema))
+
+
+PARQUET = Format(open_parquet, write_parquet, several=True, writer="pyarrow.parquet")

@@ -1,84 +1,19 @@
-"""Every format by its suffix: who opens it and who writes it."""
+"""What a file is, by its suffix: who opens it and who writes it, as the table of `janelia_core.suffixes` says."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable
+from importlib import import_module
 from os import PathLike
 from pathlib import Path
-from typing import NamedTuple
 
 from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.bigann import open_bigann, write_bigann
-from janelia_core.files.formats.contract import Arrays, InMemory, VectorFile
-from janelia_core.files.formats.csv_text import open_csv, write_csv
-from janelia_core.files.formats.hdf5 import open_hdf5, write_hdf5
-from janelia_core.files.formats.npy import open_npy, write_npy
-from janelia_core.files.formats.npz import open_npz, write_npz
-from janelia_core.files.formats.parquet import open_parquet, write_parquet
-from janelia_core.files.formats.safetensors_file import open_safetensors, write_safetensors
-from janelia_core.files.formats.texmex import open_texmex, write_texmex
-from janelia_core.files.formats.torch_file import open_torch, write_torch
+from janelia_core.files.formats.contract import Format, InMemory, VectorFile
+from janelia_core.files.formats.named import ROLES
+from janelia_core.suffixes import ALIASES, FORMATS
 
 Where = str | PathLike[str]
-
-ROLES: dict[str, tuple[str, ...]] = {
-    "centres": ("train", "centres", "ctrs", "vectors"),
-    "queries": ("test", "queries", "x", "vectors"),
-    "indices": ("neighbors", "indices"),
-    "distances": ("distances",),
-    "": ("vectors",),
-}
-"""Which of several arrays is taken when none is named, by what the file is used as."""
-
-
-class Format(NamedTuple):
-    """One format.
-
-    Attributes:
-        open: (path, name or None, preferred names) -> file.
-        write: (path, arrays by name).
-        several: It holds several arrays by name; else `write` takes the first.
-    """
-
-    open: Callable[[Path, str | None, tuple[str, ...]], VectorFile]
-    write: Callable[[Path, Arrays], None]
-    several: bool
-
-
-def _single(open_: Callable[[Path, str | None], VectorFile]) -> Callable[..., VectorFile]:
-    return lambda path, name, preferred: open_(path, name)
-
-
-def _bigann(path: Path, name: str | None, preferred: tuple[str, ...], kind: str) -> VectorFile:
-    # The distances of a ground truth have to be asked for; its neighbours are what it is.
-    return open_bigann(path, "distances" if name is None and preferred == ROLES["distances"] else name, kind)
-
-
-FORMATS: dict[str, Format] = {
-    "npy": Format(_single(open_npy), write_npy, False),
-    "npz": Format(open_npz, write_npz, True),
-    **{
-        kind: Format(
-            _single(functools.partial(open_texmex, letter=kind)), functools.partial(write_texmex, letter=kind), False
-        )
-        for kind in ("fvecs", "bvecs", "ivecs")
-    },
-    **{
-        kind: Format(functools.partial(_bigann, kind=kind), functools.partial(write_bigann, kind=kind), kind == "ibin")
-        for kind in ("fbin", "u8bin", "i8bin", "ibin")
-    },
-    "hdf5": Format(open_hdf5, write_hdf5, True),
-    "pt": Format(open_torch, write_torch, True),
-    "safetensors": Format(open_safetensors, write_safetensors, True),
-    "parquet": Format(open_parquet, write_parquet, True),
-    "csv": Format(_single(open_csv), write_csv, False),
-}
-WRITERS = {"hdf5": "h5py", "parquet": "pyarrow.parquet"}
-"""What of the extra `files` a format is written with."""
-ALIASES = {"h5": "hdf5", "pth": "pt"}
 
 
 def split_name(path: Where) -> tuple[Path, str | None]:
@@ -98,6 +33,13 @@ def format_of(path: Path, asked: str | None = None) -> str:
         known = ", ".join(FORMATS)
         raise VectorFileError(path, f"has no format that is known by {name!r}; say which of: {known}")
     return name
+
+
+def format_named(name: str) -> Format:
+    """Return the format that the table has under a name."""
+    module, _, attribute = FORMATS[name].partition(":")
+    found: Format = getattr(import_module(module if "." in module else f"{__package__}.{module}"), attribute)
+    return found
 
 
 def open_vectors(path: Where, format: str | None = None, *, role: str = "") -> VectorFile:
@@ -131,7 +73,7 @@ def open_vectors(path: Where, format: str | None = None, *, role: str = "") -> V
         raise FileNotFoundError(f"{file}: there is no such file")
     if not file.is_file():
         raise VectorFileError(file, "is no regular file")
-    return FORMATS[format_of(file, format)].open(file, name, ROLES[role])
+    return format_named(format_of(file, format)).open(file, name, ROLES[role])
 
 
 def save_vectors(path: Where, values: Tensor, format: str | None = None, *, name: str = "vectors") -> None:
@@ -147,4 +89,4 @@ def save_vectors(path: Where, values: Tensor, format: str | None = None, *, name
         VectorFileError: The format cannot hold these values.
     """
     target = Path(path)
-    FORMATS[format_of(target, format)].write(target, {name: InMemory(values)})
+    format_named(format_of(target, format)).write(target, {name: InMemory(values)})

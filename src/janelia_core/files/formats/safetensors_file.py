@@ -13,7 +13,7 @@ import torch
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile, stored_blocks
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile, stored_blocks
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
 
@@ -75,3 +75,6 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
         for _, rows in ordered:
             for block in stored_blocks(rows):
                 file.write(block.detach().contiguous().view(torch.uint8).numpy().data)
+
+
+SAFETENSORS = Format(open_safetensors, write_safetensors, several=True)

@@ -5,23 +5,22 @@ Source: http://corpus-texmex.irisa.fr (float32, uint8 and int32 numbers).
 
 from __future__ import annotations
 
+import functools
 import struct
 from pathlib import Path
 
 import numpy as np
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, VectorFile, blocks, first
+from janelia_core.files.formats.contract import Arrays, Format, VectorFile, blocks, first
+from janelia_core.files.formats.named import refuse_name
 from janelia_core.files.formats.raw import RawVectors
 
-NUMBERS = {"fvecs": "<f4", "bvecs": "u1", "ivecs": "<i4"}
 
-
-def open_texmex(path: Path, name: str | None, letter: str) -> VectorFile:
-    """Open a file of rows of equal length."""
-    if name is not None:
-        raise VectorFileError(path, f"holds one array without a name, not {name!r}")
-    dtype = np.dtype(NUMBERS[letter])
+def open_texmex(path: Path, name: str | None, preferred: tuple[str, ...], *, number: str) -> VectorFile:
+    """Open a file of rows of equal length, whose numbers are as `number` tells."""
+    refuse_name(path, name)
+    dtype = np.dtype(number)
     size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4)
@@ -37,9 +36,9 @@ def open_texmex(path: Path, name: str | None, letter: str) -> VectorFile:
     return RawVectors(path, 0, size // row, d, dtype, prefix=4)
 
 
-def write_texmex(path: Path, arrays: Arrays, letter: str) -> None:
+def write_texmex(path: Path, arrays: Arrays, *, number: str) -> None:
     """Write the first array; numbers that the format cannot hold are refused (integers) or rounded (floats)."""
-    rows, dtype = first(arrays), np.dtype(NUMBERS[letter])
+    rows, dtype = first(arrays), np.dtype(number)
     with path.open("wb") as file:
         for block in blocks(rows):
             framed = np.empty((len(block), 4 + rows.d * dtype.itemsize), dtype=np.uint8)
@@ -56,3 +55,15 @@ def narrowed(path: Path, block: np.ndarray, dtype: np.dtype) -> np.ndarray:
     if block.dtype.kind == "f" or (block.size and not (bounds.min <= block.min() and block.max() <= bounds.max)):
         raise VectorFileError(path, f"the format holds integers {bounds.min} to {bounds.max}, not these {block.dtype}")
     return np.ascontiguousarray(block, dtype=dtype)
+
+
+def _format(number: str, index_bits: int) -> Format:
+    return Format(
+        functools.partial(open_texmex, number=number),
+        functools.partial(write_texmex, number=number),
+        index_bits=index_bits,
+        distances=number == "<f4",
+    )
+
+
+FVECS, BVECS, IVECS = _format("<f4", 0), _format("u1", 0), _format("<i4", 32)

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Rows, VectorFile
-from janelia_core.files.formats.named import choose
+from janelia_core.files.formats.contract import Arrays, Format, Rows, VectorFile
+from janelia_core.files.formats.named import choose, refuse_name
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
 
 _REAL = (*TORCH_DTYPES.values(), torch.bfloat16)
@@ -40,8 +40,8 @@ def open_torch(path: Path, name: str | None, preferred: tuple[str, ...]) -> Vect
         names = [key for key, value in values.items() if isinstance(key, str) and isinstance(value, Tensor)]
         chosen = choose(path, names, name, preferred)
         values = values[chosen]
-    elif name is not None:
-        raise VectorFileError(path, f"holds one tensor without a name, not {name!r}")
+    else:
+        refuse_name(path, name, "tensor")
     if not isinstance(values, Tensor):
         raise VectorFileError(path, f"holds a {type(values).__name__}, not a tensor or a dict of tensors")
     if values.ndim != 2 or values.shape[1] < 1 or values.layout != torch.strided:
@@ -72,3 +72,6 @@ def write_torch(path: Path, arrays: Arrays) -> None:
 
 def _whole(rows: Rows) -> Tensor:
     return rows.mapped() if isinstance(rows, RawVectors) else rows.read(0, rows.n).clone()
+
+
+PT = Format(open_torch, write_torch, several=True)

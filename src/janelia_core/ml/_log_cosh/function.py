@@ -8,8 +8,6 @@ so every order is as accurate as the functions themselves. docs/log_cosh.md hold
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.autograd import Function
@@ -19,11 +17,15 @@ import janelia_core.ml._log_cosh.formulas as formulas
 from janelia_core.ml._log_cosh.blocks import Elementwise, evaluate
 from janelia_core.ml._ordinary import check_ordinary
 from janelia_core.ml._runtime.transforms import (
+    Batch,
+    Context,
+    InDims,
     batch_first,
     break_graph,
     is_differentiated,
     is_overridden,
     is_transformed,
+    keep,
     saved_primals,
     transforms,
 )
@@ -107,12 +109,12 @@ class _LogCosh(Function):
     """Reverse mode alone: the cheapest to call, and the form that torch.compile takes whole."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor) -> Tensor:
         ctx.save_for_backward(x)
         return evaluate(_LOG_COSH, x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
+    def backward(ctx: Context, g: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return _times_tanh(g, x)
 
@@ -121,9 +123,8 @@ class _Saved(Function):
     """What the Functions for torch.func and forward mode share: they save their arguments."""
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        ctx.save_for_backward(*inputs)
-        ctx.save_for_forward(*inputs)
+    def setup_context(ctx: Context, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        keep(ctx, inputs)
 
 
 class _TransformedLogCosh(_Saved):
@@ -132,17 +133,17 @@ class _TransformedLogCosh(_Saved):
         return evaluate(_LOG_COSH, x)
 
     @staticmethod
-    def backward(ctx: Any, g: Tensor) -> Tensor:
+    def backward(ctx: Context, g: Tensor) -> Tensor:
         (x,) = ctx.saved_tensors
         return _times_tanh(g, x)
 
     @staticmethod
-    def jvp(ctx: Any, dx: Tensor) -> Tensor:
+    def jvp(ctx: Context, dx: Tensor) -> Tensor:
         with saved_primals(ctx) as (x,):
             return _times_tanh(dx, x)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], x: Tensor) -> tuple[Tensor, int | None]:
+    def vmap(info: Batch, in_dims: InDims, x: Tensor) -> tuple[Tensor, int | None]:
         return log_cosh(x), in_dims[0]
 
 
@@ -152,17 +153,17 @@ class _TimesTanh(_Saved):
         return evaluate(_TIMES_TANH, g, x)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, u: Tensor) -> tuple[Tensor, Tensor]:
         g, x = ctx.saved_tensors
         return _times_tanh(u, x), _times_sech2(u * g, x)
 
     @staticmethod
-    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:
+    def jvp(ctx: Context, dg: Tensor, dx: Tensor) -> Tensor:
         with saved_primals(ctx) as (g, x):
             return _times_tanh(dg, x) + _times_sech2(dx * g, x)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Batch, in_dims: InDims, g: Tensor, x: Tensor) -> tuple[Tensor, int]:
         return _times_tanh(*batch_first(info, in_dims, g, x)), 0
 
 
@@ -172,15 +173,15 @@ class _TimesSech2(_Saved):
         return evaluate(_TIMES_SECH2, g, x)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Context, u: Tensor) -> tuple[Tensor, Tensor]:
         g, x = ctx.saved_tensors
         return _times_sech2(u, x), -2 * _times_tanh(_times_sech2(u * g, x), x)
 
     @staticmethod
-    def jvp(ctx: Any, dg: Tensor, dx: Tensor) -> Tensor:
+    def jvp(ctx: Context, dg: Tensor, dx: Tensor) -> Tensor:
         with saved_primals(ctx) as (g, x):
             return _times_sech2(dg, x) - 2 * _times_tanh(_times_sech2(dx * g, x), x)
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int | None, ...], g: Tensor, x: Tensor) -> tuple[Tensor, int]:
+    def vmap(info: Batch, in_dims: InDims, g: Tensor, x: Tensor) -> tuple[Tensor, int]:
         return _times_sech2(*batch_first(info, in_dims, g, x)), 0

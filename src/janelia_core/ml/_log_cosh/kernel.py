@@ -14,7 +14,10 @@ import numpy as np
 from numba.extending import overload
 
 import janelia_core.ml._log_cosh.constants as c
+from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.jit import jit_with
+
+Real = np.floating[Any]
 
 _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}  # the other model branches on z / 0
 
@@ -22,23 +25,23 @@ _OPTIONS: dict[str, Any] = {"fastmath": {"contract"}, "error_model": "numpy"}  #
 class Constants(NamedTuple):
     """Every constant of the kernels in one dtype."""
 
-    joint: np.floating[Any]
-    tanh_joint: np.floating[Any]
-    log2_e: np.floating[Any]
-    ln2: tuple[np.floating[Any], ...]
-    round: np.floating[Any]
-    most: np.floating[Any]
-    half: np.floating[Any]
-    one: np.floating[Any]
-    two: np.floating[Any]
-    small: tuple[np.floating[Any], ...]
-    tail: tuple[np.floating[Any], ...]
-    exp2: tuple[np.floating[Any], ...]
-    tanh: tuple[np.floating[Any], ...]
+    joint: Real
+    tanh_joint: Real
+    log2_e: Real
+    ln2: tuple[Real, ...]
+    round: Real
+    most: Real
+    half: Real
+    one: Real
+    two: Real
+    small: tuple[Real, ...]
+    tail: tuple[Real, ...]
+    exp2: tuple[Real, ...]
+    tanh: tuple[Real, ...]
 
 
 def _constants(
-    real: Any, ln2: tuple[float, ...], mantissa: int, most: float, *polynomials: tuple[float, ...]
+    real: type[Real], ln2: tuple[float, ...], mantissa: int, most: float, *polynomials: tuple[float, ...]
 ) -> Constants:
     """Round the constants to `real`; adding 1.5 * 2^mantissa rounds a small number to an integer."""
     small, tail, exp2, tanh = (tuple(real(v) for v in p) for p in polynomials)
@@ -57,7 +60,7 @@ CONSTANTS = {
 }
 
 
-def _scaled(value: Any, shifted: Any) -> Any:
+def _scaled(value: Real, shifted: Real) -> Real:
     """Return value * 2^k, given k + 1.5 * 2^mantissa: k stands in the low bits, and is added to the exponent field."""
     raise NotImplementedError("compiled code only")
 
@@ -75,7 +78,7 @@ def _scaled_overload(value: Any, shifted: Any) -> Any:
 
 
 @jit_with(**_OPTIONS)
-def _horner(coefficients: Any, p: Any) -> Any:
+def _horner(coefficients: tuple[Real, ...], p: Real) -> Real:
     """Evaluate a polynomial, lowest coefficient first; a long one as two chains, for a CPU to overlap them."""
     n = len(coefficients)
     step = 2 if n > 7 else 1
@@ -94,7 +97,7 @@ def _horner(coefficients: Any, p: Any) -> Any:
 
 
 @jit_with(**_OPTIONS)
-def _exp_minus_twice(a: Any, k: Constants) -> Any:
+def _exp_minus_twice(a: Real, k: Constants) -> Real:
     """Return exp(-2a) for a >= 0: exactly 1 at 0, no smaller than exp(-2 * k.most)."""
     s = -k.two * k.log2_e * (a if a < k.most else k.most)
     shifted = s + k.round
@@ -103,7 +106,7 @@ def _exp_minus_twice(a: Any, k: Constants) -> Any:
 
 
 @jit_with(**_OPTIONS)
-def _exp_minus_twice_accurate(a: Any, k: Constants) -> Any:
+def _exp_minus_twice_accurate(a: Real, k: Constants) -> Real:
     """As `_exp_minus_twice`, relatively accurate: Cody and Waite's two-part reduction by n ln 2."""
     p = -k.two * (a if a < k.most else k.most)
     shifted = p * k.log2_e + k.round
@@ -113,7 +116,7 @@ def _exp_minus_twice_accurate(a: Any, k: Constants) -> Any:
 
 
 @jit_with(**_OPTIONS)
-def log_cosh(x: Any, out: Any, k: Constants) -> None:
+def log_cosh(x: Reals, out: Reals, k: Constants) -> None:
     """Write log(cosh(x)) to `out`; both one-dimensional, contiguous and apart."""
     for i in range(x.shape[0]):
         a = abs(x[i])
@@ -127,7 +130,7 @@ def log_cosh(x: Any, out: Any, k: Constants) -> None:
 
 
 @jit_with(**_OPTIONS)
-def times_tanh(g: Any, x: Any, out: Any, k: Constants) -> None:
+def times_tanh(g: Reals, x: Reals, out: Reals, k: Constants) -> None:
     """Write g * tanh(x) to `out`; all one-dimensional and contiguous, `out` apart from the others."""
     for i in range(x.shape[0]):
         v = x[i]

@@ -11,7 +11,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._neighbors.groups import of_batch_vectors
-from janelia_core.ml._runtime.transforms import bare, batch_first, is_plain, one_by_one
+from janelia_core.ml._runtime.transforms import Batch, InDims, bare, batch_first, is_plain, one_by_one
 
 _GROUPS, _SHIFTED = 1 << 12, 1 << 14  # groups and indices taken at a time
 
@@ -35,9 +35,9 @@ def search(
         x: (n, d).
         ctrs: (m, d).
         k: At least 1.
-        metric: As for `find`.
-        m: As for `find`.
-        max_memory: As for `find`.
+        metric: One of METRICS.
+        m: Bounds how many scores are held at once; None: as many as the memory allows.
+        max_memory: Bytes of workspace.
         but_self: Row i of a group does not meet centre i of the group.
         subset: Ascending int64 numbers of the columns that may be answered, or None.
         allowed: (rows, first, last) -> whether those rows may be answered columns first .. last - 1, or None.
@@ -139,14 +139,14 @@ def knn_indices(
     Args:
         x: (n, d).
         ctrs: (m, d).
-        k: See `search`.
-        metric: See `search`.
-        m: See `search`.
-        max_memory: See `search`.
-        but_self: See `search`.
-        subset: See `search`.
+        k: At least 1.
+        metric: One of METRICS.
+        m: Bounds how many scores are held at once; None: as many as the memory allows.
+        max_memory: Bytes of workspace.
+        but_self: Row i of a group does not meet centre i of the group.
+        subset: Ascending int64 numbers of the columns that may be answered, or None.
         mask: (columns,), or (..., columns) bool with leading dimensions of n rows in all: True = allowed.
-        groups: See `search`.
+        groups: (n_groups, 5), see groups.py, or None.
         x_batch: (n,) int64, ascending, with ctrs_batch and without groups.
         ctrs_batch: (m,) int64, ascending.
     """
@@ -184,7 +184,7 @@ def _(x: Tensor, ctrs: Tensor, k: int, *_: Any) -> Tensor:
 
 
 @knn_indices.register_vmap
-def _(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
+def _(info: Batch, in_dims: InDims, *args: Any) -> tuple[Tensor, int]:
     if info.batch_size == 0 or any(dim is not None for dim in in_dims[2:]) or args[10] is not None:
         x, x_dim, k = args[0], in_dims[0], args[2]
         n = x.shape[0] if x_dim is None else x.movedim(x_dim, 0).shape[1]

@@ -26,8 +26,8 @@ class NearestCenters(nn.Module):
         n_ctrs_used: In `train()` mode each call searches so many centres drawn at random: dropout of centres.
             In `eval()` mode, or if None, all are searched.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
-        metric: As for `knn`.
-        max_memory: As for `knn`.
+        metric: "euclidean", "sqeuclidean", "cosine" or "dot", as for `knn`.
+        max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
         device: Where the module's own tensors go; None: where ctrs is. On "meta" it holds no values yet: move it with
             `to_empty` and load its state.
 
@@ -98,9 +98,9 @@ class PiecewiseLinear(nn.Module):
         n_outputs: Components of the function's values.
         k: How many centres' maps are added up.
         n_ctrs_used: Dropout of centres, as for `NearestCenters`.
-        m: As for `NearestCenters`.
-        max_memory: As for `knn`.
-        device: As for `NearestCenters`.
+        m: Bounds how many scores are held at once; None: as many as the memory allows.
+        max_memory: Bytes of workspace beyond inputs, results and gradients, at least a mebibyte.
+        device: Where the module's own tensors go; None: where ctrs is.
 
     Attributes:
         nearest: The centres, a `NearestCenters`.

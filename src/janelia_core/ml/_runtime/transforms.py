@@ -5,9 +5,9 @@ torch has no public way to ask these questions; each private name of torch that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,7 +15,39 @@ from torch.autograd import forward_ad
 from torch.overrides import has_torch_function
 from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
+T = TypeVar("T")
+
 _PLAIN = (Tensor, torch.nn.Parameter)
+
+InDims = tuple[int | None, ...]
+"""Which dimension of each argument counts the problems of a batch, for vmap; None: it is the same for all."""
+
+
+class Context(Protocol):
+    """What torch hands to the methods of a Function; `settings` are ours: the arguments that are no tensors."""
+
+    settings: tuple[Any, ...]
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None:
+        """Keep tensors for `backward`."""
+
+    def save_for_forward(self, *tensors: Tensor) -> None:
+        """Keep tensors for `jvp`."""
+
+
+class Batch(Protocol):
+    """What torch tells a rule of vmap."""
+
+    batch_size: int
+
+
+def keep(ctx: Context, tensors: Sequence[Tensor], settings: tuple[Any, ...] = ()) -> None:
+    """Keep for `backward` and `jvp` what they need."""
+    ctx.settings = settings
+    ctx.save_for_backward(*tensors)
+    ctx.save_for_forward(*tensors)
 
 
 def is_plain(*tensors: Tensor) -> bool:
@@ -95,7 +127,7 @@ def break_graph(why: str) -> None:
 
 
 @contextmanager
-def saved_primals(ctx: Any) -> Iterator[list[Tensor]]:
+def saved_primals(ctx: Context) -> Iterator[list[Tensor]]:
     """Yield what was saved without its tangent at this level; outer levels differentiate what follows.
 
     torch runs `jvp` with forward mode off at every level: without this a jvp of a jvp of a jvp is silently 0.
@@ -104,7 +136,7 @@ def saved_primals(ctx: Any) -> Iterator[list[Tensor]]:
         yield [forward_ad.unpack_dual(t).primal for t in ctx.saved_tensors]  # type: ignore[no-untyped-call]
 
 
-def batch_first(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) -> list[Tensor]:
+def batch_first(info: Batch, in_dims: InDims, *tensors: Tensor) -> list[Tensor]:
     """Bring every batch to dimension 0, expanding tensors that have none."""
     return [
         t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
@@ -112,7 +144,7 @@ def batch_first(info: Any, in_dims: tuple[int | None, ...], *tensors: Tensor) ->
     ]
 
 
-def one_by_one(function: Any, info: Any, in_dims: tuple[int | None, ...], args: tuple[Any, ...]) -> list[Any]:
+def one_by_one(function: Callable[..., T], info: Batch, in_dims: InDims, args: tuple[Any, ...]) -> list[T]:
     """Call the function for each problem of a batch."""
     batches = [arg if dim is None else arg.movedim(dim, 0) for arg, dim in zip(args, in_dims, strict=True)]
     return [

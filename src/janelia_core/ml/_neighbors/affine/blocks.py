@@ -19,9 +19,8 @@ def values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor) 
 
     out = torch.empty(x.shape[0], bias.shape[1], dtype=x.dtype, device=x.device)
     wv, bv, xv, cv, iv, ov = pair_blocks.arrays(weight, bias, x, c, indices, out)
-    blocks, workers = pair_blocks.rows(indices, weight[0].numel())
-    with workers:
-        workers.each(lambda r: affine_kernels.values(wv, bv, xv[r], cv, iv[r], ov[r]), blocks)
+    head = wv, bv, xv, cv, iv
+    pair_blocks.each_block_of_rows(lambda r: affine_kernels.values(*head, r, ov), indices, weight[0].numel())
     return out
 
 
@@ -50,7 +49,5 @@ def points(g: Tensor, weight: Tensor, indices: Tensor) -> Tensor:
 
     out = torch.empty(g.shape[0], weight.shape[2], dtype=g.dtype, device=g.device)
     gv, wv, iv, ov = pair_blocks.arrays(g, weight, indices, out)
-    blocks, workers = pair_blocks.rows(indices, weight[0].numel())
-    with workers:
-        workers.each(lambda r: affine_kernels.points(gv[r], wv, iv[r], ov[r]), blocks)
+    pair_blocks.each_block_of_rows(lambda r: affine_kernels.points(gv, wv, iv, r, ov), indices, weight[0].numel())
     return out

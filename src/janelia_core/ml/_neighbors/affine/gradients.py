@@ -9,6 +9,7 @@ T of sums.py is linear in g, W, b and the points (x, c), so F, H and K are each 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,9 +17,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._neighbors.affine import sums as affine
-from janelia_core.ml._neighbors.derivatives.distances import Saved, like, or_zero, takes_functions
+from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, differentiable, each_alone, like, or_zero
 from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
-from janelia_core.ml._runtime.transforms import one_by_one, saved_primals
+from janelia_core.ml._runtime.transforms import Context, saved_primals
 
 
 def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:
@@ -35,18 +36,7 @@ def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: T
     Returns:
         (n, outputs), float64 if x or weight is, else float32.
     """
-    function: Any = _Values.apply if takes_functions() else knn_affine_values
-    return function(weight, bias, x, c, indices, budget)  # type: ignore[no-any-return]
-
-
-def _maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    function: Any = _Maps.apply if takes_functions() else knn_affine_maps
-    return function(g, x, c, indices, budget)  # type: ignore[no-any-return]
-
-
-def _points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
-    function: Any = _Points.apply if takes_functions() else knn_affine_points
-    return function(g, weight, indices, budget)  # type: ignore[no-any-return]
+    return _values(weight, bias, x, c, indices, budget)
 
 
 @custom_op("janelia_core::knn_affine_values", mutates_args=())
@@ -68,31 +58,27 @@ def knn_affine_points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -
 
 
 @knn_affine_values.register_fake
-def _(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:
+def _(weight: Tensor, bias: Tensor, x: Tensor, *_: object) -> Tensor:
     return x.new_empty((x.shape[0], weight.shape[1]), dtype=result_dtype(x, weight))
 
 
 @knn_affine_maps.register_fake
-def _(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+def _(g: Tensor, x: Tensor, c: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     dtype = result_dtype(x, g)
     shape = (c.shape[0], g.shape[1])
     return c.new_empty((*shape, c.shape[1]), dtype=dtype), c.new_empty(shape, dtype=dtype)
 
 
 @knn_affine_points.register_fake
-def _(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
+def _(g: Tensor, weight: Tensor, *_: object) -> tuple[Tensor, Tensor]:
     dtype = result_dtype(g, weight)
-    n_ctrs, _, d = weight.shape
+    n_ctrs, _outputs, d = weight.shape
     return g.new_empty((g.shape[0], d), dtype=dtype), g.new_empty((n_ctrs, d), dtype=dtype)
 
 
 class _Values(Saved):
     @staticmethod
-    def forward(*args: Any) -> Any:
-        return knn_affine_values(*args)
-
-    @staticmethod
-    def backward(ctx: Any, h: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Context, h: Tensor) -> tuple[Any, ...]:
         weight, bias, x, c, indices = ctx.saved_tensors
         needs = ctx.needs_input_grad
         by_map = _maps(h, x, c, indices, *ctx.settings) if needs[0] or needs[1] else (None, None)
@@ -101,24 +87,16 @@ class _Values(Saved):
         return *(like(g, of, ctx, i) for i, (g, of) in enumerate(grads)), None, None
 
     @staticmethod
-    def jvp(ctx: Any, dw: Any, db: Any, dx: Any, dc: Any, *_: None) -> Tensor:
+    def jvp(ctx: Context, dw: Tangent, db: Tangent, dx: Tangent, dc: Tangent, *_: None) -> Tensor:
         with saved_primals(ctx) as (weight, bias, x, c, indices):
             by_map = affine_values(or_zero(dw, weight), or_zero(db, bias), x, c, indices, *ctx.settings)
             zero = torch.zeros_like(bias)
             return by_map + affine_values(weight, zero, or_zero(dx, x), or_zero(dc, c), indices, *ctx.settings)
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[Tensor, int]:
-        return torch.stack(one_by_one(affine_values, info, in_dims, args)), 0
-
 
 class _Maps(Saved):
     @staticmethod
-    def forward(*args: Any) -> Any:
-        return knn_affine_maps(*args)
-
-    @staticmethod
-    def backward(ctx: Any, v: Tensor, e: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Context, v: Tensor, e: Tensor) -> tuple[Any, ...]:
         g, x, c, indices = ctx.saved_tensors
         needs = ctx.needs_input_grad
         by_g = affine_values(v, e, x, c, indices, *ctx.settings) if needs[0] else None
@@ -126,25 +104,16 @@ class _Maps(Saved):
         return like(by_g, g, ctx, 0), like(gx, x, ctx, 1), like(gc, c, ctx, 2), None, None
 
     @staticmethod
-    def jvp(ctx: Any, dg: Any, dx: Any, dc: Any, *_: None) -> tuple[Tensor, Tensor]:
+    def jvp(ctx: Context, dg: Tangent, dx: Tangent, dc: Tangent, *_: None) -> tuple[Tensor, Tensor]:
         with saved_primals(ctx) as (g, x, c, indices):
             by_g = _maps(or_zero(dg, g), x, c, indices, *ctx.settings)
             by_point = _maps(g, or_zero(dx, x), or_zero(dc, c), indices, *ctx.settings)
             return by_g[0] + by_point[0], by_g[1]
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        weights, biases = zip(*one_by_one(_maps, info, in_dims, args), strict=True)
-        return (torch.stack(weights), torch.stack(biases)), (0, 0)
-
 
 class _Points(Saved):
     @staticmethod
-    def forward(*args: Any) -> Any:
-        return knn_affine_points(*args)
-
-    @staticmethod
-    def backward(ctx: Any, p: Tensor, q: Tensor) -> tuple[Any, ...]:
+    def backward(ctx: Context, p: Tensor, q: Tensor) -> tuple[Any, ...]:
         g, weight, indices = ctx.saved_tensors
         needs = ctx.needs_input_grad
         zero = weight.new_zeros(weight.shape[:2])
@@ -153,22 +122,13 @@ class _Points(Saved):
         return like(by_g, g, ctx, 0), like(by_weight, weight, ctx, 1), None, None
 
     @staticmethod
-    def jvp(ctx: Any, dg: Any, dw: Any, *_: None) -> tuple[Tensor, Tensor]:
+    def jvp(ctx: Context, dg: Tangent, dw: Tangent, *_: None) -> tuple[Tensor, Tensor]:
         with saved_primals(ctx) as (g, weight, indices):
             by_g = _points(or_zero(dg, g), weight, indices, *ctx.settings)
             by_weight = _points(g, or_zero(dw, weight), indices, *ctx.settings)
             return by_g[0] + by_weight[0], by_g[1] + by_weight[1]
 
-    @staticmethod
-    def vmap(info: Any, in_dims: tuple[Any, ...], *args: Any) -> tuple[tuple[Tensor, Tensor], tuple[int, int]]:
-        rows, ctrs = zip(*one_by_one(_points, info, in_dims, args), strict=True)
-        return (torch.stack(rows), torch.stack(ctrs)), (0, 0)
 
-
-for _operator, _function in (
-    (knn_affine_values, _Values),
-    (knn_affine_maps, _Maps),
-    (knn_affine_points, _Points),
-):
-    _operator.register_autograd(_function.backward, setup_context=_function.setup_context)
-    _operator.register_vmap(_function.vmap)
+_values: Callable[..., Tensor] = differentiable(knn_affine_values, _Values, each_alone)
+_maps: Callable[..., tuple[Tensor, Tensor]] = differentiable(knn_affine_maps, _Maps, each_alone)
+_points: Callable[..., tuple[Tensor, Tensor]] = differentiable(knn_affine_points, _Points, each_alone)

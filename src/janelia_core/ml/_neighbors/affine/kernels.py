@@ -5,19 +5,18 @@ Sums by centre are shared out among threads as in pair_kernels.py, so that each 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from janelia_core.ml._runtime.arrays import F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
 
 
 @jit
-def values(weight: Any, bias: Any, x: Any, c: Any, indices: Any, out: Any) -> None:
-    """Write sum_j W_j (x_i - c_j) + b_j to out (n, outputs)."""
+def values(weight: Reals, bias: Reals, x: Reals, c: Reals, indices: I64, rows: tuple[int, int], out: Reals) -> None:
+    """Write sum_j W_j (x_i - c_j) + b_j to out (n, outputs), for some rows."""
     total = np.empty(out.shape[1])
     gap = np.empty(x.shape[1])
-    for i in range(indices.shape[0]):
+    for i in range(rows[0], rows[1]):
         total[:] = 0.0
         for slot in range(indices.shape[1]):
             j = indices[i, slot]
@@ -35,7 +34,7 @@ def values(weight: Any, bias: Any, x: Any, c: Any, indices: Any, out: Any) -> No
 
 
 @jit
-def maps(g: Any, x: Any, c: Any, indices: Any, first: int, weight: Any, bias: Any) -> None:
+def maps(g: Reals, x: Reals, c: Reals, indices: I64, first: int, weight: F64, bias: F64) -> None:
     """Add g_i (x_i - c_j)^T and g_i over the pairs of centres first, first + 1, ... to weight and bias."""
     gap = np.empty(x.shape[1])
     for i in range(indices.shape[0]):
@@ -54,10 +53,10 @@ def maps(g: Any, x: Any, c: Any, indices: Any, first: int, weight: Any, bias: An
 
 
 @jit
-def points(g: Any, weight: Any, indices: Any, out: Any) -> None:
-    """Write sum_j W_j^T g_i to out (n, d)."""
+def points(g: Reals, weight: Reals, indices: I64, rows: tuple[int, int], out: Reals) -> None:
+    """Write sum_j W_j^T g_i to out (n, d), for some rows."""
     total = np.empty(out.shape[1])
-    for i in range(indices.shape[0]):
+    for i in range(rows[0], rows[1]):
         total[:] = 0.0
         for slot in range(indices.shape[1]):
             j = indices[i, slot]

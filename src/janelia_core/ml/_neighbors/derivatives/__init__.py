@@ -1,9 +1,12 @@
 """Distances of pairs and all their derivatives, as PyTorch operators: the map.
 
-distances       janelia_core::knn_distances, knn_cosines -> _knn.distances
-                knn_norm_values, knn_norm_sums, knn_pair_products, knn_pair_sums: their derivatives
-operators       declares them
-pairs           sums over (row, neighbour) pairs, linear in the points     pair_kernels, pair_lists: who pairs
-pair_blocks     the same, shared out to threads
-norm_pairs      derivatives of Euclidean distances                         norm_kernels
+distances       of the neighbours found -> _knn.distances, with their derivatives
+pair_functions  of squares, cosines and products: sums over pairs, each other's derivatives
+norm_functions  of Euclidean distances, likewise
+functions       what these share: an operator and an autograd Function for every mode of torch
+operators       janelia_core::knn_distances and all others, as torch sees them
+      |
+pairs           sums over (row, neighbour) pairs, linear in the points     pair_lists: who pairs
+norm_pairs      derivatives of Euclidean distances over pairs
+pair_blocks     both, shared out to threads                                pair_kernels: the loops
 """

@@ -76,13 +76,13 @@ def sums(
 
     Args:
         w: (n, k) weights.
-        u: As for `values`.
-        v: As for `values`.
-        x: As for `values`.
-        c: As for `values`.
-        r: As for `values`.
-        pairs: As for `values`.
-        budget: As for `values`.
+        u: (n, m, d); direction l of pair (i, j) is u[i, l] - v[j, l].
+        v: (m_ctrs, m, d).
+        x: (n, d) rows.
+        c: (m_ctrs, d) centres.
+        r: (n, k) distances, correctly rounded.
+        pairs: Which meet.
+        budget: Bytes of workspace.
     """
     if u.shape[1] < 2 and pair_blocks.fits(pairs.indices, w, x, c, *(t[:, 0] for t in (u, v) if t.shape[1])):
         return pair_blocks.norm_sums(w, u, v, x, c, r, pairs, budget)

@@ -1,6 +1,6 @@
 """The operators that distances and their derivatives are made of, as torch.compile and torch.export take them whole.
 
-Their derivatives and their behaviour under vmap are registered in gradients.py.
+Their derivatives and their rules of vmap are given to them beside the Functions that know these.
 """
 
 from __future__ import annotations
@@ -72,50 +72,18 @@ def knn_norm_sums(
     return norm_pairs.sums(w, u, v, x, c, r, Pairs(indices, first), budget)
 
 
-@knn_distances.register_fake
-def _(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
-    return x.new_empty(indices.shape, dtype=result_dtype(x, ctrs))
-
-
-@knn_cosines.register_fake
-def _(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
-    return x.new_empty(indices.shape, dtype=result_dtype(x, ctrs))
-
-
-@knn_pair_products.register_fake
-def _(
-    u: Tensor,
-    v: Tensor,
-    x: Tensor,
-    c: Tensor,
-    indices: Tensor,
-    first: Tensor,
-    differences: bool,
-    factor: float,
-    budget: int,
-) -> Tensor:
-    return x.new_empty(indices.shape, dtype=result_dtype(x, c))
-
-
-@knn_pair_sums.register_fake
-def _(
-    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, differences: bool, factor: float, budget: int
-) -> tuple[Tensor, Tensor]:
-    return _like_points(x, c)
-
-
-@knn_norm_values.register_fake
-def _(u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
-    return x.new_empty(indices.shape, dtype=r.dtype)
-
-
-@knn_norm_sums.register_fake
-def _(
-    w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
-) -> tuple[Tensor, Tensor]:
-    return _like_points(x, c)
-
-
 def _like_points(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     dtype = result_dtype(x, c)
     return x.new_empty(x.shape, dtype=dtype), x.new_empty(c.shape, dtype=dtype)
+
+
+def _like_pairs(x: Tensor, c: Tensor, indices: Tensor) -> Tensor:
+    return x.new_empty(indices.shape, dtype=result_dtype(x, c))
+
+
+knn_distances.register_fake(lambda x, ctrs, indices, *_: _like_pairs(x, ctrs, indices))
+knn_cosines.register_fake(lambda x, ctrs, ux, uc, indices, *_: _like_pairs(x, ctrs, indices))
+knn_pair_products.register_fake(lambda u, v, x, c, indices, *_: _like_pairs(x, c, indices))
+knn_pair_sums.register_fake(lambda w, x, c, *_: _like_points(x, c))
+knn_norm_values.register_fake(lambda u, v, x, c, r, indices, *_: x.new_empty(indices.shape, dtype=r.dtype))
+knn_norm_sums.register_fake(lambda w, u, v, x, c, *_: _like_points(x, c))

@@ -1,18 +1,23 @@
-"""The kernels of pair_kernels.py and norm_kernels.py on blocks of rows and of centres, by as many threads as torch."""
+"""The kernels of pair_kernels.py on blocks of rows and of centres, by as many threads as torch would use."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
+from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
+
+if TYPE_CHECKING:  # or Numba would be imported
+    from janelia_core.ml._neighbors.derivatives.pair_kernels import Form, Lengths, Listed, Moves, Weights
 
 _FEWEST = 1 << 14  # pairs times numbers a pair below which torch operations cost less than loading the kernels
 _WORTH_A_THREAD = 1 << 18
@@ -37,19 +42,8 @@ def limits(dtype: torch.dtype) -> tuple[float, float, float]:
 
 def products(u: Tensor, v: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float) -> Tensor:
     """Do as `pairs.products`."""
-    from janelia_core.ml._neighbors.derivatives import pair_kernels
-
     out = torch.empty(pairs.indices.shape, dtype=x.dtype, device=x.device)
-    uv, vv, xv, cv, ov = arrays(u, v, x, c, out)
-    listed = _listed(pairs)
-
-    def fill(factor: float, half: float) -> None:
-        def work(r: slice) -> None:
-            pair_kernels.products(uv, vv, xv, cv, *listed, differences, factor, half, r.start, r.stop, ov)
-
-        _each_block_of_rows(work, pairs.indices, x.shape[1])
-
-    _without_overflow(fill, factor, differences, out)
+    _without_overflow(lambda form: _evaluate((u, v, x, c), pairs, form, None, out), factor, differences, out)
     return out
 
 
@@ -57,38 +51,24 @@ def sums(
     w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int
 ) -> tuple[Tensor, Tensor]:
     """Do as `pairs.sums`."""
-    from janelia_core.ml._neighbors.derivatives import pair_kernels
+    by_row, by_centre = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, c))
+    all_rows = _Summed.of(w, x, c, pairs)
 
-    by_row = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    by_centre = torch.empty(c.shape, dtype=c.dtype, device=c.device)
-    xv, cv, ov = arrays(x, c, by_row)
-    head = (*memory_of(w), xv, cv, *_listed(pairs), differences)
+    def rows(form: Form) -> None:
+        _sum_by_row(all_rows._replace(form=form), by_row, pairs)
 
-    def fill_rows(factor: float, half: float) -> None:
-        def work(r: slice) -> None:
-            pair_kernels.by_row(*head, factor, half, r.start, r.stop, ov)
+    def centres(form: Form) -> None:
+        _sum_by_centre(all_rows._replace(form=form), by_centre, pairs, budget)
 
-        _each_block_of_rows(work, pairs.indices, x.shape[1])
-
-    def fill_centres(factor: float, half: float) -> None:
-        def work(lowest: int, totals: Any) -> None:
-            pair_kernels.by_centre(*head, factor, half, lowest, totals)
-
-        _sum_by_centre(work, by_centre, pairs.indices, budget)
-
-    _without_overflow(fill_rows, factor, differences, by_row)
-    _without_overflow(fill_centres, factor, differences, by_centre)
+    _without_overflow(rows, factor, differences, by_row)
+    _without_overflow(centres, factor, differences, by_centre)
     return by_row, by_centre
 
 
 def norm_values(u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Tensor:
     """Do as `norm_pairs.values`, along one direction u (n, d), v (m, d)."""
-    from janelia_core.ml._neighbors.derivatives import norm_kernels
-
     out = torch.empty(pairs.indices.shape, dtype=r.dtype, device=x.device)
-    uv, vv, xv, cv, rv, ov = arrays(u, v, x, c, r, out)
-    head = (uv, vv, xv, cv, rv, *_listed(pairs), limits(r.dtype))
-    _each_block_of_rows(lambda rows: norm_kernels.values(*head, rows.start, rows.stop, ov), pairs.indices, x.shape[1])
+    _evaluate((u, v, x, c), pairs, None, _lengths(r), out)
     return out
 
 
@@ -96,63 +76,107 @@ def norm_sums(
     w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs, budget: int
 ) -> tuple[Tensor, Tensor]:
     """Do as `norm_pairs.sums`, for no direction or one."""
-    from janelia_core.ml._neighbors.derivatives import norm_kernels
-
-    by_row = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    by_centre = torch.empty(c.shape, dtype=c.dtype, device=c.device)
-    head: Any = (*arrays(x, c, r), *_listed(pairs))
-    kernels: tuple[Any, Any] = norm_kernels.by_row, norm_kernels.by_centre
+    by_row, by_centre = (torch.empty(t.shape, dtype=t.dtype, device=t.device) for t in (x, c))
+    summed = _Summed.of(w, x, c, pairs)._replace(lengths=_lengths(r))
     if u.shape[1]:
-        head = (*memory_of(w), *arrays(u[:, 0], v[:, 0]), *head)
-        kernels = norm_kernels.bent_by_row, norm_kernels.bent_by_centre
-    else:
-        head = (*memory_of(w), *head, limits(r.dtype))
-    (ov,) = arrays(by_row)
-    _each_block_of_rows(lambda rows: kernels[0](*head, rows.start, rows.stop, ov), pairs.indices, x.shape[1])
-    _sum_by_centre(lambda lowest, totals: kernels[1](*head, lowest, totals), by_centre, pairs.indices, budget)
+        uv, vv = arrays(u[:, 0], v[:, 0])
+        summed = summed._replace(moves=(uv, vv))
+    _sum_by_row(summed, by_row, pairs)
+    _sum_by_centre(summed, by_centre, pairs, budget)
     return by_row, by_centre
 
 
-def _without_overflow(fill: Callable[[float, float], None], factor: float, differences: bool, out: Tensor) -> None:
-    """Fill out; once more from half the differences where float64 ones, or sums of them, overflowed."""
-    fill(factor, 1.0)
-    if differences and out.dtype == torch.float64 and not math.isfinite(out.sum()):
-        fill(2.0 * factor, 0.5)
+class _Summed(NamedTuple):
+    """What `add_up` takes for all blocks."""
+
+    weights: Weights
+    own: Reals
+    others: Reals
+    pairs: Listed
+    form: Form | None = None
+    lengths: Lengths | None = None
+    moves: Moves | None = None
+
+    @classmethod
+    def of(cls, w: Tensor, x: Tensor, c: Tensor, pairs: Pairs) -> _Summed:
+        """Return what is summed by row."""
+        xv, cv = arrays(x, c)
+        return cls(memory_of(w), xv, cv, _listed(pairs))
+
+    def by_centre(self) -> _Summed:
+        """Return the same with the ends of each pair exchanged."""
+        moves = None if self.moves is None else self.moves[::-1]
+        return self._replace(own=self.others, others=self.own, moves=moves)
 
 
-def _listed(pairs: Pairs) -> tuple[Any, Any, int]:
+def _lengths(r: Tensor) -> Lengths:
+    return arrays(r)[0], limits(r.dtype)
+
+
+def _listed(pairs: Pairs) -> Listed:
     indices, first = arrays(pairs.indices, pairs.first)
     return indices, first, pairs.rows_of_batch
 
 
-def _each_block_of_rows(work: Callable[[slice], None], indices: Tensor, numbers_a_pair: int) -> None:
-    blocks, workers = rows(indices, numbers_a_pair)
-    with workers:
-        workers.each(work, blocks)
+def _without_overflow(fill: Callable[[Form], None], factor: float, differences: bool, out: Tensor) -> None:
+    """Fill out; once more from half the differences where float64 ones, or sums of them, overflowed."""
+    fill((differences, factor, 1.0))
+    if differences and out.dtype == torch.float64 and not math.isfinite(out.sum()):
+        fill((differences, 2.0 * factor, 0.5))
 
 
-def _sum_by_centre(work: Callable[[int, Any], None], out: Tensor, indices: Tensor, budget: int) -> None:
-    """Let work(lowest, totals) add up the float64 totals of blocks of centres, and write them to out (m, d)."""
+def _evaluate(
+    points: tuple[Tensor, Tensor, Tensor, Tensor], pairs: Pairs, form: Form | None, lengths: Lengths | None, out: Tensor
+) -> None:
+    """Write a number for each pair to out (n, k)."""
+    from janelia_core.ml._neighbors.derivatives import pair_kernels
 
-    def centres(lowest: int, stop: int) -> None:
+    uv, vv, xv, cv, ov = arrays(*points, out)
+    listed = _listed(pairs)
+
+    def some(rows: tuple[int, int]) -> None:
+        pair_kernels.evaluate(uv, vv, xv, cv, listed, form, lengths, (*rows, 0), ov)
+
+    each_block_of_rows(some, pairs.indices, xv.shape[1])
+
+
+def _sum_by_row(summed: _Summed, out: Tensor, pairs: Pairs) -> None:
+    """Write sums by row to out (n, d)."""
+    from janelia_core.ml._neighbors.derivatives import pair_kernels
+
+    (ov,) = arrays(out)
+
+    def some(rows: tuple[int, int]) -> None:
+        pair_kernels.add_up(*summed, (*rows, 0), np.empty((1, ov.shape[1])), ov)
+
+    each_block_of_rows(some, pairs.indices, ov.shape[1])
+
+
+def _sum_by_centre(summed: _Summed, out: Tensor, pairs: Pairs, budget: int) -> None:
+    """Write sums by centre to out (m, d): float64 totals of a block of centres at a time."""
+    from janelia_core.ml._neighbors.derivatives import pair_kernels
+
+    n, exchanged = pairs.indices.shape[0], summed.by_centre()
+
+    def some(lowest: int, stop: int) -> None:
         totals = torch.zeros(stop - lowest, out.shape[1], dtype=torch.float64, device="cpu")
-        work(lowest, totals.numpy())
+        pair_kernels.add_up(*exchanged, (0, n, lowest), totals.numpy(), None)
         out[lowest:stop] = totals
 
-    each_block_of_centres(centres, indices, out.shape[0], out.shape[1], budget)
+    each_block_of_centres(some, pairs.indices, out.shape[0], out.shape[1], budget)
 
 
-def arrays(*tensors: Tensor) -> list[Any]:
+def arrays(*tensors: Tensor) -> list[Reals]:
     """Return NumPy arrays in C order, which share memory with tensors that are so already."""
     return [tensor.detach().contiguous().numpy() for tensor in tensors]
 
 
-def rows(indices: Tensor, numbers_a_pair: int) -> tuple[list[slice], Workers]:
-    """Share the rows out: one block a worker, and the workers."""
-    threads = _threads(indices, numbers_a_pair)
-    step = max(1, -(-indices.shape[0] // threads))
-    n = indices.shape[0]
-    return [slice(start, min(start + step, n)) for start in range(0, n, step)], Workers.if_several(threads)
+def each_block_of_rows(work: Callable[[tuple[int, int]], None], indices: Tensor, numbers_a_pair: int) -> None:
+    """Call work((start, stop)) on blocks of rows, one a worker."""
+    threads, n = _threads(indices, numbers_a_pair), indices.shape[0]
+    step = max(1, -(-n // threads))
+    with Workers.if_several(threads) as workers:
+        workers.each(work, [(start, min(start + step, n)) for start in range(0, n, step)])
 
 
 def each_block_of_centres(

@@ -5,7 +5,7 @@ Two bilinear forms and the symmetric matrices that belong to them:
     differences   Q(u, v; x, c) = <u_i - v_j, x_i - c_j>     Laplacian:  sum_j w (x_i - c_j), sum_i w (c_j - x_i)
     products      B(u, v; x, c) = <u_i, c_j> + <v_j, x_i>    adjacency:  sum_j w c_j,         sum_i w x_i
 
-Each is the other's derivative (gradients.py), so nothing else is needed for any order. Empty slots (-1) count
+Each is the other's derivative (pair_functions.py), so nothing else is needed for any order. Empty slots (-1) count
 for nothing. Differences are taken before products, so no cancellation of large squares. Nothing of size
 (n, k, d) is held, nor anything of size (n, k) beside the arguments: rows go chunk by chunk, and sums by centre run over
 the pairs of a chunk sorted by centre, always in the same order.
@@ -14,6 +14,7 @@ the pairs of a chunk sorted by centre, always in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -23,7 +24,16 @@ from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_cent
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 
-def result_dtype(x: Tensor, ctrs: Tensor) -> torch.dtype:
+class Typed(Protocol):
+    """What has a dtype: a tensor, or a file of vectors."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its numbers."""
+        ...
+
+
+def result_dtype(x: Typed, ctrs: Typed) -> torch.dtype:
     """Return the dtype of distances: float64 where float32 might be narrower than an input, else float32."""
     wide = (torch.float64, torch.int64, torch.uint64)
     return torch.float64 if x.dtype in wide or ctrs.dtype in wide else torch.float32
@@ -76,7 +86,7 @@ def sums(
         c: (m, d) centres.
         pairs: Which meet.
         differences: Sum w (x_i - c_j) by row and w (c_j - x_i) by centre if true, else w c_j and w x_i.
-        factor: As for `products`.
+        factor: A power of two, or its negative.
         budget: Bytes of workspace.
     """
     if pair_blocks.fits(pairs.indices, w, x, c):

@@ -1,0 +1,131 @@
+"""What a search of files is asked: as callers say it, and checked, with its blocks laid out."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.cast import cast
+from janelia_core.files.formats.contract import VectorFile
+from janelia_core.files.formats.registry import Where, open_vectors, split_name
+from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout
+from janelia_core.ml._knn.face import checked_count
+from janelia_core.ml._knn.metrics import METRICS
+from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
+from janelia_core.sizes import parse_bytes
+
+Range = tuple[int | None, int | None]
+Formats = tuple[str | None, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is searched.
+
+    Attributes:
+        queries: Their file.
+        centres: Their file.
+        first_query: Row of the file where the queries begin.
+        first_ctr: Row of the file where the centres begin.
+        layout: The blocks.
+        metric: Of the distances.
+        distances: Their dtype, or None where nobody asks for them.
+        m: As for `knn_mc`, or None.
+        device: Where blocks are searched; None: on the CPU.
+    """
+
+    queries: VectorFile
+    centres: VectorFile
+    first_query: int
+    first_ctr: int
+    layout: Layout
+    metric: str
+    distances: torch.dtype | None
+    m: int | None
+    device: torch.device | None
+
+
+class Question(NamedTuple):
+    """Arguments of `search_files` and its like, which say what they are, unchecked."""
+
+    centres: Where
+    queries: Where | None
+    k: int
+    metric: str = "euclidean"
+    dtype: torch.dtype | str | None = None
+    device: torch.device | str | None = None
+    max_memory: int | str = FILES_MEMORY
+    m: int | None = None
+    rows: Range = (None, None)
+    ctr_rows: Range = (None, None)
+    formats: Formats = (None, None)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[tuple[VectorFile, VectorFile]]:
+        """Open the files of centres and of queries; where these are the centres, once more, to count apart."""
+        centres = (self.centres, self.formats[0], "centres")
+        queries = centres if self.queries is None else (self.queries, self.formats[1], "queries")
+        with contextlib.ExitStack() as stack:
+            c, q = (
+                stack.enter_context(cast(open_vectors(path, format, role=role), self.dtype))
+                for path, format, role in (centres, queries)
+            )
+            if c.d != q.d:
+                raise VectorFileError(q.path, f"has {q.d} columns, but {c.path} has {c.d}")
+            yield c, q
+
+    def arrays(self) -> tuple[tuple[Path, str | None], tuple[Path, str | None]]:
+        """Return the file of centres and that of queries, and which array of each is meant."""
+        return split_name(self.centres), split_name(self.queries or self.centres)
+
+    def work(self, centres: VectorFile, queries: VectorFile, distances: bool) -> Work:
+        """Check the arguments for open files, and lay the blocks out."""
+        if self.metric not in METRICS:
+            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
+        first_query, n_smps = _range("rows", self.rows, queries)
+        first_ctr, n_ctrs = _range("ctr_rows", self.ctr_rows, centres)
+        but_self = self.queries is None
+        k = checked_count("k", self.k, n_ctrs - but_self, f"the number of {'other ' * but_self}centres")
+        layout = make_layout(
+            n_smps,
+            n_ctrs,
+            k,
+            row_bytes=queries.row_bytes,
+            ctr_bytes=centres.row_bytes,
+            d_bytes=(queries.d * queries.dtype.itemsize, centres.d * centres.dtype.itemsize),
+            max_memory=parse_bytes(self.max_memory),
+            but_self=but_self,
+        )
+        dtype = result_dtype(queries, centres) if distances else None
+        m = None if self.m is None else checked_count("m", self.m)
+        return Work(queries, centres, first_query, first_ctr, layout, self.metric, dtype, m, _device(self.device))
+
+
+def _device(device: torch.device | str | None) -> torch.device | None:
+    """Return the device blocks are sent to, or None for the CPU, where they are."""
+    try:
+        found = torch.empty(0, device=device).device
+        torch.zeros(1, device=found).cpu()  # no number comes back from "meta"
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"device must be one that torch can use here, got {device}: {error}") from error
+    return None if found.type == "cpu" else found
+
+
+def _range(name: str, rows: Range, file: VectorFile) -> tuple[int, int]:
+    """Return where a range of rows begins and how many it has.
+
+    Raises:
+        ValueError: It has none, or some that the file does not have; the message calls it `name`.
+    """
+    start, stop = rows[0] or 0, file.n if rows[1] is None else rows[1]
+    if not 0 <= start < stop <= file.n:
+        raise ValueError(
+            f"{name} must lie within the {file.n} rows of {file.path} and not be empty, got {start}:{stop}"
+        )
+    return start, stop - start
