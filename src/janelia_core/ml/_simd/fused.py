@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from llvmlite import ir
-
-from janelia_core.ml._simd.emit import Float64, intrinsic
+from janelia_core.ml._simd.emit import Builder
+from janelia_core.ml._simd.intrinsics import Float64, intrinsic
 
 
 @intrinsic
-def fma(build: ir.IRBuilder, a: Float64, b: Float64, c: Float64) -> Float64:
+def fma(build: Builder, a: Float64, b: Float64, c: Float64) -> Float64:
     """The sum a b + c, rounded once."""
     return build.fma(a, b, c)
