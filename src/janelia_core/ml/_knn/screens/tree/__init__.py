@@ -6,7 +6,6 @@ cost        what a tree costs beside a dense product                 (pure arith
 crowding    how many centres float32 scores cannot part
 values      coordinates as the tree holds them
 build       centres -> boxes and leaves                              order: rows in the order of the leaves
-walk        packets of rows through the boxes                        hits: one leaf against a packet
-lists       the nearest of a row so far, sorted
+walk        packets of rows through the boxes, the nearest of a row so far in sorted lists
 answer      the whole way for rows that one walk proves
 """
