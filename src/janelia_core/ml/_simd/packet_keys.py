@@ -43,7 +43,8 @@ def leaf_hits(
 
     z holds leaves, LEAF values a coordinate; x holds the packet, PACKET values a coordinate.
     """
-    points, query = z.at(build.mul(leaf, d), LEAF), x.at(lane)
+    first = build.times(leaf, LEAF)
+    points, query = z.at(build.mul(first, d)), x.at(lane)
 
     def gap(q: Value) -> Value:
         value = build.load(build.behind(query, q, PACKET))
@@ -52,7 +53,7 @@ def leaf_hits(
     (made,) = sums_of_squares(build, d, [gap])
     build.store(made, keys.at(lane, LEAF))
     limits = (build.splat(build.load(limit.at(lane)), LEAF) for limit in (key_limits, id_limits))
-    return _before(build, made, build.load(ids.at(leaf, LEAF), LEAF), *limits)
+    return _before(build, made, build.load(ids.at(first), LEAF), *limits)
 
 
 @intrinsic
@@ -72,7 +73,7 @@ def box_hits(
     boxes holds lo, hi of each coordinate of each node in turn, lowest the lowest id inside. The mask of `node` is in
     the PACKET low bits of the result, that of `other` above it: both at once, as either is a long chain of operations.
     """
-    packet = x.at()
+    packet, size = x.at(), build.times(d, 2)
 
     def gap(box: Value, q: Value) -> Value:
         side = build.behind(box, q, 2)
@@ -80,7 +81,7 @@ def box_hits(
         value = build.load(build.behind(packet, q, PACKET), PACKET)
         return build.fsub(value, build.choose("<", build.choose(">", value, lo), hi))
 
-    keys = sums_of_squares(build, d, [partial(gap, boxes.at(build.mul(i, d), 2)) for i in (node, other)])
+    keys = sums_of_squares(build, d, [partial(gap, boxes.at(build.mul(i, size))) for i in (node, other)])
     limits = [build.load(limit.at(), PACKET) for limit in (key_limits, id_limits)]
     ids = (build.splat(build.load(lowest.at(i)), PACKET) for i in (node, other))
     near, far = (_before(build, key, least, *limits) for key, least in zip(keys, ids, strict=True))

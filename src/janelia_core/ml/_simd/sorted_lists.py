@@ -24,7 +24,9 @@ def write_entries(
     build: Builder, keys: Array, lane: Int64, ids: Array, leaf: Int64, by_id: Boolean, entries: Array
 ) -> None:
     """Write LEAF entries: keys[lane * LEAF:] with the ids of a leaf's points if `by_id`, else with their positions."""
-    made = _entries(build, build.load(keys.at(lane, LEAF), LEAF), _low_halves(build, ids, leaf, by_id))
+    made = _entries(
+        build, build.load(keys.at(lane, LEAF), LEAF), _low_halves(build, ids, build.times(leaf, LEAF), by_id)
+    )
     build.store(made, entries.at())
 
 
@@ -37,8 +39,9 @@ def first_lists(
     A vector holds one point's entries for half of the queries; so a network of minima and maxima sorts those of all at
     once. What does not fit into a list of one chunk is dropped.
     """
-    points, packet = z.at(build.mul(leaf, d), LEAF), x.at()
-    low = _low_halves(build, ids, leaf, by_id)
+    first = build.times(leaf, LEAF)
+    points, packet = z.at(build.mul(first, d)), x.at()
+    low = _low_halves(build, ids, first, by_id)
 
     def gap(point: int, q: Value) -> Value:
         rows = build.load(build.behind(packet, q, PACKET), PACKET)
@@ -49,8 +52,8 @@ def first_lists(
     for start in range(0, PACKET, CHUNK):
         columns = []
         for point in range(LEAF):
-            id_ = build.splat(build.extract_element(low, i32(point)), CHUNK)
-            columns.append(_finite_entries(build, build.part(keys[point], start, CHUNK), id_))
+            some = build.part(keys[point], start, CHUNK)
+            columns.append(_finite_entries(build, some, build.splat(build.extract_element(low, i32(point)), CHUNK)))
         for i, j in _comparisons(LEAF):
             columns[i], columns[j] = (build.choose(sign, columns[i], columns[j]) for sign in "<>")
         _write_lists(build, columns, chunks, lists.at(chunks, start * CHUNK))
@@ -87,10 +90,10 @@ def key_of(build: Builder, entry: Int64) -> Float32:
     return build.bitcast(build.trunc(bits, i32), f32)
 
 
-def _low_halves(build: Builder, ids: Array, leaf: Value, by_id: Value) -> Value:
-    """Emit the ids of a leaf's points, or their positions."""
-    first = build.splat(build.trunc(build.times(leaf, LEAF), i32), LEAF)
-    return build.select(by_id, build.load(ids.at(leaf, LEAF), LEAF), build.add(first, lanes(range(LEAF))))
+def _low_halves(build: Builder, ids: Array, first: Value, by_id: Value) -> Value:
+    """Emit the ids of a leaf's points, or their positions from its first on."""
+    positions = build.add(build.splat(build.trunc(first, i32), LEAF), lanes(range(LEAF)))
+    return build.select(by_id, build.load(ids.at(first), LEAF), positions)
 
 
 def _entries(build: Builder, keys: Value, low: Value) -> Value:
@@ -127,7 +130,8 @@ def _write_lists(build: Builder, columns: Values, chunks: Value, out: Value) -> 
     def write(n: int) -> None:
         for chunk in range(n):
             for query, slots in enumerate(_transposed(build, columns[chunk * CHUNK : (chunk + 1) * CHUNK])):
-                build.store(slots, build.behind(build.behind(out, chunks, query * CHUNK), chunk * CHUNK))
+                place = build.add(build.times(chunks, query * CHUNK), i64(chunk * CHUNK))
+                build.store(slots, build.behind(out, place))
 
     with build.if_else(build.icmp_signed("==", chunks, i64(1))) as (one, more):
         with one:
