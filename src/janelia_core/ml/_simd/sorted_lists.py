@@ -66,21 +66,24 @@ def merge(build: Builder, lists: Array, start: Int64, chunks: Int64, entries: Ar
     Without a branch: new[s] = min(old[s], max(old[s - 1], entry)), for lists of one or two chunks in registers. For
     longer ones chunk by chunk; what a chunk drops is left in `entries` for the next.
     """
-    slots = build.bitcast(lists.at(start), f64.as_pointer())
     fresh = build.bitcast(entries.at(), f64.as_pointer())
 
-    def chunk_of_many(c: Value, nothing: Values) -> Values:
-        _insert(build, build.behind(slots, c, CHUNK), CHUNK, fresh, hits, is_followed=True)
+    def insert(c: Value, n: int, is_followed: bool = False) -> None:
+        slots = build.bitcast(lists.at(build.add(start, build.times(c, CHUNK))), f64.as_pointer())
+        _insert(build, slots, n, fresh, hits, is_followed)
+
+    def one_of_many(c: Value, nothing: Values) -> Values:
+        insert(c, CHUNK, is_followed=True)
         return nothing
 
     with build.if_else(build.icmp_signed("==", chunks, i64(1))) as (one, more):
         with one:
-            _insert(build, slots, CHUNK, fresh, hits, is_followed=False)
+            insert(i64(0), CHUNK)
         with more, build.if_else(build.icmp_signed("==", chunks, i64(2))) as (two, many):
             with two:
-                _insert(build, slots, 2 * CHUNK, fresh, hits, is_followed=False)
+                insert(i64(0), 2 * CHUNK)
             with many:
-                build.count(i64(0), chunks, 1, [], chunk_of_many)
+                build.count(i64(0), chunks, 1, [], one_of_many)
 
 
 @intrinsic
