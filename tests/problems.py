@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
-from janelia_core.ml._knn.screens.dense.tiles import compiles
+from janelia_core.ml._simd.dot_tiles import compiles
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)

@@ -167,3 +167,53 @@ def test_importing_brings_in_nothing_heavier_than_torch() -> None:
     code = f"import sys, torch; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.isdisjoint(name.partition(".")[0] for name in run.stdout.split())
+
+
+def breaches_of_simd(graph: dict[str, set[str]]) -> list[str]:
+    """Return every import of what emits LLVM outside of `_simd`, and in `_simd` of anything but `_runtime`."""
+    ml = "janelia_core.ml"
+    at_home = {module: f"{module}.".startswith(f"{ml}._simd.") for module in graph}
+    own = re.compile(rf"{ml}\._(simd|runtime)(\.|$)")
+    return [
+        f"{module} imports {target}"
+        for module, targets in sorted(graph.items())
+        for target in sorted(targets)
+        if (re.match(r"llvmlite(\.|$)|numba\.(extending\.intrinsic|core\.cgutils)$", target) and not at_home[module])
+        or (at_home[module] and target.startswith("janelia_core.") and not own.match(target))
+    ]
+
+
+def all_imports(package: Path) -> dict[str, set[str]]:
+    """Return, for every module of a package, all modules and names that it imports anywhere."""
+    found = {}
+    for path in package.rglob("*.py"):
+        module = ".".join(path.relative_to(package.parent).with_suffix("").parts).removesuffix(".__init__")
+        found[module] = _imports(module, path)
+    return found
+
+
+def test_only_simd_emits_llvm_and_it_knows_nothing_but_the_runtime() -> None:
+    assert breaches_of_simd(all_imports(PACKAGE)) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "line"),
+    [
+        ("_knn/screens/tree/lists.py", "import llvmlite.ir"),
+        ("_knn/__init__.py", "from llvmlite.ir import IntType"),
+        ("_knn/settle/kernels.py", "from numba.extending import intrinsic"),
+        ("_runtime/jit.py", "def f():\n    from llvmlite import ir"),
+        ("_simdlike.py", "import llvmlite as l"),
+        ("_simd/bits.py", "from janelia_core.ml._knn.contract import Candidates"),
+        ("_simd/bits.py", "import janelia_core.ml._ordinary"),
+        ("_simd/bits.py", "from .._knn import contract"),
+    ],
+)
+def test_a_planted_emission_elsewhere_is_caught(tmp_path: Path, file: str, line: str) -> None:
+    root = tmp_path / "janelia_core" / "ml"
+    for name in ("_simd/emit.py", file):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+    (root / "_simd" / "emit.py").write_text("from llvmlite import ir\nfrom janelia_core.ml._runtime.jit import jit\n")
+    assert breaches_of_simd(all_imports(root.parent)) == []
+    (root / file).write_text(line)
+    assert breaches_of_simd(all_imports(root.parent)) != []

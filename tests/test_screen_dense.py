@@ -403,13 +403,13 @@ def test_kernels_compiled_for_another_cpu_list_the_same(cpu: str) -> None:
     """Tiles of other shapes, for vectors of 256 and 128 bits; this processor runs both."""
     script = """
 import torch
-from janelia_core.ml._knn.screens.dense import tiles as dense_tiles
+from janelia_core.ml._simd import dot_tiles
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
-assert dense_tiles.ROWS == 6 and not dense_tiles.compiles("int8")
+assert dot_tiles.ROWS == 6 and not dot_tiles.compiles("int8")
 assert this_machine(torch.device("cpu")).formats == ("float32",)
 g = torch.Generator().manual_seed(0)
 x, ctrs = torch.randn(21, 6, generator=g), torch.randn(400, 6, generator=g)

@@ -1,6 +1,13 @@
 """Pieces of kernels that are written as LLVM, where Numba's own code is too slow or cannot say it: the map.
 
-bits        float32 as integers that order alike, counts, bits of masks
-row_sums    sums over the coordinates of two rows
-fused       the fused multiply-add
+bits          float32 as integers that order alike, counts, bits of masks
+dot_tiles     scores of a tile of centres and a few rows, as upper bounds, and which of them reach a threshold
+packet_keys   distances of a packet of rows to a leaf or to boxes, and who is near enough
+sorted_lists  entries of keys and ids, lists sorted from a first leaf, entries merged into lists
+least         the least of a group of values, and of what is left when that is taken away
+row_sums      sums over the coordinates of two rows
+fused         the fused multiply-add
+        |
+intrinsics    what kernels call, and the arguments that they hand over
+emit          LLVM's types and instructions; vectors, addresses, loops, reductions
 """

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from numba import types
-from numba.extending import intrinsic
+from janelia_core.ml._simd.emit import Builder
+from janelia_core.ml._simd.intrinsics import Float64, intrinsic
 
 
-def _fma(typing_context: Any, a: Any, b: Any, c: Any) -> Any:
+@intrinsic
+def fma(build: Builder, a: Float64, b: Float64, c: Float64) -> Float64:
     """The sum a b + c, rounded once."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.fma(*args)
-
-    return types.float64(types.float64, types.float64, types.float64), codegen
-
-
-fma: Any = intrinsic(_fma)
+    return build.fma(a, b, c)

@@ -7,6 +7,5 @@ frame       where points are taken: shifted, scaled, rounded         rounding: t
 centres     packed in panels, with what their keys need
 rows        packed, with thresholds and lists                        row_bounds: what their keys need, what lists prove
 scan        rows pass the tiles of centres and keep what may matter
-tiles       products of a tile of centres and rows, as upper bounds of scores
 lists       candidates of a row: cut back when full
 """

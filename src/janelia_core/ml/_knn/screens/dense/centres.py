@@ -16,8 +16,8 @@ from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, Format
 from janelia_core.ml._knn.screens.dense.frame import FloatArray, Measured, Words, find_frame, frame_of_directions
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.row_bounds import TINY, UP, RowConstants
-from janelia_core.ml._knn.screens.dense.tiles import PARAMETERS, TILE
 from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 
 IdArray = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]

@@ -13,8 +13,8 @@ from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import INT8
 from janelia_core.ml._knn.screens.dense.frame import Words
 from janelia_core.ml._knn.screens.dense.row_bounds import COSINE, DISTANCE, DOT, bound_rows, prove
-from janelia_core.ml._knn.screens.dense.tiles import ROWS, TILE, WORDS
 from janelia_core.ml._simd.bits import LANES
+from janelia_core.ml._simd.dot_tiles import ROWS, TILE, WORDS
 
 _CODES = {"dot": DOT, "cosine": COSINE}
 # Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.

@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from janelia_core.ml._knn.screens.dense.lists import compact, kth_rank, rank_below
-from janelia_core.ml._knn.screens.dense.tiles import PARAMETERS, ROWS, TILE, reaching, score_tile
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.bits import LANES, first_bit, float_of_rank, rank_of_float
+from janelia_core.ml._simd.dot_tiles import ROWS, TILE, Rows, Tiles, reaching, score_tile
 
 _KEPT_SCORES = 1 << 15  # of the first tiles at a time
 BETWEEN = 32
@@ -111,7 +111,7 @@ def scan(
     of a few rows with a first sample of tiles are made and kept, set thresholds, and only then are listed.
 
     Args:
-        ctrs: Words of the centres, tile after tile (`tiles`).
+        ctrs: Words of the centres, tile after tile (`dot_tiles`).
         parameters: (n_tiles * PARAMETERS * TILE,) float32, their beta, e and h.
         first: Packed position of the first centre.
         n_tiles: How many tiles there are.
@@ -130,6 +130,7 @@ def scan(
     capacity, each = rows.keys.shape[1], BETWEEN + k // 4
     keys, ids, lows = rows.keys.reshape(-1), rows.ids.reshape(-1), rows.lows
     full = rows.full
+    tiles, of_rows = Tiles(ctrs, parameters), Rows(points, start, alpha, reach, threshold)
     n, seen = count.shape[0], sample * TILE
     at_once = min(n, max(1, _KEPT_SCORES // seen // ROWS) * ROWS) if sample else n
     work, masks = np.empty(capacity + LANES, np.int32), np.empty(ROWS, np.uint64)
@@ -144,15 +145,11 @@ def scan(
         if sampling:
             some, stop, begin, end, stride = this * at_once, min((this + 1) * at_once, n), 0, sample, seen
             for tile in range(sample):
-                words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
                 for row in range(some, stop, ROWS):
-                    score_tile(
-                        ctrs, words, parameters, parameter, points, row, n_words,
-                        start, alpha, reach, threshold, fresh, (row - some) * seen + tile * TILE, seen, masks,
-                    )  # fmt: skip
+                    place = (row - some) * seen + tile * TILE
+                    score_tile(tiles, tile, of_rows, row, n_words, fresh, place, seen, masks)
             _first_thresholds(fresh, seen, groups, some, stop, k, error, gap, rows)
         for tile in range(begin, end):
-            words, parameter = tile * n_words * TILE, tile * PARAMETERS * TILE
             for row in range(some, stop, ROWS):
                 any_hit: Any = np.uint64(0)
                 place = 0
@@ -162,10 +159,7 @@ def scan(
                         masks[r] = reaching(fresh, place + r * stride, threshold[row + r])
                         any_hit |= masks[r]
                 else:
-                    any_hit = score_tile(
-                        ctrs, words, parameters, parameter, points, row, n_words,
-                        start, alpha, reach, threshold, fresh, 0, TILE, masks,
-                    )  # fmt: skip
+                    any_hit = score_tile(tiles, tile, of_rows, row, n_words, fresh, 0, TILE, masks)
                 if any_hit == 0:
                     continue
                 for r in range(ROWS):

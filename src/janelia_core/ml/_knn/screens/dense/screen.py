@@ -1,6 +1,6 @@
 """The dense CPU screen: low-precision scores of all centres with a proven error, compared while in registers.
 
-Tile by tile of centres, `tiles` computes an upper bound of every score, and `scan` keeps the centres
+Tile by tile of centres, `dot_tiles` computes an upper bound of every score, and `scan` keeps the centres
 whose bound reaches the k-th best lower bound met so far.
 
 The score of centre c for row x is s = <x, c> - |c|^2 / 2, so that D = |x - c|^2 = |x|^2 - 2 s in real
@@ -64,7 +64,7 @@ from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.rows import RowBlock
-from janelia_core.ml._knn.screens.dense.tiles import ROWS
+from janelia_core.ml._simd.dot_tiles import ROWS
 
 MOST_ROWS, ROW_BYTES = 512, 1 << 19
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""

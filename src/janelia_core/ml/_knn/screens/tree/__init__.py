@@ -7,7 +7,6 @@ planted     a tree over centres
 crowding    how many centres float32 scores cannot part
 values      coordinates as the tree holds them
 build       centres -> boxes and leaves                              order: rows in the order of the leaves
-walk        packets of rows through the boxes                        hits: one leaf against a packet
-lists       the nearest of a row so far, sorted
+walk        packets of rows through the boxes, the nearest of a row so far in sorted lists
 answer      the whole way for rows that one walk proves
 """

@@ -3,10 +3,10 @@
 import numpy as np
 
 from janelia_core.ml._knn.screens.tree.build import Tree, kernel
-from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID
-from janelia_core.ml._knn.screens.tree.lists import BIAS, EMPTY, key_of
 from janelia_core.ml._knn.screens.tree.walk import Reach, limit, query
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
+from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
+from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY, key_of
 
 _NOT_TINY = ((127 - 80 << 23) + BIAS) << 32  # an entry with a key of 2^-80
 

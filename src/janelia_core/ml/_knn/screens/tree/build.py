@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 from janelia_core.ml._runtime.jit import jit_with
+from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
 
 STACK = 96  # a depth-first walk holds at most one node a level; a tree over 2^31 centres has 28 levels
 SAMPLE = 63

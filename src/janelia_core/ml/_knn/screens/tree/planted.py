@@ -12,10 +12,10 @@ from torch import Tensor
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.screens.tree import build
 from janelia_core.ml._knn.screens.tree import order as tree_order
-from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID
 from janelia_core.ml._knn.screens.tree.values import BLOCK, Lattice, as_float32
 from janelia_core.ml._runtime.arrays import F32, F64
 from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
 
 _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level

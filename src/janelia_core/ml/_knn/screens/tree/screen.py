@@ -18,12 +18,12 @@ from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.tree import answer as tree_answer
 from janelia_core.ml._knn.screens.tree import walk as kernels
 from janelia_core.ml._knn.screens.tree.cost import Walk
-from janelia_core.ml._knn.screens.tree.hits import PACKET
-from janelia_core.ml._knn.screens.tree.lists import BIAS, EMPTY
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
 from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._simd.packet_keys import PACKET
+from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
@@ -55,7 +55,7 @@ class TreeScreen:
         A list holds the lowest keys, at most w. Its limit T is the w-th, or the k-th times 1 + 2^-10 and a bit
         (`_reach`) if that is lower: a point that is not listed was cut when its key was not below the limit of
         that time, or lies in a box that was; and a limit never rises. A box's
-        key never exceeds that of a point inside (hits: the same rounded operations, each monotone), so
+        key never exceeds that of a point inside (packet_keys: the same rounded operations, each monotone), so
         in both cases K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
 
             D >= max(0, sqrt((T - a) (1 - (d + 2) u)) - r_x - r_c)^2,

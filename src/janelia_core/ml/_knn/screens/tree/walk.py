@@ -6,9 +6,10 @@ All release the GIL, none starts a thread, and none writes to the tree.
 import numpy as np
 
 from janelia_core.ml._knn.screens.tree.build import STACK, Tree, kernel
-from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID, PACKET, bits_set, box_hits, leaf_hits, lowest_bit
-from janelia_core.ml._knn.screens.tree.lists import CHUNK, EMPTY, first_lists, key_of, merge, write_entries
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
+from janelia_core.ml._simd.bits import bits_set, first_bit
+from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, box_hits, leaf_hits
+from janelia_core.ml._simd.sorted_lists import CHUNK, EMPTY, first_lists, key_of, merge, write_entries
 
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 Reach = tuple[np.float32, np.float32]  # a factor and a summand
@@ -54,12 +55,12 @@ def _scan(
     changed = 0
     work[SCANS] += bits_set(mask)
     while mask != 0:
-        lane = lowest_bit(mask)
+        lane = first_bit(mask)
         mask &= mask - 1
         hits[lane] = leaf_hits(z, leaf, packet, lane, d, ids, key_limits, id_limits, keys)
         changed |= (hits[lane] != 0) << lane
     while changed != 0:
-        lane = lowest_bit(changed)
+        lane = first_bit(changed)
         changed &= changed - 1
         work[HITS] += bits_set(hits[lane])
         write_entries(keys, lane, ids, leaf, by_id, entries)
