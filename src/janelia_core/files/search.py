@@ -22,7 +22,7 @@ from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import DEFAULT_MEMORY, Layout, make_layout
 from janelia_core.files.stream import Progress, Stream, Work
 from janelia_core.ml._knn.face import checked_count
-from janelia_core.ml._knn.metrics import METRICS
+from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.sizes import parse_bytes, show_bytes
 

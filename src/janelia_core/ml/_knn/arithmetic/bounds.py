@@ -19,6 +19,11 @@ UNIT32 = 2.0**-24
 # Slightly more than 1: absorbs the few float64 roundings made while a bound itself is evaluated.
 OUTWARD = 1.0 + 2.0**-40
 
+# Of what is rounded off a product that is smaller in magnitude, some may underflow, but less than LOSS.
+SMALL, LOSS = 2.0**-900, 2.0**-890
+# More than what float32 loses where numbers become subnormal, or are flushed to zero.
+TINY32 = 2.0**-125
+
 Real = TypeVar("Real", float, Tensor)
 
 
