@@ -24,7 +24,9 @@ from janelia_core import cli
 from janelia_core.ml._knn.arithmetic import double_double
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.data import directions, points
-from janelia_core.ml._knn.metrics import cosine, dot
+from janelia_core.ml._knn.metrics import dot
+from janelia_core.ml._knn.metrics.cosine import Cosine
+from janelia_core.ml._knn.metrics.dot import Dot
 from janelia_core.ml._knn.screens.portable import packing
 
 ROOT = Path(__file__).parents[1]
@@ -251,12 +253,12 @@ SAID: list[tuple[str, Callable[[], int]]] = [
         r"so \$\|\\hat D - D\| \\le \\gamma_\{d\+(\d+)\} D\$",
         lambda: beyond(lambda d: (DistanceBound.of(d, False).relative - 8 * UNIT64) / 2),
     ),
-    (r"at most\s+\$\\gamma_\{d\+(\d+)\} \\sum_q", lambda: beyond(lambda d: dot.dot_error(d)[0] / OUTWARD)),
+    (r"at most\s+\$\\gamma_\{d\+(\d+)\} \\sum_q", lambda: beyond(lambda d: Dot().bound(d)[0] / OUTWARD)),
     (
         r"\]\$\), plus \$2\^\{(-\d+)\}\$ a coordinate",
-        lambda: power(dot.dot_error(2)[1] - dot.dot_error(1)[1]),
+        lambda: power(Dot().bound(2)[1] - Dot().bound(1)[1]),
     ),
-    (r"at most \$\\gamma_\{2d\+(\d+)\}\$ in all", lambda: beyond(cosine.cosine_error, each=2)),
+    (r"at most \$\\gamma_\{2d\+(\d+)\}\$ in all", lambda: beyond(lambda d: Cosine().bound(d)[1], each=2)),
     (r"norms lie in\s+\$\[2\^\{(-\d+)\}, 2", lambda: power(dot.LEAST_SQUARE)),
     (r"norms lie in\s+\$\[2\^\{-\d+\}, 2\^\{(\d+)\}\]", lambda: power(dot.LARGEST_SQUARE)),
     (r"a relative\s+\$2\^\{(-\d+)\}\$", lambda: power(double_double._UNIT)),
@@ -282,8 +284,10 @@ def test_numbers_in_the_heads_of_metrics_are_those_of_their_code() -> None:
     metrics = PACKAGE / "ml" / "_knn" / "metrics"
     of_dot, of_cosine = (ast.get_docstring(code_of(metrics / name)) or "" for name in ("dot.py", "cosine.py"))
     quoted = {int(a) for a in re.findall(r"gamma\(d \+ (\d+)\)", of_dot)}
-    assert max(quoted) == beyond(lambda d: dot.dot_error(d)[0] / OUTWARD)  # smaller ones are steps towards it
-    assert {int(a) for a in re.findall(r"gamma\(2 d \+ (\d+)\)", of_cosine)} == {beyond(cosine.cosine_error, each=2)}
+    assert max(quoted) == beyond(lambda d: Dot().bound(d)[0] / OUTWARD)  # smaller ones are steps towards it
+    assert {int(a) for a in re.findall(r"gamma\(2 d \+ (\d+)\)", of_cosine)} == {
+        beyond(lambda d: Cosine().bound(d)[1], each=2)
+    }
 
 
 def test_the_version_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,9 +54,9 @@ def test_float64_distances_are_within_their_bound_of_the_truth(name):
     for i, row in enumerate(x.tolist()):
         for j, centre in enumerate(ctrs.tolist()):
             true = true_distance(row, centre) / unit
-            assert (
-                Fraction(bound.lower(float(distances[i, j]))) <= true <= Fraction(bound.upper(float(distances[i, j])))
-            )
+            found = float(distances[i, j])
+            lower = found * (1.0 - bound.relative) - bound.absolute
+            assert Fraction(lower) <= true <= Fraction(found * (1.0 + bound.relative) + bound.absolute)
 
 
 @pytest.mark.parametrize(

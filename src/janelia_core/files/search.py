@@ -21,13 +21,13 @@ from janelia_core.files.formats.registry import Where, open_vectors, split_name
 from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import DEFAULT_MEMORY, Layout, make_layout
 from janelia_core.files.stream import Progress, Stream, Work
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.sizes import parse_bytes, show_bytes
 
 Range = tuple[int | None, int | None]
-_WIDE = (torch.float64, torch.int64, torch.uint64)
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,6 @@ def work_of(
         max_memory=parse_bytes(max_memory),
         but_self=exclude_self,
     )
-    wide = queries.dtype in _WIDE or centres.dtype in _WIDE
     return Work(
         queries,
         centres,
@@ -116,7 +115,7 @@ def work_of(
         first_ctr,
         layout,
         metric,
-        (torch.float64 if wide else torch.float32) if distances else None,
+        result_dtype(queries, centres) if distances else None,
         None if m is None else checked_count("m", m),
         _device(device),
     )

@@ -13,8 +13,18 @@ import numpy as np
 
 from janelia_core.ml._knn.arithmetic.bounds import LOSS, SMALL, UNIT64
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
-from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._runtime.jit import jit, jit_with
 from janelia_core.ml._simd.fused import fma
+
+_inlined = jit_with(forceinline=True)
+
+
+@_inlined
+def two_sum(a: float, b: float) -> tuple[float, float]:
+    """Returns a + b as a sum of two numbers, without error."""
+    s = a + b
+    t = s - a
+    return s, (a - (s - t)) + (b - t)
 
 
 @jit
@@ -24,10 +34,8 @@ def compensated_product(x: Reals, i: int, ctrs: Reals, j: int) -> tuple[float, f
     for q in range(x.shape[1]):
         f, g = np.float64(x[i, q]), np.float64(ctrs[j, q])
         p = f * g
-        t = s + p
-        z = t - s
-        rest = ((s - (t - z)) + (p - z)) + fma(f, g, -p)
-        s = t
+        s, rest = two_sum(s, p)
+        rest += fma(f, g, -p)
         low += rest
         m += abs(rest)
         lossy += (abs(p) < SMALL) & (f != 0.0) & (g != 0.0)
@@ -40,16 +48,11 @@ def compensated_square(x: Reals, i: int, ctrs: Reals, j: int) -> tuple[float, fl
     s, low, m, lossy = 0.0, 0.0, 0.0, 0
     for q in range(x.shape[1]):
         f, g = np.float64(x[i, q]), np.float64(ctrs[j, q])
-        gap = f - g
-        z = gap - f
-        gap_low = (f - (gap - z)) - (g + z)
+        gap, gap_low = two_sum(f, -g)
         p = gap * gap
-        t = s + p
-        z = t - s
-        first = (s - (t - z)) + (p - z)
+        s, first = two_sum(s, p)
         second = fma(gap, gap, -p)
         third = (2.0 * gap + gap_low) * gap_low
-        s = t
         low += first + second + third
         m += abs(first) + abs(second) + abs(third)
         lossy += (p < SMALL) & (gap != 0.0)
@@ -62,9 +65,7 @@ def total(s: float, low: float, m: float, lossy: int, d: int) -> tuple[float, fl
     error = 2.0 * (6.0 * d + 16.0) * UNIT64 * m + lossy * LOSS
     if error > 0.0:
         error += (d + 1) * 2.0**-900  # squares of what a difference lost may underflow
-    t = s + low
-    z = t - s
-    return t, (s - (t - z)) + (low - z), error
+    return *two_sum(s, low), error
 
 
 @jit

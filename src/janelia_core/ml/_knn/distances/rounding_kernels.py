@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT64
-from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound
 from janelia_core.ml._knn.verify.pair_kernels import value_of_pair
 from janelia_core.ml._runtime.arrays import B8, F32, I64, Reals
 from janelia_core.ml._runtime.jit import jit
@@ -52,14 +52,7 @@ def round_root(square: float, relative: float) -> tuple[np.float32, bool]:
 
 @jit
 def rounded_values(
-    form: int,
-    root: bool,
-    within: tuple[float, float],
-    x: Reals,
-    ctrs: Reals,
-    indices: I64,
-    out: F32,
-    certain: B8,
+    form: int, root: bool, within: Bound, x: Reals, ctrs: Reals, indices: I64, out: F32, certain: B8
 ) -> int:
     """Fills order values or their roots, in float32, of rows x (r, d) and the centres listed in indices (r, k).
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,22 +20,17 @@ from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum, cosine_di
 from janelia_core.ml._knn.arithmetic.integers import Format, Rational, Rationals, dot, nearest_cosine_distance
 from janelia_core.ml._knn.data.directions import direction_error, directions, moderate
 from janelia_core.ml._knn.data.points import float64_device
-from janelia_core.ml._knn.metrics.dot import dot_error, products_at_once
-from janelia_core.ml._knn.metrics.metric import COSINE, Metric
-
-
-def cosine_error(d: int) -> float:
-    """Return how far 1 - cosine in float64 can be off."""
-    return gamma(2 * d + 16, UNIT64)
+from janelia_core.ml._knn.metrics.dot import Dot, products_at_once
+from janelia_core.ml._knn.metrics.metric import COSINE, Bound, Metric
 
 
 class Cosine(Metric):
     """1 - cosine, which no positive factor of a vector changes."""
 
-    form: ClassVar[int] = COSINE
-    degree: ClassVar[int] = 0
-    directed: ClassVar[bool] = True
-    doubled_below: ClassVar[float] = math.inf
+    form = COSINE
+    degree = 0
+    directed = True
+    doubled_below = math.inf
 
     def key(self, x: Rationals, c: Rationals) -> Rational:
         """Return -cos |x|, squared with its sign: ascending as 1 - cos, and rational; a zero vector's cosine is 0."""
@@ -47,14 +41,14 @@ class Cosine(Metric):
         """Return NaN: a vector that is not finite has no direction."""
         return math.nan
 
-    def bound(self, d: int) -> tuple[float, float]:
-        """Return how far 1 - cosine can be off, absolutely."""
-        return 0.0, cosine_error(d)
+    def bound(self, d: int) -> Bound:
+        """Return how far 1 - cosine in float64 can be off, absolutely."""
+        return 0.0, gamma(2 * d + 16, UNIT64)
 
     def pair_values(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return 1 - cosine and its error; see `Metric`."""
         x64, c64 = moderate(x), moderate(c)
-        return _cosine((x64 * c64).sum(dim=-1), _Norm.of(x64), _Norm.of(c64), x.shape[-1])
+        return self._of_products((x64 * c64).sum(dim=-1), x64, c64)
 
     def block_values(self, x: Tensor, c: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         """Return 1 - cosine and its error, summed one coordinate at a time."""
@@ -62,11 +56,20 @@ class Cosine(Metric):
         sums = torch.zeros(len(x), len(c), dtype=torch.float64, device=float64_device(x.device))
         for q in range(x.shape[1]):
             sums.addcmul_(x64[:, q, None], c64[None, :, q])
-        return _cosine(sums, _Norm.of(x64).column(), _Norm.of(c64), x.shape[1])
+        return self._of_products(sums, x64[:, None], c64)
+
+    def _of_products(self, products: Tensor, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """Return 1 - cosine and its error, given float64 inner products of points that are `moderate`."""
+        x_square, c_square = x.square().sum(dim=-1), c.square().sum(dim=-1)
+        zero = (x_square == 0) | (c_square == 0)  # of the zero vector alone
+        value = torch.where(zero, 1.0, 1.0 - products / (x_square.sqrt() * c_square.sqrt()))
+        error = torch.full_like(value, self.bound(x.shape[-1])[1]).masked_fill_(zero, 0.0)
+        undefined = ~(torch.isfinite(x).all(dim=-1) & torch.isfinite(c).all(dim=-1))
+        return value.masked_fill_(undefined, torch.nan), error.masked_fill_(undefined, torch.nan)
 
     def at_once(self, x: Tensor, c: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         """Return the negative inner product of directions, by one product, and an error (r, 1)."""
-        relative, absolute = dot_error(x.shape[1])
+        relative, absolute = Dot().bound(x.shape[1])
         return products_at_once(directions(x), directions(c), relative + 4.0 * direction_error(x.shape[1]), absolute)
 
     def sums(self, x: Floats, c: Floats) -> Sum:
@@ -80,28 +83,3 @@ class Cosine(Metric):
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of 1 - cosine."""
         return nearest_cosine_distance(int(dot(x, c)), int(dot(x, x) * dot(c, c)), fmt)
-
-
-class _Norm(NamedTuple):
-    """|v|^2 of points, and whether v is finite; 0 only for the zero vector."""
-
-    square: Tensor
-    finite: Tensor
-
-    @classmethod
-    def of(cls, v: Tensor) -> _Norm:
-        """Look at points (..., d) that are `moderate`."""
-        return cls(v.square().sum(dim=-1), torch.isfinite(v).all(dim=-1))
-
-    def column(self) -> _Norm:
-        """Return the same, to be broadcast against a row."""
-        return _Norm(*(part[:, None] for part in self))
-
-
-def _cosine(products: Tensor, x: _Norm, c: _Norm, d: int) -> tuple[Tensor, Tensor]:
-    """Return 1 - cosine and its error, given float64 inner products and what norms are known."""
-    zero = (x.square == 0) | (c.square == 0)
-    value = torch.where(zero, 1.0, 1.0 - products / (x.square.sqrt() * c.square.sqrt()))
-    error = torch.full_like(value, cosine_error(d)).masked_fill_(zero, 0.0)
-    undefined = ~(x.finite & c.finite)
-    return value.masked_fill_(undefined, torch.nan), error.masked_fill_(undefined, torch.nan)

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,27 +19,22 @@ from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT64, gamma
 from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Floats, Sum, products
 from janelia_core.ml._knn.arithmetic.integers import Rational, Rationals, dot
 from janelia_core.ml._knn.data.points import as_float64, float64_device
-from janelia_core.ml._knn.metrics.metric import DOT, Metric
+from janelia_core.ml._knn.metrics.metric import DOT, Bound, Metric
 
 LEAST_SQUARE = 2.0**-800
 LARGEST_SQUARE = 2.0**900
 """Squared norms within which kernels bound an inner product by the norms: none of their products leaves float64."""
 
 
-def dot_error(d: int) -> tuple[float, float]:
-    """Return (relative, absolute): how far a float64 inner product can be off, relative to sum_q |x_q c_q|."""
-    return gamma(d + 4, UNIT64) * OUTWARD, (d + 1) * 2.0**-1020
-
-
 class Dot(Metric):
     """-<x, c>: the largest inner product is nearest."""
 
-    form: ClassVar[int] = DOT
-    degree: ClassVar[int] = 2
-    exact_on_grids: ClassVar[bool] = True
-    levelled: ClassVar[bool] = True
-    signed: ClassVar[bool] = True
-    doubled_below: ClassVar[float] = LARGEST
+    form = DOT
+    degree = 2
+    exact_on_grids = True
+    levelled = True
+    signed = True
+    doubled_below = LARGEST
 
     def key(self, x: Rationals, c: Rationals) -> Rational:
         """Return -<x, c>."""
@@ -51,15 +45,15 @@ class Dot(Metric):
         pairs = zip(x, c, strict=True)
         return -sum(float(a) * float(b) for a, b in pairs if not (math.isfinite(a) and math.isfinite(b)))
 
-    def bound(self, d: int) -> tuple[float, float]:
-        """Return how far an inner product can be off: relative to |x| |c|, and absolutely."""
-        return dot_error(d)
+    def bound(self, d: int) -> Bound:
+        """Return how far a float64 inner product can be off: relative to sum_q |x_q c_q|, and absolutely."""
+        return gamma(d + 4, UNIT64) * OUTWARD, (d + 1) * 2.0**-1020
 
     def pair_values(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return -<x, c> and its error; see `Metric`."""
         x64, c64 = self.scaled(x), self.scaled(c)
         terms = x64 * c64
-        relative, absolute = dot_error(x.shape[-1])
+        relative, absolute = self.bound(x.shape[-1])
         value, size = terms.sum(dim=-1), terms.abs().sum(dim=-1)
         if not bool(torch.isfinite(value).all()):
             x64, c64 = as_float64(x), as_float64(c)  # scaling may overflow, too
@@ -77,13 +71,13 @@ class Dot(Metric):
             sums.addcmul_(x64[:, q, None], c64[None, :, q])
             sizes.addcmul_(x64[:, q, None].abs(), c64[None, :, q].abs())
         if not bool(torch.isfinite(sums).all()):
-            sums, sizes = _without_overflow(sums, sizes, *_wild_sums(as_float64(x), as_float64(c)))
-        relative, absolute = dot_error(x.shape[1])
+            return super().block_values(x, c, chunk)
+        relative, absolute = self.bound(x.shape[1])
         return sums.neg_(), sizes.mul_(relative).add_(absolute)
 
     def at_once(self, x: Tensor, c: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         """Return -<x, c> by one product, and an error (r, 1)."""
-        return products_at_once(x, c, *dot_error(x.shape[1]))
+        return products_at_once(x, c, *self.bound(x.shape[1]))
 
     def sums(self, x: Floats, c: Floats) -> Sum:
         """Return -<x, c> as double-doubles."""
@@ -95,18 +89,6 @@ def products_at_once(x: Tensor, c: Tensor, relative: float, absolute: float) -> 
     # By the largest of each: norms might underflow.
     size = x.shape[1] * x.abs().amax(dim=1, keepdim=True) * c.abs().amax()
     return -(x @ c.T), size * (1.0 + 4.0 * UNIT64) * relative + absolute
-
-
-def _wild_sums(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the sums (r, b) of those terms of <x, c> that hold something infinite or NaN, and where there are any."""
-    sums = torch.zeros(x.shape[0], c.shape[0], dtype=torch.float64, device=x.device)
-    found = torch.zeros_like(sums, dtype=torch.bool)
-    for q in range(x.shape[1]):
-        one, other = x[:, q, None], c[None, :, q]
-        wild = ~(torch.isfinite(one) & torch.isfinite(other))
-        sums += torch.where(wild, one * other, 0.0)
-        found |= wild
-    return sums, found
 
 
 def _without_overflow(value: Tensor, size: Tensor, wild: Tensor, is_wild: Tensor) -> tuple[Tensor, Tensor]:

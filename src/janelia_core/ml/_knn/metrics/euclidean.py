@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -13,17 +12,17 @@ from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Floats, Sum, square_distances
 from janelia_core.ml._knn.arithmetic.integers import Format, Rational, Rationals, nearest_root
 from janelia_core.ml._knn.data.points import float64_device
-from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound, Metric
 
 
 class SquaredEuclidean(Metric):
     """D = |x - c|^2; the distance handed back is D."""
 
-    form: ClassVar[int] = DISTANCE
-    degree: ClassVar[int] = 2
-    uniform: ClassVar[bool] = True
-    exact_on_grids: ClassVar[bool] = True
-    doubled_below: ClassVar[float] = LARGEST
+    form = DISTANCE
+    degree = 2
+    uniform = True
+    exact_on_grids = True
+    doubled_below = LARGEST
 
     def key(self, x: Rationals, c: Rationals) -> Rational:
         """Return D."""
@@ -35,10 +34,10 @@ class SquaredEuclidean(Metric):
         undefined = any(math.isnan(a) or math.isnan(b) or (math.isinf(a) and a == b) for a, b in pairs)
         return math.nan if undefined else math.inf
 
-    def bound(self, d: int) -> tuple[float, float]:
+    def bound(self, d: int) -> Bound:
         """Return how far D can be off: relative to D, and absolutely."""
-        bound = DistanceBound.of(d, self.exact)
-        return bound.relative, bound.absolute
+        relative, absolute = DistanceBound.of(d, self.exact)
+        return relative, absolute  # a plain tuple, for which kernels are compiled
 
     def pair_values(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """Return D and its error; see `Metric`."""
@@ -63,7 +62,7 @@ class SquaredEuclidean(Metric):
 class Euclidean(SquaredEuclidean):
     """Ordered by D, too; the distance handed back is its root."""
 
-    root: ClassVar[bool] = True
+    root = True
 
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of the root of D."""

@@ -26,6 +26,8 @@ from janelia_core.ml._knn.rows import tiles
 DISTANCE, DOT, COSINE, UNKNOWN = range(4)
 """Formulas that compiled kernels and screens know."""
 
+Bound = tuple[float, float]
+"""How far a float64 order value can be off: relative, and absolute."""
 AT_ONCE = 1 << 15  # coordinates of pairs that stay in a core's cache
 
 
@@ -105,7 +107,7 @@ class Metric(ABC):
         value, error = self.block_values(x, c, chunk)
         return value, error.amax(dim=1, keepdim=True)
 
-    def bound(self, d: int) -> tuple[float, float]:
+    def bound(self, d: int) -> Bound:
         """Return (relative, absolute) errors of float64 order values, as `uniform` and compiled kernels want them."""
         raise NotImplementedError
 

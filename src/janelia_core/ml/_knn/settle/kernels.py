@@ -19,6 +19,7 @@ import math
 import numpy as np
 
 from janelia_core.ml._knn.arithmetic.bounds import LOSS, OUTWARD, SMALL, UNIT64
+from janelia_core.ml._knn.arithmetic.compensated import two_sum
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
 from janelia_core.ml._simd.fused import fma
@@ -31,33 +32,26 @@ Keys = tuple[F64, F64, F64, F64]
 
 
 @_inlined
-def _two_sum(a: float, b: float) -> Number:
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-@_inlined
 def _gap(a: float, a_low: float, b: float, b_low: float) -> tuple[float, float, float]:
     """Returns (a + a_low) - (b + b_low) as a sum of two numbers, and how far that can be off."""
-    s, t = _two_sum(a, -b)
-    w, rest = _two_sum(a_low, -b_low)
-    t, lost = _two_sum(t, w)
-    s, t = _two_sum(s, t)
-    t, first = _two_sum(t, lost)
-    t, second = _two_sum(t, rest)
+    s, t = two_sum(a, -b)
+    w, rest = two_sum(a_low, -b_low)
+    t, lost = two_sum(t, w)
+    s, t = two_sum(s, t)
+    t, first = two_sum(t, lost)
+    t, second = two_sum(t, rest)
     return s, t, abs(first) + abs(second)
 
 
 @_inlined
 def _add(hi: float, lo: float, p: float, e: float) -> tuple[float, float, float]:
     """Returns (hi + lo) + (p + e) as a sum of two numbers, and what was discarded."""
-    s, t = _two_sum(hi, p)
-    u, v = _two_sum(lo, e)
-    t, first = _two_sum(t, u)
-    s, t = _two_sum(s, t)
-    t, second = _two_sum(t, v)
-    s, t = _two_sum(s, t)
+    s, t = two_sum(hi, p)
+    u, v = two_sum(lo, e)
+    t, first = two_sum(t, u)
+    s, t = two_sum(s, t)
+    t, second = two_sum(t, v)
+    s, t = two_sum(s, t)
     return s, t, abs(first) + abs(second)
 
 
@@ -69,13 +63,7 @@ def _is_lost(part: float, made: float) -> float:
 
 @_inlined
 def _key_with(
-    product: bool,
-    c: Number,
-    r: Number,
-    x: Number,
-    scales: tuple[float, float],
-    hi: float,
-    lo: float,
+    product: bool, c: Number, r: Number, x: Number, scales: tuple[float, float], hi: float, lo: float
 ) -> tuple[float, float, float, float]:
     """Returns hi + lo + a coordinate's part of a key as a sum of two numbers, its error, and a count of small parts.
 
@@ -85,10 +73,10 @@ def _key_with(
     t, t_low, t_lost = _gap(r[0], r[1], x[0], x[1])
     u, u_low, u_lost = _gap(c[0], c[1], r[0], r[1])
     s, s_low, s_lost = _gap(c[0], c[1], x[0], x[1])
-    v, rest = _two_sum(s, t)
-    v_low, least = _two_sum(s_low, t_low)
-    v_low, more = _two_sum(rest, v_low)
-    v, v_low = _two_sum(v, v_low)
+    v, rest = two_sum(s, t)
+    v_low, least = two_sum(s_low, t_low)
+    v_low, more = two_sum(rest, v_low)
+    v, v_low = two_sum(v, v_low)
     v_least = least + more
     v_lost = s_lost + t_lost + UNIT64 * abs(v_least)
     if product:

@@ -107,15 +107,11 @@ def _open(found: Ordered, metric: Metric) -> Tensor:
 
 
 def _clusters(table: Ints, open_: Bools, k: int) -> _Members:
-    """Collect the members of all clusters of two or more that start among the first k."""
+    """Collect the members of all clusters of neighbours whose order is open that start among the first k."""
     rows, width = table.shape
-    starts = np.ones((rows, width), dtype=np.bool_)
+    place, starts = np.arange(rows * width), np.ones((rows, width), dtype=np.bool_)
     starts[:, 1:] = ~open_
-    cluster = np.cumsum(starts.ravel()) - 1
-    first_place = np.flatnonzero(starts.ravel())
-    wanted = (np.bincount(cluster) > 1) & (first_place % width < k)
-    place = np.flatnonzero(wanted[cluster])
-    return _Members(place, place // width, table.ravel()[place], cluster[place])
+    return _grouped(_Members(place, place // width, table.ravel(), place), starts.ravel(), width, k)
 
 
 def _settle_identical(table: Ints, ctrs: Stored, members: _Members, counts: Counts) -> _Members:
@@ -162,7 +158,7 @@ def _settle_double_double(
     together = near & (members.cluster[1:] == members.cluster[:-1])
     members = replace(members, ctr=members.ctr[order])
     table.ravel()[members.place] = members.ctr
-    rest = _regroup(members, together, table.shape[1], k)
+    rest = _grouped(members, np.concatenate([[True], ~together]), table.shape[1], k)
     counts.double_double += len(np.unique(members.cluster)) - len(np.unique(rest.cluster))
     return rest
 
@@ -209,10 +205,9 @@ def _parts(values: Tensor) -> tuple[Floats, Floats]:
     return high.contiguous().numpy(), low.contiguous().numpy()
 
 
-def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members:
-    """Return the members of the new clusters of two or more that start among the first k."""
-    cluster = np.cumsum(np.concatenate([[False], ~together]))
-    starts = np.concatenate([[True], ~together])
+def _grouped(members: _Members, starts: Bools, width: int, k: int) -> _Members:
+    """Return the members of the clusters of two or more, each from where one starts, that start among the first k."""
+    cluster = np.cumsum(starts) - 1
     wanted = (np.bincount(cluster) > 1) & (members.place[starts] % width < k)
     return replace(members, cluster=cluster).pick(wanted[cluster])
 

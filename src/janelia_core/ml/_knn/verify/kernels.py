@@ -8,8 +8,11 @@ change that order.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
+from janelia_core.ml._knn.metrics.metric import Bound
 from janelia_core.ml._knn.settle.kernels import settle_run
 from janelia_core.ml._runtime.arrays import F64, I32, I64, Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
@@ -22,6 +25,23 @@ Scratch = tuple[F64, I64, F64, I64]
 """Keys and row numbers of a list (w,), and as many to spare."""
 RUN = 256
 """Pairs sorted by counting: beyond, merging takes less."""
+
+
+class Lists(NamedTuple):
+    """Centres listed for each of r rows.
+
+    Attributes:
+        x: (r, d) rows, C order.
+        ctrs: (n_ctrs, d) centres, likewise.
+        listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
+        at_least: (r, w) lower bounds of true distances, or nothing: a centre whose bound is beyond the true distances
+            of the first k listed is left out.
+    """
+
+    x: Reals
+    ctrs: Reals
+    listed: I64
+    at_least: F64
 
 
 @jit
@@ -90,32 +110,13 @@ def sort(keys: F64, ids: I64, n: int, spare_keys: F64, spare_ids: I64) -> bool:
 
 
 @_inlined
-def _measured(
-    x: Reals,
-    i: int,
-    ctrs: Reals,
-    listed: I64,
-    at_least: F64,
-    k: int,
-    error: tuple[float, float],
-    scratch: Scratch,
-) -> tuple[int, bool]:
+def _measured(lists: Lists, i: int, k: int, error: Bound, scratch: Scratch) -> tuple[int, bool]:
     """Sorts row i's listed centres by (squared distance, index), but for those that at_least leaves out.
 
-    Args:
-        x: As for `verify`, like those not named here.
-        i: The row.
-        ctrs: Centres.
-        listed: Their row numbers.
-        at_least: Lower bounds.
-        k: How many of them may leave out others.
-        error: Of a distance.
-        scratch: Written: distances and row numbers.
-
     Returns:
-        How many, and whether they are in the spare arrays.
+        How many, and whether they are in the spare arrays of the scratch.
     """
-    keys, ids, spare_keys, spare_ids = scratch
+    (x, ctrs, listed, at_least), (keys, ids, spare_keys, spare_ids) = lists, scratch
     width, bounded = listed.shape[1], at_least.shape[0] > 0
     first, n, farthest = min(k, width) if bounded else width, 0, 0.0
     for slot in range(first):
@@ -142,28 +143,22 @@ def _measured(
 
 
 @jit
-def verify(
-    x: Reals, ctrs: Reals, listed: I64, at_least: F64, k: int, error: tuple[float, float], distances: F64, indices: I64
-) -> int:
+def verify(lists: Lists, k: int, error: Bound, distances: F64, indices: I64) -> int:
     """Fills each row with its listed centres, by (squared distance, index); returns the length of the longest list.
 
     Args:
-        x: (r, d) rows, C order.
-        ctrs: (n_ctrs, d) centres, likewise.
-        listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
-        at_least: (r, w) lower bounds of true distances, or nothing: a centre whose bound is beyond the true distances
-            of the first k listed is left out.
-        k: How many those are.
+        lists: Of each row.
+        k: How many may leave out others.
         error: `bounds.DistanceBound`: (relative, absolute) of a distance.
         distances: (r, w) float64, written; NaN where the list is shorter.
         indices: (r, w) int64, written; -1 where the list is shorter.
     """
-    width = listed.shape[1]
+    rows, width = lists.listed.shape
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
     longest = 0
-    for i in range(x.shape[0]):
-        n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, (keys, ids, spare_keys, spare_ids))
+    for i in range(rows):
+        n, swapped = _measured(lists, i, k, error, (keys, ids, spare_keys, spare_ids))
         for slot in range(n):
             distances[i, slot] = spare_keys[slot] if swapped else keys[slot]
             indices[i, slot] = spare_ids[slot] if swapped else ids[slot]
@@ -183,36 +178,24 @@ def _identical(ctrs: Reals, one: int, other: int) -> bool:
 
 
 @jit
-def answer(
-    x: Reals,
-    ctrs: Reals,
-    listed: I64,
-    at_least: F64,
-    excluded: F64,
-    k: int,
-    error: tuple[float, float],
-    out: I64,
-    doubtful: I64,
-) -> int:
+def answer(lists: Lists, excluded: F64, k: int, error: Bound, out: I64, doubtful: I64) -> int:
     """Answers each row whose float64 distances prove certificate and order; returns how many are in doubt.
 
     Args:
-        x: As for `verify`, like those not named here.
-        ctrs: Centres.
-        listed: Their row numbers.
-        at_least: Lower bounds.
+        lists: Of each row.
         excluded: (r,) float64, `Candidates.excluded`.
         k: How many centres are wanted.
         error: `bounds.DistanceBound`: (relative, absolute) of a distance, zeros where distances are exact.
         out: (r, k) int64, written for rows without doubt, nearest first.
         doubtful: (r,) int64, of which the first are written: rows in doubt, ascending.
     """
-    width, (relative, absolute), failed = listed.shape[1], error, 0
+    x, ctrs = lists.x, lists.ctrs
+    width, (relative, absolute), failed = lists.listed.shape[1], error, 0
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
     exact, scratch = relative == 0.0 and absolute == 0.0, np.empty((2, _LONGEST))
     for i in range(x.shape[0]):
-        n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, (keys, ids, spare_keys, spare_ids))
+        n, swapped = _measured(lists, i, k, error, (keys, ids, spare_keys, spare_ids))
         if swapped:
             for slot in range(n):
                 keys[slot], ids[slot] = spare_keys[slot], spare_ids[slot]

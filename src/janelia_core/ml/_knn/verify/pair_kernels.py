@@ -7,26 +7,26 @@ import math
 import numpy as np
 
 from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
-from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT
+from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Bound
 from janelia_core.ml._knn.verify.kernels import precedes
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.row_sums import product, squared_distance
 
+Value = tuple[float, float]  # and its error
+
 
 @jit
-def dot_value(
-    x: Reals, i: int, ctrs: Reals, j: int, x_square: float, relative: float, absolute: float
-) -> tuple[float, float]:
+def dot_value(x: Reals, i: int, ctrs: Reals, j: int, x_square: float, within: Bound) -> Value:
     """Returns -<x, c> and its error, by |x| |c| >= sum |x_q c_q|, or by that sum where a norm might lie."""
     c_square = product(ctrs, j, ctrs, j)
     if not is_moderate(x_square, c_square):
-        return dot_of_extremes(x, i, ctrs, j, relative, absolute)
-    return -product(x, i, ctrs, j), relative * np.sqrt(x_square) * np.sqrt(c_square) + absolute
+        return dot_of_extremes(x, i, ctrs, j, within)
+    return -product(x, i, ctrs, j), within[0] * np.sqrt(x_square) * np.sqrt(c_square) + within[1]
 
 
 @jit
-def cosine_value(x: Reals, i: int, ctrs: Reals, j: int, x_square: float, absolute: float) -> tuple[float, float]:
+def cosine_value(x: Reals, i: int, ctrs: Reals, j: int, x_square: float, absolute: float) -> Value:
     """Returns 1 - cosine and its error, as `Cosine.pair_values` does."""
     c_square = product(ctrs, j, ctrs, j)
     if not is_moderate(x_square, c_square):
@@ -41,7 +41,7 @@ def is_moderate(x_square: float, c_square: float) -> bool:
 
 
 @jit
-def dot_of_extremes(x: Reals, i: int, ctrs: Reals, j: int, relative: float, absolute: float) -> tuple[float, float]:
+def dot_of_extremes(x: Reals, i: int, ctrs: Reals, j: int, within: Bound) -> Value:
     """Returns -<x, c> and its error for any values; where finite terms overflow, 0 and an infinite error."""
     total, size, wild, n_wild = 0.0, 0.0, 0.0, 0
     for q in range(x.shape[1]):
@@ -56,11 +56,11 @@ def dot_of_extremes(x: Reals, i: int, ctrs: Reals, j: int, relative: float, abso
         return -wild, np.nan
     if not np.isfinite(size):
         return 0.0, np.inf
-    return -total, size * relative + absolute
+    return -total, size * within[0] + within[1]
 
 
 @jit
-def cosine_of_extremes(x: Reals, i: int, ctrs: Reals, j: int, absolute: float) -> tuple[float, float]:
+def cosine_of_extremes(x: Reals, i: int, ctrs: Reals, j: int, absolute: float) -> Value:
     """Returns 1 - cosine and its error for any values, each vector times a power of two (`directions.moderate`)."""
     a_most, b_most, n_wild = 0.0, 0.0, 0
     for q in range(x.shape[1]):
@@ -82,29 +82,19 @@ def cosine_of_extremes(x: Reals, i: int, ctrs: Reals, j: int, absolute: float) -
 
 
 @jit
-def value_of_pair(
-    form: int, within: tuple[float, float], x: Reals, i: int, ctrs: Reals, j: int, x_square: float
-) -> tuple[float, float]:
+def value_of_pair(form: int, within: Bound, x: Reals, i: int, ctrs: Reals, j: int, x_square: float) -> Value:
     """Returns the order value and its error, of one `Metric.form`, `within` the `Metric.bound`."""
-    relative, absolute = within
     if form == DISTANCE:
         far = squared_distance(x, i, ctrs, j)
-        return far, far * relative + absolute
+        return far, far * within[0] + within[1]
     if form == DOT:
-        return dot_value(x, i, ctrs, j, x_square, relative, absolute)
-    return cosine_value(x, i, ctrs, j, x_square, absolute)
+        return dot_value(x, i, ctrs, j, x_square, within)
+    return cosine_value(x, i, ctrs, j, x_square, within[1])
 
 
 @jit
 def verify_pairs(
-    form: int,
-    within: tuple[float, float],
-    x: Reals,
-    ctrs: Reals,
-    listed: I64,
-    value: F64,
-    error: F64,
-    indices: I64,
+    form: int, within: Bound, x: Reals, ctrs: Reals, listed: I64, value: F64, error: F64, indices: I64
 ) -> None:
     """Fills each row with its listed centres, sorted by (order value, index), as `verify.kernels.verify`.
 

@@ -5,6 +5,8 @@ Distances are sums of squared differences, never the expanded form. Empty slots 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
@@ -12,6 +14,9 @@ from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
 from janelia_core.ml._knn.data.points import Points, float64_device
 from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
 from janelia_core.ml._knn.rows import tiles
+
+if TYPE_CHECKING:
+    from janelia_core.ml._knn.verify.kernels import Lists
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 
@@ -61,10 +66,8 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
     from janelia_core.ml._knn.verify.kernels import answer
 
     out, doubtful = indices.new_empty(len(indices), k), indices.new_empty(len(indices))
-    bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least
-    given = x_rows.contiguous().numpy(), ctrs.values.numpy(), indices.contiguous().numpy(), bounds.contiguous().numpy()
-    within = metric.bound(x_rows.shape[1])
-    failed = answer(*given, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
+    lists, within = _lists(x_rows.contiguous(), ctrs.values, indices, at_least), metric.bound(x_rows.shape[1])
+    failed = answer(lists, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
     return out, doubtful[:failed]
 
 
@@ -75,9 +78,7 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int,
     if metric.form == DISTANCE:
         from janelia_core.ml._knn.verify.kernels import verify
 
-        bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
-        given = x.numpy(), ctrs.numpy(), indices.numpy(), bounds.numpy()
-        longest = verify(*given, k, within, value.numpy(), numbers.numpy())
+        longest = verify(_lists(x, ctrs, indices, at_least), k, within, value.numpy(), numbers.numpy())
         part = slice(indices.shape[1] if at_least is None else max(k, longest))
         return Ordered(numbers[:, part], value[:, part], metric.errors_of(value[:, part], x.shape[1]))
     from janelia_core.ml._knn.verify.pair_kernels import verify_pairs
@@ -86,6 +87,13 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int,
     arrays = (array.numpy() for array in (x, ctrs, indices, value, error, numbers))
     verify_pairs(metric.form, within, *arrays)
     return Ordered(numbers, value, metric.errors(value, error))
+
+
+def _lists(x: Tensor, ctrs: Tensor, indices: Tensor, at_least: Tensor | None) -> Lists:
+    from janelia_core.ml._knn.verify.kernels import Lists
+
+    bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
+    return Lists(x.numpy(), ctrs.numpy(), indices.contiguous().numpy(), bounds.numpy())
 
 
 def _for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.affine import sums as affine
 from janelia_core.ml._neighbors.derivatives.distances import Saved, like, or_zero, takes_functions
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.transforms import one_by_one, saved_primals
 
 

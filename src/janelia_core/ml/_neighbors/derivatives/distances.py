@@ -23,8 +23,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import operators
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.transforms import (
     batch_first,
     break_graph,

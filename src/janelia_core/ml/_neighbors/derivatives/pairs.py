@@ -18,15 +18,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
 from janelia_core.ml._runtime.kernels import optional_kernels
-
-
-def result_dtype(x: Tensor, ctrs: Tensor) -> torch.dtype:
-    """Return the dtype of distances: float64 where float32 might be narrower than an input, else float32."""
-    wide = (torch.float64, torch.int64, torch.uint64)
-    return torch.float64 if x.dtype in wide or ctrs.dtype in wide else torch.float32
 
 
 @optional_kernels
