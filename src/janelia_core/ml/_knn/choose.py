@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.metric import UNKNOWN
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
 from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, Plan
 from janelia_core.ml._knn.problem import Problem
@@ -57,6 +59,8 @@ def make_plan(
         return _plan_at_once(problem)
     if few:
         return plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
+    if problem.form == UNKNOWN:
+        return plan_without(problem, f"no screen knows the metric {metric}")
     if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
         return plan_without(problem, f"float32 sums over {d} coordinates exclude nothing")
     return plan_with(problem, SCREENS)
@@ -159,7 +163,7 @@ def choose(asked: Asked) -> Chosen:
 
 
 def _may_be_of_any_sign(asked: Asked) -> bool:
-    if asked.plan.metric != "dot" or asked.frame.ctrs_finite:
+    if not metric_named(asked.plan.metric).signed or asked.frame.ctrs_finite:
         return False
     return asked.centres.seen(Reader(asked.workers)).has_infinities(asked.workers)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._runtime.machine import Machine
 
 
@@ -33,6 +34,11 @@ class Problem(NamedTuple):
     budget: int = 256 << 20
     metric: str = "euclidean"
     masked: bool = False
+
+    @property
+    def form(self) -> int:
+        """The formula by which screens know the metric (`Metric.form`)."""
+        return metric_named(self.metric).form
 
     @property
     def work(self) -> int:

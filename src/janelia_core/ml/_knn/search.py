@@ -19,7 +19,8 @@ from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.exhaustive import Exhaustive
 from janelia_core.ml._knn.fold import OPEN, Fold
 from janelia_core.ml._knn.ladder import Ladder
-from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, parts
@@ -116,7 +117,7 @@ def _by_blocks(
         plan, meeting, frame = chosen.plan, chosen.meeting, asked.frame
         order = ExactOrder(
             ctrs=asked.centres.points,
-            metric=Metric(plan.metric, frame.verify_exponent, frame.exact),
+            metric=metric_named(plan.metric, frame.verify_exponent, frame.exact),
             k=plan.k,
             in_float64=frame.in_float64,
             compiled=meeting is not None and meeting.compiled and frame.in_float64,
@@ -136,9 +137,10 @@ def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Wor
     mask = None if allowed is None else Mask(allowed, centres.points)
     if mask is None and not plan.sifts:
         centres = centres.without_copies(plan.k, plan.workspace_bytes // 2, workers)
-    level = plan.metric == "dot" and x.values.is_floating_point()
-    frame = join(Seen(x, reader), centres.seen(reader), reader, plan.metric in EUCLIDEAN, level)
-    if plan.metric == "cosine":
+    metric = metric_named(plan.metric)
+    level = metric.levelled and x.values.is_floating_point()
+    frame = join(Seen(x, reader), centres.seen(reader), reader, metric.form == DISTANCE, level)
+    if metric.directed:
         frame = frame.of_directions()
     return Asked(x, centres, frame, plan, report, workers, mask)
 

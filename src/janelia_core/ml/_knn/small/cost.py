@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.problem import Problem
 
 _MOST_WORK = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
@@ -50,7 +50,7 @@ def held(problem: Problem, workers: int, rows: int) -> int:
 
 def _compiled(problem: Problem) -> bool:
     """Tell whether kernels can look at all distances."""
-    return problem.machine.kernels and problem.metric in EUCLIDEAN
+    return problem.machine.kernels and problem.form == DISTANCE
 
 
 def _bytes(problem: Problem) -> tuple[int, int]:

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, Format
 from janelia_core.ml._knn.screens.dense.frame import FloatArray, Measured, Words, find_frame, frame_of_directions
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
-from janelia_core.ml._knn.screens.dense.row_bounds import TINY, UP, RowConstants
+from janelia_core.ml._knn.screens.dense.row_bounds import UP, RowConstants
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 
@@ -65,10 +67,10 @@ class DenseCentres:
         panel: int = PANEL,
         workers: Workers | None = None,
     ) -> None:
-        self.format, self.panel, self.ctrs, self.metric = chosen, panel, ctrs, metric
-        self._product, workers = metric not in EUCLIDEAN, workers or Workers(1, pool=False)
+        self.format, self.panel, self.ctrs, self.form = chosen, panel, ctrs, metric_named(metric).form
+        self._product, workers = self.form != DISTANCE, workers or Workers(1, pool=False)
         self.n_ctrs, self.d = len(ctrs), ctrs.d
-        if metric == "cosine":
+        if self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
             self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)

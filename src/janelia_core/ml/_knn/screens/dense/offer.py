@@ -80,7 +80,7 @@ class Dense:
         return "fewer than k centres are finite" if few else ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
-        return self.name, plan.metric, plan.k, plan.own
+        return self.name, plan.problem.form, plan.k, plan.own
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedDense:
         finite = centres.finite(Reader(workers, plan.kernels))

@@ -6,7 +6,6 @@ from collections.abc import Hashable
 
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
-from janelia_core.ml._knn.metrics import EUCLIDEAN
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
@@ -40,7 +39,7 @@ class Portable:
         return ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
-        return self.name, place.exponent, place.directed, plan.metric in EUCLIDEAN, plan.products
+        return self.name, place.exponent, place.directed, plan.problem.form, plan.products
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedPortable:
         return workers.once(lambda: PreparedPortable(centres.points, place, plan.products, plan.metric))

@@ -22,7 +22,8 @@ from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.data.points import Points, as_float64
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.demand import Products
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
@@ -37,7 +38,7 @@ class PackedCentres:
     """
 
     def __init__(self, ctrs: Points, place: Place, products: Products, metric: str) -> None:
-        self.ctrs, self.place, self.products, self.metric = ctrs, place, products, metric
+        self.ctrs, self.place, self.products, self.form = ctrs, place, products, metric_named(metric).form
         step, n_ctrs = products.ctr_block, len(ctrs)
         self.blocks = [(start, min(start + step, n_ctrs)) for start in range(0, n_ctrs, step)]
         self._kept = [self._pack(start, stop) for start, stop in self.blocks] if products.keep_packed else None
@@ -48,7 +49,7 @@ class PackedCentres:
         return self._pack(start, stop) if self._kept is None else self._kept[start // self.products.ctr_block]
 
     def _pack(self, start: int, stop: int) -> Tensor:
-        product = self.metric not in EUCLIDEAN
+        product = self.form != DISTANCE
         block, chunk = self.ctrs.block(start, stop), self.ctrs.chunk
         return pack_ctrs(block, self.place, self.products.operand_bits, product, chunk)
 
@@ -101,18 +102,18 @@ class PortableScreen:
 
     def _order_value(self, rows: PackedRows, score: Tensor) -> Tensor:
         """Return a lower bound, in the units of verify, of the order values of centres that score at most this (r,)."""
-        if self._centres.metric == "cosine":
+        if self._centres.form == COSINE:
             return _down(1.0 - score, 2.0)
-        value = -score if self._centres.metric == "dot" else rows.square_low - 2.0 * score
+        value = -score if self._centres.form == DOT else rows.square_low - 2.0 * score
         return _down(value * 4.0**self._exponent)
 
     def _least_score(self, rows: PackedRows, radius: Tensor) -> Tensor:
         """Return a lower bound of the scores of centres whose order values are at most radius (r,)."""
-        if self._centres.metric == "cosine":
+        if self._centres.form == COSINE:
             return _down(1.0 - radius, 2.0)
         in_frame = radius * 4.0**-self._exponent
         in_frame = -_down(-in_frame)
-        return -in_frame if self._centres.metric == "dot" else 0.5 * (rows.square_low - in_frame)
+        return -in_frame if self._centres.form == DOT else 0.5 * (rows.square_low - in_frame)
 
     def _best(self, rows: PackedRows, numbers: Tensor) -> tuple[Tensor, Tensor, bool]:
         """Return the `width` largest U of each row, their centres (r, width), and whether the product is sound."""

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.demand import Cost, Demand
 
@@ -172,7 +172,7 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
 
 def why_not(problem: Problem, workers: int) -> str:
     """Return why trees do not serve, or nothing."""
-    usual = problem.machine.kernels and not problem.masked and problem.metric in EUCLIDEAN
+    usual = problem.machine.kernels and not problem.masked and problem.form == DISTANCE
     return "" if usual else "trees want Numba kernels, Euclidean distances and no mask"
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.tree import cost
@@ -30,7 +30,7 @@ class Tree:
             return "the compiled screens take no masks"
         if not frame.in_float64:
             return "values are of extreme magnitude"
-        if not (asked.plan.metric in EUCLIDEAN and frame.x_finite and frame.fits_float32):
+        if not (asked.plan.problem.form == DISTANCE and frame.x_finite and frame.fits_float32):
             return "the tree wants Euclidean distances, finite rows and moderate magnitudes"
         n_ctrs = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels)))
         few = n_ctrs < asked.plan.k * (look.trees.parts if look else 1)
