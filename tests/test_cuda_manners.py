@@ -181,7 +181,6 @@ assert torch.backends.cuda.matmul.fp32_precision == "tf32"
 """)
 
 
-@pytest.mark.xfail(strict=True, reason="frame._middle takes median(dim=0), which CUDA has no deterministic way for")
 def test_deterministic_algorithms_can_be_asked_for() -> None:
     passes("""
 torch.use_deterministic_algorithms(True)
@@ -199,12 +198,7 @@ torch.autograd.grad(out, (x, ctrs))
 """)
 
 
-CAPTURED = "the operators lack torch.Tag.cudagraph_unsafe: Inductor captures a search, which waits for the device"
-
-
-@pytest.mark.parametrize(
-    "mode", ["default", pytest.param("reduce-overhead", marks=pytest.mark.xfail(strict=True, reason=CAPTURED))]
-)
+@pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_inductor_takes_searches_whole(mode: str) -> None:
     """reduce-overhead captures what it can in a CUDA graph: a search is not among it."""
     passes(f"""

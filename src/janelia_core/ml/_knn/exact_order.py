@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered
-from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.points import Points, plain_nan
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows
@@ -48,7 +48,7 @@ class ExactOrder:
             return found.value.new_full((len(found.value),), torch.nan)
         if self.metric.uniform:
             return found.value[:, self.k - 1] + found.error[:, self.k - 1]
-        return (found.value + found.error).sort(dim=1).values[:, self.k - 1]
+        return plain_nan(found.value + found.error).sort(dim=1).values[:, self.k - 1]
 
     def settled(self, rows: Rows, found: Ordered) -> Tensor:
         """Return the first k (r, at most k) in the exact order."""

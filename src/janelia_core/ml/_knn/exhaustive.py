@@ -11,6 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.data.mask import Mask
+from janelia_core.ml._knn.data.points import plain_nan
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.plan.memory import most_listed
 from janelia_core.ml._knn.plan.plan import Plan
@@ -92,7 +93,7 @@ class _Best:
             if value.shape[1] < self._k:
                 return shown
             # NaN counts as largest in topk; where the k-th is inf or NaN nothing is excluded.
-            high = (value + error).masked_fill_(~shown, torch.nan)
+            high = plain_nan((value + error).masked_fill_(~shown, torch.nan))
             return shown & ~(low > high.topk(self._k, dim=1, largest=False).values[:, -1:])
         # A later centre loses ties, so of the classes -inf < finite < inf < NaN only a better one counts.
         radius, missing = self._radius[:, None], self._missing[:, None]

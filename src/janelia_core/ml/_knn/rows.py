@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.points import picked_rows
+
 
 class Rows(NamedTuple):
     """A block of rows of x: stored values (r, d), and their row numbers (r,) in x."""
@@ -19,7 +21,8 @@ class Rows(NamedTuple):
         """Return some of the rows."""
         if isinstance(positions, slice):
             return Rows(self.values[positions], self.numbers[positions])
-        return Rows(self.values[positions.to(self.values.device)], self.numbers[positions.to(self.numbers.device)])
+        values = picked_rows(self.values, positions.to(self.values.device))
+        return Rows(values, self.numbers[positions.to(self.numbers.device)])
 
 
 def parts(n: int, step: int) -> list[slice]:

@@ -11,7 +11,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._neighbors.groups import of_batch_vectors
-from janelia_core.ml._runtime.transforms import Batch, InDims, bare, batch_first, is_plain, one_by_one
+from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, bare, batch_first, is_plain, one_by_one
 
 _GROUPS, _SHIFTED = 1 << 12, 1 << 14  # groups and indices taken at a time
 
@@ -119,7 +119,7 @@ def nearest(x: Tensor, ctrs: Tensor, k: int, m: int, max_memory: int, subset: Te
     return found.T.contiguous()
 
 
-@custom_op("janelia_core::knn_indices", mutates_args=())
+@custom_op("janelia_core::knn_indices", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_indices(
     x: Tensor,
     ctrs: Tensor,

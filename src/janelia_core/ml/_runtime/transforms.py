@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 _PLAIN = (Tensor, torch.nn.Parameter)
 
+NOT_FOR_GRAPHS = tuple(getattr(torch.Tag, name) for name in ("cudagraph_unsafe",) if hasattr(torch.Tag, name))
+"""Tags of operators that look at values on the host: a compiler must not record them in a CUDA graph."""
+
 InDims = tuple[int | None, ...]
 """Which dimension of each argument counts the problems of a batch, for vmap; None: it is the same for all."""
 

@@ -99,6 +99,11 @@ def as_float64(values: Tensor) -> Tensor:
     return values.to(device=float64_device(values.device), dtype=torch.float64)
 
 
+def plain_nan(values: Tensor) -> Tensor:
+    """Return values whose NaN sort behind all others: CUDA sorts those first that have a sign bit, as inf - inf has."""
+    return values.masked_fill(values.isnan(), torch.nan) if values.is_cuda else values
+
+
 def are_multiples(values: Tensor, step: float) -> bool:
     """Tell whether all finite values, float32 or float64, are multiples of a power of two."""
     quotient = values / step

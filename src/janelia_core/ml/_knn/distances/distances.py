@@ -15,7 +15,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
-from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
+from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.memory import PER_WORKER
@@ -124,8 +124,8 @@ class _Work:
         row, slot = (~certain).nonzero(as_tuple=True)
         for start in range(0, len(row), self._doubled):
             part = (row[start : start + self._doubled], slot[start : start + self._doubled])
-            x = x_rows[part[0].to(x_rows.device)].cpu()
-            c = self._ctrs[indices.to(row.device)[part].to(self._ctrs.device)].cpu()
+            x = picked_rows(x_rows, part[0].to(x_rows.device)).cpu()
+            c = picked_rows(self._ctrs, indices.to(row.device)[part].to(self._ctrs.device)).cpu()
             out[part] = self._decided(x, c).to(out.device)
         return out
 
@@ -153,7 +153,7 @@ class _Work:
         step = max(1, self.pairs_at_once // len(x_rows))
         for start in range(0, indices.shape[1], step):
             slots = slice(start, start + step)
-            c = self._ctrs[indices[:, slots].clamp(min=0).to(self._ctrs.device)]
+            c = picked_rows(self._ctrs, indices[:, slots].clamp(min=0).to(self._ctrs.device))
             value, error = self._metric.pair_values(x_rows[:, None], c)
             out[:, slots], certain[:, slots] = rounded(value, error, self._metric.root)
         return out, certain

@@ -24,7 +24,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
-from janelia_core.ml._knn.data.points import as_float64, halves, is_wide
+from janelia_core.ml._knn.data.points import as_float64, halves, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Metric
 
 Ints = npt.NDArray[np.int64]
@@ -78,7 +78,7 @@ def settle(
     if flagged.numel() == 0:
         return indices, counts
     table = indices[flagged].cpu().numpy()
-    x_flagged = x_rows[flagged.to(x_rows.device)]
+    x_flagged = picked_rows(x_rows, flagged.to(x_rows.device))
     members = _clusters(table, open_[flagged].cpu().numpy(), k)
     members = _settle_identical(table, ctrs, members, counts)
     keys = _chosen_keys(members, ctrs.d, metric, in_float64, kernels)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
-from janelia_core.ml._knn.data.points import Points, float64_device
+from janelia_core.ml._knn.data.points import Points, float64_device, plain_nan
 from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
 from janelia_core.ml._knn.rows import tiles
 
@@ -115,6 +115,7 @@ def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metr
 
 def order(indices: Tensor, value: Tensor, error: Tensor) -> Ordered:
     """Sort each row (r, w) by (value, index): -inf < finite < inf < NaN < empty slots."""
+    value = plain_nan(value)
     empty_last = torch.where(indices < 0, torch.iinfo(torch.int64).max, indices)
     by_index = empty_last.argsort(dim=1)
     sorted_value, by_value = value.gather(1, by_index).sort(dim=1, stable=True)

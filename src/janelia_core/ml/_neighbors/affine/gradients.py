@@ -19,7 +19,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.affine import sums as affine
 from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, differentiable, each_alone, like, or_zero
-from janelia_core.ml._runtime.transforms import Context, saved_primals
+from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Context, saved_primals
 
 
 def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:
@@ -39,19 +39,19 @@ def affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: T
     return _values(weight, bias, x, c, indices, budget)
 
 
-@custom_op("janelia_core::knn_affine_values", mutates_args=())
+@custom_op("janelia_core::knn_affine_values", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_affine_values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> Tensor:
     """Evaluate F (n, outputs)."""
     return affine.values(weight, bias, x, c, indices, budget)
 
 
-@custom_op("janelia_core::knn_affine_maps", mutates_args=())
+@custom_op("janelia_core::knn_affine_maps", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_affine_maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Evaluate H: (m, outputs, d) and (m, outputs)."""
     return affine.maps(g, x, c, indices, budget)
 
 
-@custom_op("janelia_core::knn_affine_points", mutates_args=())
+@custom_op("janelia_core::knn_affine_points", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_affine_points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Tensor, Tensor]:
     """Evaluate K: (n, d) and (m, d)."""
     return affine.points(g, weight, indices, budget)

@@ -12,16 +12,16 @@ from janelia_core.ml._knn.distances.distances import distances as true_distances
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import norm_pairs, pairs
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
-from janelia_core.ml._runtime.transforms import bare
+from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare
 
 
-@custom_op("janelia_core::knn_distances", mutates_args=())
+@custom_op("janelia_core::knn_distances", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
     """Evaluate the distances (n, k)."""
     return _distances(x, ctrs, indices, first, metric, budget)
 
 
-@custom_op("janelia_core::knn_cosines", mutates_args=())
+@custom_op("janelia_core::knn_cosines", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_cosines(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
     """Evaluate the cosine distances (n, k) of x and ctrs, whose unit vectors, ux and uc, they move with."""
     return _distances(x, ctrs, indices, first, "cosine", budget)
@@ -32,7 +32,7 @@ def _distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: 
     return true_distances(bare(x), bare(ctrs), bare(indices), metric, budget, centres=centres)
 
 
-@custom_op("janelia_core::knn_pair_products", mutates_args=())
+@custom_op("janelia_core::knn_pair_products", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_pair_products(
     u: Tensor,
     v: Tensor,
@@ -48,7 +48,7 @@ def knn_pair_products(
     return pairs.products(u, v, x, c, Pairs(indices, first), differences, factor, budget)
 
 
-@custom_op("janelia_core::knn_pair_sums", mutates_args=())
+@custom_op("janelia_core::knn_pair_sums", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_pair_sums(
     w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, differences: bool, factor: float, budget: int
 ) -> tuple[Tensor, Tensor]:
@@ -56,7 +56,7 @@ def knn_pair_sums(
     return pairs.sums(w, x, c, Pairs(indices, first), differences, factor, budget)
 
 
-@custom_op("janelia_core::knn_norm_values", mutates_args=())
+@custom_op("janelia_core::knn_norm_values", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_norm_values(
     u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
 ) -> Tensor:
@@ -64,7 +64,7 @@ def knn_norm_values(
     return norm_pairs.values(u, v, x, c, r, Pairs(indices, first), budget)
 
 
-@custom_op("janelia_core::knn_norm_sums", mutates_args=())
+@custom_op("janelia_core::knn_norm_sums", mutates_args=(), tags=NOT_FOR_GRAPHS)
 def knn_norm_sums(
     w: Tensor, u: Tensor, v: Tensor, x: Tensor, c: Tensor, r: Tensor, indices: Tensor, first: Tensor, budget: int
 ) -> tuple[Tensor, Tensor]:
