@@ -14,7 +14,8 @@ from hypothesis import given
 from janelia_core.ml._knn.arithmetic.rounding import rounded
 from janelia_core.ml._knn.distances import distances as module
 from janelia_core.ml._knn.distances.distances import distances
-from janelia_core.ml._knn.verify.pair_kernels import round_root, round_value
+from janelia_core.ml._knn.distances.rounding_kernels import round_root, round_value
+from janelia_core.ml._knn.metrics.dot import Dot
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
@@ -149,9 +150,9 @@ def test_a_loosened_error_is_caught(monkeypatch):
     ctrs = torch.ones(1, 4)
     indices = torch.zeros(1, 1, dtype=torch.int64)
     assert_all_true(x, ctrs, indices, "dot")
-    honest = module.pair_values
+    honest = Dot.pair_values
     monkeypatch.setattr(module, "_KERNEL_DTYPES", ())
-    monkeypatch.setattr(module, "pair_values", lambda *a: (honest(*a)[0], torch.zeros(1, 1, dtype=torch.float64)))
+    monkeypatch.setattr(Dot, "pair_values", lambda *a: (honest(*a)[0], torch.zeros(1, 1, dtype=torch.float64)))
     with pytest.raises(AssertionError):
         assert_all_true(x, ctrs, indices, "dot")
 

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor
 
 from extremes import DTYPES, SCALES, SHAPES, Extreme, problem
-from janelia_core.ml._knn import metrics
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, compare, extend
+from janelia_core.ml._knn.metrics import cosine
 from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.frame import Measured
@@ -184,14 +184,13 @@ def no_distance_error(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_product_error(patch: pytest.MonkeyPatch) -> None:
-    for module in (metrics, small):
-        patch.setattr(module, "dot_error", lambda d: (0.0, 0.0))
+    patch.setattr(cosine.Dot, "bound", lambda self, d: (0.0, 0.0))
 
 
 def no_cosine_error(patch: pytest.MonkeyPatch) -> None:
     no_product_error(patch)
-    patch.setattr(metrics, "cosine_error", lambda d: 0.0)
-    patch.setattr(small, "direction_error", lambda d: 0.0)
+    patch.setattr(cosine.Cosine, "bound", lambda self, d: (0.0, 0.0))
+    patch.setattr(cosine, "direction_error", lambda d: 0.0)
 
 
 def no_rounding_of_roots(patch: pytest.MonkeyPatch) -> None:

@@ -9,13 +9,14 @@ from fractions import Fraction
 import pytest
 import torch
 
-from janelia_core.ml._knn import metrics as module
 from janelia_core.ml._knn import reference
 from janelia_core.ml._knn.data.directions import direction_error, directions
 from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.find import find
-from janelia_core.ml._knn.metrics import Metric, block_values, pair_values
+from janelia_core.ml._knn.metrics.cosine import Cosine
+from janelia_core.ml._knn.metrics.dot import Dot
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
@@ -189,13 +190,11 @@ def test_float64_values_are_within_their_error_of_the_truth(name, metric):
     x, ctrs, _, _ = PROBLEMS[name]()
     x, ctrs = x[:2], ctrs[:30]
     exponent = survey(Points(x), Points(ctrs)).verify_exponent
-    ways = [
-        (exponent, pair_values(metric, x[:, None], ctrs, exponent)),
-        (exponent, block_values(metric, x, ctrs, exponent)),
-    ]
+    scaled = metric_named(metric, exponent)
+    ways = [(exponent, scaled.pair_values(x[:, None], ctrs)), (exponent, scaled.block_values(x, ctrs, 100))]
     if x.dtype in (torch.float32, torch.float64):
         listed = torch.arange(len(ctrs)).expand(len(x), -1)
-        found = ordered(x, Points(ctrs), listed, Metric(metric), compiled=True)
+        found = ordered(x, Points(ctrs), listed, metric_named(metric), compiled=True)
         in_order = found.indices.argsort(dim=1)
         ways.append((0, tuple(part.gather(1, in_order) for part in (found.value, found.error))))
     for power, (value, error) in ways:
@@ -263,8 +262,8 @@ def test_a_loosened_bound_is_caught(what, metric, monkeypatch):
     expected = nearest(x, ctrs, k, metric)
     assert torch.equal(searched(x, ctrs, k, metric, screen="portable")[0], expected)
     if what == "value":
-        monkeypatch.setattr(module, "dot_error", lambda d: (0.0, 0.0))
-        monkeypatch.setattr(module, "cosine_error", lambda d: 0.0)
+        for honest in (Dot, Cosine):
+            monkeypatch.setattr(honest, "bound", lambda self, d: (0.0, 0.0))
     else:
         honest = screen_portable.pack_ctrs
 

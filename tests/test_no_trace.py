@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from janelia_core.ml._knn import ladder as ladder_module
-from janelia_core.ml._knn.metrics import METRICS
+from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
 from oracle import nearest

@@ -21,10 +21,12 @@ import torch
 
 import janelia_core
 from janelia_core import cli
-from janelia_core.ml._knn import metrics
 from janelia_core.ml._knn.arithmetic import double_double
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.data import directions, points
+from janelia_core.ml._knn.metrics import dot
+from janelia_core.ml._knn.metrics.cosine import Cosine
+from janelia_core.ml._knn.metrics.dot import Dot
 from janelia_core.ml._knn.screens.portable import packing
 
 ROOT = Path(__file__).parents[1]
@@ -161,11 +163,11 @@ def test_names_in_docstrings_and_comments_exist(path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "wrong"),
     [
-        ("as `metrics.cosine_values` does", ["metrics.cosine_values"]),
+        ("as `Cosine.pair_value` does", ["Cosine.pair_value"]),
         ("See `values_of_pairs`, as for the next", ["values_of_pairs"]),
         ("`janelia_core.ml.knn_graphs`", ["janelia_core.ml.knn_graphs"]),
         ("`Frame.exactly` tells", ["Frame.exactly"]),
-        ("`metrics.pair_values`, `DistanceBound.of`, `torch.mm`, `janelia_core.ml.knn`, `own`", []),
+        ("`Cosine.pair_values`, `DistanceBound.of`, `torch.mm`, `janelia_core.ml.knn`, `own`", []),
     ],
 )
 def test_a_name_that_does_not_exist_is_caught(text: str, wrong: list[str]) -> None:
@@ -251,14 +253,14 @@ SAID: list[tuple[str, Callable[[], int]]] = [
         r"so \$\|\\hat D - D\| \\le \\gamma_\{d\+(\d+)\} D\$",
         lambda: beyond(lambda d: (DistanceBound.of(d, False).relative - 8 * UNIT64) / 2),
     ),
-    (r"at most\s+\$\\gamma_\{d\+(\d+)\} \\sum_q", lambda: beyond(lambda d: metrics.dot_error(d)[0] / OUTWARD)),
+    (r"at most\s+\$\\gamma_\{d\+(\d+)\} \\sum_q", lambda: beyond(lambda d: Dot().bound(d)[0] / OUTWARD)),
     (
         r"\]\$\), plus \$2\^\{(-\d+)\}\$ a coordinate",
-        lambda: power(metrics.dot_error(2)[1] - metrics.dot_error(1)[1]),
+        lambda: power(Dot().bound(2)[1] - Dot().bound(1)[1]),
     ),
-    (r"at most \$\\gamma_\{2d\+(\d+)\}\$ in all", lambda: beyond(metrics.cosine_error, each=2)),
-    (r"norms lie in\s+\$\[2\^\{(-\d+)\}, 2", lambda: power(metrics.LEAST_SQUARE)),
-    (r"norms lie in\s+\$\[2\^\{-\d+\}, 2\^\{(\d+)\}\]", lambda: power(metrics.LARGEST_SQUARE)),
+    (r"at most \$\\gamma_\{2d\+(\d+)\}\$ in all", lambda: beyond(lambda d: Cosine().bound(d)[1], each=2)),
+    (r"norms lie in\s+\$\[2\^\{(-\d+)\}, 2", lambda: power(dot.LEAST_SQUARE)),
+    (r"norms lie in\s+\$\[2\^\{-\d+\}, 2\^\{(\d+)\}\]", lambda: power(dot.LARGEST_SQUARE)),
     (r"a relative\s+\$2\^\{(-\d+)\}\$", lambda: power(double_double._UNIT)),
     (r"scaled by \$2\^\{(\d+)\}\$ in float64", lambda: power(_scaled(1.0))),
     (r"beside values above \$2\^\{(\d+)\}\$ are then", lambda: 1023 - power(_scaled(1.0))),
@@ -278,11 +280,14 @@ def test_a_number_in_the_proofs_is_that_of_the_code(said: str, number: Callable[
     assert [int(one) for one in found] == [number()]
 
 
-def test_numbers_in_the_head_of_metrics_are_those_of_its_code() -> None:
-    head = ast.get_docstring(code_of(PACKAGE / "ml" / "_knn" / "metrics.py")) or ""
-    quoted = {int(a) for a in re.findall(r"gamma\(d \+ (\d+)\)", head)}
-    assert max(quoted) == beyond(lambda d: metrics.dot_error(d)[0] / OUTWARD)  # smaller ones are steps towards it
-    assert {int(a) for a in re.findall(r"gamma\(2 d \+ (\d+)\)", head)} == {beyond(metrics.cosine_error, each=2)}
+def test_numbers_in_the_heads_of_metrics_are_those_of_their_code() -> None:
+    metrics = PACKAGE / "ml" / "_knn" / "metrics"
+    of_dot, of_cosine = (ast.get_docstring(code_of(metrics / name)) or "" for name in ("dot.py", "cosine.py"))
+    quoted = {int(a) for a in re.findall(r"gamma\(d \+ (\d+)\)", of_dot)}
+    assert max(quoted) == beyond(lambda d: Dot().bound(d)[0] / OUTWARD)  # smaller ones are steps towards it
+    assert {int(a) for a in re.findall(r"gamma\(2 d \+ (\d+)\)", of_cosine)} == {
+        beyond(lambda d: Cosine().bound(d)[1], each=2)
+    }
 
 
 def test_the_version_is_written_once(capsys: pytest.CaptureFixture[str]) -> None:

@@ -347,8 +347,8 @@ def test_verified_distances_are_within_the_stated_error_and_sorted(d: int, dtype
     listed[0, :3] = torch.tensor([7, 3, -1])
     listed[0, 3:] = -1
     distances, indices = np.empty((4, 20)), np.empty((4, 20), np.int64)
-    arrays = x.numpy(), ctrs.numpy(), listed.numpy()
-    verify_kernels.verify(*arrays, np.empty((0, 0)), 0, (0.0, 0.0), distances, indices)
+    lists = verify_kernels.Lists(x.numpy(), ctrs.numpy(), listed.numpy(), np.empty((0, 0)))
+    verify_kernels.verify(lists, 0, (0.0, 0.0), distances, indices)
     assert indices[0].tolist() == [3, 7] + [-1] * 18
     for i, exact in enumerate(exact_distances(x, ctrs)):
         found = [(float(far), int(j)) for far, j in zip(distances[i], indices[i], strict=True) if j >= 0]
@@ -364,7 +364,7 @@ def test_only_listed_centres_proven_farther_than_the_first_k_are_left_out() -> N
     distances, indices = np.empty((1, 8)), np.empty((1, 8), np.int64)
     at_least = (listed + 1.0) ** 2 - 0.5
     at_least[0, 5] = 16.0  # a tie with the farthest, for all that is known
-    verify_kernels.verify(x, ctrs, listed, at_least, 3, (0.0, 0.0), distances, indices)
+    verify_kernels.verify(verify_kernels.Lists(x, ctrs, listed, at_least), 3, (0.0, 0.0), distances, indices)
     assert indices[0].tolist() == [0, 1, 2, 3, 5, -1, -1, -1]
     assert distances[0, :5].tolist() == [1.0, 4.0, 9.0, 16.0, 36.0]
 

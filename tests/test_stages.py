@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from janelia_core.ml._knn import metrics as metrics_module
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.arithmetic.double_double import cosine_keys, square_distances
-from janelia_core.ml._knn.arithmetic.integers import common_integers, order_key
+from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics import block_values
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import make_plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.portable import packing
@@ -50,14 +49,14 @@ def test_float64_distances_are_within_their_bound_of_the_truth(name):
     x, ctrs = x[:2], ctrs[:40]
     frame = survey(Points(x), Points(ctrs))
     bound = DistanceBound.of(x.shape[1], frame.exact)
-    distances = block_values("euclidean", x, ctrs, frame.verify_exponent)[0]
+    distances = metric_named("euclidean", frame.verify_exponent).block_values(x, ctrs, 100)[0]
     unit = Fraction(4) ** frame.verify_exponent
     for i, row in enumerate(x.tolist()):
         for j, centre in enumerate(ctrs.tolist()):
             true = true_distance(row, centre) / unit
-            assert (
-                Fraction(bound.lower(float(distances[i, j]))) <= true <= Fraction(bound.upper(float(distances[i, j])))
-            )
+            found = float(distances[i, j])
+            lower = found * (1.0 - bound.relative) - bound.absolute
+            assert Fraction(lower) <= true <= Fraction(found * (1.0 + bound.relative) + bound.absolute)
 
 
 @pytest.mark.parametrize(
@@ -124,7 +123,7 @@ def test_a_loosened_bound_is_caught(monkeypatch, what):
         monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
         plan = replace(plan, width=k)
     else:
-        monkeypatch.setattr(metrics_module.DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
+        monkeypatch.setattr(DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))
     assert wrong_rows(x, ctrs, search(Points(x), Points(ctrs), plan)) != []
 
 
@@ -172,7 +171,7 @@ def test_cosine_keys_order_as_the_true_ones_and_tie_where_those_tie():
         hi, lo, error = cosine_keys(xs, cs * 2.0 ** rng.integers(-9, 9, (len(cs), 1)))
         assert bool((error == 0).all()) == short
         unit = Fraction(1, 4 ** int(np.frexp(np.abs(xs[0]).max())[1]))
-        truth = [Fraction(order_key("cosine", *common_integers([xs[0].tolist(), c.tolist()])[0])) for c in cs]
+        truth = [Fraction(metric_named("cosine").key(*common_integers([xs[0].tolist(), c.tolist()])[0])) for c in cs]
         scales = [Fraction(1, common_integers([xs[0].tolist(), c.tolist()])[1]) ** 2 for c in cs]
         truth = [value * scale * unit for value, scale in zip(truth, scales, strict=True)]
         for i, value in enumerate(truth):

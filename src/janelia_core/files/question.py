@@ -15,9 +15,9 @@ from janelia_core.files.formats.cast import cast
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where, open_vectors, split_name
 from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
-from janelia_core.ml._knn.metrics import METRICS
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
+from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.sizes import parse_bytes
 
 Range = tuple[int | None, int | None]

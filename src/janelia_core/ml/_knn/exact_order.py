@@ -9,7 +9,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics import Metric
+from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.settle.settle import settle

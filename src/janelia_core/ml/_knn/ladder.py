@@ -17,7 +17,8 @@ from janelia_core.ml._knn.data.points import Points, as_float64, has_infinities,
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.exhaustive import Exhaustive
-from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows, assign, parts
@@ -46,15 +47,16 @@ class Ladder:
         reader = Reader(workers, plan.kernels)
         if plan.screen in ("portable", "none") and mask is None:
             ctrs = self._ctrs = self._without_copies(ctrs, workers)
-        level = plan.metric == "dot" and x.values.is_floating_point()
-        self._frame: Frame = survey(x, ctrs, plan.metric in EUCLIDEAN, reader, level)
-        if plan.metric == "cosine":
+        metric = metric_named(plan.metric)
+        level = metric.levelled and x.values.is_floating_point()
+        self._frame: Frame = survey(x, ctrs, metric.form == DISTANCE, reader, level)
+        if metric.directed:
             self._frame = self._frame.of_directions()
-        self._metric = Metric(plan.metric, self._frame.verify_exponent, self._frame.exact)
+        self._metric = metric_named(plan.metric, self._frame.verify_exponent, self._frame.exact)
         self._portable: PortableScreen | None = None
         self._rungs: Rungs[Screen] | None = None
         self.forest: Forest[TreeScreen] | None = None
-        if plan.metric == "dot" and not self._frame.ctrs_finite and workers.once(lambda: has_infinities(ctrs)):
+        if metric.signed and not self._frame.ctrs_finite and workers.once(lambda: has_infinities(ctrs)):
             self._report.screen = "none: inner products with infinite centres may be of any sign"
         elif plan.screen != "none":
             self._use_screens(x, workers)
@@ -91,7 +93,7 @@ class Ladder:
             self._report.screen = "portable: fewer than k centres are finite"
         elif self.plan.screen == "dense":
             self._use_dense(ctrs, workers)
-        elif not (self._metric.uniform and self._frame.x_finite and self._frame.fits_float32):
+        elif not (self._metric.form == DISTANCE and self._frame.x_finite and self._frame.fits_float32):
             self._report.screen = "dense: the tree wants Euclidean distances, finite rows and moderate magnitudes"
             self._use_dense(ctrs, workers)
         elif self.plan.look is not None and len(ctrs) < self.plan.look.trees.parts * self.plan.k:

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.contract import Stored
 from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.find import find
-from janelia_core.ml._knn.metrics import Metric
-from janelia_core.ml._knn.reference import cosine, product, squared_distance
+from janelia_core.ml._knn.metrics.metric import Metric
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.rows import picked
 from janelia_core.ml._knn.settle.settle import settle
 from janelia_core.ml._knn.verify.verify import candidate_values, order, ordered
@@ -29,8 +30,6 @@ _PER_CANDIDATE = 160  # bytes: sort keys, permutations and lists
 _PER_COORDINATE = 64  # bytes: temporaries of verify, in float64
 _MOST_CANDIDATES, _MOST_COORDINATES = 1 << 17, 1 << 17
 _NARROW = (torch.float16, torch.bfloat16, torch.float32, torch.uint8, torch.int8, torch.int16, torch.int32)
-
-TRUE_VALUES = {"dot": product, "cosine": cosine}
 
 
 @dataclass
@@ -71,7 +70,7 @@ class Running:
     @property
     def metric(self) -> Metric:
         """What the values are by."""
-        return Metric(self.name, self.exponent or 0, self.exact)
+        return metric_named(self.name, self.exponent or 0, self.exact)
 
 
 def nearest(
@@ -158,7 +157,7 @@ def _admit(running: Running, x: Tensor, block: Tensor, workers: Workers) -> None
     if narrow and not running.exact:
         return
     frame = workers.once(lambda: survey(Points(x), Points(block)))
-    if running.name == "cosine":
+    if running.metric.directed:
         frame = frame.of_directions()
     running.exact &= frame.exact
     if not narrow:
@@ -173,13 +172,12 @@ def _rescale(running: Running, exponent: int) -> None:
     to spare. Errors that are kept with their values grow by it.
     """
     if running.exponent is not None:
-        shift = 2 * min(0, running.exponent - exponent)
-        if running.name != "cosine":
-            while shift < 0:
-                for part in (running.value, running.error):
-                    part *= 2.0 ** max(-1000, shift)
-                running.error += 2.0**-1020
-                shift += 1000
+        shift = running.metric.degree * min(0, running.exponent - exponent)
+        while shift < 0:
+            for part in (running.value, running.error):
+                part *= 2.0 ** max(-1000, shift)
+            running.error += 2.0**-1020
+            shift += 1000
         exponent = max(running.exponent, exponent)
     running.exponent = exponent
 
@@ -200,7 +198,7 @@ def _merge_rows(
     kernels = may_serve()
     new = ordered(x_rows, block, nearest_[:, rows].T.contiguous(), metric, kernels and running.in_float64)
     value = running.value[rows]
-    error = metric.distances(value, value, block.d).error if metric.uniform else running.error[rows]
+    error = metric.errors_of(value, block.d) if metric.uniform else running.error[rows]
     # Farther for certain than all k so far; never true where one of the two is not finite, or missing.
     out = (new.value - new.error > (value + error).amax(dim=1, keepdim=True)) & torch.isfinite(new.value)
     width = int((~out).to(torch.int64).mul_(torch.arange(1, out.shape[1] + 1)).amax())
@@ -235,18 +233,17 @@ def compare(x: Tensor, ctrs: Stored, one: Tensor, other: Tensor, name: str = "eu
     Returns:
         (p,) int64: -1 where centre one is nearer, 1 where the other is, 0 where their distances are equal.
     """
-    metric = Metric(name)
+    metric = metric_named(name)
     value, error = candidate_values(x, ctrs, torch.stack([one, other], dim=1), metric)
-    gap, doubt = value[:, 0] - value[:, 1], error.sum(dim=1) * (1.0 + 2.0**-40)
+    gap, doubt = value[:, 0] - value[:, 1], error.sum(dim=1) * OUTWARD
     clear = torch.isfinite(value).all(dim=1) & (gap.abs() > doubt)
     sign = gap.sign().nan_to_num(0.0).to(torch.int64)
-    true_value = TRUE_VALUES.get(name, squared_distance)
     for i in (~clear).nonzero()[:, 0].tolist():
         a, b = (ctrs.take(numbers[i]) for numbers in (one, other))
         if torch.equal(a, b):
             sign[i] = 0
             continue
         row = x[i].tolist()
-        near, far = true_value(row, a.tolist()), true_value(row, b.tolist())
+        near, far = (metric.true_value(row, centre.tolist()) for centre in (a, b))
         sign[i] = (near > far) - (near < far)
     return sign

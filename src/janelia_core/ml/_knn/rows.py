@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import torch
@@ -25,6 +25,13 @@ class Rows(NamedTuple):
 def parts(n: int, step: int) -> list[slice]:
     """Cut n rows into parts of at most step rows."""
     return [slice(start, start + step) for start in range(0, n, step)]
+
+
+def tiles(rows: int, columns: int, most: int) -> Iterator[tuple[slice, slice]]:
+    """Cut a table into tiles of at most `most` places, or of one: whole rows where they fit."""
+    width = min(max(1, columns), max(1, most))
+    for part in parts(rows, max(1, most // width)):
+        yield from ((part, slots) for slots in parts(columns, width))
 
 
 def assign(out: Tensor, rows: Tensor, search: Callable[[Tensor], Tensor]) -> None:

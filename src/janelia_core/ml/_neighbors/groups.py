@@ -1,8 +1,8 @@
 """Batches as one flat problem: rows under rows, centres under centres, and groups that say who meets whom.
 
-A group is five numbers: rows first .. last of x meet centres first .. last of ctrs, and the first of these is
-column `column` of masks, of drawn subsets and of answers (which speak of one batch where there are leading dimensions,
-of all centres where batches are ragged).
+A group is five numbers: rows first .. last of x meet centres first .. last of ctrs, and the fifth is the column of the
+first of these in masks, drawn subsets and answers (which speak of one batch where there are leading dimensions, of all
+centres where batches are ragged).
 """
 
 from __future__ import annotations

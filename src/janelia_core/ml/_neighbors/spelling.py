@@ -7,7 +7,7 @@ import functools
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
-from janelia_core.ml._knn.metrics import METRICS
+from janelia_core.ml._knn.metrics.registry import METRICS
 
 P = ParamSpec("P")
 T = TypeVar("T")

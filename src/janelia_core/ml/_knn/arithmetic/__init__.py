@@ -2,6 +2,8 @@
 
 bounds          constants of error bounds
 double_double   pairs of float64 that carry 106 bits, with a bound
-integers        order values as integers of any size
+compensated     sums of float64 with a measured error, by compiled kernels
+integers        compensated     sums of float64 with a measured error, by compiled kernels
+integers of any size, and their rounding
 rounding        do both ends of an interval round alike?
 """

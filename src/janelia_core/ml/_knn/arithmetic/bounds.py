@@ -8,10 +8,7 @@ products of (1 + delta), section 3.1 for sums of products in *any* order, with o
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TypeVar
-
-from torch import Tensor
+from typing import NamedTuple
 
 UNIT64 = 2.0**-53
 UNIT32 = 2.0**-24
@@ -19,7 +16,10 @@ UNIT32 = 2.0**-24
 # Slightly more than 1: absorbs the few float64 roundings made while a bound itself is evaluated.
 OUTWARD = 1.0 + 2.0**-40
 
-Real = TypeVar("Real", float, Tensor)
+# Of what is rounded off a product that is smaller in magnitude, some may underflow, but less than LOSS.
+SMALL, LOSS = 2.0**-900, 2.0**-890
+# More than what float32 loses where numbers become subnormal, or are flushed to zero.
+TINY32 = 2.0**-125
 
 
 def gamma(n: int, unit: float) -> float:
@@ -28,8 +28,7 @@ def gamma(n: int, unit: float) -> float:
     return nu / (1.0 - nu) * OUTWARD if nu < 0.5 else math.inf
 
 
-@dataclass(frozen=True)
-class DistanceBound:
+class DistanceBound(NamedTuple):
     """How far a float64 squared distance D^ over d coordinates can be from the true D.
 
     D^ = sum_q fl(fl(x_q - c_q)^2): each term carries three roundings, (1 + e1)^2 (1 + e2), the sum of d
@@ -46,13 +45,5 @@ class DistanceBound:
         """Return the bound for d coordinates; zero when float64 evaluation is exact."""
         if exact:
             return cls(0.0, 0.0)
-        # D <= D^ / (1 - g) <= D^ (1 + 2g) for g <= 1/2; the extra units pay for evaluating lower() and upper().
+        # D <= D^ / (1 - g) <= D^ (1 + 2g) for g <= 1/2; the extra units pay for evaluating D^ + error.
         return cls(2.0 * gamma(d + 2, UNIT64) + 8 * UNIT64, (d + 1) * 2.0**-1020)
-
-    def lower(self, distance: Real) -> Real:
-        """Return a lower bound of the true D (may be negative where everything underflowed)."""
-        return distance * (1.0 - self.relative) - self.absolute
-
-    def upper(self, distance: Real) -> Real:
-        """Return an upper bound of the true D."""
-        return distance * (1.0 + self.relative) + self.absolute

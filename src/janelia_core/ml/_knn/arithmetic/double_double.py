@@ -1,4 +1,4 @@
-"""Order values of every metric in double-double arithmetic with a *measured* error, for many pairs at once.
+"""Order values in double-double arithmetic with a *measured* error, for many pairs at once.
 
 A sum is hi + lo + (what every operation discarded); the discarded parts are themselves known exactly from error-free
 transformations and their magnitudes are added up. So the bound is zero whenever nothing was discarded, which
@@ -15,52 +15,45 @@ arithmetic, ACM TOMS 44 (2017) (product, quotient).
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
 import numpy.typing as npt
+from torch import Tensor
+
+from janelia_core.ml._knn.arithmetic.bounds import LOSS, SMALL
 
 Floats = npt.NDArray[np.float64]
+Array = TypeVar("Array", Floats, Tensor)
 
+LARGEST = 2.0**400  # what is smaller can be squared and added up
 _SPLITTER = 2.0**27 + 1.0
-_SMALL = 2.0**-900  # error-free products need room below them; smaller ones count as a known loss
-_LOSS = 2.0**-890
 _UNIT = 2.0**-98  # more than a product, quotient or root of double-doubles loses, relatively
 
 Sum = tuple[Floats, Floats, Floats]  # hi, lo, error
 
 
 def square_distances(x: Floats, c: Floats) -> Sum:
-    """Return (hi, lo, error), each (p,): |D - (hi + lo)| <= error for pairs of rows x, c (p, d), |values| < 2^400."""
+    """Return (hi, lo, error), each (p,): |D - (hi + lo)| <= error for pairs of rows x, c (p, d), |values| < LARGEST."""
     delta, rest = _two_sum(x, -c)  # x - c = delta + rest, exactly
-    terms = [_two_product(delta, delta)]
+    terms = [two_product(delta, delta)]
     if rest.any():
-        terms += [_two_product(2.0 * delta, rest), _two_product(rest, rest)]
+        terms += [two_product(2.0 * delta, rest), two_product(rest, rest)]
     hi = np.concatenate([t[0] for t in terms], axis=1)
     lo = np.concatenate([t[1] for t in terms], axis=1)
-    lossy = ((np.abs(hi) < _SMALL) & (hi != 0)).sum(axis=1) + ((delta != 0) & (hi[:, : x.shape[1]] == 0)).sum(axis=1)
+    lossy = ((np.abs(hi) < SMALL) & (hi != 0)).sum(axis=1) + ((delta != 0) & (hi[:, : x.shape[1]] == 0)).sum(axis=1)
     if rest.any():
         lossy = lossy + ((rest != 0) & (np.abs(rest) < 2.0**-450)).sum(axis=1)
     hi, lo, discarded = _sum(hi, lo)
-    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * _LOSS
-
-
-def order_sums(metric: str, x: Floats, c: Floats, key: bool = False) -> Sum:
-    """Return what a metric orders by (`metrics`), of pairs of rows x, c (p, d), |values| < 2^400 but for "cosine".
-
-    key: anything that orders the centres of a row alike will do.
-    """
-    if metric == "dot":
-        return products(-x, c)
-    if metric == "cosine":
-        return cosine_keys(x, c) if key else cosine_distances(x, c)
-    return square_distances(x, c)
+    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
 
 
 def products(x: Floats, c: Floats) -> Sum:
-    """Return (hi, lo, error), each (p,): the inner products of pairs of rows x, c (p, d), |values| < 2^400."""
-    hi, lo = _two_product(x, c)
-    lossy = ((np.abs(hi) < _SMALL) & (x != 0) & (c != 0)).sum(axis=1)
+    """Return (hi, lo, error), each (p,): the inner products of pairs of rows x, c (p, d), |values| < LARGEST."""
+    hi, lo = two_product(x, c)
+    lossy = ((np.abs(hi) < SMALL) & (x != 0) & (c != 0)).sum(axis=1)
     hi, lo, discarded = _sum(hi, lo)
-    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * _LOSS
+    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
 
 
 def cosine_keys(x: Floats, c: Floats) -> Sum:
@@ -73,7 +66,7 @@ def cosine_keys(x: Floats, c: Floats) -> Sum:
     (x, x_lost), (c, c_lost) = _near_one(x), _near_one(c)
     s, s_low, s_error = products(x, c)
     b, b_low, b_error = products(c, c)
-    s_error, b_error = s_error + (x_lost + c_lost) * _LOSS, b_error + c_lost * _LOSS
+    s_error, b_error = s_error + (x_lost + c_lost) * LOSS, b_error + c_lost * LOSS
     b = np.where(b == 0, 1.0, b)  # then s is 0, too
     square, square_low = _multiply(s, s_low, np.abs(s), np.copysign(1.0, s) * s_low)
     hi, lo = _divide(square, square_low, b, b_low)
@@ -99,9 +92,9 @@ def cosine_distances(x: Floats, c: Floats) -> Sum:
     a, a_low, a_error = products(x, x)
     b, b_low, b_error = products(c, c)
     return cosine_of_sums(
-        (s, s_low, s_error + (x_lost + c_lost) * _LOSS),
-        (a, a_low, a_error + x_lost * _LOSS),
-        (b, b_low, b_error + c_lost * _LOSS),
+        (s, s_low, s_error + (x_lost + c_lost) * LOSS),
+        (a, a_low, a_error + x_lost * LOSS),
+        (b, b_low, b_error + c_lost * LOSS),
     )
 
 
@@ -118,7 +111,7 @@ def cosine_of_sums(product: Sum, x_square: Sum, c_square: Sum) -> Sum:
     hi, lo = _two_sum(hi, lo - cosine_low)
     error = 1.01 * (s_error / norm + norms_error) + 4.0 * _UNIT
     exact = (s_error + norms_error + np.abs(s_low) + np.abs(a_low) + np.abs(b_low)) == 0
-    squares, norms = _two_product(s, s), _two_product(a, b)
+    squares, norms = two_product(s, s), two_product(a, b)
     parallel = exact & (s > 0) & (squares[0] == norms[0]) & (squares[1] == norms[1])
     one = zero | (exact & (s == 0))
     hi = np.where(one, 1.0, np.where(parallel, 0.0, hi))
@@ -130,23 +123,23 @@ def _near_one(v: Floats) -> tuple[Floats, Floats]:
     """Scale rows (p, d) by powers of two that put their largest value in [1/2, 1); count what underflows on the way."""
     exponent = np.frexp(np.abs(v).max(axis=1, keepdims=True, initial=0.0))[1]
     scaled = np.ldexp(np.ldexp(v, -(exponent // 2)), exponent // 2 - exponent)
-    return scaled, ((v != 0) & (np.abs(scaled) < _SMALL)).sum(axis=1).astype(np.float64)
+    return scaled, ((v != 0) & (np.abs(scaled) < SMALL)).sum(axis=1).astype(np.float64)
 
 
 def _multiply(a: Floats, a_low: Floats, b: Floats, b_low: Floats) -> tuple[Floats, Floats]:
-    p, e = _two_product(a, b)
+    p, e = two_product(a, b)
     return _two_sum(p, e + (a * b_low + a_low * b))
 
 
 def _root(a: Floats, a_low: Floats) -> tuple[Floats, Floats]:
     r = np.sqrt(a)
-    p, e = _two_product(r, r)
+    p, e = two_product(r, r)
     return _two_sum(r, ((a - p) - e + a_low) / (2.0 * r))
 
 
 def _divide(a: Floats, a_low: Floats, b: Floats, b_low: Floats) -> tuple[Floats, Floats]:
     q = a / b
-    p, e = _two_product(q, b)
+    p, e = two_product(q, b)
     return _two_sum(q, ((a - p) - e + a_low - q * b_low) / b)
 
 
@@ -156,14 +149,15 @@ def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
     return s, (a - (s - t)) + (b - t)
 
 
-def _two_product(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+def two_product(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a b as a sum of two float64 numbers, without error (Dekker)."""
     p = a * b
     a_high, a_low = _split(a)
     b_high, b_low = _split(b)
     return p, a_low * b_low - (((p - a_high * b_high) - a_low * b_high) - a_high * b_low)
 
 
-def _split(a: Floats) -> tuple[Floats, Floats]:
+def _split(a: Array) -> tuple[Array, Array]:
     t = _SPLITTER * a
     high = t - (t - a)
     return high, a - high

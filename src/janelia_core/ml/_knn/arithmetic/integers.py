@@ -1,4 +1,4 @@
-"""Order values in exact arithmetic, and their correct rounding: the last resort, which always decides.
+"""Exact arithmetic, and correct rounding of what it gives: the last resort, which always decides.
 
 Every finite stored value is an integer times a power of two, and Python's integers have no size limit.
 """
@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import NamedTuple
 
-Integers = Sequence[int]
+Rational = int | Fraction
+Rationals = Sequence[int | Fraction]
 
 
 class Format(NamedTuple):
@@ -32,37 +33,9 @@ def common_integers(rows: Sequence[Sequence[float]]) -> tuple[list[list[int]], i
     return [[numerator * (scale // denominator) for numerator, denominator in row] for row in ratios], scale
 
 
-def dot(x: Integers, c: Integers) -> int:
+def dot(x: Rationals, c: Rationals) -> Rational:
     """Return the inner product."""
     return sum(a * b for a, b in zip(x, c, strict=True))
-
-
-def square_distance(x: Integers, c: Integers) -> int:
-    """Return |x - c|^2."""
-    return sum((a - b) ** 2 for a, b in zip(x, c, strict=True))
-
-
-def order_key(metric: str, x: Integers, c: Integers) -> Fraction | int:
-    """Return what orders centres of one row as the metric does."""
-    if metric == "dot":
-        return -dot(x, c)
-    if metric == "cosine":
-        s = dot(x, c)
-        # -cos |x|, squared with its sign: ascending as 1 - cos, and rational.
-        return Fraction(-s * abs(s), dot(c, c) or 1)
-    return square_distance(x, c)
-
-
-def rounded_distance(metric: str, x: Sequence[float], c: Sequence[float], fmt: Format) -> int:
-    """Return the bit pattern of the distance between two rows of finite values, rounded to nearest even."""
-    (xs, cs), scale = common_integers([x, c])
-    if metric == "sqeuclidean":
-        return nearest_bits(square_distance(xs, cs), scale * scale, fmt)
-    if metric == "euclidean":
-        return _nearest_root(square_distance(xs, cs), scale, fmt)
-    if metric == "dot":
-        return nearest_bits(-dot(xs, cs), scale * scale, fmt)
-    return _nearest_cosine_distance(dot(xs, cs), dot(xs, xs) * dot(cs, cs), fmt)
 
 
 def nearest_bits(numerator: int, denominator: int, fmt: Format) -> int:
@@ -89,7 +62,7 @@ def _divided(size: int, denominator: int, exponent: int) -> tuple[int, int, int]
     return *divmod(size, denominator), denominator
 
 
-def _nearest_root(square: int, scale: int, fmt: Format) -> int:
+def nearest_root(square: int, scale: int, fmt: Format) -> int:
     """Return the bits of sqrt(square) / scale."""
     # Two bits more than the format: no rounding boundary lies strictly between neighbouring integers.
     shift = max(0, fmt.precision + 2 - square.bit_length() // 2)
@@ -99,7 +72,7 @@ def _nearest_root(square: int, scale: int, fmt: Format) -> int:
     return nearest_bits(2 * root + 1, scale << (shift + 1), fmt)
 
 
-def _nearest_cosine_distance(s: int, squares: int, fmt: Format) -> int:
+def nearest_cosine_distance(s: int, squares: int, fmt: Format) -> int:
     """Return the bits of 1 - s / sqrt(squares), 1 where squares is 0."""
     if squares == 0 or s == 0:
         return nearest_bits(1, 1, fmt)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_OUTWARD = 1.0 + 2.0**-40
+from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
+from janelia_core.ml._knn.arithmetic.double_double import two_product
 
 
 def rounded(value: Tensor, error: Tensor, root: bool) -> tuple[Tensor, Tensor]:
@@ -34,7 +35,7 @@ def rounded_double(hi: Tensor, lo: Tensor, error: Tensor, root: bool, dtype: tor
     if root:
         hi, lo, error = _root(hi, lo, error)
     # lo - error rounds; where error is 0 it does not.
-    error = torch.where(error == 0, error, (error + 2.0**-52 * lo.abs()) * _OUTWARD)
+    error = torch.where(error == 0, error, (error + 2.0**-52 * lo.abs()) * OUTWARD)
     low, high = hi + (lo - error), hi + (lo + error)
     if dtype == torch.float32:
         exact = (lo == 0) & (error == 0)
@@ -49,20 +50,13 @@ def _root(hi: Tensor, lo: Tensor, error: Tensor) -> tuple[Tensor, Tensor, Tensor
     e^2 / (8 r^3) (1 + |e| / r^2), and |e| / r^2 at most some units of 2^-53.
     """
     r = hi.sqrt()
-    rest = (hi - r * r) + (_square_error(r) + lo)
+    square, lost = two_product(r, r)
+    rest = (hi - square) + (lo - lost)
     safe = torch.where(r > 0, r, 1.0)
     low = rest / (2.0 * safe)
-    error = error / (2.0 * safe) * _OUTWARD + torch.where(rest == 0, 0.0, r * 2.0**-100)
+    error = error / (2.0 * safe) * OUTWARD + torch.where(rest == 0, 0.0, r * 2.0**-100)
     known = (r > 0) & (hi > 2.0**-800) | ((hi == 0) & (lo == 0) & (error == 0))
     return r, low, error.masked_fill(~known, torch.inf)
-
-
-def _square_error(r: Tensor) -> Tensor:
-    """Return fl(r * r) - r * r, exactly (Dekker's product)."""
-    t = (2.0**27 + 1.0) * r
-    high = t - (t - r)
-    low = r - high
-    return ((r * r - high * high) - 2.0 * high * low) - low * low
 
 
 def _below(value: Tensor) -> Tensor:

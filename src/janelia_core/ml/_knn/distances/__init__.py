@@ -1,5 +1,6 @@
 """Distances of what was found, rounded correctly to the result's dtype: the map.
 
 distances   float64 intervals first; what rounds differently at their ends is evaluated exactly
-pair_sums   the float64 sums, on several threads
+pair_sums   those of listed pairs, by compiled kernels
+rounding_kernels   float32 distances of listed pairs, where float64 leaves no doubt
 """

@@ -8,26 +8,42 @@ decide is enclosed in double-double arithmetic, and what that cannot decide is c
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.double_double import order_sums
-from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64, rounded_distance
+from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
-from janelia_core.ml._knn.metrics import pair_values
+from janelia_core.ml._knn.metrics.metric import UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
+
+
+class Typed(Protocol):
+    """What has a dtype: a tensor, or a file of vectors."""
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of its values."""
+        ...
+
 
 _CHUNK, _PER_CHUNKED = 1 << 18, 128  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
 _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
-_LARGEST = 2.0**400  # double-double arithmetic squares what is smaller
+
+
+def result_dtype(x: Typed, ctrs: Typed) -> torch.dtype:
+    """Return the dtype of distances: float64 where float32 might be narrower than an input, else float32."""
+    wide = (torch.float64, torch.int64, torch.uint64)
+    return torch.float64 if x.dtype in wide or ctrs.dtype in wide else torch.float32
 
 
 @optional_kernels
@@ -62,17 +78,16 @@ def distances(
     Memory:
         max_memory; more only where a single pair does not fit into that.
     """
-    wide = any(v.dtype in (torch.float64, torch.int64, torch.uint64) for v in (x, ctrs))
-    dtype = torch.float64 if wide else torch.float32
+    dtype = result_dtype(x, ctrs)
     if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
-        value = float(metric == "cosine")
-        return torch.full(indices.shape, value, dtype=dtype, device=x.device).masked_fill_(indices < 0, torch.inf)
+        value = _exact([[]], [[]], metric_named(metric), dtype).to(x.device)  # of points without coordinates
+        return value.expand(indices.shape).masked_fill(indices < 0, torch.inf)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     count = _count(x, indices, max_memory)
     tiny = indices.numel() * x.shape[1] < _TINY
     with torch.inference_mode(False), Workers.if_several(count, tiny) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
-        work = _Work(x.detach(), ctrs.detach(), metric, out.dtype, max_memory // count)
+        work = _Work(x.detach(), ctrs.detach(), metric_named(metric), out.dtype, max_memory // count)
         rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))
 
         def fill(start: int) -> None:
@@ -91,11 +106,10 @@ def _count(x: Tensor, indices: Tensor, max_memory: int) -> int:
 class _Work:
     """What all blocks of rows share."""
 
-    def __init__(self, x: Tensor, ctrs: Tensor, metric: str, dtype: torch.dtype, share: int) -> None:
+    def __init__(self, x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
-        self._root = metric == "euclidean"
-        same = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES
-        self._kernels = same and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
+        known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form != UNKNOWN
+        self._kernels = known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
         # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
         coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
         self.pairs_at_once = max(1, min(_CHUNK, share // _PER_CHUNKED) // max(1, coordinates))
@@ -125,7 +139,7 @@ class _Work:
             from janelia_core.ml._knn.distances.pair_sums import pair_sums
 
             sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
-            out, certain = rounded_double(*sums, self._root, self._dtype)
+            out, certain = rounded_double(*sums, self._metric.root, self._dtype)
         elif self._dtype == torch.float64:  # an interval in its own format decides next to nothing
             out, certain = torch.zeros(missing.shape, dtype=self._dtype, device=missing.device), missing
         else:
@@ -139,35 +153,34 @@ class _Work:
         for start in range(0, indices.shape[1], step):
             slots = slice(start, start + step)
             c = self._ctrs[indices[:, slots].clamp(min=0).to(self._ctrs.device)]
-            value, error = pair_values(self._metric, x_rows[:, None], c)
-            out[:, slots], certain[:, slots] = rounded(value, error, self._root)
+            value, error = self._metric.pair_values(x_rows[:, None], c)
+            out[:, slots], certain[:, slots] = rounded(value, error, self._metric.root)
         return out, certain
 
     def _decided(self, x: Tensor, c: Tensor) -> Tensor:
         """Return the distances of pairs of rows (p, d) on the CPU, all certain."""
         x64, c64 = as_float64(x), as_float64(c)
         finite = (torch.isfinite(x64) & torch.isfinite(c64)).all(dim=1)
-        out = pair_values(self._metric, x64, c64)[0].to(self._dtype)  # right where not finite
+        out = self._metric.pair_values(x64, c64)[0].to(self._dtype)  # right where not finite
         held = finite & _fits(x, x64, self._metric) & _fits(c, c64, self._metric)
         decided = ~finite
         if bool(held.any()):
-            sums = order_sums(self._metric, x64[held].numpy(), c64[held].numpy())
+            sums = self._metric.sums(x64[held].numpy(), c64[held].numpy())
             hi, lo, error = (torch.from_numpy(part) for part in sums)
-            out[held], decided[held] = rounded_double(hi, lo, error, self._root, self._dtype)
+            out[held], decided[held] = rounded_double(hi, lo, error, self._metric.root, self._dtype)
         rest = (~decided).nonzero()[:, 0]
-        out[rest] = _exact(x[rest], c[rest], self._metric, self._dtype)
+        out[rest] = _exact(x[rest].tolist(), c[rest].tolist(), self._metric, self._dtype)
         return out
 
 
-def _fits(values: Tensor, as64: Tensor, metric: str) -> Tensor:
-    """Tell which rows (p, d) are exact in float64 and small enough to be multiplied there."""
-    most = 2.0**53 if is_wide(values) else (torch.inf if metric == "cosine" else _LARGEST)
+def _fits(values: Tensor, as64: Tensor, metric: Metric) -> Tensor:
+    """Tell which rows (p, d) are exact in float64 and of numbers that the metric's sums take."""
+    most = min(2.0**53, metric.doubled_below) if is_wide(values) else metric.doubled_below
     return (as64.abs() < most).all(dim=1)
 
 
-def _exact(x: Tensor, c: Tensor, metric: str, dtype: torch.dtype) -> Tensor:
-    """Return the distances of pairs of finite rows (p, d), by integers."""
+def _exact(x: list[list[float]], c: list[list[float]], metric: Metric, dtype: torch.dtype) -> Tensor:
+    """Return the distances (p,) of pairs of finite rows, by integers."""
     fmt, bits = (FLOAT32, torch.int32) if dtype == torch.float32 else (FLOAT64, torch.int64)
-    pairs = zip(x.tolist(), c.tolist(), strict=True)
-    patterns = [rounded_distance(metric, row, centre, fmt) for row, centre in pairs]
+    patterns = [metric.rounded(row, centre, fmt) for row, centre in zip(x, c, strict=True)]
     return torch.tensor(patterns, dtype=bits, device="cpu").view(dtype)

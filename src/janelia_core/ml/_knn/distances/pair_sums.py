@@ -5,18 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.double_double import Sum, cosine_of_sums
-from janelia_core.ml._knn.metrics import value_error
-from janelia_core.ml._knn.verify.pair_kernels import CODES, rounded_values, sums_of_pairs
+from janelia_core.ml._knn.arithmetic.compensated import sums_of_pairs
+from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Sum, cosine_of_sums
+from janelia_core.ml._knn.distances.rounding_kernels import rounded_values
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, Metric
 
-_MOST = 2.0**400
 
-
-def rounded_pairs(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
+def rounded_pairs(metric: Metric, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
     """Return distances (r, k) float32, and whether each is certain, or None if all are.
 
     Args:
-        metric: As for `distances`.
+        metric: Of a form that kernels know.
         x: (r, d) rows, contiguous on the CPU, float32 or float64.
         ctrs: (n_ctrs, d), likewise, of x's dtype.
         indices: (r, k) int64, -1 for none, which counts as infinitely far.
@@ -24,23 +23,23 @@ def rounded_pairs(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tupl
     out = torch.empty(indices.shape, dtype=torch.float32, device="cpu")
     certain = torch.empty(indices.shape, dtype=torch.bool, device="cpu")
     arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), out, certain))
-    doubtful = rounded_values(CODES[metric], metric == "euclidean", *value_error(metric, x.shape[1]), *arrays)
+    doubtful = rounded_values(metric.form, metric.root, metric.bound(x.shape[1]), *arrays)
     return out, certain if doubtful else None
 
 
-def pair_sums(metric: str, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def pair_sums(metric: Metric, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return order values as (hi, lo, error), each (r, k) float64: |hi + lo - truth| <= error."""
     indices = indices.contiguous()
-    hi, lo, error = _sums(CODES[metric] == 0, False, x, ctrs, indices)
-    if metric == "dot":
+    hi, lo, error = _sums(metric.form == DISTANCE, False, x, ctrs, indices)
+    if metric.form == DOT:
         return -hi, -lo, error
-    if metric == "cosine":
+    if metric.form == COSINE:
         rows = torch.arange(len(x), device="cpu")[:, None]
         squares = _sums(False, True, x, x, rows), _sums(False, True, x, ctrs, indices)
         found = cosine_of_sums(_numpy((hi, lo, error)), _numpy(squares[0]), _numpy(squares[1]))
         hi, lo, error = (torch.from_numpy(part) for part in found)
         for square, _, lost in squares:
-            known = ((square == 0) & (lost == 0)) | ((square > 1 / _MOST) & (square < _MOST))
+            known = ((square == 0) & (lost == 0)) | ((square > 1 / LARGEST) & (square < LARGEST))
             error = error.masked_fill(~known, torch.inf)
     return hi, lo, error
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.formats import FORMATS, INT8, MOST_INT8
 from janelia_core.ml._knn.screens.portable.packing import CUT_BITS, FULL_BITS, WORST_GAMMA, n_columns
 from janelia_core.ml._knn.screens.tree.cost import Look, Trees, plan_look, plan_trees
@@ -157,7 +158,7 @@ def make_plan(
     problem = _Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
     screen, reason = _screen(problem)
     plan = _blocks(screen, reason, problem)
-    if screen != "dense" or metric not in EUCLIDEAN:
+    if screen != "dense" or problem.form != DISTANCE:
         return plan
     trees = plan_trees(n_smps, n_ctrs, d, float32, budget // 2)
     if trees is None:
@@ -214,12 +215,17 @@ class _Problem(NamedTuple):
     @property
     def compiled(self) -> bool:
         """Whether kernels can look at all distances."""
-        return self.machine.kernels and self.metric in EUCLIDEAN
+        return self.machine.kernels and self.form == DISTANCE
 
     @property
     def by_product(self) -> bool:
         """Whether they look at a float32 product first."""
         return self.compiled and self.float32 and self.machine.exact_products and self.d > FEW_COLUMNS
+
+    @property
+    def form(self) -> int:
+        """The formula by which screens know the metric."""
+        return metric_named(self.metric).form
 
     @property
     def few_ctrs(self) -> bool:
@@ -343,6 +349,8 @@ def _screen(problem: _Problem) -> tuple[str, str]:
         return "none", "small enough for one look at all distances"
     if problem.few_ctrs:
         return "none", f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
+    if problem.form == UNKNOWN:
+        return "none", f"no screen knows the metric {problem.metric}"
     if gamma(n_columns(d), UNIT32) > WORST_GAMMA:
         return "none", f"float32 sums over {d} coordinates exclude nothing"
     torch_only = ""

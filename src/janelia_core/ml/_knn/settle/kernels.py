@@ -15,47 +15,43 @@ error is zero where nothing was discarded, which is how exact ties are recognise
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from janelia_core.ml._knn.arithmetic.bounds import LOSS, OUTWARD, SMALL, UNIT64
+from janelia_core.ml._knn.arithmetic.compensated import two_sum
+from janelia_core.ml._runtime.arrays import F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
 from janelia_core.ml._simd.fused import fma
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
-SMALL, LOSS = 2.0**-900, 2.0**-890
-"""Where a part of a product is smaller, what is lost of it is less than LOSS."""
-UNIT = 2.0**-53
+Number = tuple[float, float]
+"""A number as a sum of two."""
+Keys = tuple[F64, F64, F64, F64]
+"""Of the members of clusters: hi and lo, the error of their sum, and how many parts of it were small."""
 
 
 @_inlined
-def _two_sum(a: float, b: float) -> Any:
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-@_inlined
-def _gap(a: float, a_low: float, b: float, b_low: float) -> Any:
+def _gap(a: float, a_low: float, b: float, b_low: float) -> tuple[float, float, float]:
     """Returns (a + a_low) - (b + b_low) as a sum of two numbers, and how far that can be off."""
-    s, t = _two_sum(a, -b)
-    w, rest = _two_sum(a_low, -b_low)
-    t, lost = _two_sum(t, w)
-    s, t = _two_sum(s, t)
-    t, first = _two_sum(t, lost)
-    t, second = _two_sum(t, rest)
+    s, t = two_sum(a, -b)
+    w, rest = two_sum(a_low, -b_low)
+    t, lost = two_sum(t, w)
+    s, t = two_sum(s, t)
+    t, first = two_sum(t, lost)
+    t, second = two_sum(t, rest)
     return s, t, abs(first) + abs(second)
 
 
 @_inlined
-def _add(hi: float, lo: float, p: float, e: float) -> Any:
+def _add(hi: float, lo: float, p: float, e: float) -> tuple[float, float, float]:
     """Returns (hi + lo) + (p + e) as a sum of two numbers, and what was discarded."""
-    s, t = _two_sum(hi, p)
-    u, v = _two_sum(lo, e)
-    t, first = _two_sum(t, u)
-    s, t = _two_sum(s, t)
-    t, second = _two_sum(t, v)
-    s, t = _two_sum(s, t)
+    s, t = two_sum(hi, p)
+    u, v = two_sum(lo, e)
+    t, first = two_sum(t, u)
+    s, t = two_sum(s, t)
+    t, second = two_sum(t, v)
+    s, t = two_sum(s, t)
     return s, t, abs(first) + abs(second)
 
 
@@ -67,14 +63,8 @@ def _is_lost(part: float, made: float) -> float:
 
 @_inlined
 def _key_with(
-    product: bool,
-    c: tuple[float, float],
-    r: tuple[float, float],
-    x: tuple[float, float],
-    scales: tuple[float, float],
-    hi: float,
-    lo: float,
-) -> Any:
+    product: bool, c: Number, r: Number, x: Number, scales: tuple[float, float], hi: float, lo: float
+) -> tuple[float, float, float, float]:
     """Returns hi + lo + a coordinate's part of a key as a sum of two numbers, its error, and a count of small parts.
 
     c, r and x are values in two parts. Without a branch or a call, so that a loop over centres becomes vectors.
@@ -83,12 +73,12 @@ def _key_with(
     t, t_low, t_lost = _gap(r[0], r[1], x[0], x[1])
     u, u_low, u_lost = _gap(c[0], c[1], r[0], r[1])
     s, s_low, s_lost = _gap(c[0], c[1], x[0], x[1])
-    v, rest = _two_sum(s, t)
-    v_low, least = _two_sum(s_low, t_low)
-    v_low, more = _two_sum(rest, v_low)
-    v, v_low = _two_sum(v, v_low)
+    v, rest = two_sum(s, t)
+    v_low, least = two_sum(s_low, t_low)
+    v_low, more = two_sum(rest, v_low)
+    v, v_low = two_sum(v, v_low)
     v_least = least + more
-    v_lost = s_lost + t_lost + UNIT * abs(v_least)
+    v_lost = s_lost + t_lost + UNIT64 * abs(v_least)
     if product:
         v, v_low, v_least, v_lost = -x[0], -x[1], 0.0, 0.0
     a, a_low, b, b_low, b_least = u * fu, u_low * fu, v * fv, v_low * fv, v_least * fv
@@ -98,7 +88,7 @@ def _key_with(
     hi, lo, third_lost = _add(hi, lo, third, fma(a_low, b, -third))
     hi, lo, rest_lost = _add(hi, lo, a_low * b_low + (a + a_low) * b_least, 0.0)
     size = abs(a_low * b_low) + (abs(a) + abs(a_low)) * abs(b_least)
-    error = first_lost + second_lost + third_lost + rest_lost + 8.0 * UNIT * size
+    error = first_lost + second_lost + third_lost + rest_lost + 8.0 * UNIT64 * size
     error += 2.0 * (abs(a) * v_lost * fv + u_lost * fu * (abs(b) + abs(b_low) + abs(b_least)))
     small = (
         _is_lost(u, a) + _is_lost(u_low, a_low) + _is_lost(v, b) + _is_lost(v_low, b_low) + _is_lost(v_least, b_least)
@@ -113,19 +103,16 @@ def _key_with(
 @jit
 def _add_coordinate(
     product: bool,
-    x: tuple[float, float],
-    c: Any,
-    c_low: Any,
+    x: Number,
+    c: F64,
+    c_low: F64,
     q: int,
-    first: int,
-    stop: int,
+    members: tuple[int, int],
     scales: tuple[float, float],
-    hi: Any,
-    lo: Any,
-    error: Any,
-    small: Any,
+    keys: Keys,
 ) -> None:
-    """Adds coordinate q to the keys of a cluster."""
+    """Adds coordinate q to the keys of a cluster: of members first .. stop - 1, whose difference is from the first."""
+    (first, stop), (hi, lo, error, small) = members, keys
     r = (c[q, first], c_low[q, first])
     for j in range(np.uint64(first), np.uint64(stop)):
         hi[j], lo[j], lost, n = _key_with(product, (c[q, j], c_low[q, j]), r, x, scales, hi[j], lo[j])
@@ -134,7 +121,7 @@ def _add_coordinate(
 
 
 @jit
-def settle_run(x: Any, i: int, ctrs: Any, ids: Any, first: int, stop: int, keys: Any) -> bool:
+def settle_run(x: Reals, i: int, ctrs: Reals, ids: I64, first: int, stop: int, keys: F64) -> bool:
     """Puts centres ids[first:stop] in the order of their distances from row i; returns whether that is proven.
 
     Args:
@@ -180,15 +167,15 @@ def _follows(hi: float, lo: float, j: int, other_hi: float, other_lo: float, oth
 
 
 @_inlined
-def _are_apart(keys: Any, place: int, error: float) -> bool:
+def _are_apart(keys: F64, place: int, error: float) -> bool:
     """Whether a key is above the one before, each off by at most error."""
     gap = (keys[0, place] - keys[0, place - 1]) + (keys[1, place] - keys[1, place - 1])
     size = abs(keys[0, place]) + abs(keys[0, place - 1])
-    return bool(gap > 2.0 * error * (1.0 + 2.0**-40) + 2.0**-100 * size)
+    return bool(gap > 2.0 * error * OUTWARD + 2.0**-100 * size)
 
 
 @jit
-def _scales(product: bool, x: Any, row: int, c: Any, first: int, stop: int) -> Any:
+def _scales(product: bool, x: F64, row: int, c: F64, first: int, stop: int) -> tuple[float, float]:
     """Returns powers of two that bring a cluster's largest differences, and what they are multiplied by, near 1."""
     u, v = 0.0, 0.0
     for q in range(c.shape[0]):
@@ -202,7 +189,7 @@ def _scales(product: bool, x: Any, row: int, c: Any, first: int, stop: int) -> A
 
 @jit
 def difference_keys(
-    product: bool, x: Any, x_low: Any, c: Any, c_low: Any, starts: Any, hi: Any, lo: Any, error: Any
+    product: bool, x: F64, x_low: F64, c: F64, c_low: F64, starts: I64, hi: F64, lo: F64, error: F64
 ) -> None:
     """Writes what orders the members of each cluster, times some powers of two; of the first member it is 0.
 
@@ -226,7 +213,7 @@ def difference_keys(
                 hi[j], lo[j], error[j], small[j] = 0.0, 0.0, 0.0, 0.0
             for q in range(c.shape[0]):
                 row = (x[cluster, q], x_low[cluster, q])
-                _add_coordinate(product, row, c, c_low, q, first, stop, scales, hi, lo, error, small)
+                _add_coordinate(product, row, c, c_low, q, (first, stop), scales, (hi, lo, error, small))
             lost = 0.0
             for j in range(first, stop):
                 lost += small[j]

@@ -4,8 +4,9 @@ Takes what verify sorted by (order value, index). Neighbours in that order whose
 only clusters that start among the first k matter, and only they are looked at again. Each stage settles what it
 can prove and hands on the rest; the last one always ends. All of it runs on the CPU.
 
-Double-double keys are differences of order values where kernels may be used (`settle.kernels`), which tell apart
-whatever its magnitude; else, and for cosines, order values (`double_double`), of values that need no scaling.
+Double-double keys are differences of order values where kernels may be used and know the metric (`settle.kernels`),
+which tell apart whatever its magnitude; else what the metric gives as such (`Metric.key_sums`), of values that need no
+scaling.
 """
 
 from __future__ import annotations
@@ -20,11 +21,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.double_double import order_sums
-from janelia_core.ml._knn.arithmetic.integers import common_integers, order_key
+from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
+from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
 from janelia_core.ml._knn.data.points import as_float64, halves, is_wide
-from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Metric
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -95,7 +96,7 @@ def _open(found: Ordered, metric: Metric) -> Tensor:
     Infinite and NaN values are classes, in order by index already; where values are exact a tie is a tie.
     """
     value, error = found.value, found.error
-    if metric.exact and metric.name != "cosine":
+    if metric.exact:
         return torch.zeros_like(value[:, 1:], dtype=torch.bool)
     high, low = value + error, value - error
     if not metric.uniform:  # what lies further up may reach down past its neighbour
@@ -106,15 +107,11 @@ def _open(found: Ordered, metric: Metric) -> Tensor:
 
 
 def _clusters(table: Ints, open_: Bools, k: int) -> _Members:
-    """Collect the members of all clusters of two or more that start among the first k."""
+    """Collect the members of all clusters of neighbours whose order is open that start among the first k."""
     rows, width = table.shape
-    starts = np.ones((rows, width), dtype=np.bool_)
+    place, starts = np.arange(rows * width), np.ones((rows, width), dtype=np.bool_)
     starts[:, 1:] = ~open_
-    cluster = np.cumsum(starts.ravel()) - 1
-    first_place = np.flatnonzero(starts.ravel())
-    wanted = (np.bincount(cluster) > 1) & (first_place % width < k)
-    place = np.flatnonzero(wanted[cluster])
-    return _Members(place, place // width, table.ravel()[place], cluster[place])
+    return _grouped(_Members(place, place // width, table.ravel(), place), starts.ravel(), width, k)
 
 
 def _settle_identical(table: Ints, ctrs: Stored, members: _Members, counts: Counts) -> _Members:
@@ -139,9 +136,9 @@ def _chosen_keys(members: _Members, d: int, metric: Metric, in_float64: bool, ke
     size = len(members.ctr) * max(1, d)
     if size == 0:
         return None
-    if kernels and metric.name != "cosine" and (size > _WANTS_KERNELS or _KERNELS in sys.modules):
+    if kernels and metric.form in (DISTANCE, DOT) and (size > _WANTS_KERNELS or _KERNELS in sys.modules):
         return _difference_keys
-    return _value_keys if in_float64 else None
+    return _value_keys if in_float64 and metric.doubled_below > 0 else None
 
 
 @np.errstate(over="ignore")  # a gap that overflows is one
@@ -157,11 +154,11 @@ def _settle_double_double(
     hi, lo = hi[order], lo[order]
     gap = np.diff(hi) + np.diff(lo)
     margin = 2.0 * worst[members.cluster[1:]]
-    near = (margin > 0) & (gap <= margin * (1 + 2.0**-40) + 2.0**-100 * (np.abs(hi[1:]) + np.abs(hi[:-1])))
+    near = (margin > 0) & (gap <= margin * OUTWARD + 2.0**-100 * (np.abs(hi[1:]) + np.abs(hi[:-1])))
     together = near & (members.cluster[1:] == members.cluster[:-1])
     members = replace(members, ctr=members.ctr[order])
     table.ravel()[members.place] = members.ctr
-    rest = _regroup(members, together, table.shape[1], k)
+    rest = _grouped(members, np.concatenate([[True], ~together]), table.shape[1], k)
     counts.double_double += len(np.unique(members.cluster)) - len(np.unique(rest.cluster))
     return rest
 
@@ -175,7 +172,7 @@ def _value_keys(x: Tensor, ctrs: Stored, members: _Members, metric: Metric) -> t
         part = slice(start, start + step)
         x64 = as_float64(x[torch.from_numpy(members.row[part]).to(x.device)]).cpu().numpy()
         c64 = as_float64(_rows(ctrs, members.ctr[part])).cpu().numpy()
-        hi[part], lo[part], error[part] = order_sums(metric.name, x64, c64, key=True)
+        hi[part], lo[part], error[part] = metric.key_sums(x64, c64)
     return hi, lo, error
 
 
@@ -194,7 +191,7 @@ def _difference_keys(x: Tensor, ctrs: Stored, members: _Members, metric: Metric)
         rows = x[torch.from_numpy(members.row[edges[first:last]]).to(x.device)].cpu()
         centres = _rows(ctrs, members.ctr[part]).cpu()
         given = (*_parts(rows), *_parts(centres.T), edges[first : last + 1] - edges[first])
-        difference_keys(metric.name not in EUCLIDEAN, *given, hi[part], lo[part], error[part])
+        difference_keys(metric.form == DOT, *given, hi[part], lo[part], error[part])
         first = last
     return hi, lo, error
 
@@ -208,10 +205,9 @@ def _parts(values: Tensor) -> tuple[Floats, Floats]:
     return high.contiguous().numpy(), low.contiguous().numpy()
 
 
-def _regroup(members: _Members, together: Bools, width: int, k: int) -> _Members:
-    """Return the members of the new clusters of two or more that start among the first k."""
-    cluster = np.cumsum(np.concatenate([[False], ~together]))
-    starts = np.concatenate([[True], ~together])
+def _grouped(members: _Members, starts: Bools, width: int, k: int) -> _Members:
+    """Return the members of the clusters of two or more, each from where one starts, that start among the first k."""
+    cluster = np.cumsum(starts) - 1
     wanted = (np.bincount(cluster) > 1) & (members.place[starts] % width < k)
     return replace(members, cluster=cluster).pick(wanted[cluster])
 
@@ -222,7 +218,7 @@ def _settle_integers(table: Ints, x: Tensor, ctrs: Stored, members: _Members, co
     for start, stop in itertools.pairwise(edges):
         ctr = members.ctr[start:stop]
         values, _ = common_integers([x[int(members.row[start])].tolist(), *_rows(ctrs, ctr).tolist()])
-        keys = [order_key(metric.name, values[0], c) for c in values[1:]]
+        keys = [metric.key(values[0], c) for c in values[1:]]
         order = sorted(range(len(ctr)), key=lambda i, keys=keys, ctr=ctr: (keys[i], ctr[i]))  # type: ignore[misc]
         table.ravel()[members.place[start:stop]] = ctr[order]
         counts.integers += 1

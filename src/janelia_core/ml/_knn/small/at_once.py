@@ -14,9 +14,9 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, UNIT64, DistanceBound, gamma
-from janelia_core.ml._knn.data.directions import direction_error, directions
 from janelia_core.ml._knn.data.points import as_float64
-from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, dot_error
+from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS, Plan
 
 _KERNELS = "janelia_core.ml._knn.small.kernels"
@@ -37,11 +37,11 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
         plan: The plan.
     """
     global _spent
-    metric = Metric(plan.metric)
-    if metric.uniform and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
+    metric = metric_named(plan.metric)
+    if metric.form == DISTANCE and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
         return _by_kernels(x, ctrs, plan)
     start = time.perf_counter()
-    found = _by_operations(x, ctrs, plan.k, metric)
+    found = _by_operations(x, ctrs, plan, metric)
     _spent += time.perf_counter() - start
     return found
 
@@ -74,7 +74,7 @@ def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     return indices, clear
 
 
-def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
+def _by_operations(x: Tensor, ctrs: Tensor, plan: Plan, metric: Metric) -> tuple[Tensor, Tensor]:
     """Search in a few torch operations.
 
     Works on Euclidean distances R = sqrt(D^), off by a relative (d + 4) 2^-53 at most: a gap of four times that
@@ -82,9 +82,9 @@ def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Ten
     overflows is farther than that. What underflows, ties or is NaN shows no such gap. Other metrics: a gap of twice
     the worst error of the row. CPU tensors that float64 holds.
     """
-    few = min(k + 1, ctrs.shape[0])
-    if metric.name not in EUCLIDEAN:
-        value, error = _products_at_once(as_float64(x), as_float64(ctrs), metric.name)
+    k, few = plan.k, min(plan.k + 1, ctrs.shape[0])
+    if metric.form != DISTANCE:
+        value, error = metric.at_once(as_float64(x), as_float64(ctrs), plan.chunk)
         nearest = value.topk(few, dim=1, largest=False)
         gaps = nearest.values.diff(dim=1) > 2.0 * error
         return nearest.indices[:, :k].T, gaps.all(dim=1) & torch.isfinite(value).all(dim=1)
@@ -94,15 +94,3 @@ def _by_operations(x: Tensor, ctrs: Tensor, k: int, metric: Metric) -> tuple[Ten
     nearer, farther = nearest.values[:, :-1], nearest.values[:, 1:]
     gaps = (farther > nearer * (1.0 + relative) + smallest) & (nearer < _FAR)
     return nearest.indices[:, :k].T, gaps.all(dim=1)
-
-
-def _products_at_once(x: Tensor, ctrs: Tensor, name: str) -> tuple[Tensor, Tensor]:
-    """Return -<x, c> (n, n_ctrs) and an error (n, 1), for "cosine" of directions, which orders alike."""
-    d = x.shape[1]
-    relative, absolute = dot_error(d)
-    if name == "cosine":
-        x, ctrs = directions(x), directions(ctrs)
-        relative += 4.0 * direction_error(d)
-    # sum_q |x_q c_q| by the largest of each: norms might underflow.
-    size = d * x.abs().amax(dim=1, keepdim=True) * ctrs.abs().amax()
-    return -(x @ ctrs.T), size * (1.0 + 4.0 * UNIT64) * relative + absolute

@@ -7,9 +7,7 @@ import functools
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.bounds import UNIT32
-
-_TINY = 2.0**-125
+from janelia_core.ml._knn.arithmetic.bounds import TINY32, UNIT32
 
 
 @functools.cache
@@ -37,4 +35,4 @@ def within_bound(a: Tensor, b: Tensor) -> bool:
     unit = a.shape[1] * UNIT32
     exact, total = a.double() @ b.double(), a.double().abs() @ b.double().abs()
     error = (torch.mm(a, b).double() - exact).abs()
-    return bool((error <= (unit / (1 - unit) + 2.0**-40) * total + _TINY).all())
+    return bool((error <= (unit / (1 - unit) + 2.0**-40) * total + TINY32).all())

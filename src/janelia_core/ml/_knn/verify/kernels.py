@@ -8,19 +8,40 @@ change that order.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from janelia_core.ml._knn.metrics.metric import Bound
 from janelia_core.ml._knn.settle.kernels import settle_run
+from janelia_core.ml._runtime.arrays import F64, I32, I64, Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
 from janelia_core.ml._simd.bits import LANES, reached_by
 from janelia_core.ml._simd.row_sums import prefetch, squared_distance
 
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 _LONGEST = 64  # centres that rounding cannot tell apart, of a row: more are settled in bulk
+Scratch = tuple[F64, I64, F64, I64]
+"""Keys and row numbers of a list (w,), and as many to spare."""
 RUN = 256
 """Pairs sorted by counting: beyond, merging takes less."""
+
+
+class Lists(NamedTuple):
+    """Centres listed for each of r rows.
+
+    Attributes:
+        x: (r, d) rows, C order.
+        ctrs: (n_ctrs, d) centres, likewise.
+        listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
+        at_least: (r, w) lower bounds of true distances, or nothing: a centre whose bound is beyond the true distances
+            of the first k listed is left out.
+    """
+
+    x: Reals
+    ctrs: Reals
+    listed: I64
+    at_least: F64
 
 
 @jit
@@ -34,7 +55,7 @@ def precedes(far: float, j: int, other: float, other_j: int) -> bool:
 
 
 @jit
-def _sort_run(keys: Any, ids: Any, heads: Any, start: int, stop: int, out_keys: Any, out_ids: Any) -> None:
+def _sort_run(keys: F64, ids: I64, heads: I32, start: int, stop: int, out_keys: F64, out_ids: I64) -> None:
     """Sorts a run into the out arrays: a pair's place is the number of keys before it, counted by their first halves.
 
     Few of them are alike; those come as they were, and change places afterwards.
@@ -55,7 +76,7 @@ def _sort_run(keys: Any, ids: Any, heads: Any, start: int, stop: int, out_keys: 
 
 
 @jit
-def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
+def sort(keys: F64, ids: I64, n: int, spare_keys: F64, spare_ids: I64) -> bool:
     """Sorts n pairs by (key >= +0, id), NaN last; returns whether they ended in the spare arrays.
 
     Runs of RUN are sorted by counting, which takes no branch that a processor could guess wrong, and then merged.
@@ -89,37 +110,13 @@ def sort(keys: Any, ids: Any, n: int, spare_keys: Any, spare_ids: Any) -> bool:
 
 
 @_inlined
-def _measured(
-    x: Any,
-    i: int,
-    ctrs: Any,
-    listed: Any,
-    at_least: Any,
-    k: int,
-    error: tuple[float, float],
-    keys: Any,
-    ids: Any,
-    spare_keys: Any,
-    spare_ids: Any,
-) -> Any:
+def _measured(lists: Lists, i: int, k: int, error: Bound, scratch: Scratch) -> tuple[int, bool]:
     """Sorts row i's listed centres by (squared distance, index), but for those that at_least leaves out.
 
-    Args:
-        x: As for `verify`, like those not named here.
-        i: The row.
-        ctrs: See x.
-        listed: See x.
-        at_least: See x.
-        k: See x.
-        error: See x.
-        keys: (w,) float64, scratch, like those that follow.
-        ids: See keys.
-        spare_keys: See keys.
-        spare_ids: See keys.
-
     Returns:
-        How many, and whether they are in the spare arrays.
+        How many, and whether they are in the spare arrays of the scratch.
     """
+    (x, ctrs, listed, at_least), (keys, ids, spare_keys, spare_ids) = lists, scratch
     width, bounded = listed.shape[1], at_least.shape[0] > 0
     first, n, farthest = min(k, width) if bounded else width, 0, 0.0
     for slot in range(first):
@@ -146,28 +143,22 @@ def _measured(
 
 
 @jit
-def verify(
-    x: Any, ctrs: Any, listed: Any, at_least: Any, k: int, error: tuple[float, float], distances: Any, indices: Any
-) -> int:
+def verify(lists: Lists, k: int, error: Bound, distances: F64, indices: I64) -> int:
     """Fills each row with its listed centres, by (squared distance, index); returns the length of the longest list.
 
     Args:
-        x: (r, d) rows; ctrs: (n_ctrs, d) centres; C order, any real dtype.
-        ctrs: See x.
-        listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
-        at_least: (r, w) lower bounds of true distances, or nothing: a centre whose bound is beyond the true distances
-            of the first k listed is left out.
-        k: See at_least.
+        lists: Of each row.
+        k: How many may leave out others.
         error: `bounds.DistanceBound`: (relative, absolute) of a distance.
         distances: (r, w) float64, written; NaN where the list is shorter.
         indices: (r, w) int64, written; -1 where the list is shorter.
     """
-    width = listed.shape[1]
+    rows, width = lists.listed.shape
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
     longest = 0
-    for i in range(x.shape[0]):
-        n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, keys, ids, spare_keys, spare_ids)
+    for i in range(rows):
+        n, swapped = _measured(lists, i, k, error, (keys, ids, spare_keys, spare_ids))
         for slot in range(n):
             distances[i, slot] = spare_keys[slot] if swapped else keys[slot]
             indices[i, slot] = spare_ids[slot] if swapped else ids[slot]
@@ -179,7 +170,7 @@ def verify(
 
 
 @jit
-def _identical(ctrs: Any, one: int, other: int) -> bool:
+def _identical(ctrs: Reals, one: int, other: int) -> bool:
     differing = 0
     for q in range(ctrs.shape[1]):
         differing += ctrs[one, q] != ctrs[other, q]
@@ -187,36 +178,24 @@ def _identical(ctrs: Any, one: int, other: int) -> bool:
 
 
 @jit
-def answer(
-    x: Any,
-    ctrs: Any,
-    listed: Any,
-    at_least: Any,
-    excluded: Any,
-    k: int,
-    error: tuple[float, float],
-    out: Any,
-    doubtful: Any,
-) -> int:
+def answer(lists: Lists, excluded: F64, k: int, error: Bound, out: I64, doubtful: I64) -> int:
     """Answers each row whose float64 distances prove certificate and order; returns how many are in doubt.
 
     Args:
-        x: As for `verify`, like those not named here.
-        ctrs: See x.
-        listed: See x.
-        at_least: See x.
+        lists: Of each row.
         excluded: (r,) float64, `Candidates.excluded`.
         k: How many centres are wanted.
         error: `bounds.DistanceBound`: (relative, absolute) of a distance, zeros where distances are exact.
         out: (r, k) int64, written for rows without doubt, nearest first.
         doubtful: (r,) int64, of which the first are written: rows in doubt, ascending.
     """
-    width, (relative, absolute), failed = listed.shape[1], error, 0
+    x, ctrs = lists.x, lists.ctrs
+    width, (relative, absolute), failed = lists.listed.shape[1], error, 0
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
     exact, scratch = relative == 0.0 and absolute == 0.0, np.empty((2, _LONGEST))
     for i in range(x.shape[0]):
-        n, swapped = _measured(x, i, ctrs, listed, at_least, k, error, keys, ids, spare_keys, spare_ids)
+        n, swapped = _measured(lists, i, k, error, (keys, ids, spare_keys, spare_ids))
         if swapped:
             for slot in range(n):
                 keys[slot], ids[slot] = spare_keys[slot], spare_ids[slot]

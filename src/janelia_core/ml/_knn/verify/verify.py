@@ -5,13 +5,18 @@ Distances are sums of squared differences, never the expanded form. Empty slots 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
 from janelia_core.ml._knn.data.points import Points, float64_device
-from janelia_core.ml._knn.metrics import EUCLIDEAN, Metric, value_error
+from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
+from janelia_core.ml._knn.rows import tiles
+
+if TYPE_CHECKING:
+    from janelia_core.ml._knn.verify.kernels import Lists
 
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8, torch.int32, torch.int64)
 
@@ -36,10 +41,9 @@ def ordered(
         k: How many are wanted; only `at_least` asks.
         at_least: `Candidates.at_least`: whoever is proven farther than the first k listed may be left out.
     """
-    if compiled and _for_kernels(x_rows, ctrs.values, metric):
-        distance = metric.name in EUCLIDEAN
-        if distance or (x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()):
-            return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric, k, at_least)
+    alike = x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()
+    if compiled and _for_kernels(x_rows, ctrs.values, metric) and (alike or metric.form == DISTANCE):
+        return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric, k, at_least)
     return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
 
 
@@ -57,45 +61,45 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
         (r, k) int64 row numbers, nearest first, and the rows (doubtful,) in which they are anything.
     """
     indices, excluded, at_least = candidates
-    if metric.name not in EUCLIDEAN or not _for_kernels(x_rows, ctrs.values, metric):
+    if metric.form != DISTANCE or not _for_kernels(x_rows, ctrs.values, metric):
         return indices.new_empty(len(indices), k), torch.arange(len(indices), device=indices.device)
     from janelia_core.ml._knn.verify.kernels import answer
 
     out, doubtful = indices.new_empty(len(indices), k), indices.new_empty(len(indices))
-    bound = DistanceBound.of(x_rows.shape[1], metric.exact)
-    bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least
-    given = x_rows.contiguous().numpy(), ctrs.values.numpy(), indices.contiguous().numpy(), bounds.contiguous().numpy()
-    within = (bound.relative, bound.absolute)
-    failed = answer(*given, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
+    lists, within = _lists(x_rows.contiguous(), ctrs.values, indices, at_least), metric.bound(x_rows.shape[1])
+    failed = answer(lists, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
     return out, doubtful[:failed]
 
 
 def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int, at_least: Tensor | None) -> Ordered:
     value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
     numbers = torch.empty_like(indices)
-    if metric.name in EUCLIDEAN:
+    within = metric.bound(x.shape[1])
+    if metric.form == DISTANCE:
         from janelia_core.ml._knn.verify.kernels import verify
 
-        bound = DistanceBound.of(x.shape[1], metric.exact)
-        bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
-        within = (bound.relative, bound.absolute)
-        given = x.numpy(), ctrs.numpy(), indices.numpy(), bounds.numpy()
-        longest = verify(*given, k, within, value.numpy(), numbers.numpy())
+        longest = verify(_lists(x, ctrs, indices, at_least), k, within, value.numpy(), numbers.numpy())
         part = slice(indices.shape[1] if at_least is None else max(k, longest))
-        return metric.distances(numbers[:, part], value[:, part], x.shape[1])
-    from janelia_core.ml._knn.verify.pair_kernels import CODES, verify_pairs
+        return Ordered(numbers[:, part], value[:, part], metric.errors_of(value[:, part], x.shape[1]))
+    from janelia_core.ml._knn.verify.pair_kernels import verify_pairs
 
-    relative, absolute = value_error(metric.name, x.shape[1])
     error = torch.empty_like(value)
     arrays = (array.numpy() for array in (x, ctrs, indices, value, error, numbers))
-    verify_pairs(CODES[metric.name], relative, absolute, *arrays)
+    verify_pairs(metric.form, within, *arrays)
     return Ordered(numbers, value, metric.errors(value, error))
+
+
+def _lists(x: Tensor, ctrs: Tensor, indices: Tensor, at_least: Tensor | None) -> Lists:
+    from janelia_core.ml._knn.verify.kernels import Lists
+
+    bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
+    return Lists(x.numpy(), ctrs.numpy(), indices.contiguous().numpy(), bounds.numpy())
 
 
 def _for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether kernels can read these values; of rows, which are few, a copy will do."""
     known = all(values.dtype in _KERNEL_DTYPES and values.device.type == "cpu" for values in (x_rows, ctrs))
-    return known and ctrs.is_contiguous() and metric.exponent == 0
+    return known and ctrs.is_contiguous() and metric.form != UNKNOWN and metric.exponent == 0
 
 
 def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
@@ -103,14 +107,8 @@ def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metr
     rows, width = indices.shape
     value = torch.empty(rows, width, dtype=torch.float64, device=float64_device(x_rows.device))
     error = torch.empty_like(value)
-    pairs = max(1, ctrs.chunk // max(1, ctrs.d))
-    slots = min(max(1, width), pairs)
-    step = pairs // slots
-    for start in range(0, rows, step):
-        x = x_rows[start : start + step, None, :]
-        for slot in range(0, width, slots):
-            part = (slice(start, start + step), slice(slot, slot + slots))
-            value[part], error[part] = metric.pairs(x, ctrs.take(indices[part].clamp(min=0)))
+    for part in tiles(rows, width, ctrs.chunk // max(1, ctrs.d)):
+        value[part], error[part] = metric.pairs(x_rows[part[0], None], ctrs.take(indices[part].clamp(min=0)))
     empty = (indices < 0).to(value.device)
     return value.masked_fill_(empty, torch.nan), error.masked_fill_(empty, 0.0)
 

@@ -16,9 +16,9 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.affine import sums as affine
 from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, differentiable, each_alone, like, or_zero
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.transforms import Context, saved_primals
 
 

@@ -17,9 +17,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.affine import blocks as affine_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 

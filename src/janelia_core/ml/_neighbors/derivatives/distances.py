@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import operators
 from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, as_one, differentiable, like, or_zero
 from janelia_core.ml._neighbors.derivatives.norm_functions import norm_sums, norm_values
 from janelia_core.ml._neighbors.derivatives.pair_functions import pair_products, pair_sums
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.transforms import Context, is_transformed, keep, saved_primals
 
 

@@ -30,9 +30,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 _PER_COORDINATE = 12 * 8  # bytes of a pair's coordinate, beside those of its directions

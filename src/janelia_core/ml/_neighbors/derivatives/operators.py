@@ -9,9 +9,9 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.distances.distances import distances as true_distances
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import norm_pairs, pairs
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
-from janelia_core.ml._neighbors.derivatives.pairs import result_dtype
 from janelia_core.ml._runtime.transforms import bare
 
 

@@ -14,29 +14,14 @@ the pairs of a chunk sorted by centre, always in the same order.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
 from janelia_core.ml._runtime.kernels import optional_kernels
-
-
-class Typed(Protocol):
-    """What has a dtype: a tensor, or a file of vectors."""
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Of its numbers."""
-        ...
-
-
-def result_dtype(x: Typed, ctrs: Typed) -> torch.dtype:
-    """Return the dtype of distances: float64 where float32 might be narrower than an input, else float32."""
-    wide = (torch.float64, torch.int64, torch.uint64)
-    return torch.float64 if x.dtype in wide or ctrs.dtype in wide else torch.float32
 
 
 @optional_kernels

@@ -10,12 +10,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.formats import INT8, Format
 from janelia_core.ml._knn.screens.dense.frame import FloatArray, Measured, Words, find_frame, frame_of_directions
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
-from janelia_core.ml._knn.screens.dense.row_bounds import TINY, UP, RowConstants
+from janelia_core.ml._knn.screens.dense.row_bounds import UP, RowConstants
 from janelia_core.ml._knn.screens.dense.tiles import PARAMETERS, TILE
 from janelia_core.ml._runtime.workers import Workers
 
@@ -64,9 +66,10 @@ class DenseCentres:
         panel: int,
         workers: Workers,
     ) -> None:
-        self.format, self.panel, self._ctrs, self._product = chosen, panel, ctrs, metric not in EUCLIDEAN
+        form = metric_named(metric).form
+        self.format, self.panel, self._ctrs, self._product = chosen, panel, ctrs, form != DISTANCE
         self.n_ctrs, self.d = len(ctrs), ctrs.d
-        if metric == "cosine":
+        if form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
             self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)

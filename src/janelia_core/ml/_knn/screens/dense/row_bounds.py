@@ -9,21 +9,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
+from janelia_core.ml._knn.metrics.metric import COSINE, DOT
 from janelia_core.ml._knn.screens.dense.rounding import INTEGERS, KEPT, LOSS, SQUARE, TOTAL, WIDE
 from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)
-TINY = 2.0**-125
 UP = 1.0 + 2.0**-20
 """Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
 MAX_NORM = 2.0**60
 """Rows of a larger norm in the frame go up the ladder, as a sum may overflow (centres: about 2^20)."""
 RESIDUAL, NORM, POINT, POINT_ERROR, WHOLE = range(5)
 """Rows of what `measure` writes."""
-DISTANCE = 0
-DOT = 1
-COSINE = 2
-"""Codes of what is bounded."""
 
 
 class RowConstants(NamedTuple):
@@ -153,7 +150,7 @@ def prove(
         square: (r,) float64, as `bound_rows` wrote them.
         lost: (r,) bool, likewise.
         scale: Of the frame, a power of two.
-        what: DISTANCE, DOT or COSINE.
+        what: `Metric.form`.
         panel: Centres of a panel; where n_panels > 0, entry (panel p, place q) is centre q n_panels + p.
         n_panels: See panel; 0: packed positions are positions.
         listed: (r, w) int64, written: positions of centres, -1 behind the last.

@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense import scan as kernels
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import INT8
 from janelia_core.ml._knn.screens.dense.frame import Words
-from janelia_core.ml._knn.screens.dense.row_bounds import COSINE, DISTANCE, DOT, bound_rows, prove
+from janelia_core.ml._knn.screens.dense.row_bounds import bound_rows, prove
 from janelia_core.ml._knn.screens.dense.tiles import ROWS, TILE, WORDS
 from janelia_core.ml._simd.bits import LANES
 
-_CODES = {"dot": DOT, "cosine": COSINE}
 # Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.
 _FEWEST, _MOST, _ONE_IN = 8, 16, 4
 _MOST_SEEN = 1 << 13  # centres in these groups: their scores are kept
@@ -35,7 +35,7 @@ class RowBlock:
     """
 
     def __init__(self, centres: DenseCentres, rows: Tensor, k: int, cap: int, capacity: int, metric: str) -> None:
-        self._centres, self._k, self._cap, self._metric = centres, k, cap, metric
+        self._centres, self._k, self._cap, self._form = centres, k, cap, metric_named(metric).form
         r = len(rows)
         n = -(-r // ROWS) * ROWS
         words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
@@ -84,11 +84,11 @@ class RowBlock:
             self._rows,
             self._centres,
         )
-        distances = self._metric in EUCLIDEAN
+        distances = self._form == DISTANCE
         listed, excluded, at_least = np.empty((r, width), np.int64), np.empty(r), np.empty((r, width * distances))
         prove(
             rows.count, rows.keys, rows.ids, rows.limit, rows.exact, self._square, self._lost,
-            centres.frame.scale, _CODES.get(self._metric, DISTANCE), centres.panel, centres.stride,
+            centres.frame.scale, self._form, centres.panel, centres.stride,
             listed, excluded, at_least,
         )  # fmt: skip
         proven = torch.from_numpy(at_least) if distances else None

@@ -23,7 +23,8 @@ from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.frame import Frame
 from janelia_core.ml._knn.data.points import Points, as_float64
-from janelia_core.ml._knn.metrics import EUCLIDEAN
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
 
@@ -34,8 +35,8 @@ class PortableScreen:
     """Shortlists the `width` best upper bounds of every row, centre block by centre block."""
 
     def __init__(self, ctrs: Points, frame: Frame, plan: Plan) -> None:
-        self._metric = plan.metric
-        self._product = plan.metric not in EUCLIDEAN
+        self._form = metric_named(plan.metric).form
+        self._product = self._form != DISTANCE
         self._ctrs = ctrs
         self._frame = frame
         self._width = plan.width
@@ -70,18 +71,18 @@ class PortableScreen:
 
     def _order_value(self, rows: PackedRows, score: Tensor) -> Tensor:
         """Return a lower bound, in the units of verify, of the order values of centres that score at most this (r,)."""
-        if self._metric == "cosine":
+        if self._form == COSINE:
             return _down(1.0 - score, 2.0)
-        value = -score if self._metric == "dot" else rows.square_low - 2.0 * score
+        value = -score if self._form == DOT else rows.square_low - 2.0 * score
         return _down(value * 4.0 ** (self._frame.exponent - self._frame.verify_exponent))
 
     def _least_score(self, rows: PackedRows, radius: Tensor) -> Tensor:
         """Return a lower bound of the scores of centres whose order values are at most radius (r,)."""
-        if self._metric == "cosine":
+        if self._form == COSINE:
             return _down(1.0 - radius, 2.0)
         in_frame = radius * 4.0 ** (self._frame.verify_exponent - self._frame.exponent)
         in_frame = -_down(-in_frame)
-        return -in_frame if self._metric == "dot" else 0.5 * (rows.square_low - in_frame)
+        return -in_frame if self._form == DOT else 0.5 * (rows.square_low - in_frame)
 
     def _best(self, rows: PackedRows, shown: Shown | None) -> tuple[Tensor, Tensor, bool]:
         """Return the `width` largest U of each row, their centres (r, width), and whether the product is sound."""

@@ -1,0 +1,13 @@
+"""What centres are ordered by: the map.
+
+A metric is one file, and one line in the table of `registry`.
+
+registry    the table of all metrics, by name
+metric      what a metric is: all that the search asks of one
+euclidean   |x - c|^2, and what is handed back is its root, or the square itself
+dot         -<x, c>
+cosine      1 - <x, c> / (|x| |c|)
+
+The smallest order value is nearest. What a metric must say, in plain numbers and by torch operations, is enough for
+every search to be exact; its `form` opens the screens and compiled kernels that know its formula.
+"""

@@ -1,0 +1,21 @@
+"""The table of metrics: a new one is a file beside this one, and a line here."""
+
+from __future__ import annotations
+
+from janelia_core.ml._knn.metrics.cosine import Cosine
+from janelia_core.ml._knn.metrics.dot import Dot
+from janelia_core.ml._knn.metrics.euclidean import Euclidean, SquaredEuclidean
+from janelia_core.ml._knn.metrics.metric import Metric
+
+METRICS: dict[str, type[Metric]] = {
+    "euclidean": Euclidean,
+    "sqeuclidean": SquaredEuclidean,
+    "cosine": Cosine,
+    "dot": Dot,
+}
+
+
+def metric_named(name: str, exponent: int = 0, exact: bool = False) -> Metric:
+    """Return a metric for one search: of values times 2^-exponent, which may be `exact` (`Frame`)."""
+    metric = METRICS[name]
+    return metric(exponent, exact and metric.exact_on_grids)
