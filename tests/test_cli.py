@@ -8,7 +8,10 @@ import sys
 import pytest
 
 from janelia_core import cli
+from janelia_core.commands import arguments
 from janelia_core.extras import MissingExtraError, import_extra
+from janelia_core.files.formats.cast import FLOATS
+from janelia_core.ml._knn.metrics.registry import METRICS
 
 
 @pytest.mark.parametrize(
@@ -44,6 +47,12 @@ def test_a_wrong_argument_ends_with_code_2_and_names_itself(arguments: list[str]
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, janelia_core.cli as cli; cli.build_parser(); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_command_offers_what_the_library_knows() -> None:
+    """It does not ask: `--help` would wait for torch."""
+    assert tuple(METRICS) == arguments.METRICS
+    assert tuple(FLOATS) == arguments.DTYPES
 
 
 def test_ctrl_c_ends_with_code_130_and_no_traceback(capsys, monkeypatch) -> None:

@@ -10,8 +10,9 @@ second. Sums run in float64.
 Sums by centre visit the pairs row by row, whatever the threads: each thread owns a range of centres and passes over
 the pairs of the others. So nothing is sorted, and every sum has one order.
 
-No slices, and no functions of arrays, in loops: they count references, and threads contend for the counter. Arguments
-that go together come as plain tuples: Numba takes microseconds to recognise one that has names.
+No slices in loops: they count references, and threads contend for the counter. A function of arrays that is called for
+each pair does so too, hence the long loops. Arguments that go together come as plain tuples: Numba takes microseconds
+to recognise one that has names.
 """
 
 from __future__ import annotations
