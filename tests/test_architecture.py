@@ -23,7 +23,8 @@ WORDS = [
 ]
 BELOW = [RUNTIME, SIMD, *WORDS]
 SCREENS = f"{KNN}.screens"
-OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "demand", "rungs")]
+OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "rungs")]
+SIZES = [f"{KNN}.plan.plan", f"{KNN}.plan.demand"]
 STAGES = [f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.small", f"{KNN}.distances"]
 ORDERS = [f"{KNN}.exact_order", f"{KNN}.exhaustive", f"{KNN}.fold"]
 
@@ -33,10 +34,9 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{ROOT}.ml._log_cosh": [RUNTIME, f"{ROOT}.ml._ordinary"],
     **dict.fromkeys(WORDS, BELOW),
     f"{KNN}.report": [*BELOW, f"{KNN}.plan.plan"],
-    f"{KNN}.plan": [*BELOW, f"{SCREENS}.demand", f"{SCREENS}.portable.cost"],
-    **{name: [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan.plan"] for name in OF_ALL_SCREENS},
-    f"{SCREENS}.demand": [],
-    SCREENS: [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan.plan"],
+    f"{KNN}.plan": BELOW,
+    **{name: [*BELOW, *OF_ALL_SCREENS, *SIZES] for name in OF_ALL_SCREENS},
+    SCREENS: [*BELOW, *OF_ALL_SCREENS, *SIZES],
     **{stage: [*BELOW, f"{KNN}.plan"] for stage in STAGES},
     f"{KNN}.verify": [*BELOW, f"{KNN}.settle.kernels"],  # runs of two or three near-ties, in the same loop
     f"{KNN}.distances": [*BELOW, f"{KNN}.plan", f"{KNN}.verify"],

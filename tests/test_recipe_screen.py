@@ -12,12 +12,12 @@ from janelia_core.ml._knn import choose
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
-from janelia_core.ml._knn.screens.demand import Cost, Demand
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml.neighbors import knn

@@ -13,8 +13,9 @@ from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.plan.demand import Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, Plan
+from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, Crew, Plan
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
@@ -77,14 +78,21 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
         if isinstance(demand, str):
             plan = plan and replace(plan, reason="; ".join(part for part in (plan.reason, demand) if part))
             continue
-        plan, rival = _preferred(share_out(problem, workers, screen.name, demand), plan), screen.cost(problem)
+        plan, rival = (
+            _preferred(_shared_out(problem, workers, screen.name, demand), plan),
+            screen.cost(problem),
+        )
     if plan is None:
         alone = crew(problem, parallel=last.parallel, pooled=False)
         demand = last.demand(problem, room(problem, alone), alone.workers, rival)
         assert not isinstance(demand, str)
         reasons = [demand.reason, *(refused[screen] for screen in preferred[-1:])]
-        plan = share_out(problem, alone, last.name, demand._replace(reason=": ".join(filter(None, reasons))))
+        plan = _shared_out(problem, alone, last.name, demand._replace(reason=": ".join(filter(None, reasons))))
     return plan
+
+
+def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:
+    return share_out(problem, who, screen, demand, portable.products)
 
 
 def _preferred(plan: Plan, otherwise: Plan | None) -> Plan:
@@ -99,7 +107,7 @@ def plan_without(problem: Problem, reason: str, shared: bool = False) -> Plan:
     """Plan a search that verifies every centre."""
     who = crew(problem, parallel=shared, pooled=False)
     demand = portable.demand(problem, room(problem, who), who.workers, portable.cost(problem), keep=False)
-    return share_out(problem, who, "none", demand._replace(reason=reason))
+    return _shared_out(problem, who, "none", demand._replace(reason=reason))
 
 
 def _plan_at_once(problem: Problem) -> Plan:

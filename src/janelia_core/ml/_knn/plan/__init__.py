@@ -3,5 +3,6 @@
 Pure arithmetic; no tensor is touched.
 
 plan        Plan: the screen, who works, blocks, bytes promised; printable
+demand      what a screen takes, of time and of memory
 memory      shared out between workers, the screen, verification and the rungs above the screen
 """

@@ -6,10 +6,11 @@ there, and what a worker needs to be worth starting, was measured (tests/test_me
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from janelia_core.ml._knn.plan.demand import Demand, Products
 from janelia_core.ml._knn.plan.plan import MEBIBYTE, Blocks, Crew, Plan
 from janelia_core.ml._knn.problem import Problem, clamp
-from janelia_core.ml._knn.screens.demand import Demand
-from janelia_core.ml._knn.screens.portable import cost as portable
 
 _MOST_CHUNK = 1 << 18
 _PER_CHUNKED = 60
@@ -50,17 +51,22 @@ def most_listed(k: int) -> int:
     return 2 * k + _FEWEST_CTRS
 
 
-def share_out(problem: Problem, crew: Crew, screen: str, demand: Demand) -> Plan:
-    """Share the memory out between what a screen holds, its rows, and all that follows it."""
+def share_out(
+    problem: Problem, crew: Crew, screen: str, demand: Demand, fallback: Callable[[Problem, int], Products]
+) -> Plan:
+    """Share the memory out between what a screen holds, its rows, and all that follows it.
+
+    fallback: (problem, bytes) -> blocks of the portable screen, for the rungs above another.
+    """
     share = max(0, room(problem, crew) - demand.held) // crew.workers
-    products = demand.products or portable.products(problem, share // 8)
-    tile = products.ctr_block * portable.packed_bytes(problem)
+    products = demand.products or fallback(problem, share // 8)
+    tile = products.ctr_block * products.row_bytes
     escalation, verification = share // 2 if demand.products else share // 3, share // 8
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
     rows = clamp((share - escalation - verification) // demand.per_row, min(_share_of_rows(problem, crew), _MOST_ROWS))
     rounds = max(1, -(-problem.n_smps // (crew.workers * rows)))
     rows = max(1, -(-problem.n_smps // (crew.workers * rounds)))  # as many blocks for every worker
-    blocks, used = _above(problem, rows, escalation - (0 if products.keep_packed else tile), products.ctr_block)
+    blocks, used = _above(problem, rows, escalation - (0 if products.keep_packed else tile), products)
     verified_rows = clamp(verification // (_PER_CANDIDATE * demand.width), rows)
     used += rows * demand.per_row + verified_rows * _PER_CANDIDATE * demand.width + tile
     return Plan(
@@ -82,13 +88,13 @@ def _share_of_rows(problem: Problem, crew: Crew) -> int:
     return -(-problem.n_smps // crew.workers)
 
 
-def _above(problem: Problem, rows: int, free: int, ctr_block: int) -> tuple[Blocks, int]:
+def _above(problem: Problem, rows: int, free: int, products: Products) -> tuple[Blocks, int]:
     """Return the blocks of the rungs above a screen, in half of `free` bytes each, and the bytes that they use."""
     k, n_ctrs, best = problem.k, problem.n_ctrs, most_listed(problem.k)
     pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
     ctrs = clamp(max(_FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, _MOST_CTRS))
     fallback_rows = clamp(min(pairs // (ctrs + best), problem.n_smps * problem.m // ctrs), rows)
-    per_escalated = portable.packed_bytes(problem) + 6 * ctr_block + _PER_BEST * best
+    per_escalated = products.row_bytes + 6 * products.ctr_block + _PER_BEST * best
     escalated = clamp(free // 2 // per_escalated, rows)
     used = fallback_rows * (ctrs + best) * _PER_FALLBACK_CELL + escalated * per_escalated
     return Blocks(rows, 1, fallback_rows, ctrs, pairs, escalated), used

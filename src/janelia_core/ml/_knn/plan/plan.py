@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from janelia_core.ml._knn.plan.demand import Products
 from janelia_core.ml._knn.problem import Problem
-from janelia_core.ml._knn.screens.demand import Products
 
 MEBIBYTE = 1 << 20
 DEFAULT_MEMORY = 256 * MEBIBYTE

@@ -1,6 +1,6 @@
 """Screens: cheap scores with a proven error, which exclude nearly all centres and decide nothing else: the map.
 
-contract    what a screen is                                demand: what it takes, by sizes alone
+contract    what a screen is
 rungs       listers one after the other: rows that one cannot certify try the next
 
 None of them knows another; `choose` names them all.

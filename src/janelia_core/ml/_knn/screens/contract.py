@@ -21,11 +21,11 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Frame, Place
 from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.screens.demand import Cost, Demand
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 

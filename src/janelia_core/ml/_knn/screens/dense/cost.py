@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import Problem
-from janelia_core.ml._knn.screens.demand import Cost, Demand
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, MOST_INT8
 
 _PANELS = (256, 128, 64)  # centres in one product

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
+from janelia_core.ml._knn.plan.demand import Cost, Demand, Products
 from janelia_core.ml._knn.problem import Problem, clamp
-from janelia_core.ml._knn.screens.demand import Cost, Demand, Products
 
 FULL_BITS = 24  # float32 operands as they are
 CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
@@ -28,7 +28,7 @@ def n_columns(d: int) -> int:
     return columns(d, CUT_BITS)
 
 
-def packed_bytes(problem: Problem) -> int:
+def _packed_bytes(problem: Problem) -> int:
     """Return the bytes of a packed centre or row."""
     return 4 * n_columns(problem.d)
 
@@ -40,12 +40,13 @@ def width(problem: Problem) -> int:
 
 def products(problem: Problem, room: int, keep_packed: bool = False) -> Products:
     """Return how rows and centres are multiplied, where a block of packed centres may take `room` bytes."""
-    fit = max(_FEWEST_CTRS, room // packed_bytes(problem))
+    fit = max(_FEWEST_CTRS, room // _packed_bytes(problem))
     return Products(
         ctr_block=clamp(fit, min(problem.m, problem.n_ctrs, _MOST_CTRS)),
         width=width(problem),
         operand_bits=FULL_BITS if problem.machine.exact_products else CUT_BITS,
         keep_packed=keep_packed,
+        row_bytes=_packed_bytes(problem),
     )
 
 
@@ -56,9 +57,9 @@ def cost(problem: Problem) -> Cost:
 
 def demand(problem: Problem, room: int, workers: int, rival: Cost, keep: bool = True) -> Demand:
     """Return what the screen asks for: a tile of scores and a list for each row, and packed centres if they fit."""
-    kept = problem.n_ctrs * packed_bytes(problem)
+    kept = problem.n_ctrs * _packed_bytes(problem)
     kept = kept if keep and kept <= room // 3 else 0
     chosen = products(problem, max(0, room - kept) // workers // 4, kept > 0)
-    per_row = packed_bytes(problem) + (_PER_CELL + _PER_MASKED * problem.masked) * chosen.ctr_block
+    per_row = _packed_bytes(problem) + (_PER_CELL + _PER_MASKED * problem.masked) * chosen.ctr_block
     per_row += _PER_LISTED * chosen.width
     return Demand(kept, per_row, chosen.width, "torch operations", kept=kept > 0, products=chosen)

@@ -24,8 +24,8 @@ from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
 from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.plan.demand import Products
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.screens.demand import Products
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
 
 

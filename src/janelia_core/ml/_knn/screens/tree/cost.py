@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import Problem
-from janelia_core.ml._knn.screens.demand import Cost, Demand
 
 _MOST_COLUMNS = 32
 _MOST_K = 128  # the tree's lists are kept sorted by insertion

@@ -28,12 +28,14 @@ class Products(NamedTuple):
         width: Candidates kept for a row.
         operand_bits: Significant bits of the operands.
         keep_packed: Packed centres are kept for all blocks of rows.
+        row_bytes: Bytes of a packed row or centre.
     """
 
     ctr_block: int
     width: int
     operand_bits: int
     keep_packed: bool
+    row_bytes: int
 
 
 class Demand(NamedTuple):
