@@ -78,10 +78,8 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
         if isinstance(demand, str):
             plan = plan and replace(plan, reason="; ".join(part for part in (plan.reason, demand) if part))
             continue
-        plan, rival = (
-            _preferred(_shared_out(problem, workers, screen.name, demand), plan),
-            screen.cost(problem),
-        )
+        plan = _preferred(_shared_out(problem, workers, screen.name, demand), plan)
+        rival = screen.cost(problem)
     if plan is None:
         alone = crew(problem, parallel=last.parallel, pooled=False)
         demand = last.demand(problem, room(problem, alone), alone.workers, rival)
