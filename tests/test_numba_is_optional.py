@@ -275,3 +275,34 @@ NO_FOLDER = "import numba.core.caching as c; c.CacheImpl._locator_classes = [c.U
 def test_a_file_in_the_place_of_the_folder_is_said_once(run: Run, tmp_path: pathlib.Path) -> None:
     (tmp_path / "cache").write_text("")
     assert run(NO_FOLDER) == SAID
+
+
+OF_TWO_FILES = """
+import os, pathlib, sys, types
+os.environ["NUMBA_CACHE_DIR"] = sys.argv[1]
+import numpy as np
+folder = pathlib.Path(sys.argv[1]) / "toy"
+folder.mkdir(exist_ok=True)
+heads = {"inner": "", "outer": "from janelia_core.toy.inner import STEP, inner"}
+bodies = {"inner": "a.sum() + STEP", "outer": "inner(a) + 10 * STEP"}
+for name, body in bodies.items():
+    step = f"STEP = {sys.argv[2]}" if name == "inner" else heads[name]
+    jit = "from janelia_core.ml._runtime.jit import jit"
+    text = "\\n".join([jit, step, "@jit", f"def {name}(a):", f"    return {body}", ""])
+    (folder / f"{name}.py").write_text(text)
+    os.utime(folder / f"{name}.py", (1e9, 1e9))  # as an archive with times of its own leaves it
+sys.dont_write_bytecode = True
+toy = sys.modules["janelia_core.toy"] = types.ModuleType("janelia_core.toy")
+toy.__path__ = [str(folder)]
+from janelia_core.toy.outer import outer
+print(outer(np.zeros(3)), len(outer.stats.cache_hits))
+"""
+
+
+def test_a_kernel_is_compiled_anew_when_a_file_that_it_was_compiled_from_changes(tmp_path: pathlib.Path) -> None:
+    def called(step: int) -> str:
+        done = fresh_process.run(OF_TWO_FILES, tmp_path, step)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    assert [called(step) for step in (1, 1, 2)] == ["11.0 0", "11.0 1", "22.0 0"]

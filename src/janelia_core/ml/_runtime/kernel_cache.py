@@ -2,21 +2,47 @@
 
 Files on disk may be empty, cut off or overwritten after a power cut or on a full disk, or belong to another writer:
 two processes may give the same name to different data. So data carry a checksum, and what they were compiled for and
-from. What cannot be read, for whatever reason, is compiled as if it were not there, and replaced; what cannot be
-written is said once.
+from: kernels are compiled into one another, so from all files of this package that theirs imports. What cannot be
+read, for whatever reason, is compiled as if it were not there, and replaced; what cannot be written is said once.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import pickle
+import re
+import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from numba.core.caching import FunctionCache, IndexDataCacheFile
 
 _DIGEST = hashlib.sha256
 _FORMAT = "janelia-core 1"
+_IMPORTS = re.compile(r"^from (janelia_core[\w.]*) import ([^(\n]+|\([^)]*\))", re.MULTILINE)
+
+
+def source_stamp(module: str) -> str:
+    """Return a digest of the file of a module of this package and of all files of it that are imported there."""
+    digests, left = {}, {module}
+    while left:
+        name = left.pop()
+        digests[name], imported = _file(name)
+        left |= imported - digests.keys()
+    return _DIGEST(repr(sorted(digests.items())).encode()).hexdigest()
+
+
+@functools.cache
+def _file(module: str) -> tuple[str, set[str]]:
+    """Return a digest of the text of a module, and the modules of this package that it imports."""
+    source = sys.modules[module].__file__
+    text = Path(source).read_text(encoding="utf-8") if source else ""
+    names = set()
+    for base, imported in _IMPORTS.findall(text):
+        names |= {base} | {f"{base}.{name}" for name in re.findall(r"\w+", imported)}
+    return _DIGEST(text.encode()).hexdigest(), names & sys.modules.keys()
 
 
 class Cache(FunctionCache):
@@ -29,7 +55,7 @@ class Cache(FunctionCache):
 
     def __init__(self, function: Callable[..., Any], failed: Callable[[Exception], None]) -> None:
         super().__init__(function)
-        stamp = self._impl.locator.get_source_stamp()
+        stamp = source_stamp(function.__module__)
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
         self._failed = failed
 
