@@ -125,6 +125,7 @@ def _hashes(block: Tensor) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     words = np.zeros((len(raw), -(-raw.shape[1] // 8) * 8), dtype=np.uint8)
     words[:, : raw.shape[1]] = raw
     mixed = words.view(np.uint64)
+    # 2^64 over the golden ratio: D. E. Knuth, The Art of Computer Programming 3, section 6.4.
     mixed = (mixed ^ (mixed >> np.uint64(32))) * np.uint64(0x9E3779B97F4A7C15)
     mixed ^= mixed >> np.uint64(29)
     factors = np.random.default_rng(0).integers(0, 2**64, (2, mixed.shape[1]), dtype=np.uint64) | np.uint64(1)

@@ -57,7 +57,7 @@ def _codes(values: Tensor) -> Tensor:
 
 
 def _mixed(words: Tensor) -> Tensor:
-    """Spread int64 over all their bits; products wrap around."""
+    """Spread int64 over all their bits; products wrap around (G. L. Steele et al., OOPSLA 2014: splitmix64)."""
     for factor, shift in ((-0x40A7B892E31B1A47, 30), (-0x6B2FB644ECCEEE15, 27)):
         words = (words ^ (words >> shift)) * factor
     return words ^ (words >> 31)

@@ -102,14 +102,7 @@ def _key_with(
 
 @jit
 def _add_coordinate(
-    product: bool,
-    x: Number,
-    c: F64,
-    c_low: F64,
-    q: int,
-    members: tuple[int, int],
-    scales: tuple[float, float],
-    keys: Keys,
+    product: bool, x: Number, c: F64, c_low: F64, q: int, members: tuple[int, int], scales: Number, keys: Keys
 ) -> None:
     """Adds coordinate q to the keys of a cluster: of members first .. stop - 1, whose difference is from the first."""
     (first, stop), (hi, lo, error, small) = members, keys
