@@ -217,6 +217,12 @@ def test_the_face_takes_it_at_once(metric: str) -> None:
     assert torch.allclose(found.distances.double(), expected, rtol=1e-6)
 
 
+def test_a_derivative_that_nobody_wrote_is_an_error_that_says_so() -> None:
+    x = torch.rand(20, 3, requires_grad=True)
+    with pytest.raises(NotImplementedError, match="distances by 'manhattan' have no derivative"):
+        knn(x, torch.rand(50, 3), 4, metric="manhattan").distances.sum().backward()
+
+
 @pytest.mark.parametrize("metric", ["manhattan", "chebyshev"])
 def test_points_without_coordinates_are_alike(metric: str) -> None:
     x, ctrs, table = torch.zeros(1, 0), torch.zeros(4, 0), torch.tensor([[False, True, False, True]])

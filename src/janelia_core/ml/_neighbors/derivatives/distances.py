@@ -64,6 +64,13 @@ def _unit(x: Tensor) -> Tensor:
 _FACTORS = {"sqeuclidean": 2.0, "dot": -1.0}
 
 
+def _factor(metric: str) -> float:
+    """Return what the derivative of a product or of a squared difference is times, by metric."""
+    if metric not in _FACTORS:
+        raise NotImplementedError(f"distances by {metric!r} have no derivative; detach x and ctrs")
+    return _FACTORS[metric]
+
+
 class _Distances(Saved):
     """Of any metric; but cosines have no derivative here."""
 
@@ -79,7 +86,7 @@ class _Distances(Saved):
         if metric == "euclidean":
             gx, gc = norm_sums(g, *_no_directions(x, ctrs), x, ctrs, r.detach(), indices, first, budget)
         else:
-            gx, gc = pair_sums(g, x, ctrs, indices, first, metric != "dot", _FACTORS[metric], budget)
+            gx, gc = pair_sums(g, x, ctrs, indices, first, metric != "dot", _factor(metric), budget)
         return like(gx, x, ctx, 0), like(gc, ctrs, ctx, 1), None, None, None, None
 
     @staticmethod
@@ -89,7 +96,7 @@ class _Distances(Saved):
             dx, dc = or_zero(dx, x), or_zero(dc, ctrs)
             if metric == "euclidean":
                 return norm_values(dx[:, None], dc[:, None], x, ctrs, r.detach(), indices, first, budget)
-            return pair_products(dx, dc, x, ctrs, indices, first, metric != "dot", _FACTORS[metric], budget)
+            return pair_products(dx, dc, x, ctrs, indices, first, metric != "dot", _factor(metric), budget)
 
 
 class _Cosines(Saved):
