@@ -64,6 +64,7 @@ from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.screens.dense.centres import PANEL, DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, Format
+from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.rows import RowBlock
 from janelia_core.ml._knn.screens.dense.tiles import ROWS
 from janelia_core.ml._runtime.workers import Workers
@@ -125,9 +126,9 @@ class DenseScreen:
         else:
             blocks = [self._block(x_rows[first : first + step]) for first in starts]
             spare = np.zeros((1, centres.panel, centres.n_words), np.uint32)
-            steps = np.empty(centres.panel, np.float32)
+            steps, sums = np.empty(centres.panel, np.float32), np.empty(centres.panel, SUMS)
             for panel in range(centres.n_panels):
-                centres.round(panel, spare[0], steps)
+                centres.round(panel, spare[0], steps, sums)
                 for block in blocks:
                     block.scan(panel, spare)
             lists = [block.finish() for block in blocks]
