@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.build import Tree, kernel
 from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID
+from janelia_core.ml._knn.screens.tree.layout import BoxTree, kernel
 from janelia_core.ml._knn.screens.tree.lists import BIAS, EMPTY, key_of
 from janelia_core.ml._knn.screens.tree.walk import Reach, limit, query
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
@@ -54,7 +54,7 @@ def _identical(z: F32, d: int, a: int, b: int) -> bool:
 
 @kernel
 def answer(
-    tree: Tree,
+    tree: BoxTree,
     x: F32,
     rows: I64,
     columns: I64,

@@ -5,8 +5,8 @@ All release the GIL, none starts a thread, and none writes to the tree.
 
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.build import STACK, Tree, kernel
 from janelia_core.ml._knn.screens.tree.hits import LEAF, NO_ID, PACKET, bits_set, box_hits, leaf_hits, lowest_bit
+from janelia_core.ml._knn.screens.tree.layout import STACK, BoxTree, kernel
 from janelia_core.ml._knn.screens.tree.lists import CHUNK, EMPTY, first_lists, key_of, merge, write_entries
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 
@@ -96,7 +96,7 @@ def _aligned(words: int) -> I64:
 
 
 @kernel
-def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work: I64) -> None:
+def query(tree: BoxTree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work: I64) -> None:
     """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
 
     PACKET adjacent rows share a walk; each has its own limit: the w-th key so far, or the k-th, stretched by `reach`,
@@ -104,7 +104,7 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
     ties with the limit may be cut; with it, order is by (key, position among centres). Adds to work (3,) what it took:
     box tests of packets, leaf scans of rows and hits merged after a packet's first leaf.
     """
-    z, ids, boxes, first, spans, axes, at, lowest = tree
+    _, _, z, ids, boxes, first, spans, axes, at, lowest = tree
     (r, w), d = best.shape, x.shape[1]
     chunks = (w + CHUNK - 1) // CHUNK
     lists, entries, hits = _aligned(PACKET * chunks * CHUNK), _aligned(LEAF), np.empty(PACKET, np.int64)
