@@ -63,16 +63,9 @@ def empty_lists(n: int, k: int, cap: int, capacity: int) -> Lists:
 def kth_rank(ranks: I32, start: int, n: int, k: int, low: np.int32, exactly: bool) -> np.int32:
     """A value that at least k of n ranks reach: the k-th largest, or else one that exactly k reach.
 
-    Bisection over the 2^32 ranks: counting is one vector instruction for many entries, where a quickselect
-    pays a mispredicted branch for every other entry (10 times slower on 68 entries).
-
-    Args:
-        ranks: Of which ranks[start : start + n] count.
-        start: See ranks.
-        n: At least k.
-        k: See above.
-        low: A guess: where k ranks reach it, the search starts there.
-        exactly: The k-th largest is wanted.
+    Of ranks[start : start + n], n >= k; exactly: the k-th largest is wanted. Where k ranks reach `low`, a guess, the
+    search starts there. Bisection over the 2^32 ranks: counting is one vector instruction for many entries, where a
+    quickselect pays a mispredicted branch for every other entry (10 times slower on 68 entries).
     """
     least = np.int64(low)
     if reached_by(ranks, start, n, low) < k:
@@ -113,14 +106,8 @@ def _rank_keys(keys: F32, i: int, n: int, ranks: I32) -> None:
 def compact(lists: Lists, i: int, n: int, least: np.float32, work: I32) -> tuple[int, np.float32, np.float32]:
     """Drops what cannot be among the k best of the n >= k entries of row i, and what is more than cap.
 
-    Where keys are exact, the first k by (score descending, centre ascending) stay.
-
-    Args:
-        lists: Of which only entries are written.
-        i: See above.
-        n: See above.
-        least: The threshold so far.
-        work: (capacity + LANES,), written.
+    Where keys are exact, the first k by (score descending, centre ascending) stay. Only entries are written, and
+    work (capacity + LANES,); least is the threshold so far.
 
     Returns:
         How many stay, in the order they came; the new threshold: later centres with lower keys need not be looked at;

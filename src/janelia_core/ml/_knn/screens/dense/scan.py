@@ -10,7 +10,7 @@ bound of its score at most `limit[i]`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from janelia_core.ml._runtime.arrays import F32, Reals
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.bits import LANES, first_bit, float_of_rank, rank_of_float
 
+_Worst = tuple[np.float32, np.float32]  # the largest e_j and g_j of some centres
 _KEPT_SCORES = 1 << 15  # of the first tiles at a time
 
 
@@ -78,10 +79,10 @@ def scan(tiles: Tiles, rows: Rows, lists: Lists, sample: int, groups: int) -> No
                         words, tile * n_words * TILE, parameters, tile * PARAMETERS * TILE, points, row, n_words,
                         start, alpha, reach, threshold, fresh, (row - some) * seen + tile * TILE, seen, masks,
                     )  # fmt: skip
-            _raise_thresholds(fresh, seen, groups, some, stop, error, gap, rows, lists)
+            _raise_thresholds(fresh, seen, groups, some, stop, (error, gap), rows, lists)
         for tile in range(begin, end):
             for row in range(some, stop, ROWS):
-                any_hit: Any = np.uint64(0)
+                any_hit = np.uint64(0)
                 place = 0
                 if sampling:
                     place = (row - some) * seen + tile * TILE
@@ -121,28 +122,12 @@ def scan(tiles: Tiles, rows: Rows, lists: Lists, sample: int, groups: int) -> No
 
 @jit
 def _raise_thresholds(
-    keys: F32,
-    seen: int,
-    groups: int,
-    start: int,
-    stop: int,
-    error: np.float32,
-    gap: np.float32,
-    rows: Rows,
-    lists: Lists,
+    fresh: F32, seen: int, groups: int, start: int, stop: int, most: _Worst, rows: Rows, lists: Lists
 ) -> None:
     """Raises thresholds to a lower bound of k scores among those seen: the k-th best of group maxima.
 
-    Args:
-        keys: `seen` of each of the rows start .. stop - 1, one row after the other.
-        seen: See keys.
-        groups: As for `scan`.
-        start: See keys.
-        stop: See keys.
-        error: The largest e_j among the centres seen.
-        gap: The largest g_j.
-        rows: As for `scan`.
-        lists: As for `scan`.
+    fresh holds `seen` keys of each of the rows start .. stop - 1, one row after the other; most holds the largest e_j
+    and g_j among their centres.
     """
     best, ranks = np.empty(groups, np.float32), np.empty(groups + LANES, np.int32)
     threshold, limit, reach, lift = lists.threshold, lists.limit, rows.reach, rows.lift
@@ -150,11 +135,11 @@ def _raise_thresholds(
         best[:] = -np.inf
         for first in range(np.uint64((i - start) * seen), np.uint64((i - start + 1) * seen), np.uint64(groups)):
             for q in range(np.uint64(groups)):
-                key, highest = keys[first + q], best[q]
+                key, highest = fresh[first + q], best[q]
                 best[q] = key if key > highest else highest
         for q in range(groups):
             ranks[q] = rank_of_float(best[q])
         kth = float_of_rank(kth_rank(ranks, 0, groups, lists.k, rank_of_float(threshold[i]), False))
-        least = float_of_rank(rank_below(kth, np.float32(2.0) * reach[i], error, gap, lift[i]))
+        least = float_of_rank(rank_below(kth, np.float32(2.0) * reach[i], most[0], most[1], lift[i]))
         threshold[i] = max(threshold[i], least)
         limit[i] = max(limit[i], float(least))
