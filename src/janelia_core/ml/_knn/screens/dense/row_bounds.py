@@ -52,7 +52,7 @@ class RowConstants(NamedTuple):
     int8: bool
 
 
-class Rows(NamedTuple):
+class KeyTerms(NamedTuple):
     """What keys of n rows are made of.
 
     Fields:
@@ -97,7 +97,7 @@ def measure(sums: Sums, d: int, relative_error: float, measured: F64) -> None:
 
 
 @jit
-def bound_rows(sums: Sums, of: RowConstants, rows: Rows, exact: B8, square: F64, lost: B8) -> None:
+def bound_rows(sums: Sums, of: RowConstants, rows: KeyTerms, exact: B8, square: F64, lost: B8) -> None:
     """Writes the constants of r rows for their keys.
 
     Args:

@@ -13,7 +13,7 @@ from janelia_core.ml._knn.screens.dense.formats import INT8
 from janelia_core.ml._knn.screens.dense.frame import Words
 from janelia_core.ml._knn.screens.dense.lists import empty_lists, finish
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
-from janelia_core.ml._knn.screens.dense.row_bounds import COSINE, DISTANCE, DOT, Rows, bound_rows, prove
+from janelia_core.ml._knn.screens.dense.row_bounds import COSINE, DISTANCE, DOT, KeyTerms, bound_rows, prove
 from janelia_core.ml._knn.screens.dense.scan import Tiles, scan
 from janelia_core.ml._knn.screens.dense.tiles import ROWS, TILE, WORDS
 
@@ -43,7 +43,7 @@ class RowBlock:
         sums = np.empty(r, SUMS)
         centres.frame.round(rows, centres.format, 1, words, alpha, sums)
         self._square, self._lost = np.empty(r), np.empty(r, np.bool_)
-        self._rows = Rows(
+        self._rows = KeyTerms(
             words=words,
             start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),
             alpha=alpha,

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from janelia_core.ml._knn.screens.dense.lists import BETWEEN, Lists, compact, kth_rank, rank_below
-from janelia_core.ml._knn.screens.dense.row_bounds import Rows
+from janelia_core.ml._knn.screens.dense.row_bounds import KeyTerms
 from janelia_core.ml._knn.screens.dense.tiles import PARAMETERS, ROWS, TILE, reaching, score_tile
 from janelia_core.ml._runtime.arrays import F32, Reals
 from janelia_core.ml._runtime.jit import jit
@@ -42,7 +42,7 @@ class Tiles(NamedTuple):
 
 
 @jit
-def scan(tiles: Tiles, rows: Rows, lists: Lists, sample: int, groups: int) -> None:
+def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -> None:
     """Lists what may matter of the scores of all rows, a multiple of ROWS, with some tiles of centres.
 
     Half of all that would be listed without thresholds would be so in the first sixteenth of the centres. So the scores
@@ -50,7 +50,7 @@ def scan(tiles: Tiles, rows: Rows, lists: Lists, sample: int, groups: int) -> No
 
     Args:
         tiles: The centres.
-        rows: The rows.
+        rows: The rows, packed.
         lists: Theirs.
         sample: How many of the tiles set first thresholds; 0 but in the first scan of these rows.
         groups: Centres of the sample that are as far apart make a group, k groups at least; divides sample * TILE.
@@ -122,7 +122,7 @@ def scan(tiles: Tiles, rows: Rows, lists: Lists, sample: int, groups: int) -> No
 
 @jit
 def _raise_thresholds(
-    fresh: F32, seen: int, groups: int, start: int, stop: int, most: _Worst, rows: Rows, lists: Lists
+    fresh: F32, seen: int, groups: int, start: int, stop: int, most: _Worst, rows: KeyTerms, lists: Lists
 ) -> None:
     """Raises thresholds to a lower bound of k scores among those seen: the k-th best of group maxima.
 

@@ -45,7 +45,7 @@ class Errors(NamedTuple):
     live: int
 
 
-class Answers(NamedTuple):
+class Output(NamedTuple):
     """Where answers go.
 
     Attributes:
@@ -100,7 +100,7 @@ def _are_identical(z: F32, d: int, a: int, b: int) -> bool:
 
 @kernel
 def answer_rows(
-    tree: BoxTree, x: F32, asked: Asked, wanted: Wanted, errors: Errors, answers: Answers, doubtful: I64
+    tree: BoxTree, x: F32, asked: Asked, wanted: Wanted, errors: Errors, output: Output, doubtful: I64
 ) -> int:
     """Search, verify, certify and settle rows of x in one pass, and return how many are left in doubt.
 
@@ -110,11 +110,11 @@ def answer_rows(
         asked: Which rows.
         wanted: Their k neighbours.
         errors: What proves them.
-        answers: Where they go.
+        output: Where they go.
         doubtful: (r,), of which the first are written: places in `asked.rows` that are in doubt.
     """
     rows, columns, own = asked
-    out, strides, numbers = answers
+    out, strides, numbers = output
     (k, w, by_id, reach), (r,), d, width = wanted, rows.shape, tree.d, wanted.k - (len(own) > 0)
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
     places, distances, ids = np.empty(w, np.int64), np.empty(w), np.empty(w, np.int64)

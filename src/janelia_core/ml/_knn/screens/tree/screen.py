@@ -20,7 +20,7 @@ from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.screens.tree import build, thin
 from janelia_core.ml._knn.screens.tree import order as tree_order
 from janelia_core.ml._knn.screens.tree import walk as kernels
-from janelia_core.ml._knn.screens.tree.answer import Answers, Asked, Errors, answer_rows
+from janelia_core.ml._knn.screens.tree.answer import Asked, Errors, Output, answer_rows
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.hits import LEAF, PACKET
 from janelia_core.ml._knn.screens.tree.layout import BoxTree, unbuilt_tree
@@ -141,7 +141,7 @@ class TreeScreen:
                 exact=exact,
                 live=self._live,
             ),
-            Answers(*memory_of(out), np.empty(0, np.int64) if numbers is None else numbers.numpy()),
+            Output(*memory_of(out), np.empty(0, np.int64) if numbers is None else numbers.numpy()),
             doubtful,
         )
         return torch.from_numpy(doubtful[:failed])
