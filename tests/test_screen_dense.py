@@ -242,15 +242,15 @@ def test_every_key_and_its_lower_bound_enclose_the_score(problem: Callable[[], P
     block.scan(0, screen.centres.words)
     stride, lists, lows = (
         screen.centres.stride,
-        block._rows,
-        block._rows.lows[: -float_bits.LANES].reshape(-1, screen.capacity),
+        block._lists,
+        block._lists.lows[: -float_bits.LANES].reshape(-1, screen.capacity),
     )
     shift, scale = [Fraction(value) for value in frame.shift.tolist()], Fraction(frame.scale)
     for i, row in list(enumerate(x.double().tolist()))[::5]:
         if block._lost[i]:
             continue
         u = [(Fraction(value) - t) * scale for value, t in zip(row, shift, strict=True)]
-        n = int(lists.count[i])
+        n = int(lists.length[i])
         for slot, packed in enumerate(lists.ids[i, :n].tolist()):
             j = packed % 256 * stride + packed // 256 if stride else packed
             v = [(Fraction(value) - t) * scale for value, t in zip(ctrs[j].double().tolist(), shift, strict=True)]

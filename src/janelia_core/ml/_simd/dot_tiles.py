@@ -17,14 +17,12 @@ float32: six roundings or, where additions are fused, fewer. The caller's consta
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numba.core import types
 from numba.core.registry import cpu_target
 from numba.np.numpy_support import from_dtype
 
-from janelia_core.ml._runtime.arrays import F32, Reals
 from janelia_core.ml._simd.bits import LANES
 from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, f32, i32, i64, vector
 from janelia_core.ml._simd.intrinsics import Array, Fields, Float32, Int64, Uint64, intrinsic
@@ -48,36 +46,6 @@ WORDS = {"float32": np.float32, "bfloat16": np.uint32, "int8": np.int32}
 _FORMATS: dict[types.Type, str] = {from_dtype(np.dtype(word)): name for name, word in WORDS.items()}
 
 
-class Tiles(NamedTuple):
-    """Centres, tile after tile.
-
-    Fields:
-        words: TILE words for each word of a point in turn.
-        parameters: float32: beta, e, h of the tile's centres.
-    """
-
-    words: Reals
-    parameters: F32
-
-
-class Rows(NamedTuple):
-    """Rows, as many as a multiple of ROWS.
-
-    Fields:
-        words: The words of each row in turn.
-        starts: What sums start from, int32 for int8, else float32.
-        alphas: float32, as are reaches (a_i) and thresholds.
-        reaches: See alphas.
-        thresholds: See alphas.
-    """
-
-    words: Reals
-    starts: Reals
-    alphas: F32
-    reaches: F32
-    thresholds: F32
-
-
 def compiles(name: str) -> bool:
     """Tell whether Numba compiles this format's instructions for this machine."""
     return name not in _NEEDS or {_NEEDS[name], "+avx512f"} <= _FEATURES
@@ -90,7 +58,7 @@ def score_tile(
     tile: Int64,
     rows: Fields,
     row: Int64,
-    n_words: Int64,
+    thresholds: Array,
     keys: Array,
     key: Int64,
     stride: Int64,
@@ -100,11 +68,13 @@ def score_tile(
 
     Args:
         build: The builder.
-        tiles: `Tiles`; number `tile` counts.
+        tiles: `words` of centres, tile after tile, TILE for each word of a point in turn; and float32 `parameters`,
+            beta, e and h of a tile's centres. Number `tile` counts.
         tile: See tiles.
-        rows: `Rows`, of which number `row` is the first that counts.
+        rows: As many as a multiple of ROWS: `words` (n, n_words), n_words >= 1; `start`, what sums start from, int32
+            for int8, else float32; float32 `alpha` and `reach` (a_i). Number `row` is the first that counts.
         row: See rows.
-        n_words: Words of a point, at least 1.
+        thresholds: float32, of every row.
         keys: float32, written: those of a row and the tile from `key` on, those of the next row `stride` further.
         key: See keys.
         stride: See keys.
@@ -113,10 +83,10 @@ def score_tile(
     Returns:
         All masks, or-ed.
     """
-    numbers = [build.add(row, i64(r)) for r in range(ROWS)]
-    starts, alphas, reaches, thresholds = (
+    numbers, n_words = [build.add(row, i64(r)) for r in range(ROWS)], rows.words.length(1)
+    starts, alphas, reaches, least = (
         [build.splat(build.load(array.at(number)), LANES) for number in numbers]
-        for array in (rows.starts, rows.alphas, rows.reaches, rows.thresholds)
+        for array in (rows.start, rows.alpha, rows.reach, thresholds)
     )
     points = [rows.words.at(build.mul(number, n_words)) for number in numbers]
     sums = _sums(build, starts, points, tiles.words, build.mul(tile, n_words), n_words)
@@ -124,7 +94,7 @@ def score_tile(
     for r in range(ROWS):
         first = keys.at(build.add(key, build.times(stride, r)))
         made = _keys(build, sums[r], alphas[r], reaches[r], parameters)
-        mask = _mask(build, [(some, thresholds[r]) for some in made])
+        mask = _mask(build, [(some, least[r]) for some in made])
         for v, some in enumerate(made):
             build.store(some, build.behind(first, v, LANES))
         build.store(mask, masks.at(r))

@@ -42,6 +42,10 @@ class Array:
         """Emit the address of item number items * each of a contiguous array."""
         return self._build.behind(self._first, items, each)
 
+    def length(self, axis: int) -> Value:
+        """Emit how many items the array has along an axis."""
+        return self._build.extract_value(self._view.shape, axis)
+
     def row(self, i: Value) -> Value:
         """Emit the address of the first item of row i."""
         start = self._build.bitcast(self._first, i8.as_pointer())

@@ -6,23 +6,22 @@ the infinities there.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
+from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
 
 _RUN = 1 << 12  # values between two looks at whether to go on
 
 
 @jit
-def _rank(bits: Any, sign: Any, magnitude: Any) -> Any:
+def _rank(bits: int, sign: int, magnitude: int) -> int:
     """An integer that orders as the floats with these bits do; its own inverse."""
     return bits ^ ((bits >> sign) & magnitude)
 
 
 @jit_with(forceinline=True)
-def ends(bits: Any, start: int, stop: int, found: Any) -> None:
+def ends(bits: Reals, start: int, stop: int, found: Reals) -> None:
     """Writes the bits of the least and the greatest of the flat floats with bits[start:stop]; start < stop."""
     sign, magnitude = bits.dtype.type(8 * bits.itemsize - 1), np.iinfo(bits.dtype).max
     low = high = found.dtype.type(_rank(bits[start], sign, magnitude))
@@ -33,7 +32,7 @@ def ends(bits: Any, start: int, stop: int, found: Any) -> None:
 
 
 @jit
-def column_ends(bits: Any, start: int, stop: int, found: Any) -> None:
+def column_ends(bits: Reals, start: int, stop: int, found: Reals) -> None:
     """Writes found (2, d) = the bits of the least and the greatest of each column of bits[start:stop]; start < stop."""
     sign, magnitude = bits.dtype.type(8 * bits.itemsize - 1), np.iinfo(bits.dtype).max
     low, high = found[0], found[1]
@@ -48,7 +47,7 @@ def column_ends(bits: Any, start: int, stop: int, found: Any) -> None:
 
 
 @jit
-def multiples(values: Any, start: int, stop: int, step: float) -> bool:
+def multiples(values: Reals, start: int, stop: int, step: float) -> bool:
     """Whether all finite ones of the flat values[start:stop] are multiples of a power of two in [2^-1000, 2^1000]."""
     unstep = 1.0 / step
     for first in range(np.uint64(start), np.uint64(stop), np.uint64(_RUN)):

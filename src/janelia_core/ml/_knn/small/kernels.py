@@ -13,11 +13,10 @@ others. The tournament's keys are -s.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from janelia_core.ml._knn.small.tournament import lowest, play, rounds_of, winner, withdraw
+from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.row_sums import squared_distance
 
@@ -28,7 +27,7 @@ _FAR = 2.0**1000
 
 
 @jit
-def is_whole(values: Any) -> Any:
+def is_whole(values: Reals) -> bool:
     """Whether all squared distances between such points are integers that float64 holds."""
     if values.shape[1] > _MOST:
         return False
@@ -41,7 +40,7 @@ def is_whole(values: Any) -> Any:
 
 
 @jit
-def insert(far: float, j: int, n: int, best: Any, ids: Any) -> Any:
+def insert(far: float, j: int, n: int, best: F64, ids: I64) -> int:
     """Puts (far, j) into lists that hold n entries in order; returns how many they hold then."""
     place = n
     if n == best.shape[0]:
@@ -52,11 +51,11 @@ def insert(far: float, j: int, n: int, best: Any, ids: Any) -> Any:
         best[place], ids[place] = best[place - 1], ids[place - 1]
         place -= 1
     best[place], ids[place] = far, j
-    return min(n + 1, best.shape[0])
+    return min(n + 1, len(best))
 
 
 @jit
-def gaps_are_clear(n: int, best: Any, relative: float, absolute: float) -> Any:
+def gaps_are_clear(n: int, best: F64, relative: float, absolute: float) -> bool:
     """Whether the error intervals of a list's n entries are disjoint."""
     clear = True
     for place in range(1, n):
@@ -65,16 +64,10 @@ def gaps_are_clear(n: int, best: Any, relative: float, absolute: float) -> Any:
 
 
 @jit
-def nearest_directly(x: Any, ctrs: Any, relative: float, absolute: float, indices: Any, clear: Any) -> None:
-    """Searches by all float64 distances.
+def nearest_directly(x: Reals, ctrs: Reals, relative: float, absolute: float, indices: I64, clear: B8) -> None:
+    """Searches rows x (n, d) by all float64 distances: indices (k, n) are written where a row is clear (n,).
 
-    Args:
-        x: (n, d) rows; ctrs: (n_ctrs, d) centres; both float32 or both float64, C order.
-        ctrs: See x.
-        relative: Of `DistanceBound`; absolute likewise.
-        absolute: See relative.
-        indices: (k, n) int64, written where a row is clear.
-        clear: (n,) bool, written.
+    Rows and centres are in C order, both float32 or both float64; relative and absolute are those of `DistanceBound`.
     """
     n_ctrs, d = ctrs.shape
     k = indices.shape[0]
@@ -105,7 +98,7 @@ def nearest_directly(x: Any, ctrs: Any, relative: float, absolute: float, indice
 
 
 @jit
-def fill_distances(x: Any, i: int, columns: Any, far: Any) -> None:
+def fill_distances(x: Reals, i: int, columns: F64, far: F64) -> None:
     """Writes the squared distances between row i and centres (d, n_ctrs) to far, inf for NaN."""
     n_ctrs = columns.shape[1]
     at = np.float64(x[i, 0])
@@ -123,19 +116,11 @@ def fill_distances(x: Any, i: int, columns: Any, far: Any) -> None:
 
 @jit
 def nearest_by_product(
-    x: Any, ctrs: Any, product: Any, g: float, relative: float, absolute: float, indices: Any, clear: Any
+    x: F32, ctrs: F32, product: F32, g: float, relative: float, absolute: float, indices: I64, clear: B8
 ) -> None:
-    """Searches by scores, and by the float64 distances of the centres that those leave open.
+    """Searches by scores, and by the float64 distances of the centres that those leave open, as `nearest_directly`.
 
-    Args:
-        x: (n, d) float32, C order; ctrs: (n_ctrs, d) likewise.
-        ctrs: See x.
-        product: (n, n_ctrs) float32, x times ctrs transposed.
-        g: As above.
-        relative: As for `nearest_directly`, as for the rest.
-        absolute: See there.
-        indices: See there.
-        clear: See there.
+    product (n, n_ctrs) is x times ctrs transposed, off by g as above.
     """
     n_ctrs, d = ctrs.shape
     k = indices.shape[0]
@@ -173,8 +158,8 @@ def nearest_by_product(
 
 
 @jit
-def halved_squares(ctrs: Any) -> Any:
-    """Returns |c|^2 / 2 (n_ctrs,) in float32, the largest |c|^2, and whether all are finite."""
+def halved_squares(ctrs: F32) -> tuple[F32, float, bool]:
+    """Returns |c|^2 / 2 (n_ctrs,), the largest |c|^2, and whether all are finite."""
     half = np.empty(ctrs.shape[0], np.float32)
     largest, finite = 0.0, True
     for j in range(ctrs.shape[0]):

@@ -15,8 +15,8 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, Format
-from janelia_core.ml._knn.screens.dense.frame import FloatArray, Measured, Words, find_frame, frame_of_directions
-from janelia_core.ml._knn.screens.dense.rounding import SUMS
+from janelia_core.ml._knn.screens.dense.frame import Measured, Words, find_frame, frame_of_directions
+from janelia_core.ml._knn.screens.dense.rounding import SUMS, Sums
 from janelia_core.ml._knn.screens.dense.row_bounds import UP, RowConstants
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
@@ -111,10 +111,9 @@ class DenseCentres:
 
     def _usual_loss(self) -> float:
         """What most centres lose, relative to their norms: any unit is right, this one makes errors small."""
-        n = min(self.panel, self.n_ctrs)
-        spare = np.zeros((self.panel, self.n_words), np.uint32)
-        sums = self.round(0, spare, np.empty(self.panel, np.float32))[:n]
-        measured = self.frame.measure(self.d, sums)
+        spare, sums = np.zeros((self.panel, self.n_words), np.uint32), np.empty(self.panel, SUMS)
+        n = self.round(0, spare, np.empty(self.panel, np.float32), sums)
+        measured = self.frame.measure(self.d, sums[:n])
         usual = float((measured.residual / measured.norm.clamp(min=TINY)).quantile(0.75))
         return min(max(usual, 2.0**-20), self.format.unit)
 
@@ -125,14 +124,12 @@ class DenseCentres:
         """
         p, size = min(self._group, self.n_panels - first), self.panel
         spare = np.zeros((0 if self.kept else size, self.n_words), np.uint32)
-        steps, sums = np.ones((p, size), np.float32), np.zeros((p, size, SUMS))
+        steps, sums = np.ones((p, size), np.float32), np.zeros((p, size), SUMS)
         unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
         for panel in range(p):
             words = self.words[first + panel] if self.kept else spare
-            own = self.round(first + panel, words, steps[panel])
-            sums[panel, : len(own)] = own
-            unused[panel, : len(own)] = False
-        measured = self.frame.measure(self.d, sums.reshape(-1, SUMS))
+            unused[panel, : self.round(first + panel, words, steps[panel], sums[panel])] = False
+        measured = self.frame.measure(self.d, sums.reshape(-1))
         reach, level, gap, lacking = self._bound(measured)
         level[unused.reshape(-1)] = -torch.inf
         tiles = slice(first * size // TILE, (first + p) * size // TILE)
@@ -142,9 +139,11 @@ class DenseCentres:
         self.errs[first * size : (first + p) * size] = errs.numpy()
         return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all()), lacking
 
-    def round(self, panel: int, words: Words, steps: Float32s) -> FloatArray:
-        """Rounds a panel's points into words and steps; returns the sums of as many as there are."""
-        return self.frame.round(self.ctrs.block(*self._members(panel)), self.format, TILE, words, steps)
+    def round(self, panel: int, words: Words, steps: Float32s, sums: Sums) -> int:
+        """Rounds a panel's points into words, steps and sums; returns how many there are."""
+        points = self.ctrs.block(*self._members(panel))
+        self.frame.round(points, self.format, TILE, words, steps, sums)
+        return len(points)
 
     def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
         """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""

@@ -14,11 +14,10 @@ from janelia_core.ml._knn.data.directions import direction_error, directions
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.screens.dense.formats import INT8, Format
-from janelia_core.ml._knn.screens.dense.rounding import SUMS, round_points
+from janelia_core.ml._knn.screens.dense.rounding import Sums, round_points
 from janelia_core.ml._knn.screens.dense.row_bounds import measure
 from janelia_core.ml._runtime.workers import Workers
 
-FloatArray = npt.NDArray[np.float64]
 Words = npt.NDArray[np.uint32]
 _SHARE = 2  # of a chunk, for coordinates looked at at a time
 _MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
@@ -64,18 +63,18 @@ class DenseFrame:
     directed: bool = False
     may_be_exact: bool = False
 
-    def round(self, u: Tensor, chosen: Format, lanes: int, words: Words, steps: npt.NDArray[np.float32]) -> FloatArray:
-        """Rounds points (r, d) into words and steps; returns their sums (r, SUMS), all as `round_points` says."""
+    def round(
+        self, u: Tensor, chosen: Format, lanes: int, words: Words, steps: npt.NDArray[np.float32], sums: Sums
+    ) -> None:
+        """Rounds points (r, d) into words, steps and sums (r,), all as `round_points` says."""
         if self.directed:
             u = directions(u)
         u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
-        sums = np.empty((len(u), SUMS))
         shift = self.shift.numpy() * self.scale
         flip = 0x80808080 if chosen is INT8 and lanes > 1 else 0
         round_points(u.numpy(), shift, self.scale, self.whole, 32 // chosen.per_word, lanes, flip, words, steps, sums)
-        return sums
 
-    def measure(self, d: int, sums: FloatArray) -> Measured:
+    def measure(self, d: int, sums: Sums) -> Measured:
         """Turns the sums of points of d coordinates into bounds."""
         measured = np.empty((len(Measured._fields), len(sums)))
         measure(sums, d, self.relative_error, measured)

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from numpy.typing import NDArray
 
 from janelia_core.ml._knn.data.value_kernels import ends
+from janelia_core.ml._runtime.arrays import F32, F64, I8, U16, U32, Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
 from janelia_core.ml._simd.bits import bits_of_float, float_of_bits
 
 # Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
 _summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
 _inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
-SQUARE = 0
-LOSS = 1
-KEPT = 2
-WIDE = 3
-INTEGERS = 4
-TOTAL = 5
-"""Columns of the sums of `round_points`."""
-SUMS = 6
+Sums = NDArray[np.void]
+_NUMBERS = ("square", "loss", "kept", "wide", "total")
+SUMS = np.dtype([*((name, np.float64) for name in _NUMBERS), ("whole", np.bool_)], align=True)
+"""What `round_points` tells of a point: |point|^2, |point - value|^2, |value|^2, |u scale|^2; the sum of int8; and
+whether the point is made of integers, and is its value."""
 _LARGEST = 2.0**100  # of an int8 point: beyond, nothing is kept of it
 # Steps far below what matters beside a largest centre of 2^20, or beside a grid of 1.
 _LEAST_STEP, _LEAST_OF_GRID = 2.0**-100, 2.0**-10
 
 
 @_inlined
-def _is_whole(u: Any, i: int, scale: float) -> Any:
+def _is_whole(u: Reals, i: int, scale: float) -> bool:
     """Whether u[i] * scale are integers. Scaling down a subnormal may have lost it."""
     fractions, unscale = 0, 1.0 / scale
     for q in range(u.shape[1]):
@@ -37,7 +34,7 @@ def _is_whole(u: Any, i: int, scale: float) -> Any:
 
 
 @_summing
-def _point(u: Any, i: int, shift: Any, scale: float, point: Any) -> Any:
+def _point(u: Reals, i: int, shift: F64, scale: float, point: F64) -> tuple[float, float]:
     """Writes point = u[i] * scale - shift; returns sums of squares of it and of u scale."""
     square, wide = 0.0, 0.0
     for q in range(u.shape[1]):
@@ -50,7 +47,7 @@ def _point(u: Any, i: int, shift: Any, scale: float, point: Any) -> Any:
 
 
 @_summing
-def _to_float32(point: Any, words: Any) -> Any:
+def _to_float32(point: F64, words: F32) -> tuple[float, float]:
     """Rounds to float32, subnormals to 0 as a product may flush them; returns sums of squares of loss and value."""
     loss, kept = 0.0, 0.0
     for q in range(point.shape[0]):
@@ -65,7 +62,7 @@ def _to_float32(point: Any, words: Any) -> Any:
 
 
 @_summing
-def _to_bfloat16(point: Any, words: Any) -> Any:
+def _to_bfloat16(point: F64, words: U16) -> tuple[float, float]:
     """Rounds to bfloat16, ties to even; words holds two bytes a coordinate. Returns as `_to_float32`."""
     loss, kept = 0.0, 0.0
     for q in range(point.shape[0]):
@@ -83,7 +80,7 @@ def _to_bfloat16(point: Any, words: Any) -> Any:
 
 
 @jit
-def _step(low: float, high: float, whole: bool, least: float) -> Any:
+def _step(low: float, high: float, whole: bool, least: float) -> np.float32:
     """A 127th of the largest coordinate as float32, or 1 if all are integers that int8 holds."""
     if whole and low >= -128.0 and high <= 127.0:
         return np.float32(1.0)
@@ -92,7 +89,7 @@ def _step(low: float, high: float, whole: bool, least: float) -> Any:
 
 
 @_summing
-def _to_int8(point: Any, step: Any, words: Any) -> Any:
+def _to_int8(point: F64, step: np.float32, words: I8) -> tuple[float, float, float]:
     """Rounds to whole steps, at most 128 of them. Returns as `_to_float32`, and the sum of words."""
     loss, kept, total = 0.0, 0.0, 0.0
     wide = np.float64(step)
@@ -110,7 +107,7 @@ def _to_int8(point: Any, step: Any, words: Any) -> Any:
 
 @jit
 def round_points(
-    u: Any, shift: Any, scale: float, grid: bool, bits: int, lanes: int, flip: int, words: Any, steps: Any, sums: Any
+    u: Reals, shift: F64, scale: float, grid: bool, bits: int, lanes: int, flip: int, words: U32, steps: F32, sums: Sums
 ) -> None:
     """Writes u * scale - shift in a format, and sums of squares of point, loss, value and u.
 
@@ -122,10 +119,9 @@ def round_points(
         bits: Of a coordinate: 32 float32, 16 bfloat16, 8 int8.
         lanes: How many points a group has: word w of point i is word (w, i % lanes) of group i // lanes.
         flip: Xor-ed to each word: 0x80808080 makes int8 v the unsigned v + 128.
-        words: (points, n_words) uint32, written for the r points.
-        steps: (r,) float32, written: what a unit of int8 stands for, else 1.
-        sums: (r, SUMS) float64, written: |point|^2, |point - value|^2, |value|^2, |u scale|^2; 1 for a point made of
-            integers equal to its value, else 0; the sum of int8.
+        words: (points, n_words), written for the r points.
+        steps: (r,), written: what a unit of int8 stands for, else 1.
+        sums: (r,), written.
     """
     d, n_words = u.shape[1], words.shape[1]
     point, found = np.empty(d), np.empty(2)
@@ -152,5 +148,6 @@ def round_points(
         for w in range(n_words):
             flat[place + w * lanes] = own[w] ^ xor
         steps[i] = step
-        sums[i, SQUARE], sums[i, LOSS], sums[i, KEPT], sums[i, WIDE] = square, loss, kept, wide
-        sums[i, INTEGERS], sums[i, TOTAL] = np.float64(whole and loss == 0.0), total
+        of = sums[i]
+        of.square, of.loss, of.kept, of.wide, of.total = square, loss, kept, wide, total
+        of.whole = whole and loss == 0.0

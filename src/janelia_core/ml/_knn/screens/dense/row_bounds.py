@@ -5,13 +5,15 @@ Names and equations are those of `dense.screen`.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
 from janelia_core.ml._knn.metrics.metric import COSINE, DOT
-from janelia_core.ml._knn.screens.dense.rounding import INTEGERS, KEPT, LOSS, SQUARE, TOTAL, WIDE
+from janelia_core.ml._knn.screens.dense.lists import Lists
+from janelia_core.ml._knn.screens.dense.rounding import Sums
+from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit, jit_with
 
 _inlined = jit_with(forceinline=True)
@@ -47,22 +49,40 @@ class RowConstants(NamedTuple):
     int8: bool
 
 
+class KeyTerms(NamedTuple):
+    """What keys of n rows are made of.
+
+    Fields:
+        words: (n, n_words) coordinates; their type tells the format (`dot_tiles.WORDS`).
+        start: (n,) int32 for int8, else float32; what sums start from.
+        alpha: (n,) float32; what a unit of the row's sums stands for.
+        lift: (n,) float32; at least what `start` adds to keys.
+        reach: (n,) float32; a_i of `dense.screen`: the error of score (i, j) is at most 2 a_i e_j + g_j + lift_i.
+    """
+
+    words: Reals
+    start: Reals
+    alpha: F32
+    lift: F32
+    reach: F32
+
+
 @_inlined
-def _measured(sums: Any, i: int, d: int, relative_error: float) -> Any:
+def _measured(sums: Sums, i: int, d: int, relative_error: float) -> tuple[float, float, float, float, bool]:
     """What (1) needs to know of point i, as `measure` writes it."""
-    square = sums[i, SQUARE]
-    whole = sums[i, INTEGERS] != 0 and square < 2.0**48
+    of = sums[i]
+    square, whole = of.square, of.whole and of.square < 2.0**48
     norm = np.sqrt(square)
     # The subtraction rounds each coordinate once; between integers of this size it does not.
-    lost = 0.0 if whole else 2.0**-53 * norm + relative_error * np.sqrt(sums[i, WIDE]) + TINY
-    residual = (np.sqrt(sums[i, LOSS]) + lost) * UP
+    lost = 0.0 if whole else 2.0**-53 * norm + relative_error * np.sqrt(of.wide) + TINY
+    residual = (np.sqrt(of.loss) + lost) * UP
     square_error = 0.0 if whole else ((d + 2) * 2.0**-53 * square + 2.0 * norm * lost + lost * lost) * UP
-    return residual, max(norm, np.sqrt(sums[i, KEPT])) * UP + lost, square, square_error, whole
+    return residual, max(norm, np.sqrt(of.kept)) * UP + lost, square, square_error, whole
 
 
 @jit
-def measure(sums: Any, d: int, relative_error: float, measured: Any) -> None:
-    """Turns sums (r, SUMS) of `round_points` into bounds, measured (5, r) float64.
+def measure(sums: Sums, d: int, relative_error: float, measured: F64) -> None:
+    """Turns sums (r,) of `round_points` into bounds, measured (5, r).
 
     Rows of measured: at least the norm of point - value; at least the norms of point and of value; |point|^2 as
     computed; at least its error; 1 where the value is the point itself and made of integers, else 0.
@@ -74,39 +94,26 @@ def measure(sums: Any, d: int, relative_error: float, measured: Any) -> None:
 
 
 @jit
-def bound_rows(
-    sums: Any,
-    of: RowConstants,
-    words: Any,
-    alpha: Any,
-    start: Any,
-    lift: Any,
-    reach: Any,
-    exact: Any,
-    square: Any,
-    lost: Any,
-) -> None:
-    """Writes the constants of r rows for their keys (`scan.Shortlist`).
+def bound_rows(sums: Sums, of: RowConstants, rows: KeyTerms, exact: B8, square: F64, lost: B8) -> None:
+    """Writes the constants of r rows for their keys.
 
     Args:
-        sums: (r, SUMS), as `round_points` wrote them.
+        sums: (r,), as `round_points` wrote them.
         of: What centres ask.
-        words: (n, n_words) uint32, n >= r; lost rows are set to 0.
-        alpha: (n,) float32; of lost rows, whose lists tell nothing but whose keys must be numbers, set to 1.
-        start: (n,) int32 or float32, written, like all that follow.
-        lift: (n,) float32.
-        reach: (n,) float32.
-        exact: (n,) bool.
-        square: (r,) float64: |x|^2 rounded down, in the frame.
-        lost: (r,) bool: rows beyond what the format holds.
+        rows: n >= r of them. The words are there, and set to 0 for lost rows; as is alpha, then set to 1: lists of lost
+            rows tell nothing, but their keys must be numbers. All else is written.
+        exact: (n,), written: keys are scores.
+        square: (r,), written: |x|^2 rounded down, in the frame.
+        lost: (r,), written: rows beyond what the format holds.
     """
+    words, start, alpha, lift, reach = rows
     for i in range(sums.shape[0]):
         residual, norm, of_point, square_error, whole = _measured(sums, i, of.d, of.relative_error)
         square[i] = of_point - square_error
         sure = whole and of.whole and norm * of.largest + of.largest * of.largest / 2.0 < 2.0**23
         bound = np.float32(max(norm, residual / of.unit) * UP * (1.0 + 2.0**-22) + TINY)
         lost[i] = not bound < MAX_NORM
-        total = sums[i, TOTAL]
+        total = sums[i].total
         if lost[i]:
             words[i, :], alpha[i], total = 0, np.float32(1.0), 0.0
         exact[i] = sure
@@ -124,43 +131,36 @@ def bound_rows(
 
 @jit
 def prove(
-    count: Any,
-    keys: Any,
-    ids: Any,
-    limit: Any,
-    exact: Any,
-    square: Any,
-    lost: Any,
+    lists: Lists,
+    square: F64,
+    lost: B8,
     scale: float,
     what: int,
     panel: int,
     n_panels: int,
-    listed: Any,
-    excluded: Any,
-    at_least: Any,
+    listed: I64,
+    excluded: F64,
+    at_least: F64,
 ) -> None:
     """Writes the candidates of r rows, and what their lists prove (`contract.Candidates`).
 
     Args:
-        count: (n,) int64, n >= r; entries of each row.
-        keys: (n, capacity) float32, their keys.
-        ids: (n, capacity) int32, their packed positions.
-        limit: (n,) float64: all other scores are at most this.
-        exact: (n,) bool: the keys are the scores.
-        square: (r,) float64, as `bound_rows` wrote them.
-        lost: (r,) bool, likewise.
+        lists: Of n >= r rows.
+        square: (r,), as `bound_rows` wrote them.
+        lost: (r,), likewise.
         scale: Of the frame, a power of two.
         what: `Metric.form`.
         panel: Centres of a panel; where n_panels > 0, entry (panel p, place q) is centre q n_panels + p.
         n_panels: See panel; 0: packed positions are positions.
-        listed: (r, w) int64, written: positions of centres, -1 behind the last.
-        excluded: (r,) float64, written: order value of a score of at most limit, rounded down.
-        at_least: (r, w) float64, written for distances: lower bounds of those of the listed.
+        listed: (r, w), written: positions of centres, -1 behind the last.
+        excluded: (r,), written: order value of a score of at most limit, rounded down.
+        at_least: (r, w), written for distances: lower bounds of those of the listed.
     """
+    length, limit, exact, keys, ids = lists.length, lists.limit, lists.exact, lists.keys, lists.ids
     unscale = 1.0 / scale
     for i in range(listed.shape[0]):
         for slot in range(listed.shape[1]):
-            if slot >= count[i]:
+            if slot >= length[i]:
                 listed[i, slot] = -1
             elif n_panels == 0:
                 listed[i, slot] = ids[i, slot]
@@ -174,7 +174,7 @@ def prove(
             excluded[i] = (-limit[i] - 2.0**-51 * (abs(square[i]) + 2.0 * abs(limit[i]))) * unscale * unscale
         else:
             excluded[i] = _distance(square[i], limit[i]) * unscale * unscale
-            for slot in range(min(listed.shape[1], count[i])):
+            for slot in range(min(listed.shape[1], length[i])):
                 distance = _distance(square[i], np.float64(keys[i, slot])) * unscale * unscale
                 at_least[i, slot] = -np.inf if lost[i] else distance
         if exact[i]:

@@ -8,12 +8,13 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.metrics.metric import DISTANCE
-from janelia_core.ml._knn.screens.dense import scan as kernels
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import INT8
 from janelia_core.ml._knn.screens.dense.frame import Words
-from janelia_core.ml._knn.screens.dense.row_bounds import bound_rows, prove
-from janelia_core.ml._simd.bits import LANES
+from janelia_core.ml._knn.screens.dense.lists import empty_lists, finish
+from janelia_core.ml._knn.screens.dense.rounding import SUMS
+from janelia_core.ml._knn.screens.dense.row_bounds import KeyTerms, bound_rows, prove
+from janelia_core.ml._knn.screens.dense.scan import Tiles, scan
 from janelia_core.ml._simd.dot_tiles import ROWS, TILE, WORDS
 
 # Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.
@@ -33,40 +34,31 @@ class RowBlock:
     """
 
     def __init__(self, centres: DenseCentres, rows: Tensor, k: int, cap: int, capacity: int) -> None:
-        self._centres, self._k, self._cap, self._form = centres, k, cap, centres.form
+        self._centres, self._k = centres, k
         r = len(rows)
         n = -(-r // ROWS) * ROWS
         words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
-        sums = centres.frame.round(rows, centres.format, 1, words, alpha)
-        self._words, self._square, self._lost = words, np.empty(r), np.empty(r, np.bool_)
-        self._rows = kernels.Shortlist(
+        sums = np.empty(r, SUMS)
+        centres.frame.round(rows, centres.format, 1, words, alpha, sums)
+        self._square, self._lost = np.empty(r), np.empty(r, np.bool_)
+        self._rows = KeyTerms(
+            words=words.view(WORDS[centres.format.name]),
             start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),
             alpha=alpha,
             lift=np.zeros(n, np.float32),
             reach=np.zeros(n, np.float32),
-            threshold=np.full(n, np.finfo(np.float32).min),
-            limit=np.full(n, -np.inf),
-            exact=np.zeros(n, np.bool_),
-            count=np.zeros(n, np.int64),
-            full=np.full(n, min(capacity, k + kernels.BETWEEN + k // 4)),
-            keys=np.empty((n, capacity), np.float32),
-            ids=np.empty((n, capacity), np.int32),
-            lows=np.empty(n * capacity + LANES, np.int32),
         )
-        of = self._rows
-        of.threshold[r:] = np.inf
-        constants = alpha, of.start, of.lift, of.reach, of.exact, self._square, self._lost
-        bound_rows(sums, centres.asked, words, *constants)
+        self._lists = empty_lists(n, k, cap, capacity)
+        self._lists.threshold[r:] = np.inf
+        bound_rows(sums, centres.asked, self._rows, self._lists.exact, self._square, self._lost)
 
     def scan(self, panel: int, words: Words) -> None:
         """Look at the panels of centres in words, the first of which is number `panel`."""
-        centres, rows, k = self._centres, self._rows, self._k
-        n_tiles, as_type = len(words) * centres.panel // TILE, WORDS[centres.format.name]
-        ctrs, points = (array.reshape(-1).view(as_type) for array in (words, self._words))
-        given = ctrs, centres.parameters(panel, len(words))
-        sample = self._sample(n_tiles) if panel == 0 else 0
-        tiles = panel * centres.panel, n_tiles, sample, -(-2 * k // TILE) * TILE
-        kernels.scan(*given, *tiles, points, centres.n_words, k, self._cap, rows, centres.errs)
+        centres = self._centres
+        ctrs, parameters = words.reshape(-1).view(WORDS[centres.format.name]), centres.parameters(panel, len(words))
+        tiles = Tiles(ctrs, parameters, panel * centres.panel, centres.errs)
+        sample = self._sample(len(words) * centres.panel // TILE) if panel == 0 else 0
+        scan(tiles, self._rows, self._lists, sample, -(-2 * self._k // TILE) * TILE)
 
     def _sample(self, n_tiles: int) -> int:
         """Return how many of n_tiles tiles are to set the first thresholds, if any."""
@@ -76,18 +68,10 @@ class RowBlock:
 
     def finish(self) -> Candidates:
         """The lists and what they prove."""
-        width, r, rows, centres = (
-            kernels.finish(self._k, self._cap, self._rows),
-            len(self._square),
-            self._rows,
-            self._centres,
-        )
-        distances = self._form == DISTANCE
+        width, r, centres = finish(self._lists), len(self._square), self._centres
+        distances = centres.form == DISTANCE
         listed, excluded, at_least = np.empty((r, width), np.int64), np.empty(r), np.empty((r, width * distances))
-        prove(
-            rows.count, rows.keys, rows.ids, rows.limit, rows.exact, self._square, self._lost,
-            centres.frame.scale, self._form, centres.panel, centres.stride,
-            listed, excluded, at_least,
-        )  # fmt: skip
+        place = centres.frame.scale, centres.form, centres.panel, centres.stride
+        prove(self._lists, self._square, self._lost, *place, listed, excluded, at_least)
         proven = torch.from_numpy(at_least) if distances else None
         return Candidates(torch.from_numpy(listed), torch.from_numpy(excluded), proven)

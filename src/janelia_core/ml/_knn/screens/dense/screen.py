@@ -63,6 +63,7 @@ from torch import Tensor
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.rows import RowBlock
 from janelia_core.ml._simd.dot_tiles import ROWS
 
@@ -102,9 +103,9 @@ class DenseScreen:
         else:
             blocks = [self._block(x_rows[first : first + step]) for first in starts]
             spare = np.zeros((1, centres.panel, centres.n_words), np.uint32)
-            steps = np.empty(centres.panel, np.float32)
+            steps, sums = np.empty(centres.panel, np.float32), np.empty(centres.panel, SUMS)
             for panel in range(centres.n_panels):
-                centres.round(panel, spare[0], steps)
+                centres.round(panel, spare[0], steps, sums)
                 for block in blocks:
                     block.scan(panel, spare)
             lists = [block.finish() for block in blocks]

@@ -6,11 +6,10 @@ proves anything, and its rows end on the slow rungs of the ladder.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from janelia_core.ml._knn.data.points import Points, as_float64
+from janelia_core.ml._runtime.arrays import F64
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.row_sums import squared_distance
 
@@ -33,7 +32,7 @@ def crowding(x: Points, ctrs: Points, quick: bool = False) -> float:
 
 
 @jit
-def _near(x: Any, ctrs: Any, middle: Any, error: float) -> int:
+def _near(x: F64, ctrs: F64, middle: F64, error: float) -> int:
     """Count, for all rows, the centres as far as the nearest or farther by at most error |x - middle| |c - middle|."""
     near = 0
     norms, distances = np.empty(ctrs.shape[0]), np.empty(ctrs.shape[0])

@@ -2,16 +2,16 @@
 
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.build import Tree, kernel
+from janelia_core.ml._knn.screens.tree.layout import Boxes, kernel
 from janelia_core.ml._runtime.arrays import F32, I8, I32, I64
 
 _BATCH = 8  # rows routed together, so that their chains of loads overlap
 
 
 @kernel
-def halving_axes(tree: Tree, d: int, axes: I8) -> None:
+def halving_axes(tree: Boxes, axes: I8) -> None:
     """Write along which axes (n_leaves, h) each leaf's box is to be halved: always along its widest side then."""
-    boxes, first = tree.boxes, tree.first
+    boxes, first, d = tree.boxes, tree.first, tree.d
     sides = np.empty(d, np.float32)
     for node in range(first.shape[0]):
         if tree.axis[node] != -1:
@@ -25,7 +25,7 @@ def halving_axes(tree: Tree, d: int, axes: I8) -> None:
 
 
 @kernel
-def route(tree: Tree, x: F32, axes: I8, cells: I32) -> None:
+def route(tree: Boxes, x: F32, axes: I8, cells: I32) -> None:
     """Write the cell in which each row of x (r, d) lies: a leaf's box, halved along its axes (n_leaves, h)."""
     first, span, axis, at, boxes = tree.first, tree.span, tree.axis, tree.at, tree.boxes
     d, halvings = x.shape[1], axes.shape[1]

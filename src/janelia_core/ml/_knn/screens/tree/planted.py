@@ -10,12 +10,13 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.screens.tree import build
+from janelia_core.ml._knn.screens.tree import build, thin
 from janelia_core.ml._knn.screens.tree import order as tree_order
+from janelia_core.ml._knn.screens.tree.layout import Boxes, right_child, unbuilt
 from janelia_core.ml._knn.screens.tree.values import BLOCK, Lattice, as_float32
 from janelia_core.ml._runtime.arrays import F32, F64
 from janelia_core.ml._runtime.workers import Workers
-from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
+from janelia_core.ml._simd.packet_keys import LEAF
 
 _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
@@ -50,23 +51,21 @@ class BoxTree:
         self.stored = raw.shape[0] == 0
         self._build(z, raw, workers.each)
         self.lattice = Lattice(ctrs)
-        self.nbytes = sum(array.nbytes for array in self.boxes)
+        self.nbytes = sum(array.nbytes for array in self.boxes if isinstance(array, np.ndarray))
 
     def _build(self, z: F32, raw: F64, each: Callable[..., Iterable[Any]]) -> None:
         """Build the tree: the top levels one by one, then the subtrees below them."""
-        n, d, n_leaves = self.n_ctrs, self.d, -(-self.n_ctrs // LEAF)
-        self.boxes = tree = _allocate(n, d, n_leaves)
-        tree.z[: n * d] = z.reshape(-1)
-        tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
+        n_leaves = -(-self.n_ctrs // LEAF)
+        self.boxes = tree = unbuilt(z)
         level = [(0, 0, n_leaves)]
         while len(level) < _SUBTREES <= n_leaves:
-            split = list(each(lambda part: _split(tree, part, n, d), level))
+            split = list(each(lambda part: _split(tree, part), level))
             if not all(split):
                 break  # a pile of identical points on top: whoever splits what is left splits it again
             level = [child for children in split for child in children]
-        list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], n, d, self.k, raw), level))
-        build.thin(tree, n, d, self.k, raw)
-        self.live = build.note_lowest(tree, n, d)
+        list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], self.k, raw), level))
+        thin.thin(tree, self.k, raw)
+        self.live = thin.note_lowest(tree)
 
     def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
         """Return the row numbers of x (r, d), (r,) int64, in the order of the cells in which rows lie.
@@ -82,7 +81,7 @@ class BoxTree:
         halvings = max(0, (len(x) // (_ROWS_OF_CELL * n_leaves)).bit_length() - 1)
         axes = np.zeros((n_leaves, halvings), np.int8)
         if halvings:
-            tree_order.halving_axes(self.boxes, self.d, axes)
+            tree_order.halving_axes(self.boxes, axes)
 
         def route(start: int) -> None:
             rows = as_float32(x[start : start + BLOCK])[0]
@@ -93,32 +92,10 @@ class BoxTree:
         return torch.from_numpy(order)
 
 
-def _allocate(n: int, d: int, n_leaves: int) -> build.Tree:
-    """Return an empty tree. Nodes below a pile of identical points are never built: axis -2."""
-    n_nodes = 2 * n_leaves - 1
-    return build.Tree(
-        z=_aligned(n_leaves * LEAF * d, np.float32),
-        ids=_aligned(n_leaves * LEAF, np.int32),
-        boxes=np.empty(n_nodes * d * 2, np.float32),
-        first=np.empty(n_nodes, np.int32),
-        span=np.empty(n_nodes, np.int32),
-        axis=np.full(n_nodes, -2, np.int32),
-        at=np.empty(n_nodes, np.float32),
-        lowest=np.empty(n_nodes, np.int32),
-    )
-
-
-def _aligned(count: int, dtype: Any) -> Any:
-    """Return an array that begins where a line of the cache does, so that leaves do not straddle lines."""
-    room = np.empty(count + 16, dtype)
-    start = -room.ctypes.data % 64 // 4
-    return room[start : start + count]
-
-
-def _split(tree: build.Tree, part: tuple[int, int, int], n: int, d: int) -> list[tuple[int, int, int]]:
+def _split(tree: Boxes, part: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     """Split a node of the top levels and return its children, none if it is a leaf or a pile."""
     node, first, span = part
-    if not build.split(tree, node, first, span, n, d, np.empty(build.SAMPLE, np.float32)):
+    if not build.split(tree, node, first, span, np.empty(build.SAMPLE, np.float32)):
         return []
     left = (span + 1) // 2
-    return [(node + 1, first, left), (node + 2 * left, first + left, span - left)]
+    return [(node + 1, first, left), (right_child(node, span), first + left, span - left)]

@@ -15,11 +15,12 @@ from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.screens.tree import answer as tree_answer
 from janelia_core.ml._knn.screens.tree import walk as kernels
+from janelia_core.ml._knn.screens.tree.answer import Asked, Errors, Output, answer_rows
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
+from janelia_core.ml._knn.screens.tree.walk import Reach, Wanted
 from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import PACKET
@@ -27,7 +28,7 @@ from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY
 
 UNIT = 2.0**-24  # unit roundoff of float32
 _SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
-_EVERYWHERE: kernels.Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
+_EVERYWHERE: Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
 
 
 class TreeScreen:
@@ -53,7 +54,7 @@ class TreeScreen:
 
         where D_z is the exact squared distance of z_x and z_c, and a covers what underflows, flushed or not.
         A list holds the lowest keys, at most w. Its limit T is the w-th, or the k-th times 1 + 2^-10 and a bit
-        (`_reach`) if that is lower: a point that is not listed was cut when its key was not below the limit of
+        (`_wanted`) if that is lower: a point that is not listed was cut when its key was not below the limit of
         that time, or lies in a box that was; and a limit never rises. A box's
         key never exceeds that of a point inside (packet_keys: the same rounded operations, each monotone), so
         in both cases K >= T, hence D_z >= (T - a) (1 - (d + 2) u), and by the triangle inequality
@@ -113,22 +114,19 @@ class TreeScreen:
             x, rows = torch.from_numpy(as_float32(x[rows])[0]), torch.arange(len(rows), device="cpu")
         bound = DistanceBound.of(self.d, exact)
         doubtful = np.empty(len(rows), np.int64)
-        failed = tree_answer.answer(
+        failed = answer_rows(
             self.tree.boxes,
             x.numpy(),
-            rows.numpy(),
-            columns.numpy(),
-            np.empty(0, np.int64) if numbers is None else numbers.numpy(),
-            self.exact_keys,
-            exact,
-            self._width,
-            self._reach,
-            self.tree.live,
-            ((1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50), self._absolute),
-            (bound.relative, bound.absolute),
-            len(out) + but_self,
-            own.numpy(),
-            *memory_of(out),
+            Asked(rows.numpy(), columns.numpy(), own.numpy()),
+            self._wanted._replace(k=len(out) + but_self),
+            Errors(
+                relative=(1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50),
+                absolute=self._absolute,
+                distance=(bound.relative, bound.absolute),
+                exact=exact,
+                live=self.tree.live,
+            ),
+            Output(*memory_of(out), np.empty(0, np.int64) if numbers is None else numbers.numpy()),
             doubtful,
         )
         return torch.from_numpy(doubtful[:failed])
@@ -139,12 +137,12 @@ class TreeScreen:
         middles = (np.arange(n_packets) + 0.5) / n_packets  # the ends are corners
         starts = (middles * max(1, len(order) - PACKET + 1)).astype(np.int64)
         packets = (starts[:, None] + np.arange(PACKET)).clip(max=len(order) - 1)
-        w = self._width
+        wanted = self._wanted
 
         def some(places: I64) -> I64:
             rows, work = order[torch.from_numpy(places.reshape(-1))], np.zeros(3, np.int64)
-            best = np.empty((len(rows), w), np.int64)
-            kernels.query(self.tree.boxes, as_float32(x[rows])[0], self.exact_keys, self.k, self._reach, best, work)
+            best = np.empty((len(rows), wanted.w), np.int64)
+            kernels.query(self.tree.boxes, as_float32(x[rows])[0], wanted, best, work)
             return work
 
         counts = workers.each(some, np.array_split(packets, min(workers.count, n_packets)))
@@ -154,30 +152,29 @@ class TreeScreen:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
         z, raw, _ = as_float32(x_rows)
         radius = self.tree.residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
-        w = self._width
+        wanted, w = self._wanted, self._wanted.w
         best = np.empty((len(z), w), np.int64)
-        kernels.query(self.tree.boxes, z, self.exact_keys, self.k, self._reach, best, np.zeros(3, np.int64))
-        excluded = self._excluded(best, radius, self._reach)
+        kernels.query(self.tree.boxes, z, wanted, best, np.zeros(3, np.int64))
+        excluded = self._excluded(best, radius, wanted)
         doubtful = np.flatnonzero(self._upper(best, radius) >= excluded)
         longer = min(4 * w + 16, self.tree.live)
         if len(doubtful) == 0 or longer == w:
             return best, excluded
-        again = np.empty((len(doubtful), longer), np.int64)
-        rows = np.ascontiguousarray(z[doubtful])
-        kernels.query(self.tree.boxes, rows, False, self.k, _EVERYWHERE, again, np.zeros(3, np.int64))
-        excluded[doubtful] = self._excluded(again, radius[doubtful], _EVERYWHERE)
+        again, wanted = np.empty((len(doubtful), longer), np.int64), Wanted(self.k, longer, False, _EVERYWHERE)
+        kernels.query(self.tree.boxes, np.ascontiguousarray(z[doubtful]), wanted, again, np.zeros(3, np.int64))
+        excluded[doubtful] = self._excluded(again, radius[doubtful], wanted)
         wide = np.full((len(z), longer), EMPTY, np.int64)
         wide[:, :w] = best
         wide[doubtful] = again
         return wide, excluded
 
-    def _excluded(self, best: I64, radius: F64, reach: kernels.Reach) -> F64:
+    def _excluded(self, best: I64, radius: F64, wanted: Wanted) -> F64:
         """Return the lower bound of the class docstring for each list."""
         if self.exact_keys:
             return np.full(len(best), np.inf)
-        complete = (best.shape[1] == self.tree.live) & (best[:, -1] != EMPTY)
+        complete = (wanted.w == self.tree.live) & (best[:, -1] != EMPTY)
         limits = np.empty(len(best))
-        kernels.limits(best, self.k, reach, limits)
+        kernels.limits(best, wanted, limits)
         root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
         bound = np.maximum(0.0, root * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50)) ** 2 * (1.0 - 2.0**-50)
         result: F64 = np.where(complete, np.inf, np.where(limits < np.inf, bound, -np.inf))
@@ -191,16 +188,12 @@ class TreeScreen:
         return result
 
     @property
-    def _width(self) -> int:
-        """Return how many entries a list holds at first."""
-        return min(self.k if self.exact_keys else self.k + _SLACK, self.tree.live)
-
-    @property
-    def _reach(self) -> kernels.Reach:
-        """Return how far beyond the k-th key a walk goes on, so as to prove that what it leaves out is farther."""
+    def _wanted(self) -> Wanted:
+        """Return what is looked for at first, a little beyond the k-th key: what is left out is proven farther."""
         if self.exact_keys:
-            return _EVERYWHERE
-        return np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
+            return Wanted(self.k, min(self.k, self.tree.live), True, _EVERYWHERE)
+        reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
+        return Wanted(self.k, min(self.k + _SLACK, self.tree.live), False, reach)
 
     @property
     def _absolute(self) -> float:

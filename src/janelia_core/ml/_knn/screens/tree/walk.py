@@ -3,9 +3,11 @@
 All release the GIL, none starts a thread, and none writes to the tree.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
-from janelia_core.ml._knn.screens.tree.build import STACK, Tree, kernel
+from janelia_core.ml._knn.screens.tree.layout import STACK, Boxes, kernel, right_child
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 from janelia_core.ml._simd.bits import bits_set, first_bit
 from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, box_hits, leaf_hits
@@ -13,6 +15,45 @@ from janelia_core.ml._simd.sorted_lists import CHUNK, EMPTY, first_lists, key_of
 
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 Reach = tuple[np.float32, np.float32]  # a factor and a summand
+
+
+class Wanted(NamedTuple):
+    """What a walk looks for: the w lowest entries of a row, or those below a limit.
+
+    Attributes:
+        k: Neighbours asked for, at most w.
+        w: Entries of a list.
+        by_id: Order is by (key, position among centres). Otherwise an entry's id is the position in the tree, and what
+            ties with the limit may be cut.
+        reach: The limit is the w-th key so far, or the k-th, stretched by this, where that is lower.
+    """
+
+    k: int
+    w: int
+    by_id: bool
+    reach: Reach
+
+
+class _Packet(NamedTuple):
+    """PACKET rows that share a walk.
+
+    Attributes:
+        x: (d * PACKET,) coordinates, PACKET values of each.
+        lists: (PACKET * chunks * CHUNK,) their lowest entries so far, ascending.
+        key_limits: (PACKET,) what is not before (key limit, id limit) need not be listed.
+        id_limits: See key_limits.
+        keys: (PACKET * LEAF,) scratch, like what follows: their keys with a leaf,
+        hits: (PACKET,) which of these are to be listed,
+        entries: (LEAF,) and the entries of one row's.
+    """
+
+    x: F32
+    lists: I64
+    key_limits: F32
+    id_limits: I32
+    keys: F32
+    hits: I64
+    entries: I64
 
 
 @kernel
@@ -24,68 +65,40 @@ def limit(kth: int, last: int, reach: Reach) -> float:
 
 
 @kernel
-def limits(best: I64, k: int, reach: Reach, out: F64) -> None:
+def limits(best: I64, wanted: Wanted, out: F64) -> None:
     """Write for each list what `query` has cut nothing below."""
     for row in range(best.shape[0]):
-        out[row] = limit(best[row, k - 1], best[row, best.shape[1] - 1], reach)
+        out[row] = limit(best[row, wanted.k - 1], best[row, wanted.w - 1], wanted.reach)
 
 
 @kernel
-def _scan(
-    z: F32,
-    ids: I32,
-    leaf: int,
-    mask: int,
-    packet: F32,
-    d: int,
-    by_id: bool,
-    k: int,
-    w: int,
-    chunks: int,
-    reach: Reach,
-    lists: I64,
-    key_limits: F32,
-    id_limits: I32,
-    keys: F32,
-    hits: I64,
-    entries: I64,
-    work: I64,
-) -> None:
+def _scan(z: F32, ids: I32, leaf: int, mask: int, packet: _Packet, wanted: Wanted, work: I64) -> None:
     """Scan a leaf for the rows of the mask: one vector of keys a row, then hits merged into the lists that have any."""
-    changed = 0
+    x, lists, key_limits, id_limits, keys, hits, entries = packet
+    d, chunks, changed = x.shape[0] // PACKET, lists.shape[0] // (PACKET * CHUNK), 0
     work[SCANS] += bits_set(mask)
     while mask != 0:
         lane = first_bit(mask)
         mask &= mask - 1
-        hits[lane] = leaf_hits(z, leaf, packet, lane, d, ids, key_limits, id_limits, keys)
+        hits[lane] = leaf_hits(z, leaf, x, lane, d, ids, key_limits, id_limits, keys)
         changed |= (hits[lane] != 0) << lane
     while changed != 0:
         lane = first_bit(changed)
         changed &= changed - 1
         work[HITS] += bits_set(hits[lane])
-        write_entries(keys, lane, ids, leaf, by_id, entries)
+        write_entries(keys, lane, ids, leaf, wanted.by_id, entries)
         merge(lists, lane * chunks * CHUNK, chunks, entries, hits[lane])
-        _tighten(lists, lane, chunks, by_id, k, w, reach, key_limits, id_limits)
+        _tighten(packet, lane, wanted)
 
 
 @kernel
-def _tighten(
-    lists: I64,
-    lane: int,
-    chunks: int,
-    by_id: bool,
-    k: int,
-    w: int,
-    reach: Reach,
-    key_limits: F32,
-    id_limits: I32,
-) -> None:
+def _tighten(packet: _Packet, lane: int, wanted: Wanted) -> None:
     """Set a row's limits by its list."""
-    base = lane * chunks * CHUNK
-    last = lists[base + w - 1]
-    key_limits[lane] = limit(lists[base + k - 1], last, reach)
-    if by_id:
-        id_limits[lane] = last & NO_ID
+    base = lane * (packet.lists.shape[0] // PACKET)
+    last = packet.lists[base + wanted.w - 1]
+    packet.key_limits[lane] = limit(packet.lists[base + wanted.k - 1], last, wanted.reach)
+    if wanted.by_id:
+        packet.id_limits[lane] = last & NO_ID
 
 
 @kernel
@@ -97,20 +110,25 @@ def _aligned(words: int) -> I64:
 
 
 @kernel
-def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work: I64) -> None:
+def query(tree: Boxes, x: F32, wanted: Wanted, best: I64, work: I64) -> None:
     """Fill best (r, w) with the w lowest entries of each row of x (r, d), ascending, EMPTY at the end.
 
-    PACKET adjacent rows share a walk; each has its own limit: the w-th key so far, or the k-th, stretched by `reach`,
-    where that is lower; what is not below it may be missing. Without by_id, id is the position in the tree, and what
-    ties with the limit may be cut; with it, order is by (key, position among centres). Adds to work (3,) what it took:
-    box tests of packets, leaf scans of rows and hits merged after a packet's first leaf.
+    PACKET adjacent rows share a walk; each has its own limit: what is not below it may be missing. Adds to work (3,)
+    what it took: box tests of packets, leaf scans of rows and hits merged after a packet's first leaf.
     """
-    z, ids, boxes, first, spans, axes, at, lowest = tree
-    (r, w), d = best.shape, x.shape[1]
+    _, d, z, ids, boxes, first, spans, axes, at, lowest = tree
+    (_, w, by_id, _), r = wanted, x.shape[0]
     chunks = (w + CHUNK - 1) // CHUNK
-    lists, entries, hits = _aligned(PACKET * chunks * CHUNK), _aligned(LEAF), np.empty(PACKET, np.int64)
-    packet, keys = _aligned(d * PACKET // 2).view(np.float32), _aligned(PACKET * LEAF // 2).view(np.float32)
-    key_limits, id_limits = _aligned(PACKET // 2).view(np.float32), _aligned(PACKET // 2).view(np.int32)
+    packet = _Packet(
+        x=_aligned(d * PACKET // 2).view(np.float32),
+        lists=_aligned(PACKET * chunks * CHUNK),
+        key_limits=_aligned(PACKET // 2).view(np.float32),
+        id_limits=_aligned(PACKET // 2).view(np.int32),
+        keys=_aligned(PACKET * LEAF // 2).view(np.float32),
+        hits=np.empty(PACKET, np.int64),
+        entries=_aligned(LEAF),
+    )
+    rows, lists, key_limits, id_limits, _, _, _ = packet
     stack, masks, all_lanes = np.empty(STACK, np.int64), np.empty(STACK, np.int64), (1 << PACKET) - 1
     for row in range(0, r, PACKET):
         used = min(PACKET, r - row)
@@ -119,17 +137,17 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
             key_limits[lane] = np.inf if lane < used else -1.0
             id_limits[lane] = NO_ID if by_id else -1
             for q in range(d):
-                packet[q * PACKET + lane] = x[row + min(lane, used - 1), q]
+                rows[q * PACKET + lane] = x[row + min(lane, used - 1), q]
         stack[0], masks[0], top, untouched = 0, all_lanes, 1, True
         while top > 0:
             top -= 1
             node, mask = stack[top], masks[top]
             while mask != 0 and axes[node] >= 0:
                 work[BOXES] += 2
-                left, right = node + 1, node + 2 * ((spans[node] + 1) // 2)
-                both = box_hits(boxes, left, right, lowest, packet, d, key_limits, id_limits)
+                left, right = node + 1, right_child(node, spans[node])
+                both = box_hits(boxes, left, right, lowest, rows, d, key_limits, id_limits)
                 # The nearer child next, the other later. No branch: either is a toss-up.
-                ahead = np.int64(packet[axes[node] * PACKET + PACKET // 2] >= at[node])
+                ahead = np.int64(rows[axes[node] * PACKET + PACKET // 2] >= at[node])
                 node, stack[top] = left + ahead * (right - left), right - ahead * (right - left)
                 mask, masks[top] = both >> PACKET * ahead & all_lanes, both >> PACKET * (1 - ahead) & all_lanes
                 top += masks[top] != 0
@@ -137,32 +155,13 @@ def query(tree: Tree, x: F32, by_id: bool, k: int, reach: Reach, best: I64, work
             for leaf in range(first[node], first[node] + (span if mask != 0 else 0)):
                 if untouched:
                     untouched = False
-                    first_lists(z, leaf, packet, d, ids, by_id, chunks, lists)
+                    first_lists(z, leaf, rows, d, ids, by_id, chunks, lists)
                     for lane in range(used):
-                        _tighten(lists, lane, chunks, by_id, k, w, reach, key_limits, id_limits)
+                        _tighten(packet, lane, wanted)
                     continue
-                _scan(
-                    z,
-                    ids,
-                    leaf,
-                    mask,
-                    packet,
-                    d,
-                    by_id,
-                    k,
-                    w,
-                    chunks,
-                    reach,
-                    lists,
-                    key_limits,
-                    id_limits,
-                    keys,
-                    hits,
-                    entries,
-                    work,
-                )
+                _scan(z, ids, leaf, mask, packet, wanted, work)
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
-                    mask = box_hits(boxes, node, node, lowest, packet, d, key_limits, id_limits) & all_lanes
+                    mask = box_hits(boxes, node, node, lowest, rows, d, key_limits, id_limits) & all_lanes
                     if mask == 0:
                         break
         for lane in range(used):

@@ -1,0 +1,85 @@
+"""The layout of a box tree in memory."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from janelia_core.ml._runtime.arrays import F32, I32
+from janelia_core.ml._runtime.jit import jit_with
+from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
+
+STACK = 96  # a depth-first walk holds at most one node a level; a tree over 2^31 centres has 28 levels
+
+kernel = jit_with(error_model="numpy")
+
+
+class Boxes(NamedTuple):
+    """The arrays of a balanced box tree over n centres of d coordinates.
+
+    Nodes stand in preorder: the left child of node i is i + 1. A node of m leaves has (m + 1) // 2 of them there
+    (`right_child`). Every leaf but the last is full.
+
+    Attributes:
+        n: See above.
+        d: See above.
+        z: (n_leaves * d * LEAF,) coordinates: leaf by leaf, coordinate by coordinate (`cell_of`); NaN in unused lanes.
+        ids: (n_leaves * LEAF,) positions among the centres; NO_ID after the last.
+        boxes: (n_nodes * d * 2,) lo, hi of each coordinate.
+        first: (n_nodes,) first leaf of a node.
+        span: (n_nodes,) number of leaves below an inner node; number of leaves to scan where `axis` is -1.
+        axis: (n_nodes,) coordinate in which an inner node was split; -1 for a leaf or a pile of identical
+            points; -2 for nodes below a pile, which are never built.
+        at: (n_nodes,) where an inner node was split.
+        lowest: (n_nodes,) lowest id below a node.
+    """
+
+    n: int
+    d: int
+    z: F32
+    ids: I32
+    boxes: F32
+    first: I32
+    span: I32
+    axis: I32
+    at: F32
+    lowest: I32
+
+
+def unbuilt(z: F32) -> Boxes:
+    """Return a tree of centres (n, d) that stand in their own order yet."""
+    (n, d), n_leaves = z.shape, -(-len(z) // LEAF)
+    n_nodes = 2 * n_leaves - 1
+    tree = Boxes(
+        n=n,
+        d=d,
+        z=_aligned(n_leaves * LEAF * d, np.float32),
+        ids=_aligned(n_leaves * LEAF, np.int32),
+        boxes=np.empty(n_nodes * d * 2, np.float32),
+        first=np.empty(n_nodes, np.int32),
+        span=np.empty(n_nodes, np.int32),
+        axis=np.full(n_nodes, -2, np.int32),
+        at=np.empty(n_nodes, np.float32),
+        lowest=np.empty(n_nodes, np.int32),
+    )
+    tree.z[: n * d] = z.reshape(-1)
+    tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
+    return tree
+
+
+def _aligned(count: int, dtype: type[Any]) -> Any:
+    """Return an array that begins where a line of the cache does, so that leaves do not straddle lines."""
+    room = np.empty(count + 16, dtype)
+    start = -room.ctypes.data % 64 // 4
+    return room[start : start + count]
+
+
+@kernel
+def right_child(node: int, span: int) -> int:
+    """Return the right child of a node with so many leaves."""
+    return node + 2 * ((span + 1) // 2)
+
+
+@kernel
+def cell_of(place: int, d: int) -> int:
+    """Return where in `z` the first coordinate of a place of a tree stands; each other one stands LEAF further."""
+    return place // LEAF * d * LEAF + place % LEAF
