@@ -103,7 +103,7 @@ def _rank_keys(keys: F32, i: int, n: int, ranks: I32) -> None:
 
 
 @jit
-def compact(lists: Lists, i: int, n: int, least: np.float32, work: I32) -> tuple[int, np.float32, np.float32]:
+def compact(lists: Lists, i: int, n: int, least: np.float32, work: I32) -> tuple[np.int64, np.float32, np.float32]:
     """Drops what cannot be among the k best of the n >= k entries of row i, and what is more than cap.
 
     Where keys are exact, the first k by (score descending, centre ascending) stay. Only entries are written, and
@@ -135,13 +135,13 @@ def compact(lists: Lists, i: int, n: int, least: np.float32, work: I32) -> tuple
         ids[row, kept] = j
         lows[start + kept] = low
         kept += np.uint64(spared | (key >= threshold))
-    return int(kept), max(threshold, least), limit
+    return np.int64(kept), max(threshold, least), limit
 
 
 @_inlined
 def _compact_exact(
     keys: F32, ids: I32, i: int, n: int, k: int, least: np.float32, work: I32
-) -> tuple[int, np.float32, np.float32]:
+) -> tuple[np.int64, np.float32, np.float32]:
     """Keeps exactly the first k entries by (score descending, centre ascending).
 
     Tiles come in ascending order of centres and this filter is stable, so the list's order is that of the centres; for
@@ -159,7 +159,7 @@ def _compact_exact(
         keys[row, kept] = key
         ids[row, kept] = ids[row, q]
         kept += np.uint64(tied | (key > kth))
-    return int(kept), float32_above(kth), kth
+    return np.int64(kept), float32_above(kth), kth
 
 
 @jit
@@ -170,8 +170,8 @@ def finish(lists: Lists) -> int:
     longest = 0
     for i in range(length.shape[0]):
         if length[i] >= k:
-            n, _, gone = compact(lists, i, length[i], lists.threshold[i], work)
-            length[i], limit[i] = n, max(limit[i], float(gone))
+            length[i], _, gone = compact(lists, i, length[i], lists.threshold[i], work)
+            n, limit[i] = length[i], max(limit[i], float(gone))
             _rank_keys(keys, i, n, work)
             kth = float_of_rank(kth_rank(work, 0, n, k, rank_of_float(gone), False))
             front = 0
