@@ -1,15 +1,17 @@
 """Machine-learning functions, nearest centres and log cosh: the map.
 
-extra_torch_functions   the functions knn_mc, knn_do, log_cosh; LOG_2
-neighbors               the functions knn, knn_graph
-modules                 the same as torch.nn.Module
-      |
-_neighbors              neighbours as a differentiable operation
-      |
-_knn                    the search for their indices        _log_cosh: the function and its derivatives
-      |
-_simd                   pieces of kernels                   _runtime: what this process can do; threads
-_ordinary               what every function wants of a tensor
+From the top down::
+
+    extra_torch_functions   the functions knn_mc, knn_do, log_cosh; LOG_2
+    neighbors               the functions knn, knn_graph
+    modules                 the same as torch.nn.Module
+          |
+    _neighbors              neighbours as a differentiable operation
+          |
+    _knn                    the search for their indices        _log_cosh: the function and its derivatives
+          |
+    _simd                   pieces of kernels                   _runtime: what this process can do; threads
+    _ordinary               what every function wants of a tensor
 """
 
 from janelia_core.ml._log_cosh.function import log_cosh

@@ -72,6 +72,7 @@ class Dense:
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
+        """Scores are of finite centres that float64 holds."""
         if asked.mask is not None:
             return "the compiled screens take no masks"
         if not asked.frame.in_float64:
@@ -80,9 +81,11 @@ class Dense:
         return "fewer than k centres are finite" if few else ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
+        """Of identical centres, only k stay."""
         return self.name, plan.problem.form, plan.k, plan.own
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedDense:
+        """Pack those that can be answered, in the first format."""
         finite = centres.finite(Reader(workers, plan.kernels))
         sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
         return PreparedDense(sifted.points, plan.own, plan.metric, workers)

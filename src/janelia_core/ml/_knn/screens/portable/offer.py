@@ -33,15 +33,19 @@ class Portable:
     cost, demand = staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not(self, problem: Problem, workers: int) -> str:
+        """It serves whatever has a form."""
         return ""
 
     def why_not_here(self, asked: Asked) -> str:
+        """Rows that float32 cannot tell apart climb."""
         return ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
+        """Centres are packed where points are taken, block by block."""
         return self.name, place.exponent, place.directed, plan.problem.form, plan.products
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedPortable:
+        """Pack them, if that is planned."""
         return workers.once(lambda: PreparedPortable(centres.points, place, plan.products, plan.metric))
 
 

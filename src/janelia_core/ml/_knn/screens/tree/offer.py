@@ -25,6 +25,7 @@ class Tree:
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
+        """Keys are float32 distances of finite points; whether they pay, a look at the rows tells later."""
         frame, look = asked.frame, asked.plan.own
         if asked.mask is not None:
             return "the compiled screens take no masks"
@@ -37,9 +38,11 @@ class Tree:
         return "fewer than k centres of a tree are finite" if few else ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
+        """Of identical centres, only k stay."""
         return self.name, plan.k
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedTrees:
+        """Plant nothing yet: a look may say that it would not pay."""
         from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 
         return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points, plan.k)
