@@ -18,7 +18,7 @@ autoapi_ignore = [f"*/src/janelia_core/{path}" for path in ("demo/*", "commands/
 autoapi_options = ["members", "imported-members", "show-inheritance", "show-module-summary"]
 autoapi_member_order = "bysource"
 autoapi_add_toctree_entry = False
-# A name that a package hands on is found in two places; both are right. Constants assigned together are not found at all.
+# A name that a package hands on is found in two places; both are right. Constants assigned together are in none.
 suppress_warnings = ["ref.python", "autoapi.python_import_resolution"]
 
 # In a docstring `x` is code, and |x| is an absolute value: to Sphinx it would be a substitution.

@@ -13,13 +13,11 @@ import numpy as np
 
 from janelia_core.ml._knn.arithmetic.bounds import LOSS, SMALL, UNIT64
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
-from janelia_core.ml._runtime.jit import jit, jit_with
+from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.fused import fma
 
-_inlined = jit_with(forceinline=True)
 
-
-@_inlined
+@inlined
 def two_sum(a: float, b: float) -> tuple[float, float]:
     """Returns a + b as a sum of two numbers, without error."""
     s = a + b

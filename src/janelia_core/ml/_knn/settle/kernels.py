@@ -21,17 +21,16 @@ import numpy as np
 from janelia_core.ml._knn.arithmetic.bounds import LOSS, OUTWARD, SMALL, UNIT64
 from janelia_core.ml._knn.arithmetic.compensated import two_sum
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
-from janelia_core.ml._runtime.jit import jit, jit_with
+from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.fused import fma
 
-_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 Number = tuple[float, float]
 """A number as a sum of two."""
 Keys = tuple[F64, F64, F64, F64]
 """Of the members of clusters: hi and lo, the error of their sum, and how many parts of it were small."""
 
 
-@_inlined
+@inlined
 def _gap(a: float, a_low: float, b: float, b_low: float) -> tuple[float, float, float]:
     """Returns (a + a_low) - (b + b_low) as a sum of two numbers, and how far that can be off."""
     s, t = two_sum(a, -b)
@@ -43,7 +42,7 @@ def _gap(a: float, a_low: float, b: float, b_low: float) -> tuple[float, float, 
     return s, t, abs(first) + abs(second)
 
 
-@_inlined
+@inlined
 def _add(hi: float, lo: float, p: float, e: float) -> tuple[float, float, float]:
     """Returns (hi + lo) + (p + e) as a sum of two numbers, and what was discarded."""
     s, t = two_sum(hi, p)
@@ -55,13 +54,13 @@ def _add(hi: float, lo: float, p: float, e: float) -> tuple[float, float, float]
     return s, t, abs(first) + abs(second)
 
 
-@_inlined
+@inlined
 def _is_lost(part: float, made: float) -> float:
     """Counts a number of which scaling or multiplying left too little to be exact, or nothing."""
     return 1.0 if part != 0.0 and abs(made) < SMALL else 0.0
 
 
-@_inlined
+@inlined
 def _key_with(
     product: bool, c: Number, r: Number, x: Number, scales: tuple[float, float], hi: float, lo: float
 ) -> tuple[float, float, float, float]:
@@ -151,7 +150,7 @@ def settle_run(x: Reals, i: int, ctrs: Reals, ids: I64, first: int, stop: int, k
     return proven
 
 
-@_inlined
+@inlined
 def _follows(hi: float, lo: float, j: int, other_hi: float, other_lo: float, other_j: int) -> bool:
     """Whether key hi + lo of centre j comes after another, equal ones by index."""
     if hi != other_hi:
@@ -159,7 +158,7 @@ def _follows(hi: float, lo: float, j: int, other_hi: float, other_lo: float, oth
     return lo > other_lo or (lo == other_lo and j > other_j)
 
 
-@_inlined
+@inlined
 def _are_apart(keys: F64, place: int, error: float) -> bool:
     """Whether a key is above the one before, each off by at most error."""
     gap = (keys[0, place] - keys[0, place - 1]) + (keys[1, place] - keys[1, place - 1])

@@ -15,11 +15,10 @@ import numpy as np
 from janelia_core.ml._knn.metrics.metric import Bound
 from janelia_core.ml._knn.settle.kernels import settle_run
 from janelia_core.ml._runtime.arrays import F64, I32, I64, Reals
-from janelia_core.ml._runtime.jit import jit, jit_with
+from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.bits import LANES, reached_by
 from janelia_core.ml._simd.row_sums import prefetch, squared_distance
 
-_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 _LONGEST = 64  # centres that rounding cannot tell apart, of a row: more are settled in bulk
 Scratch = tuple[F64, I64, F64, I64]
 """Keys and row numbers of a list (w,), and as many to spare."""
@@ -109,7 +108,7 @@ def sort(keys: F64, ids: I64, n: int, spare_keys: F64, spare_ids: I64) -> bool:
     return swapped
 
 
-@_inlined
+@inlined
 def _measured(lists: Lists, i: int, k: int, error: Bound, scratch: Scratch) -> tuple[int, bool]:
     """Sorts row i's listed centres by (squared distance, index), but for those that at_least leaves out.
 

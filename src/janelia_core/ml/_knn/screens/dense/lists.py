@@ -7,10 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from janelia_core.ml._runtime.arrays import B8, F32, F64, I32, I64
-from janelia_core.ml._runtime.jit import jit, jit_with
+from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.bits import LANES, float32_above, float_of_rank, largest, rank_of_float, reached_by
 
-_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 BETWEEN = 32
 """Entries between two compactions, and k / 4 more: the threshold is fresh, and each costs a tenth of a microsecond."""
 
@@ -59,7 +58,7 @@ def empty_lists(n: int, k: int, cap: int, capacity: int) -> Lists:
     )
 
 
-@_inlined
+@inlined
 def kth_rank(ranks: I32, start: int, n: int, k: int, low: np.int32, exactly: bool) -> np.int32:
     """A value that at least k of n ranks reach: the k-th largest, or else one that exactly k reach.
 
@@ -94,7 +93,7 @@ def rank_below(key: np.float32, twice: np.float32, e: np.float32, g: np.float32,
     return rank
 
 
-@_inlined
+@inlined
 def _rank_keys(keys: F32, i: int, n: int, ranks: I32) -> None:
     """Writes the ranks of the first n keys of row i."""
     row = np.uint64(i)  # no index from the end: Numba need not ask
@@ -138,7 +137,7 @@ def compact(lists: Lists, i: int, n: int, least: np.float32, work: I32) -> tuple
     return np.int64(kept), max(threshold, least), limit
 
 
-@_inlined
+@inlined
 def _compact_exact(
     keys: F32, ids: I32, i: int, n: int, k: int, least: np.float32, work: I32
 ) -> tuple[np.int64, np.float32, np.float32]:

@@ -7,12 +7,11 @@ from numpy.typing import NDArray
 
 from janelia_core.ml._knn.data.value_kernels import ends
 from janelia_core.ml._runtime.arrays import F32, F64, I8, U16, U32, Reals
-from janelia_core.ml._runtime.jit import jit, jit_with
+from janelia_core.ml._runtime.jit import inlined, jit, jit_with
 from janelia_core.ml._simd.bits import bits_of_float, float_of_bits
 
 # Sums may be taken in any order: their bounds allow for that, and vectors need it. No coordinate is NaN.
 _summing = jit_with(fastmath={"reassoc", "contract", "nsz", "nnan"}, forceinline=True)
-_inlined = jit_with(forceinline=True)  # calls count references to the arrays that they are given
 Sums = NDArray[np.void]
 _NUMBERS = ("square", "loss", "kept", "wide", "total")
 SUMS = np.dtype([*((name, np.float64) for name in _NUMBERS), ("whole", np.bool_)], align=True)
@@ -23,7 +22,7 @@ _LARGEST = 2.0**100  # of an int8 point: beyond, nothing is kept of it
 _LEAST_STEP, _LEAST_OF_GRID = 2.0**-100, 2.0**-10
 
 
-@_inlined
+@inlined
 def _is_whole(u: Reals, i: int, scale: float) -> bool:
     """Whether u[i] * scale are integers. Scaling down a subnormal may have lost it."""
     fractions, unscale = 0, 1.0 / scale

@@ -14,9 +14,8 @@ from janelia_core.ml._knn.metrics.metric import COSINE, DOT
 from janelia_core.ml._knn.screens.dense.lists import Lists
 from janelia_core.ml._knn.screens.dense.rounding import Sums
 from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
-from janelia_core.ml._runtime.jit import jit, jit_with
+from janelia_core.ml._runtime.jit import inlined, jit
 
-_inlined = jit_with(forceinline=True)
 UP = 1.0 + 2.0**-20
 """Outweighs float64 roundings: sums of d <= 2^30 nonnegative terms, and a few operations more."""
 MAX_NORM = 2.0**60
@@ -67,7 +66,7 @@ class KeyTerms(NamedTuple):
     reach: F32
 
 
-@_inlined
+@inlined
 def _measured(sums: Sums, i: int, d: int, relative_error: float) -> tuple[float, float, float, float, bool]:
     """What (1) needs to know of point i, as `measure` writes it."""
     of = sums[i]
@@ -183,7 +182,7 @@ def prove(
             excluded[i] = -np.inf
 
 
-@_inlined
+@inlined
 def _distance(square: float, score: float) -> float:
     """|x|^2 - 2 s, rounded down."""
     return (square - 2.0 * score) - 2.0**-51 * (abs(square) + 2.0 * abs(score))
