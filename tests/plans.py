@@ -37,6 +37,7 @@ def changed(plan: Plan, **fields: Any) -> Plan:
         plan = replace(plan, problem=problem._replace(machine=replace(problem.machine, kernels=fields.pop("kernels"))))
     if fields.get("screen", plan.screen) != plan.screen:
         panels = Panels(dense._PANELS[0], 0, dense.formats(problem))
+        plan = replace(plan, sifts=fields["screen"] in ("tree", "dense"))
         plan = replace(plan, own=panels if fields["screen"] == "dense" else None, otherwise=None)
     parts: dict[str, dict[str, Any]] = {"crew": {}, "blocks": {}, "products": {}, "own": {}}
     for part, names in (("crew", OF_CREW), ("blocks", OF_BLOCKS), ("products", OF_PRODUCTS), ("own", OF_PANELS)):

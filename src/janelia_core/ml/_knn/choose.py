@@ -70,10 +70,13 @@ def make_plan(
 def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
     """Plan with the first screen that serves; it gives way to the next, where values speak against it."""
     *preferred, last = screens
-    workers = crew(problem, parallel=True, pooled=True)
-    refused = {screen: screen.why_not(problem, workers.workers) for screen in preferred}
+    most = crew(problem, parallel=True, pooled=True).workers
+    refused = {screen: screen.why_not(problem, most) for screen in preferred}
+    serve = [screen for screen in preferred if not refused[screen]]
+    parallel = bool(serve) and serve[0].parallel
+    workers = crew(problem, parallel, pooled=parallel)  # whoever of them runs
     plan, rival = None, last.cost(problem)
-    for screen in [screen for screen in reversed(preferred) if not refused[screen]]:
+    for screen in reversed(serve):
         demand = screen.demand(problem, room(problem, workers), workers.workers, rival)
         if isinstance(demand, str):
             plan = plan and replace(plan, reason="; ".join(part for part in (plan.reason, demand) if part))
@@ -95,10 +98,12 @@ def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Pla
 
 def _preferred(plan: Plan, otherwise: Plan | None) -> Plan:
     """Return a plan that promises the memory of whichever of both needs more."""
-    if otherwise is None:
-        return plan
-    most = max(plan.workspace_bytes, otherwise.workspace_bytes)
-    return replace(plan, workspace_bytes=most, otherwise=replace(otherwise, workspace_bytes=most))
+    most = max(plan.workspace_bytes, 0 if otherwise is None else otherwise.workspace_bytes)
+    return replace(plan, workspace_bytes=most, otherwise=_promising(most, otherwise))
+
+
+def _promising(most: int, plan: Plan | None) -> Plan | None:
+    return plan and replace(plan, workspace_bytes=most, otherwise=_promising(most, plan.otherwise))
 
 
 def plan_without(problem: Problem, reason: str, shared: bool = False) -> Plan:
@@ -164,7 +169,7 @@ def choose(asked: Asked) -> Chosen:
         report.screen = f"{plan.screen}: {why}" if why else ""
     fallback = _met(PORTABLE, step)
     if meeting is None:
-        report.screen = f"{PORTABLE.name}: {why}"
+        report.screen = f"{PORTABLE.name}: {why or report.look}"
     return Chosen(plan, meeting or fallback, fallback)
 
 
@@ -177,7 +182,8 @@ def _may_be_of_any_sign(asked: Asked) -> bool:
 def _met(screen: Screen, asked: Asked) -> Meeting | None:
     centres, place, plan, workers = asked.centres, asked.frame.place, asked.plan, asked.workers
     key = screen.key(place, plan)
+    kept = centres.holds(key)
     meeting = centres.made(key, lambda: screen.prepare(centres, place, plan, workers)).meet(asked)
-    if meeting is None:  # its memory is another screen's now
+    if meeting is None and not kept:  # the memory is another screen's now, unless other searches want it
         centres.forget(key)
     return meeting

@@ -38,8 +38,13 @@ class Centres:
         with self._lock:
             if key not in self._made:
                 self._made[key] = make()
+                assert self._made[key] is not self, "a cycle would keep all that was made until the next collection"
             made: T = self._made[key]
         return made
+
+    def holds(self, key: Hashable) -> bool:
+        """Tell whether there is something that is called key."""
+        return key in self._made
 
     def forget(self, key: Hashable) -> None:
         """Hold what is called key no longer."""
@@ -68,8 +73,8 @@ class Centres:
         if points.device.type != "cpu" or is_wide(points.values):
             return self
 
-        def sift() -> Centres:
+        def sift() -> Centres | None:  # None: all stay
             sifted = workers.once(lambda: without_spare_copies(points, k, room))
-            return self if sifted is points else Centres(sifted)
+            return None if sifted is points else Centres(sifted)
 
-        return self.made(("without copies", k), sift)
+        return self.made(("without copies", k), sift) or self

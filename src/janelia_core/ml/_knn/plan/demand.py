@@ -48,6 +48,7 @@ class Demand(NamedTuple):
         reason: Why this screen, for people.
         own: What the screen decided beside, for itself (`Plan.own`).
         kept: Prepared centres are kept for all blocks of rows.
+        sifts: The screen itself leaves out copies that no one can be answered with.
         products: Of the portable screen, by that alone.
     """
 
@@ -57,4 +58,5 @@ class Demand(NamedTuple):
     reason: str
     own: Any = None
     kept: bool = False
+    sifts: bool = False
     products: Products | None = None

@@ -79,6 +79,7 @@ def share_out(
         own=demand.own,
         width=demand.width,
         kept=demand.kept,
+        sifts=demand.sifts,
         at_once_rows=0,
         workspace_bytes=_fixed(problem, crew) + demand.held + crew.workers * used,
     )

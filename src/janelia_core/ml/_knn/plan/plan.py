@@ -61,6 +61,7 @@ class Plan:
         own: What else the screen has decided, in its own words.
         width: Candidates that the screen may leave of a row.
         kept: What the screen prepares is kept for all blocks of rows.
+        sifts: The screen itself leaves out copies that no one can be answered with.
         at_once_rows: Rows of which all distances are looked at together, where that comes first; else 0.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
         otherwise: The plan that runs where the values, or a look at them, speak against this one.
@@ -75,6 +76,7 @@ class Plan:
     own: Any
     width: int
     kept: bool
+    sifts: bool
     at_once_rows: int
     workspace_bytes: int
     otherwise: Plan | None = None
@@ -93,11 +95,6 @@ class Plan:
     def kernels(self) -> bool:
         """Whether Numba kernels may be used."""
         return self.problem.machine.kernels
-
-    @property
-    def sifts(self) -> bool:
-        """Whether the screen itself leaves out copies that no one can be answered with."""
-        return self.screen not in ("portable", "none")
 
     def __str__(self) -> str:
         asked, workers = self.problem, self.crew.workers

@@ -113,7 +113,10 @@ class Prepared(Protocol):
         ...
 
     def meet(self, asked: Asked) -> Meeting | None:
-        """Bring rows and centres together; None where a look at the rows says that another screen takes less."""
+        """Bring rows and centres together.
+
+        None where a look at the rows says that another screen takes less, of which `Report.look` has been told.
+        """
         ...
 
 
@@ -140,8 +143,8 @@ class Screen(Protocol):
         """Return what it asks of `room` bytes; or, beside what the next best screen costs, why it is not taken."""
         ...
 
-    def why_not_here(self, asked: Asked) -> str | None:
-        """Return why it does not serve these values, or nothing; None where the report has been told."""
+    def why_not_here(self, asked: Asked) -> str:
+        """Return why it does not serve these values, or nothing."""
         ...
 
     def key(self, place: Place, plan: Plan) -> Hashable:

@@ -57,6 +57,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
         reason=f"scores in {' or '.join(chosen)} by compiled kernels",
         own=Panels(panel, kept, chosen),
         kept=kept > 0,
+        sifts=True,
     )
 
 

@@ -13,7 +13,7 @@ from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY, key_of
 _NOT_TINY = ((127 - 80 << 23) + BIAS) << 32  # an entry with a key of 2^-80
 
 
-class Asked(NamedTuple):
+class AskedRows(NamedTuple):
     """The r rows asked for.
 
     Attributes:
@@ -100,7 +100,7 @@ def _are_identical(z: F32, d: int, a: int, b: int) -> bool:
 
 @kernel
 def answer_rows(
-    tree: Boxes, x: F32, asked: Asked, wanted: Wanted, errors: Errors, output: Output, doubtful: I64
+    tree: Boxes, x: F32, asked: AskedRows, wanted: Wanted, errors: Errors, output: Output, doubtful: I64
 ) -> int:
     """Search, verify, certify and settle rows of x in one pass, and return how many are left in doubt.
 

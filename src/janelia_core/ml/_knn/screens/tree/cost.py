@@ -199,6 +199,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         reason=f"box tree in {problem.d} dimensions, by compiled kernels",
         own=look,
         kept=trees.parts == 1,
+        sifts=True,
     )
 
 

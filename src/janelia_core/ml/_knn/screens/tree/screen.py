@@ -16,7 +16,7 @@ from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.tree import walk as kernels
-from janelia_core.ml._knn.screens.tree.answer import Asked, Errors, Output, answer_rows
+from janelia_core.ml._knn.screens.tree.answer import AskedRows, Errors, Output, answer_rows
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
@@ -117,7 +117,7 @@ class TreeScreen:
         failed = answer_rows(
             self.tree.boxes,
             x.numpy(),
-            Asked(rows.numpy(), columns.numpy(), own.numpy()),
+            AskedRows(rows.numpy(), columns.numpy(), own.numpy()),
             self._wanted._replace(k=len(out) + but_self),
             Errors(
                 relative=(1.0 - 2.0 * (self.d + 2) * UNIT) * (1.0 - 2.0**-50),

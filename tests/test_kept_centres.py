@@ -1,0 +1,149 @@
+"""One `Centres` object, searched in every way, in turn and at once, answers as if made for each search."""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import random
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn import choose
+from janelia_core.ml._knn.choose import SCREENS, make_plan
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.search import search
+from janelia_core.ml._runtime.machine import this_machine
+from plans import changed
+from problems import gaussian
+
+CPU = this_machine(torch.device("cpu"))
+SCREEN_NAMES = [*(screen.name for screen in SCREENS), "none"]
+
+
+class Search(NamedTuple):
+    """One search of the kept centres."""
+
+    x: Tensor
+    plan: Plan
+
+    def among(self, centres: Centres) -> Tensor:
+        return search(Points(self.x), centres, self.plan)
+
+
+def crowded() -> Tensor:
+    """Return centres of which some occur dozens of times and some are not finite."""
+    ctrs = gaussian(n=2, n_ctrs=1500, d=5).ctrs
+    ctrs = torch.cat([ctrs, ctrs[:9].repeat_interleave(40, 0)])
+    ctrs[7::300, 2] = torch.nan
+    return ctrs[torch.randperm(len(ctrs), generator=torch.Generator().manual_seed(3))]
+
+
+def searches(ctrs: Tensor) -> Iterator[Search]:
+    """Yield searches of all screens, metrics, k, memories and magnitudes of rows, as little alike as can be."""
+    near = torch.cat([gaussian(n=20, n_ctrs=2, d=5).x, ctrs[torch.isfinite(ctrs).all(1)][:20]])
+    kinds = itertools.product(SCREEN_NAMES, ("euclidean", "dot", "cosine"), (1, 60), (0, 100), (1, 64))
+    for screen, metric, k, exponent, mebibytes in kinds:
+        if screen == "tree" and metric != "euclidean":
+            continue
+        x = near * 2.0**exponent
+        sizes = len(x), len(ctrs), x.shape[1], k, len(ctrs)
+        plan = make_plan(*sizes, machine=CPU, metric=metric, budget=mebibytes << 20)
+        yield Search(x, changed(plan, screen=screen, at_once_rows=0))
+
+
+@pytest.fixture(scope="module")
+def answered() -> tuple[Tensor, list[tuple[Search, Tensor]]]:
+    """Centres, and searches of them with the answers of centres of their own, in an order at random."""
+    ctrs = crowded()
+    every = [(one, one.among(Centres(Points(ctrs)))) for one in searches(ctrs)]
+    random.Random(0).shuffle(every)
+    return ctrs, every
+
+
+Answered = tuple[Tensor, list[tuple[Search, Tensor]]]
+
+
+def differing(kept: Centres, every: list[tuple[Search, Tensor]]) -> str:
+    """Return the first search that has another answer, or nothing."""
+    return next((str(one.plan) for one, expected in every if not torch.equal(one.among(kept), expected)), "")
+
+
+def in_turn(ctrs: Tensor, every: list[tuple[Search, Tensor]]) -> str:
+    """Return a search that has another answer among centres that others used before, in one order or the other."""
+    return differing(Centres(Points(ctrs)), every) or differing(Centres(Points(ctrs)), every[::-1])
+
+
+def test_any_searches_in_turn_answer_as_if_each_had_centres_of_its_own(answered: Answered) -> None:
+    ctrs, every = answered
+    assert in_turn(ctrs, every) == ""
+
+
+def test_any_searches_at_once_answer_as_if_each_had_centres_of_its_own(answered: Answered) -> None:
+    ctrs, every = answered
+    kept = Centres(Points(ctrs))
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(lambda part: differing(kept, every[part::4]), range(4))) == [""] * 4
+
+
+@pytest.mark.parametrize(
+    ("screen", "lacking"), [(choose.DENSE, 1), (choose.DENSE, 2), (choose.TREE, 1), (choose.PORTABLE, 3)]
+)
+def test_a_key_that_lacks_a_part_is_caught(
+    screen: choose.Screen, lacking: int, answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """dense: form, k; tree: k; portable: form."""
+    ctrs, every = answered
+    key = type(screen).key
+    monkeypatch.setattr(type(screen), "key", lambda *a: tuple(p for i, p in enumerate(key(*a)) if i != lacking))  # type: ignore[arg-type]
+    assert in_turn(ctrs, every) != ""
+
+
+def test_copies_sifted_for_another_k_are_caught(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctrs, every = answered
+    sift = Centres.without_copies
+    monkeypatch.setattr(Centres, "without_copies", lambda self, k, *rest: sift(self, 1, *rest))
+    assert in_turn(ctrs, every) != ""
+
+
+@pytest.mark.parametrize("screen", SCREEN_NAMES)
+def test_nothing_of_a_call_is_alive_after_it_even_without_a_collector(screen: str) -> None:
+    def alive() -> list[object]:
+        x, ctrs = torch.randn(300, 5), crowded()
+        plan = changed(make_plan(300, len(ctrs), 5, 4, len(ctrs), machine=CPU), screen=screen, at_once_rows=0)
+        centres = Centres(Points(ctrs))
+        search(Points(x), centres, plan)
+        held = [weakref.ref(one) for one in (x, ctrs, centres, *centres._made.values()) if one is not None]
+        del x, ctrs, centres
+        return [one() for one in held if one() is not None]
+
+    alive()  # what the first call loads may keep its frames
+    gc.collect()
+    gc.disable()
+    try:
+        assert alive() == []
+    finally:
+        gc.enable()
+
+
+def test_a_tree_that_a_look_speaks_against_goes_unless_another_search_planted_it() -> None:
+    problem = gaussian(n=4000, n_ctrs=20_000, d=16)
+    x, ctrs = Points(problem.x), Points(problem.ctrs)
+    plan = make_plan(4000, 20_000, 16, 5, 20_000, machine=CPU)
+    key = choose.TREE.key(Place(problem.x, 0), plan)
+    kept, fresh = Centres(ctrs), Centres(ctrs)
+    expected = search(x, kept, changed(plan, own=None, otherwise=None))  # a tree without a look
+    with watch_knn() as reports:
+        assert all(torch.equal(search(x, centres, plan), expected) for centres in (kept, fresh))
+    assert [report.plan.screen for report in reports] == ["dense"] * 2
+    assert kept.holds(key)
+    assert not fresh.holds(key)
