@@ -91,8 +91,7 @@ def _middle(points: Points, shifted: bool) -> tuple[Tensor, float]:
     sample = sample[torch.isfinite(sample).all(dim=1)]
     if sample.numel() == 0:
         return torch.zeros(points.d, dtype=torch.float64, device=float64_device(points.device)), 0.0
-    # The lower median, sorted: CUDA has no deterministic way to say where a median stands.
-    middle = sample.sort(dim=0).values[(len(sample) - 1) // 2] if shifted else torch.zeros_like(sample[0])
+    middle = _medians(sample) if shifted else torch.zeros_like(sample[0])
     offsets = (sample - middle).abs_().amax(dim=1)
     spread = float(offsets.median()) or float(offsets.max())
     quantum = math.ldexp(1.0, max(-1021, math.frexp(spread)[1] - 2)) if spread > 0 else 0.0
@@ -101,3 +100,10 @@ def _middle(points: Points, shifted: bool) -> tuple[Tensor, float]:
     if quantum > 0 and math.isfinite(quantum):
         middle = (middle / quantum).round_().mul_(quantum)
     return torch.where(torch.isfinite(middle), middle, 0.0), spread if math.isfinite(spread) else 0.0
+
+
+def _medians(sample: Tensor) -> Tensor:
+    """Return the lower median of each column; CUDA has no deterministic way to say where one stands, so it sorts."""
+    if sample.is_cuda:
+        return sample.sort(dim=0).values[(len(sample) - 1) // 2]
+    return sample.median(dim=0).values
