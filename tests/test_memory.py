@@ -25,7 +25,10 @@ torch.set_num_threads(2)
 g = torch.Generator().manual_seed(0)
 # Libraries, kernels and their one-off buffers come first.
 rows = max(64, 2**18 // max(1, d))
-knn_mc(torch.rand(rows, d, generator=g), torch.rand(max(2048, 6 * k), d, generator=g), k, m, max_memory=max_memory)
+for size in (1.0, 1e-4):  # scores of the latter tell little, so that rows climb through all formats
+    first = (1.0 + size * torch.rand(number, d, generator=g) for number in (rows, max(2048, 6 * k)))
+    knn_mc(*first, k, m, max_memory=max_memory)
+del first
 x, c = (torch.rand(rows, d, generator=g) for rows in (n, n_ctrs))
 if ties:
     x, c = (x * 3).floor_(), (c * 3).floor_()
