@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._neighbors.draw import draw
 from janelia_core.ml._neighbors.indices import nearest

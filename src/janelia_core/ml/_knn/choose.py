@@ -15,8 +15,8 @@ from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY, Crew, Plan
-from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.plan.plan import Crew, Plan
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Problem
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.portable import cost as portable
@@ -30,7 +30,6 @@ SCREENS: tuple[Screen, ...] = (TREE, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
-_FEWEST_CTRS = 64
 
 
 @functools.lru_cache(maxsize=256)
@@ -52,7 +51,7 @@ def make_plan(
     The arguments are those of `Problem`. m is at least 64, and as many centres as make no more scores than one row has
     with all of them: these take little, and fewer would only cost time.
     """
-    m = max(m, _FEWEST_CTRS, n_ctrs // max(1, n_smps))
+    m = max(m, FEWEST_CTRS, n_ctrs // max(1, n_smps))
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width

@@ -9,7 +9,7 @@ import operator
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.plan.plan import LEAST_MEMORY
+from janelia_core.ml._knn.problem import LEAST_MEMORY
 from janelia_core.ml._ordinary import check_ordinary
 
 

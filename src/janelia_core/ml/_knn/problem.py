@@ -7,6 +7,13 @@ from typing import NamedTuple
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._runtime.machine import Machine
 
+MEBIBYTE = 1 << 20
+DEFAULT_MEMORY = 256 * MEBIBYTE
+LEAST_MEMORY = MEBIBYTE
+PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, whatever it does
+FEWEST_CTRS = 64  # at a time, whatever m and the memory: their scores take no more than what is listed of a row
+MOST_CTRS = 4096  # at a time
+
 
 class Problem(NamedTuple):
     """The sizes of a search, and what it may use.
@@ -31,7 +38,7 @@ class Problem(NamedTuple):
     m: int
     machine: Machine = Machine()
     float32: bool = True
-    budget: int = 256 << 20
+    budget: int = DEFAULT_MEMORY
     metric: str = "euclidean"
     masked: bool = False
 

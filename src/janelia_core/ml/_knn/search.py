@@ -159,8 +159,7 @@ def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
         clear = len(positions) - len(left)
         report.add(n_screened=clear, n_candidates=clear * chosen.plan.k)
         if len(left):
-            rows = _rows_at(x, left)
-            answers.put(left, ladder.search(rows), rows.numbers)
+            _climb(x, left, ladder, answers)
 
     for order in (None,) if meeting is None else meeting.turns():
         if order is None:
@@ -180,16 +179,18 @@ def _turn_by_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers
         found = answers.kept(positions, rows.numbers, meeting.passed(rows.numbers)) if meeting.number else None
         answers.put(positions, fold.search(rows, found), rows.numbers)
 
-    def finish(positions: Tensor) -> None:
-        rows = _rows_at(x, positions)
-        answers.put(positions, ladder.search(rows), rows.numbers)
-
     for order in meeting.turns():
         assert order is not None
         asked.workers.each(work_on, [order[part] for part in parts(len(order), step)])
     for some in parts(len(x), max(step, plan.crew.chunk)):
         still = (answers.out[0, some] == OPEN).nonzero()[:, 0] + some.start
-        asked.workers.each(finish, [still[part] for part in parts(len(still), step)])
+        blocks = [still[part] for part in parts(len(still), step)]
+        asked.workers.each(lambda positions: _climb(x, positions, ladder, answers), blocks)
+
+
+def _climb(x: Points, positions: Tensor, ladder: Ladder, answers: Answers) -> None:
+    rows = _rows_at(x, positions)
+    answers.put(positions, ladder.search(rows), rows.numbers)
 
 
 def _rows_at(x: Points, positions: Tensor) -> Rows:

@@ -11,7 +11,7 @@ from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.draw import draw

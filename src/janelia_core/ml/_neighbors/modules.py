@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_memory
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.affine.gradients import affine_values
 from janelia_core.ml._neighbors.call import drawn, knn

@@ -18,8 +18,7 @@ from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
-from janelia_core.ml._knn.plan.memory import PER_WORKER
-from janelia_core.ml._knn.plan.plan import DEFAULT_MEMORY
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers

@@ -5,6 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+PER_LISTED = 48
+"""Bytes of a candidate's score and place in the lists of a row, as it goes through the stages."""
+
 
 class Cost(NamedTuple):
     """What a screen costs, in nanoseconds of one core; only ratios matter.

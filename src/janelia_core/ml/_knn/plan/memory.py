@@ -9,21 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from janelia_core.ml._knn.plan.demand import Demand, Products
-from janelia_core.ml._knn.plan.plan import MEBIBYTE, Blocks, Crew, Plan
-from janelia_core.ml._knn.problem import Problem, clamp
+from janelia_core.ml._knn.plan.plan import Blocks, Crew, Plan
+from janelia_core.ml._knn.problem import FEWEST_CTRS, MOST_CTRS, PER_WORKER, Problem, clamp
 
 _MOST_CHUNK = 1 << 18
 _PER_CHUNKED = 60
 _CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
-PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, whatever it does
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows
 
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
 _PER_BEST = 48  # a place in the lists of the rungs above the screen, while one is lengthened
-_FEWEST_CTRS = 64
 _MOST_ROWS = 4096
-_MOST_CTRS = 4096
 
 
 def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
@@ -48,7 +45,7 @@ def _fixed(problem: Problem, crew: Crew) -> int:
 
 def most_listed(k: int) -> int:
     """Return how many centres of a row the rungs above the screen list before they put them in order."""
-    return 2 * k + _FEWEST_CTRS
+    return 2 * k + FEWEST_CTRS
 
 
 def share_out(
@@ -63,18 +60,20 @@ def share_out(
     tile = products.ctr_block * products.row_bytes
     escalation, verification = share // 2 if demand.products else share // 3, share // 8
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
-    rows = clamp((share - escalation - verification) // demand.per_row, min(_share_of_rows(problem, crew), _MOST_ROWS))
+    most_rows = min(-(-problem.n_smps // crew.workers), _MOST_ROWS)
+    rows = clamp((share - escalation - verification) // demand.per_row, most_rows)
     rounds = max(1, -(-problem.n_smps // (crew.workers * rows)))
     rows = max(1, -(-problem.n_smps // (crew.workers * rounds)))  # as many blocks for every worker
-    blocks, used = _above(problem, rows, escalation - (0 if products.keep_packed else tile), products)
     verified_rows = clamp(verification // (_PER_CANDIDATE * demand.width), rows)
+    free = escalation - (0 if products.keep_packed else tile)
+    blocks, used = _blocks(problem, rows, verified_rows, free, products)
     used += rows * demand.per_row + verified_rows * _PER_CANDIDATE * demand.width + tile
     return Plan(
         problem=problem,
         screen=screen,
         reason=demand.reason,
         crew=crew,
-        blocks=blocks._replace(verified_rows=verified_rows),
+        blocks=blocks,
         products=products,
         own=demand.own,
         width=demand.width,
@@ -85,17 +84,13 @@ def share_out(
     )
 
 
-def _share_of_rows(problem: Problem, crew: Crew) -> int:
-    return -(-problem.n_smps // crew.workers)
-
-
-def _above(problem: Problem, rows: int, free: int, products: Products) -> tuple[Blocks, int]:
-    """Return the blocks of the rungs above a screen, in half of `free` bytes each, and the bytes that they use."""
+def _blocks(problem: Problem, rows: int, verified_rows: int, free: int, products: Products) -> tuple[Blocks, int]:
+    """Return all blocks: of the rungs above a screen, in half of `free` bytes each; and the bytes that these use."""
     k, n_ctrs, best = problem.k, problem.n_ctrs, most_listed(problem.k)
     pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
-    ctrs = clamp(max(_FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, _MOST_CTRS))
+    ctrs = clamp(max(FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, MOST_CTRS))
     fallback_rows = clamp(min(pairs // (ctrs + best), problem.n_smps * problem.m // ctrs), rows)
     per_escalated = products.row_bytes + 6 * products.ctr_block + _PER_BEST * best
     escalated = clamp(free // 2 // per_escalated, rows)
     used = fallback_rows * (ctrs + best) * _PER_FALLBACK_CELL + escalated * per_escalated
-    return Blocks(rows, 1, fallback_rows, ctrs, pairs, escalated), used
+    return Blocks(rows, verified_rows, fallback_rows, ctrs, pairs, escalated), used

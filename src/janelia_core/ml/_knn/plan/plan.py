@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from janelia_core.ml._knn.plan.demand import Products
-from janelia_core.ml._knn.problem import Problem
-
-MEBIBYTE = 1 << 20
-DEFAULT_MEMORY = 256 * MEBIBYTE
-LEAST_MEMORY = MEBIBYTE
+from janelia_core.ml._knn.problem import MEBIBYTE, Problem
 
 
 class Crew(NamedTuple):

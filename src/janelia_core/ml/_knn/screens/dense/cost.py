@@ -7,15 +7,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from janelia_core.ml._knn.plan.demand import Cost, Demand
-from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
+from janelia_core.ml._knn.problem import PER_WORKER, Problem
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, MOST_INT8
 
 _PANELS = (256, 128, 64)  # centres in one product
 _FEW_CELLS = 1 << 23  # coordinates of all pairs below which fixed costs decide
-_LEAST_BUDGET = 16 << 20  # for more than one format
+_SPARE = 4  # columns beside the coordinates, as packed rows have them at most
 _PER_CTR = 20  # 8 for errors, up to 12 for what stands below coordinates that are not packed
-_PER_LISTED = 48  # a candidate's score and place in the lists of a row
 
 
 class Panels(NamedTuple):
@@ -75,7 +74,7 @@ def cost(problem: Problem) -> Cost:
 def formats(problem: Problem) -> tuple[str, ...]:
     """Return the formats that serve, the cheapest first; float32 alone where memory is short."""
     chosen = tuple(name for name in problem.machine.formats if name != INT8.name or problem.d <= MOST_INT8)
-    fits = problem.budget >= _LEAST_BUDGET and _PER_CTR * len(chosen) * problem.n_ctrs <= problem.budget // 4
+    fits = problem.budget >= PER_WORKER and _PER_CTR * len(chosen) * problem.n_ctrs <= problem.budget // 4
     return chosen if fits else chosen[-1:]
 
 
@@ -86,7 +85,7 @@ def _listed(problem: Problem, chosen: tuple[str, ...]) -> int:
 
 def _row_bytes(problem: Problem, chosen: tuple[str, ...]) -> int:
     """Return what a row takes, packed and with its lists."""
-    return 12 * (problem.d + 4) + _PER_LISTED * _listed(problem, chosen)
+    return 12 * (problem.d + _SPARE) + PER_LISTED * _listed(problem, chosen)
 
 
 def _panel(problem: Problem, workers: int) -> int:
@@ -103,7 +102,7 @@ def _panel(problem: Problem, workers: int) -> int:
 
 def _panel_bytes(problem: Problem, panel: int) -> int:
     """Return what a worker needs for a panel: packed, and gathered or converted before."""
-    return panel * (4 * (problem.d + 4) + (4 if problem.float32 else 8) * problem.d)
+    return panel * (4 * (problem.d + _SPARE) + (4 if problem.float32 else 8) * problem.d)
 
 
 def _kept_bytes(problem: Problem, chosen: tuple[str, ...], room: int) -> int:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import math
 
-from janelia_core.ml._knn.plan.demand import Cost, Demand, Products
-from janelia_core.ml._knn.problem import Problem, clamp
+from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand, Products
+from janelia_core.ml._knn.problem import FEWEST_CTRS, MOST_CTRS, Problem, clamp
 
 FULL_BITS = 24  # float32 operands as they are
 CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
 WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
 
-_PER_LISTED = 48  # a candidate's score and place in the lists of a row
 _PER_CELL = 4  # a score of the tile
 _PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
-_FEWEST_CTRS = 64  # at a time, whatever m and the memory: their scores take no more than what is listed of a row
-_MOST_CTRS = 4096
 
 
 def columns(d: int, bits: int) -> int:
@@ -40,9 +37,9 @@ def width(problem: Problem) -> int:
 
 def products(problem: Problem, room: int, keep_packed: bool = False) -> Products:
     """Return how rows and centres are multiplied, where a block of packed centres may take `room` bytes."""
-    fit = max(_FEWEST_CTRS, room // _packed_bytes(problem))
+    fit = max(FEWEST_CTRS, room // _packed_bytes(problem))
     return Products(
-        ctr_block=clamp(fit, min(problem.m, problem.n_ctrs, _MOST_CTRS)),
+        ctr_block=clamp(fit, min(problem.m, problem.n_ctrs, MOST_CTRS)),
         width=width(problem),
         operand_bits=FULL_BITS if problem.machine.exact_products else CUT_BITS,
         keep_packed=keep_packed,
@@ -61,5 +58,5 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost, keep: bool = 
     kept = kept if keep and kept <= room // 3 else 0
     chosen = products(problem, max(0, room - kept) // workers // 4, kept > 0)
     per_row = _packed_bytes(problem) + (_PER_CELL + _PER_MASKED * problem.masked) * chosen.ctr_block
-    per_row += _PER_LISTED * chosen.width
+    per_row += PER_LISTED * chosen.width
     return Demand(kept, per_row, chosen.width, "torch operations", kept=kept > 0, products=chosen)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from janelia_core.ml._knn.metrics.metric import DISTANCE
-from janelia_core.ml._knn.plan.demand import Cost, Demand
+from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
 _MOST_COLUMNS = 32
@@ -32,7 +32,6 @@ _MOST_ORDERED, _ROWS_OF_CTR = 1 << 16, 2  # of more rows those asked for one aft
 _FEWEST_ORDERED = 1 << 14  # rows that share walks only if neighbours are among them
 _FEWEST_CTRS = 1 << 12  # of one tree among several
 _LONGER = 4  # times as long is a list where the first is not certified
-_PER_LISTED = 48  # bytes of an entry of a list, as it goes through the stages
 
 
 class Walk(NamedTuple):
@@ -194,7 +193,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     width = _LONGER * (problem.k + 2) + 16
     return Demand(
         held=trees.bytes,
-        per_row=12 * problem.d + _PER_LISTED * width,
+        per_row=12 * problem.d + PER_LISTED * width,
         width=width,
         reason=f"box tree in {problem.d} dimensions, by compiled kernels",
         own=look,
