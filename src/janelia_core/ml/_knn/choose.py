@@ -16,7 +16,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
 from janelia_core.ml._knn.plan.plan import Crew, Plan
-from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Problem
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.portable import cost as portable
@@ -45,6 +45,7 @@ def make_plan(
     budget: int = DEFAULT_MEMORY,
     metric: str = "euclidean",
     masked: bool = False,
+    paid: Paid = (),
 ) -> Plan:
     """Plan a search of n_ctrs centres within `budget` bytes where that is possible at all.
 
@@ -52,7 +53,7 @@ def make_plan(
     with all of them: these take little, and fewer would only cost time.
     """
     m = max(m, FEWEST_CTRS, n_ctrs // max(1, n_smps))
-    problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked)
+    problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
     if small.pays(problem, few):

@@ -14,6 +14,8 @@ PER_WORKER = 16 * MEBIBYTE  # below, no thread is started: each takes some MiB, 
 FEWEST_CTRS = 64  # at a time, whatever m and the memory: their scores take no more than what is listed of a row
 MOST_CTRS = 4096  # at a time
 
+Paid = tuple[tuple[str, float], ...]
+
 
 class Problem(NamedTuple):
     """The sizes of a search, and what it may use.
@@ -29,6 +31,8 @@ class Problem(NamedTuple):
         budget: Bytes of workspace.
         metric: What centres are ordered by, see `metrics`.
         masked: Rows may be denied some centres.
+        paid: What earlier searches among the same centres have paid of preparing them for a screen: its name, and
+            nanoseconds of one core as in `Cost`; inf where the prepared centres stand.
     """
 
     n_smps: int
@@ -41,6 +45,7 @@ class Problem(NamedTuple):
     budget: int = DEFAULT_MEMORY
     metric: str = "euclidean"
     masked: bool = False
+    paid: Paid = ()
 
     @property
     def form(self) -> int:
@@ -51,6 +56,10 @@ class Problem(NamedTuple):
     def work(self) -> int:
         """Coordinates of all pairs: what a search without any screen would look at."""
         return self.n_smps * self.n_ctrs * self.d
+
+    def unpaid(self, screen: str, work: float) -> float:
+        """Return what of the work of preparing the centres for a screen this search has to pay for."""
+        return max(0.0, work - dict(self.paid).get(screen, 0.0))
 
 
 def clamp(value: int, most: int) -> int:

@@ -65,7 +65,7 @@ def cost(problem: Problem) -> Cost:
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     per_pair = 0.45 + 0.0165 * d if formats(problem)[0] == FLOAT32.name else 0.48 + 0.0028 * d
     return Cost(
-        work=n_smps * (n_ctrs * per_pair + 190.0 * k) + n_ctrs * (120.0 + 4.9 * d),
+        work=n_smps * (n_ctrs * per_pair + 190.0 * k) + problem.unpaid("dense", n_ctrs * (120.0 + 4.9 * d)),
         most_alike=FLOAT32.slack + k / 2,
         work_of_failure=n_smps * n_ctrs * (7.0 + 0.2 * d),
     )

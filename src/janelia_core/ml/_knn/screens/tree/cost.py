@@ -154,9 +154,8 @@ class Look:
 def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
     """Return what to look at in the data, or None where no data makes a tree pay."""
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
-    easiest = Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
-    build = build_work(n_ctrs, d)
-    least = build + trees.parts * walk_work(easiest, n_smps, n_ctrs // trees.parts, d, k)
+    build = problem.unpaid("tree", build_work(n_ctrs, d))
+    least = build + trees.parts * walk_work(_easiest(n_ctrs, k), n_smps, n_ctrs // trees.parts, d, k)
     if d > _MOST_COLUMNS or k > _MOST_K or least > dense.work + dense.work_of_failure:
         return None
     last = trees.parts
@@ -177,7 +176,8 @@ def why_not(problem: Problem, workers: int) -> str:
 
 def cost(problem: Problem) -> Cost:
     """Return what trees take at least."""
-    return Cost(build_work(problem.n_ctrs, problem.d))
+    n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
+    return Cost(problem.unpaid("tree", build_work(n_ctrs, d)) + walk_work(_easiest(n_ctrs, k), n_smps, n_ctrs, d, k))
 
 
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
@@ -200,6 +200,11 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         kept=trees.parts == 1,
         sifts=True,
     )
+
+
+def _easiest(n_ctrs: int, k: int) -> Walk:
+    """Return what the easiest data would ask of a row."""
+    return Walk(boxes=math.log2(max(2.0, n_ctrs / _LEAF)) / 4, leaves=2.0, hits=k)
 
 
 def _grown(walk: Walk, n_leaves: float, times: float) -> Walk:
