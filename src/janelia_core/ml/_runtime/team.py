@@ -60,9 +60,9 @@ class Team:
     """
 
     def __init__(self, single: bool) -> None:
-        self._single = single
-        self._threads: list[threading.Thread] = []
+        self._threads: list[threading.Thread] = []  # first: Ctrl-C may come between any two lines
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._single = single
 
     def grow(self, count: int) -> int:
         """Become count threads at least, or as many as can be had; return how many there are."""
@@ -102,7 +102,7 @@ class Team:
 
     def __del__(self) -> None:
         """Let threads end, also where Ctrl-C came before `end`: they do not hold the team. Twice does no harm."""
-        for _ in self._threads:
+        for _ in getattr(self, "_threads", ()):
             self._jobs.put(None)
 
 

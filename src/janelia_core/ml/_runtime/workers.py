@@ -137,9 +137,11 @@ def _torch_may_start_threads() -> bool:
     if not getattr(_this_thread, "may_start", False):
         probes: list[threading.Thread] = []
         gate = threading.Event()
-        start_as_many(probes, torch.get_num_threads() - 1, gate.wait)
-        gate.set()
-        join(probes)
+        try:
+            start_as_many(probes, torch.get_num_threads() - 1, gate.wait)
+        finally:
+            gate.set()
+            join(probes)
         _this_thread.may_start = len(probes) == torch.get_num_threads() - 1
     return bool(_this_thread.may_start)
 
