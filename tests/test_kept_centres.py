@@ -95,13 +95,11 @@ def test_any_searches_at_once_answer_as_if_each_had_centres_of_its_own(answered:
         assert list(pool.map(lambda part: differing(kept, every[part::4]), range(4))) == [""] * 4
 
 
-@pytest.mark.parametrize(
-    ("screen", "lacking"), [(choose.DENSE, 1), (choose.DENSE, 2), (choose.TREE, 1), (choose.PORTABLE, 3)]
-)
+@pytest.mark.parametrize(("screen", "lacking"), [(choose.DENSE, 2), (choose.TREE, 1)])
 def test_a_key_that_lacks_a_part_is_caught(
     screen: choose.Screen, lacking: int, answered: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dense: form, k; tree: k; portable: form."""
+    """dense: k; tree: k."""
     ctrs, every = answered
     key = type(screen).key
     monkeypatch.setattr(type(screen), "key", lambda *a: tuple(p for i, p in enumerate(key(*a)) if i != lacking))  # type: ignore[arg-type]
@@ -139,7 +137,7 @@ def test_a_tree_that_a_look_speaks_against_goes_unless_another_search_planted_it
     problem = gaussian(n=4000, n_ctrs=20_000, d=16)
     x, ctrs = Points(problem.x), Points(problem.ctrs)
     plan = make_plan(4000, 20_000, 16, 5, 20_000, machine=CPU)
-    key = choose.TREE.key(Place(problem.x, 0), plan)
+    key = choose.key_of(choose.TREE, Place(problem.x, 0), plan)
     kept, fresh = Centres(ctrs), Centres(ctrs)
     expected = search(x, kept, changed(plan, own=None, otherwise=None))  # a tree without a look
     with watch_knn() as reports:

@@ -4,8 +4,10 @@ From the top down::
 
     extra_torch_functions   the functions knn_mc, knn_do, log_cosh; LOG_2
     neighbors               the functions knn, knn_graph
+    index                   CenterIndex: the same among kept centres
     modules                 the same as torch.nn.Module
           |
+    _index                  kept centres
     _neighbors              neighbours as a differentiable operation
           |
     _knn                    the search for their indices        _log_cosh: the function and its derivatives
@@ -16,7 +18,17 @@ From the top down::
 
 from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._log_cosh.loss import log_cosh_loss
+from janelia_core.ml.index import CenterIndex
 from janelia_core.ml.modules import LogCoshLoss, NearestCenters, PiecewiseLinear
 from janelia_core.ml.neighbors import Neighbors, knn
 
-__all__ = ["LogCoshLoss", "NearestCenters", "Neighbors", "PiecewiseLinear", "knn", "log_cosh", "log_cosh_loss"]
+__all__ = [
+    "CenterIndex",
+    "LogCoshLoss",
+    "NearestCenters",
+    "Neighbors",
+    "PiecewiseLinear",
+    "knn",
+    "log_cosh",
+    "log_cosh_loss",
+]

@@ -6,10 +6,11 @@ The one file that names the screens. One more is one more folder, and one more n
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, replace
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
+from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.metrics.registry import metric_named
@@ -46,6 +47,7 @@ def make_plan(
     metric: str = "euclidean",
     masked: bool = False,
     paid: Paid = (),
+    keeps: int = 0,
 ) -> Plan:
     """Plan a search of n_ctrs centres within `budget` bytes where that is possible at all.
 
@@ -53,7 +55,7 @@ def make_plan(
     with all of them: these take little, and fewer would only cost time.
     """
     m = max(m, FEWEST_CTRS, n_ctrs // max(1, n_smps))
-    problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid)
+    problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
     if small.pays(problem, few):
@@ -179,9 +181,14 @@ def _may_be_of_any_sign(asked: Asked) -> bool:
     return asked.centres.seen(Reader(asked.workers)).has_infinities(asked.workers)
 
 
+def key_of(screen: Screen, place: Place, plan: Plan) -> Hashable:
+    """Return what prepared centres are called among all that is made of them."""
+    return screen.name, plan.problem.form, screen.key(place, plan)
+
+
 def _met(screen: Screen, asked: Asked) -> Meeting | None:
     centres, place, plan, workers = asked.centres, asked.frame.place, asked.plan, asked.workers
-    key = screen.key(place, plan)
+    key = key_of(screen, place, plan)
     kept = centres.holds(key)
     meeting = centres.made(key, lambda: screen.prepare(centres, place, plan, workers)).meet(asked)
     if meeting is None and not kept:  # the memory is another screen's now, unless other searches want it

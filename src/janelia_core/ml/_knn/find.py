@@ -10,7 +10,9 @@ from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
+from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
+from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
@@ -29,6 +31,7 @@ def find(
     allowed: Allowed | None = None,
     out: Tensor | None = None,
     but_self: bool = False,
+    kept: Kept | None = None,
 ) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of each row of x, as row numbers of ctrs.
 
@@ -46,8 +49,12 @@ def find(
             in any order, and more than once for a pair.
         out: (k, n_smps) int64 of any strides, written and returned; None: a new one.
         but_self: x is ctrs, and rows do not meet themselves: k counts one more than `out` is to hold (`Answers`).
+        kept: What is kept of ctrs, or of some of them: then these are searched. Without subset.
     """
+    if kept is not None:
+        subset = kept.centres.points.subset
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]
+    paid, keeps = ((), 0) if kept is None else kept.terms(metric)
     plan = make_plan(  # Step 2: a plan is made from sizes
         x.shape[0],
         n_ctrs,
@@ -59,12 +66,18 @@ def find(
         budget=max_memory,
         metric=metric,
         masked=allowed is not None,
+        paid=paid,
+        keeps=keeps,
     )
     same = x is ctrs
     x = x.detach().resolve_neg()  # or NumPy could not read it
     ctrs = x if same else ctrs.detach().resolve_neg()
     if flushes_subnormals():
-        x, ctrs = without_subnormals(x, ctrs)
-    answers = None if out is None else Answers(out, but_self)
-    chunk = plan.crew.chunk
-    return search(Points(x, chunk=chunk), Centres(Points(ctrs, subset, chunk)), plan, allowed, answers)
+        stored, (x, ctrs) = ctrs, without_subnormals(x, ctrs)
+        kept = kept if ctrs is stored else None
+    answers, chunk, report = None if out is None else Answers(out, but_self), plan.crew.chunk, Report(plan)
+    centres = Centres(Points(ctrs, subset, chunk)) if kept is None else kept.centres.by(chunk)
+    found = search(Points(x, chunk=chunk), centres, plan, allowed, answers, report)
+    if kept is not None:
+        kept.note(plan, report)
+    return found

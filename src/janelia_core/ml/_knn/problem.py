@@ -33,6 +33,7 @@ class Problem(NamedTuple):
         masked: Rows may be denied some centres.
         paid: What earlier searches among the same centres have paid of preparing them for a screen: its name, and
             nanoseconds of one core as in `Cost`; inf where the prepared centres stand.
+        keeps: Bytes that prepared centres may take beyond the budget, since they are kept.
     """
 
     n_smps: int
@@ -46,6 +47,7 @@ class Problem(NamedTuple):
     metric: str = "euclidean"
     masked: bool = False
     paid: Paid = ()
+    keeps: int = 0
 
     @property
     def form(self) -> int:

@@ -32,14 +32,19 @@ _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cd
 
 
 def search(
-    x: Points, centres: Centres, plan: Plan, allowed: Allowed | None = None, answers: Answers | None = None
+    x: Points,
+    centres: Centres,
+    plan: Plan,
+    allowed: Allowed | None = None,
+    answers: Answers | None = None,
+    report: Report | None = None,
 ) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of `centres.points.values`.
 
     Where `allowed` (see `mask`) leaves a row fewer than k centres, the rest of its column is -1. They are written to
-    `answers`, if given.
+    `answers`, if given, and what happens to `report`.
     """
-    report = Report(plan)
+    report = report or Report(plan)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
         answers = answers or _new_answers(x, plan)

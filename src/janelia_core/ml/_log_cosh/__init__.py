@@ -1,7 +1,7 @@
 """log(cosh(x)), its derivatives, and the loss: the map.
 
 function    log_cosh(), LOG_2
-loss        log_cosh_loss(), LogCoshLoss
+loss        log_cosh_loss()                      module: LogCoshLoss
 blocks      tensors block by block, on workers
 formulas    by torch operations                  kernel: compiled
 constants   of both, printed by a tool

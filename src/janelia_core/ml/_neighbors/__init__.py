@@ -15,6 +15,5 @@ found               Neighbors: distances, indices, values gathered at them
 graph               the found pairs as edge_index, SciPy or torch CSR
 progress            a bar that reads the report of a search that runs
 
-modules             NearestCenters and PiecewiseLinear, which ml/modules.py hands on
 affine              sums of affine maps over the pairs, for PiecewiseLinear
 """

@@ -9,15 +9,15 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function
 
-from janelia_core.ml._knn.data.mask import Allowed
-from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory
+from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
-from janelia_core.ml._neighbors.draw import draw
+from janelia_core.ml._neighbors.draw import drawn
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
-from janelia_core.ml._neighbors.indices import knn_indices, search
+from janelia_core.ml._neighbors.indices import Settings, knn_indices, search, shown_by
 from janelia_core.ml._neighbors.progress import progress_bar
 from janelia_core.ml._neighbors.spelling import check_metric, explained
 from janelia_core.ml._runtime.transforms import break_graph, is_plain, is_stand_in
@@ -105,45 +105,66 @@ def knn(
     if is_stand_in(x):
         return handle_torch_function(knn, (x,), **locals())
     x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
-    check_metric(metric)
     arguments.check_mask(mask, x, ctrs)
-    arguments.check_switch("progress", progress)
-    call = _Call(
+    call = checked_settings(k, metric, m, max_memory, but_self)
+    subset = drawn(x, ctrs, sample, generator)
+    return neighbors(x, ctrs, call, subset, mask, batches, progress=progress)
+
+
+def checked_settings(k: int, metric: str, m: int | None, max_memory: int, but_self: bool = False) -> Settings:
+    """Return the settings of a call, if they are any."""
+    check_metric(metric)
+    return Settings(
         k=checked_count("k", k),
         metric=metric,
         m=None if m is None else checked_count("m", m),
         max_memory=checked_memory(max_memory),
         but_self=but_self,
     )
-    subset = drawn(x, ctrs, sample, generator)
+
+
+def neighbors(
+    x: Tensor,
+    ctrs: Tensor,
+    call: Settings,
+    subset: Tensor | None,
+    mask: arguments.Mask | None,
+    batches: Batches,
+    *,
+    progress: bool = False,
+    kept: Among | None = None,
+) -> Neighbors:
+    """Return what `knn` does, of checked arguments.
+
+    Args:
+        x: (..., n, d).
+        ctrs: (..., m, d).
+        call: See `Settings`.
+        subset: Ascending int64 numbers of the centres drawn; None: all.
+        mask: See `knn`.
+        batches: Of rows and centres.
+        progress: Show a bar.
+        kept: What an index keeps of ctrs (m, d), and who of them is left.
+    """
+    arguments.check_switch("progress", progress)
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
     if progress and not torch.compiler.is_compiling():
         with progress_bar(flat.x.shape[0]):
-            indices = _found(flat, call, subset, mask, batches)
+            indices = _found(flat, call, subset, mask, batches, kept)
     else:
-        indices = _found(flat, call, subset, mask, batches)
-    found = distances(flat.x, flat.ctrs, indices, metric, call.max_memory, flat.first_ctrs)
+        indices = _found(flat, call, subset, mask, batches, kept)
+    found = distances(flat.x, flat.ctrs, indices, call.metric, call.max_memory, flat.first_ctrs)
     shape = (*flat.shape, call.k)
     return Neighbors(found.reshape(shape), indices.reshape(shape))
 
 
-class _Call(NamedTuple):
-    """Checked settings of a call."""
-
-    k: int
-    metric: str
-    m: int | None
-    max_memory: int
-    but_self: bool
-
-
-class _Batches(NamedTuple):
+class Batches(NamedTuple):
     """Checked batch vectors and lengths."""
 
-    x_batch: Tensor | None
-    ctrs_batch: Tensor | None
-    lengths: Tensor | None
-    ctrs_lengths: Tensor | None
+    x_batch: Tensor | None = None
+    ctrs_batch: Tensor | None = None
+    lengths: Tensor | None = None
+    ctrs_lengths: Tensor | None = None
 
 
 def _checked_points(
@@ -154,7 +175,7 @@ def _checked_points(
     ctrs_batch: Tensor | None,
     lengths: Tensor | None,
     ctrs_lengths: Tensor | None,
-) -> tuple[Tensor, Tensor, _Batches, bool]:
+) -> tuple[Tensor, Tensor, Batches, bool]:
     """Return x, ctrs, their batches, and whether rows do not meet themselves."""
     among = ctrs is None
     arguments.check_switch("include_self", include_self)
@@ -170,49 +191,54 @@ def _checked_points(
     arguments.check_batches(x, ctrs, x_batch, ctrs_batch)
     arguments.check_lengths("lengths", lengths, "x", x)
     arguments.check_lengths("ctrs_lengths", ctrs_lengths, "ctrs", ctrs)
-    return x, ctrs, _Batches(x_batch, ctrs_batch, lengths, ctrs_lengths), among and not include_self
+    return x, ctrs, Batches(x_batch, ctrs_batch, lengths, ctrs_lengths), among and not include_self
 
 
-def drawn(x: Tensor, ctrs: Tensor, sample: int | None, generator: torch.Generator | None) -> Tensor | None:
-    """Return the numbers of the centres drawn, checked before any random number is consumed; None means all."""
-    checked_generator(generator, x.device)
-    if sample is None:
-        if generator is not None:
-            raise ValueError("generator draws nothing without sample=; give sample, or leave generator out")
-        return None
-    n_ctrs = ctrs.shape[-2]
-    sample = checked_count("sample", sample, n_ctrs, "n_ctrs")
-    return draw(n_ctrs, sample, x.device, generator)
-
-
-def _found(flat: Flat, call: _Call, subset: Tensor | None, mask: arguments.Mask | None, batches: _Batches) -> Tensor:
+def _found(
+    flat: Flat,
+    call: Settings,
+    subset: Tensor | None,
+    mask: arguments.Mask | None,
+    batches: Batches,
+    kept: Among | None,
+) -> Tensor:
     """Return the indices (n, k) of the flat problem."""
     indices: Tensor
-    if not (
-        mask is None or isinstance(mask, Tensor) or is_plain(flat.x, flat.ctrs) or torch.compiler.is_dynamo_compiling()
-    ):
+    plain = is_plain(flat.x, flat.ctrs)
+    if not (mask is None or isinstance(mask, Tensor) or plain or torch.compiler.is_dynamo_compiling()):
         # No operator can take a function of the caller's: it is asked once, for all pairs.
         mask = mask(torch.arange(flat.x.shape[0], device=flat.x.device), 0, flat.ctrs.shape[0])
-    if mask is None or isinstance(mask, Tensor):
-        if mask is not None and mask.ndim > 1:
-            mask = mask.expand(*flat.shape, mask.shape[-1])
+    if isinstance(mask, Tensor) and mask.ndim > 1:
+        mask = mask.expand(*flat.shape, mask.shape[-1])
+    if kept is not None and not plain:  # an operator takes tensors alone: who is left is told, what is kept is not used
+        subset, kept = kept.left if subset is None else kept.of(subset), None
+    if kept is None and (mask is None or isinstance(mask, Tensor)):
         x, ctrs = flat.x.detach(), flat.ctrs.detach()  # torch.func would look for a derivative of the search
         indices = knn_indices(x, ctrs, *call, subset, mask, flat.groups, batches.x_batch, batches.ctrs_batch)
     else:
-        search_with = _with_callable
+        search_with = _directly
         if torch.compiler.is_dynamo_compiling():
             # Not as a decorator: that takes two seconds when this module is imported.
             break_graph("torch.compile takes no mask that is a function; compile without fullgraph")
-            search_with = torch.compiler.disable(_with_callable)  # type: ignore[no-untyped-call]
-        indices = search_with(flat, call, subset, mask, batches)
+            search_with = torch.compiler.disable(_directly)  # type: ignore[no-untyped-call]
+        indices = search_with(flat, call, subset, mask, batches, kept)
     return indices
 
 
-def _with_callable(flat: Flat, call: _Call, subset: Tensor | None, mask: Allowed, batches: _Batches) -> Tensor:
-    """Search with a function of the caller's, which no operator can take."""
+def _directly(
+    flat: Flat,
+    call: Settings,
+    subset: Tensor | None,
+    mask: arguments.Mask | None,
+    batches: Batches,
+    kept: Among | None,
+) -> Tensor:
+    """Search with what no operator can take: a function of the caller's, or kept centres."""
     groups = flat.groups
     if batches.x_batch is not None and batches.ctrs_batch is not None:
         groups = of_batch_vectors(batches.x_batch, batches.ctrs_batch)
+    if mask is None or isinstance(mask, Tensor):
+        subset, mask = shown_by(mask, subset)
     x = flat.x.detach()
     ctrs = x if flat.ctrs is flat.x else flat.ctrs.detach()
-    return search(x, ctrs, *call, subset=subset, allowed=mask, groups=groups)
+    return search(x, ctrs, call, subset=subset, allowed=mask, groups=groups, kept=kept)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._neighbors.groups import of_batch_vectors
@@ -16,40 +18,51 @@ from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, b
 _GROUPS, _SHIFTED = 1 << 12, 1 << 14  # groups and indices taken at a time
 
 
+class Settings(NamedTuple):
+    """Checked settings of a call.
+
+    Attributes:
+        k: At least 1.
+        metric: One of METRICS.
+        m: Bounds how many scores are held at once; None: as many as the memory allows.
+        max_memory: Bytes of workspace.
+        but_self: Row i of a group does not meet centre i of the group.
+    """
+
+    k: int
+    metric: str
+    m: int | None
+    max_memory: int
+    but_self: bool
+
+
 def search(
     x: Tensor,
     ctrs: Tensor,
-    k: int,
-    metric: str,
-    m: int | None,
-    max_memory: int,
-    but_self: bool,
+    settings: Settings,
     *,
     subset: Tensor | None = None,
     allowed: Allowed | None = None,
     groups: Tensor | None = None,
+    kept: Among | None = None,
 ) -> Tensor:
     """Return the k nearest centres (n, k) int64 of each row of x, -1 where there are fewer, as numbers of columns.
 
     Args:
         x: (n, d).
         ctrs: (m, d).
-        k: At least 1.
-        metric: One of METRICS.
-        m: Bounds how many scores are held at once; None: as many as the memory allows.
-        max_memory: Bytes of workspace.
-        but_self: Row i of a group does not meet centre i of the group.
+        settings: Of the call.
         subset: Ascending int64 numbers of the columns that may be answered, or None.
         allowed: (rows, first, last) -> whether those rows may be answered columns first .. last - 1, or None.
         groups: (n_groups, 5), see groups.py, or None.
+        kept: What an index keeps of ctrs, and who of them is left.
     """
-    settings = (k, metric, m, max_memory, but_self)
-    n = x.shape[0]
+    n, k = x.shape[0], settings.k
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
         if groups is None:
             out = torch.empty(n, k, dtype=torch.int64, device=x.device)
-            _search_group(x, ctrs, *settings, subset, allowed, out)
+            _search_group(x, ctrs, settings, subset, allowed, out, kept)
             return out
         out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
         for some in torch.split(groups, _GROUPS):
@@ -58,7 +71,7 @@ def search(
                 centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
                 part = _part(subset, column, column + last_ctr - first_ctr)
                 shown = _shifted(allowed, first, column)
-                _search_group(rows, centres, *settings, part, shown, out[first:last])
+                _search_group(rows, centres, settings, part, shown, out[first:last], kept)
                 _shift(out[first:last], column)
         return out
 
@@ -66,22 +79,31 @@ def search(
 def _search_group(
     x: Tensor,
     ctrs: Tensor,
-    k: int,
-    metric: str,
-    m: int | None,
-    max_memory: int,
-    but_self: bool,
+    settings: Settings,
     subset: Tensor | None,
     allowed: Allowed | None,
     out: Tensor,
+    kept: Among | None = None,
 ) -> None:
-    available = ctrs.shape[0] if subset is None else subset.shape[0]
+    k, metric, m, max_memory, but_self = settings
+    if kept is not None and subset is not None:
+        subset = kept.of(subset)
+    available = len(ctrs if kept is None else kept) if subset is None else len(subset)
     wanted = min(k + but_self, available)
     if wanted < k:
         out[:, wanted:] = -1
     if wanted and x.shape[0]:
-        settings: Any = {"m": m, "max_memory": max_memory, "subset": subset, "metric": metric, "allowed": allowed}
-        find(x, ctrs, wanted, **settings, out=out.T, but_self=but_self)
+        among = functools.partial(find, x, ctrs) if kept is None else functools.partial(kept.find, x)
+        among(
+            wanted,
+            m=m,
+            max_memory=max_memory,
+            subset=subset,
+            metric=metric,
+            allowed=allowed,
+            out=out.T,
+            but_self=but_self,
+        )
 
 
 def _shift(indices: Tensor, by: int) -> None:
@@ -155,12 +177,16 @@ def knn_indices(
     ctrs = x if same else bare(ctrs)
     if x_batch is not None and ctrs_batch is not None:
         groups = of_batch_vectors(x_batch, ctrs_batch)
-    allowed: Allowed | None = None
-    if mask is not None and mask.ndim == 1:
-        subset = mask.nonzero()[:, 0] if subset is None else subset[mask[subset]]
-    elif mask is not None:
-        allowed = _of_mask(mask)
-    return search(x, ctrs, k, metric, m, max_memory, but_self, subset=subset, allowed=allowed, groups=groups)
+    subset, allowed = shown_by(mask, subset)
+    settings = Settings(k, metric, m, max_memory, but_self)
+    return search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups)
+
+
+def shown_by(mask: Tensor | None, subset: Tensor | None) -> tuple[Tensor | None, Allowed | None]:
+    """Return what a mask leaves of a subset of the columns, and what it allows each row where that differs by row."""
+    if mask is None or mask.ndim > 1:
+        return subset, None if mask is None else _of_mask(mask)
+    return mask.nonzero()[:, 0] if subset is None else subset[mask[subset]], None
 
 
 def _is_same(x: Tensor, ctrs: Tensor) -> bool:

@@ -9,6 +9,7 @@ jobs            items that several threads work off, their results and failures
 kernels       whether compiled kernels serve in this process; what is done where they do not
 jit             Numba compilation as this package wants it
 kernel_cache    what was compiled, on disk, checked
+locks         a lock that a forked child finds open
 forks         a fork waits for imports and compilations under way
 arrays        types of arrays that kernels take
 transforms    torch's private names

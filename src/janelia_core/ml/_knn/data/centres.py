@@ -1,15 +1,16 @@
-"""The centres of a search, and all that was made of them alone: what a kept index would keep."""
+"""The centres of a search, and all that was made of them alone: what a kept index keeps."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any, TypeVar
 
 from janelia_core.ml._knn.data.copies import without_spare_copies
 from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
 T = TypeVar("T")
@@ -27,29 +28,58 @@ class Centres:
 
     def __init__(self, points: Points) -> None:
         self.points = points
-        self._made: dict[Hashable, Any] = {}
-        self._lock = threading.RLock()
+        self._made: dict[Hashable, Any] = {}  # the one asked for last stands last
+        self._lock = ForkSafeLock()
 
     def __len__(self) -> int:
         return len(self.points)
 
+    def by(self, chunk: int) -> Centres:
+        """Return the same centres, with all that is made of them, for stages that hold `chunk` coordinates."""
+        if chunk == self.points.chunk:
+            return self
+        same = Centres(replace(self.points, chunk=chunk))
+        same._made, same._lock = self._made, self._lock
+        return same
+
     def made(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what is called key; where there is none yet, make it."""
         with self._lock:
-            if key not in self._made:
-                self._made[key] = make()
-                assert self._made[key] is not self, "a cycle would keep all that was made until the next collection"
-            made: T = self._made[key]
+            made: T = self._made.pop(key) if key in self._made else make()
+            assert made is not self, "a cycle would keep all that was made until the next collection"
+            self._made[key] = made
         return made
 
     def holds(self, key: Hashable) -> bool:
         """Tell whether there is something that is called key."""
         return key in self._made
 
+    def stands(self, screen: str, form: int) -> bool:
+        """Tell whether anything is held that was prepared for a screen and a form of metric, of all or some centres."""
+        made = list(self._made.items())
+        if any(isinstance(key, tuple) and key[:2] == (screen, form) and value.nbytes for key, value in made):
+            return True
+        return any(isinstance(value, Centres) and value.stands(screen, form) for _, value in made)
+
     def forget(self, key: Hashable) -> None:
         """Hold what is called key no longer."""
         with self._lock:
             self._made.pop(key, None)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all that was made and is held."""
+        with self._lock:
+            return sum(getattr(made, "nbytes", 0) for made in self._made.values())
+
+    def trim(self, most: int) -> None:
+        """Hold `most` bytes at most: what was not asked for longest goes first."""
+        with self._lock:
+            for key in list(self._made):
+                if self.nbytes <= most:
+                    return
+                if getattr(self._made[key], "nbytes", 0):
+                    del self._made[key]
 
     def seen(self, reader: Reader) -> Seen:
         """Return what a look at all values tells."""
@@ -59,7 +89,7 @@ class Centres:
         """Return the centres without those that hold infinities or NaN."""
         if self.seen(reader).finite:
             return self
-        return self.made("finite", lambda: Centres(reader.workers.once(self.points.finite)))
+        return self.made("finite", lambda: _Some(reader.workers.once(self.points.finite)))
 
     def without_copies(self, k: int, room: int, workers: Workers) -> Centres:
         """Return the centres without copies that no one is answered with, since k of lower number come before.
@@ -75,6 +105,16 @@ class Centres:
 
         def sift() -> Centres | None:  # None: all stay
             sifted = workers.once(lambda: without_spare_copies(points, k, room))
-            return None if sifted is points else Centres(sifted)
+            return None if sifted is points else _Some(sifted)
 
         return self.made(("without copies", k), sift) or self
+
+
+class _Some(Centres):
+    """Some of the centres, whose row numbers take memory too."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the row numbers, and of all that was made of these centres."""
+        subset = self.points.subset
+        return super().nbytes + (0 if subset is None else subset.nbytes)

@@ -123,7 +123,7 @@ def join(x: Seen, ctrs: Seen, reader: Reader, shifted: bool = True, levelling: b
     exponent = max(_ceil_log2(spread if spread > 0 else reach), high - _HEADROOM)
     return Frame(
         place=Place(scale(middle, -exponent), exponent),
-        verify_exponent=0 if -200 <= high <= 400 or reach == 0 else high,
+        verify_exponent=exponent_of_squares(reach),
         exact=_is_exact(x, ctrs, largest, top, reader),
         held=top <= 53 or not (is_wide(x.points.values) or is_wide(ctrs.points.values)),
         fits_float32=-40 <= top <= 50 or largest == 0,
@@ -131,6 +131,12 @@ def join(x: Seen, ctrs: Seen, reader: Reader, shifted: bool = True, levelling: b
         ctrs_finite=ctrs.finite,
         level=max(_LEAST_LEVEL, high) if levelling else None,
     )
+
+
+def exponent_of_squares(reach: float) -> int:
+    """Return `Frame.verify_exponent` of values up to reach."""
+    high = _ceil_log2(reach)
+    return 0 if -200 <= high <= 400 or reach == 0 else high
 
 
 def survey(x: Points, ctrs: Points, shifted: bool = True) -> Frame:

@@ -148,7 +148,7 @@ class Screen(Protocol):
         ...
 
     def key(self, place: Place, plan: Plan) -> Hashable:
-        """Return what the prepared depends on beside the centres."""
+        """Return what the prepared depends on beside the centres and the form of the metric."""
         ...
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> Prepared:

@@ -1,0 +1,11 @@
+"""Centres that are kept and asked again and again: the map.
+
+ml/index.py     CenterIndex, the public class
+      |
+center_index    the class: a search among kept centres, as `knn` makes it
+memory          what may be kept, and what is, in words
+changes         more centres, or fewer: parts that stay, and a new one
+watched         an index of a tensor that may change
+
+What is searched stands in _knn: the parts of an index, what pays to keep of them, and the screens, which prepare it.
+"""

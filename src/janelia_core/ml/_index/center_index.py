@@ -1,0 +1,263 @@
+"""CenterIndex: centres that are searched again and again, with what pays to keep of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._index.changes import grown, shrunk
+from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
+from janelia_core.ml._knn.among import Among, Part
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY
+from janelia_core.ml._neighbors import arguments
+from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
+from janelia_core.ml._neighbors.draw import drawn
+from janelia_core.ml._neighbors.found import Neighbors
+from janelia_core.ml._neighbors.spelling import check_metric, explained
+from janelia_core.ml._runtime.machine import this_machine
+
+Mask = Tensor | Callable[[Tensor, int, int], Tensor]
+
+
+class CenterIndex:
+    """Centres that are searched again and again: what a search prepares of them is kept as soon as that pays.
+
+    Nothing is prepared before it is asked for. The first row costs a pass over the centres; what rows to come would
+    save by packed words or a box tree is counted, and these are made when the rows so far would have paid for them, so
+    that no more than twice the work of the best choice in hindsight is ever spent. Several k, metrics and dtypes of
+    rows share what is kept.
+
+    An index never changes, and any number of threads may search it at once. It can be pickled, and saved.
+
+    Args:
+        ctrs: (n_ctrs, d) centres; any real dtype and device. They are not copied: to change them afterwards is an
+            error at the next search, not a wrong answer.
+        metric: What `knn` orders by unless told otherwise: "euclidean", "sqeuclidean", "cosine" or "dot".
+        max_memory: Bytes that may be kept beside the centres; 0: none. None: one and a half times what the centres
+            take in float32, or what a box tree over them takes if that is more.
+
+    Raises:
+        TypeError: An argument has the wrong type.
+        ValueError: A shape or number does not fit.
+
+    Exactness:
+        Answers are those of `janelia_core.ml.knn(x, index.ctrs, k)`, to the byte, whatever is kept and was asked
+        before; distances are differentiable in x and in ctrs alike.
+
+    Example:
+        >>> import torch
+        >>> index = CenterIndex(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0]]))
+        >>> index.knn(torch.zeros(1, 2), k=2)
+        Neighbors(distances=tensor([[0., 2.]]), indices=tensor([[0, 2]]))
+        >>> index.without(torch.tensor([2])).knn(torch.zeros(1, 2), k=2).indices
+        tensor([[0, 1]])
+    """
+
+    def __init__(self, ctrs: Tensor, *, metric: str = "euclidean", max_memory: int | None = None) -> None:
+        arguments.check_centres(ctrs)
+        check_metric(metric)
+        keep = default_keep(ctrs) if max_memory is None else checked_keep(max_memory)
+        self._set(ctrs, metric, max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep)),)))
+
+    def _set(self, ctrs: Tensor, metric: str, max_memory: int | None, among: Among) -> None:
+        self._ctrs, self._metric, self._max_memory, self._among = ctrs, metric, max_memory, among
+        self._version = version_of(ctrs)
+
+    @classmethod
+    def _of(cls, ctrs: Tensor, metric: str, max_memory: int | None, among: Among) -> CenterIndex:
+        index = cls.__new__(cls)
+        index._set(ctrs, metric, max_memory, among)
+        return index
+
+    @property
+    def ctrs(self) -> Tensor:
+        """The centres (n_ctrs, d), those that are removed included: indices are its row numbers."""
+        return self._ctrs
+
+    @property
+    def metric(self) -> str:
+        """What `knn` orders by unless told otherwise."""
+        return self._metric
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that are kept beside the centres."""
+        return sum(part.kept.nbytes for part in self._among.parts)
+
+    def __len__(self) -> int:
+        """How many centres are searched: those removed don't count."""
+        return len(self._among)
+
+    def __repr__(self) -> str:
+        return (
+            f"CenterIndex({len(self)} centres in {self._ctrs.shape[1]} dimensions, {self._ctrs.dtype}, "
+            f"metric={self._metric!r}; {in_words(self._among.parts)})"
+        )
+
+    @explained
+    def knn(
+        self,
+        x: Tensor | None = None,
+        k: int = 1,
+        *,
+        metric: str | None = None,
+        m: int | None = None,
+        max_memory: int = DEFAULT_MEMORY,
+        mask: Mask | None = None,
+        sample: int | None = None,
+        generator: torch.Generator | None = None,
+        lengths: Tensor | None = None,
+        progress: bool = False,
+    ) -> Neighbors:
+        """Find the k nearest centres of each row of x, as `janelia_core.ml.knn` does.
+
+        Args:
+            x: (..., n_smps, d) samples, on the centres' device. None: the centres themselves, of which none is its
+                own neighbour; row i of the answer belongs to centre i.
+            k: How many centres to find for each sample, at least 1; where there are fewer, the rest is filled up.
+            metric: What to order by in this call; None: the index's own.
+            m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
+            max_memory: Bytes of workspace beyond inputs, results and what is kept, at least a mebibyte.
+            mask: Who may be a neighbour, as for `knn`, by number: (n_ctrs,), (..., n_smps, n_ctrs) or a function.
+            sample: Search only so many centres, drawn at random for this call from all that are left.
+            generator: Source of the draw, for sample alone.
+            lengths: (...) integers: rows of x that count in each batch of a padded x (..., n_smps, d).
+            progress: Show a bar of the rows searched, by tqdm (the extra `progress`).
+
+        Returns:
+            `Neighbors(distances, indices)`, both (..., n_smps, k), nearest first.
+
+        Raises:
+            TypeError: An argument has the wrong type.
+            ValueError: A shape, device or number does not fit.
+            RuntimeError: The centres were changed since the index was made.
+        """
+        self._check_unchanged()
+        rows, but_self = (self._ctrs, True) if x is None else (x, False)
+        arguments.check_points(rows, self._ctrs)
+        arguments.check_lengths("lengths", lengths, "x", rows)
+        arguments.check_mask(mask, rows, self._ctrs)
+        call = checked_settings(k, self._metric if metric is None else metric, m, max_memory, but_self)
+        subset = self._drawn(rows, sample, generator)
+        batches = Batches(lengths=lengths)
+        return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=self._among)
+
+    def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int = DEFAULT_MEMORY) -> Plan:
+        """Return what a search of float32 rows would run now, for the largest part of the centres.
+
+        Args:
+            n_smps: How many rows.
+            k: How many neighbours of each, at most as many as there are centres.
+            metric: What to order by; None: the index's own.
+            max_memory: Bytes of workspace.
+        """
+        part = max(self._among.parts, key=len)
+        points, by = part.kept.centres.points, self._metric if metric is None else metric
+        check_metric(by)
+        k, n_smps = checked_count("k", k, len(part), "n_ctrs"), checked_count("n_smps", n_smps)
+        paid, keeps = part.kept.terms(by)
+        return make_plan(
+            n_smps,
+            len(points),
+            points.d,
+            k,
+            len(points),
+            machine=this_machine(points.device),
+            float32=points.values.dtype == torch.float32 and points.subset is None,
+            budget=checked_memory(max_memory),
+            metric=by,
+            paid=paid,
+            keeps=keeps,
+        )
+
+    def prepare(self, n_smps: int, k: int = 1, *, metric: str | None = None) -> CenterIndex:
+        """Make now what a search of so many rows would prepare, so that even the first rows find it; return the index.
+
+        Args:
+            n_smps: Rows that will be asked for in all.
+            k: How many neighbours of each.
+            metric: What they will be ordered by; None: the index's own.
+        """
+        by = self._metric if metric is None else metric
+        plan = self.plan(n_smps, min(k, max(map(len, self._among.parts))), metric=by)
+        for part in self._among.parts:
+            part.kept.pay(plan)
+        step = -(-max(1, len(self._ctrs)) // _LOOKING)
+        with torch.no_grad():
+            self.knn(self._ctrs.detach()[::step], k, metric=by)
+        return self
+
+    def with_rows(self, more: Tensor) -> CenterIndex:
+        """Return an index with more centres: what this one keeps serves both.
+
+        Args:
+            more: (n, d) of the dtype and device of ctrs. Their numbers go on from those of this index: row i of more
+                is centre `len(index.ctrs) + i`. Where neither needs gradients, memory for more to come is set aside,
+                half as much as there is, so that adding rows again copies none.
+
+        Raises:
+            TypeError: more is no tensor, or of another dtype.
+            ValueError: Its shape or device does not fit.
+        """
+        self._check_unchanged()
+        ctrs, among = grown(self._ctrs, self._among, more, self._max_memory)
+        return self._of(ctrs, self._metric, self._max_memory, among)
+
+    def without(self, numbers: Tensor) -> CenterIndex:
+        """Return an index without some of the centres. All others keep their numbers, and what is kept serves on.
+
+        Args:
+            numbers: (n,) integers, row numbers of ctrs, in any order. Who is removed already is no error.
+
+        Raises:
+            TypeError: numbers aren't integers in a tensor.
+            ValueError: There is no such centre.
+        """
+        self._check_unchanged()
+        return self._of(self._ctrs, self._metric, self._max_memory, shrunk(self._among, numbers, self._max_memory))
+
+    def _drawn(self, x: Tensor, sample: int | None, generator: torch.Generator | None) -> Tensor | None:
+        left = self._among.left
+        if left is None:
+            return drawn(x, self._ctrs, sample, generator)
+        positions = drawn(x, left[:, None], sample, generator)
+        return None if positions is None else left[positions]
+
+    def _check_unchanged(self) -> None:
+        if version_of(self._ctrs) != self._version:
+            raise RuntimeError(
+                "ctrs were changed in place since this CenterIndex was made, and what it keeps is of the old values; "
+                "make a new one: CenterIndex(ctrs)"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the centres and who is left of them: what is kept is made again where it pays."""
+        left = self._among.left
+        return {"ctrs": self._ctrs, "metric": self._metric, "max_memory": self._max_memory, "left": left}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ctrs, left, max_memory = state["ctrs"], state["left"], state["max_memory"]
+        keep = default_keep(ctrs) if max_memory is None else max_memory
+        self._set(ctrs, state["metric"], max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep, left)),)))
+
+
+def among(index: CenterIndex) -> Among:
+    """Return the parts of an index, for who searches them without a call of `knn`."""
+    index._check_unchanged()
+    return index._among
+
+
+_LOOKING = 256  # rows that show, where centres are prepared before any are asked for
+
+
+def version_of(values: Tensor) -> tuple[int, ...]:
+    """Return what changes whenever values do: torch's counter, and where they are; tensors of inference have none."""
+    counter = -1 if values.is_inference() else values._version
+    return counter, values.data_ptr(), *values.shape, *values.stride()

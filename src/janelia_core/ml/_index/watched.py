@@ -1,0 +1,53 @@
+"""An index of a tensor that may change, as a parameter does: another one as soon as it has."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from janelia_core.ml._index.center_index import CenterIndex, version_of
+
+_LOOKED_AT = 16  # rows
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16; NaN equals itself
+
+
+class Watched:
+    """Holds the index of some centres as long as they stay as they are.
+
+    Torch counts the operations that change a tensor. What is done to its `.data`, or by NumPy, is not counted: a few
+    rows from all over are compared as well, which finds whatever changes all of them, as an average over batches does.
+    """
+
+    def __init__(self) -> None:
+        self._held: tuple[CenterIndex, tuple[int, ...], _Look | None] | None = None
+
+    def index(self, ctrs: Tensor, metric: str) -> CenterIndex:
+        """Return an index of the centres as they are now."""
+        held, version = self._held, version_of(ctrs)
+        if held is not None and held[0].ctrs is ctrs and held[1] == version and _is_still(held[0], held[2], metric):
+            return held[0]
+        index = CenterIndex(ctrs, metric=metric)
+        self._held = index, version, _Look(ctrs) if ctrs.device.type == "cpu" and ctrs.numel() else None
+        return index
+
+    def forget(self) -> None:
+        """Hold nothing."""
+        self._held = None
+
+
+def _is_still(index: CenterIndex, look: _Look | None, metric: str) -> bool:
+    return index.metric == metric and (look is None or look.is_the_same())
+
+
+class _Look:
+    """Some rows of centres on a CPU, and what they were."""
+
+    def __init__(self, ctrs: Tensor) -> None:
+        there = ctrs.detach().resolve_neg()[:: -(-len(ctrs) // _LOOKED_AT)]
+        self._there = there.view(_BITS[there.element_size()]).numpy()
+        self._before = self._there.copy()
+
+    def is_the_same(self) -> bool:
+        """Tell whether they are so still."""
+        return bool(np.array_equal(self._there, self._before))

@@ -1,0 +1,100 @@
+"""Centres that are kept between searches, with what these prepared: as soon as it pays, as long as it fits.
+
+Rent or buy. A search among centres that nothing was prepared for costs a pass over them; preparing them for a screen
+costs more, and makes every later search cheaper. What a search would have cost less, had they been prepared, is noted
+as paid towards it, and once that covers the preparing, the next search prepares (`Problem.unpaid`). So whatever comes,
+what was spent is at most twice what the best choice in hindsight would have taken: as much on passes as on preparing,
+and preparing once (A. Karlin et al., "Competitive snoopy caching", Algorithmica 3, 1988).
+"""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor
+
+from janelia_core.ml._knn.choose import SCREENS
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import Paid, Problem
+from janelia_core.ml._knn.report import Report
+from janelia_core.ml._knn.screens.contract import Screen
+from janelia_core.ml._runtime.locks import ForkSafeLock
+
+
+class Kept:
+    """Centres, what was prepared of them, and what is paid towards more. Any number of threads may search them.
+
+    Args:
+        ctrs: (n_ctrs, d), whose values nobody changes.
+        max_memory: Bytes that may be kept beside them.
+        subset: Ascending int64 row numbers of those that are searched; None: all.
+    """
+
+    def __init__(self, ctrs: Tensor, max_memory: int, subset: Tensor | None = None) -> None:
+        self.centres, self.max_memory = Centres(Points(ctrs.detach().resolve_neg(), subset)), max_memory
+        self._credits: dict[tuple[str, int], float] = {}  # by screen and form of the metric
+        self._lock = ForkSafeLock()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes kept."""
+        return self.centres.nbytes
+
+    def terms(self, metric: str) -> tuple[Paid, int]:
+        """Return what searches by a metric have paid of preparing the centres, and what may be kept: see `Problem`."""
+        form = metric_named(metric).form
+        with self._lock:
+            of_form = tuple((name, paid) for (name, for_form), paid in self._credits.items() if for_form == form)
+        return of_form, self.max_memory
+
+    def standing(self) -> list[tuple[str, int]]:
+        """Return for which screens and forms of metrics the centres stand prepared."""
+        with self._lock:
+            return [of for of, paid in self._credits.items() if paid == math.inf]
+
+    def pay(self, plan: Plan) -> None:
+        """Count what a plan would prepare as paid for: the next search prepares it."""
+        problem = plan.problem
+        with self._lock:
+            for screen in SCREENS:
+                if screen.name == plan.screen and building(screen, problem) > 0:
+                    self._credit(screen.name, problem, building(screen, problem))
+
+    def note(self, planned: Plan, report: Report) -> None:
+        """Note what a search ran and what it would have saved, had more been prepared; keep what fits."""
+        ran, problem = report.plan, report.plan.problem
+        self.centres.trim(self.max_memory)
+        with self._lock:
+            for screen in SCREENS:
+                name, of = screen.name, (screen.name, problem.form)
+                if self.centres.stands(*of):
+                    self._credits[of] = math.inf
+                elif name == ran.screen or (name == planned.screen and report.look):
+                    self._credits.pop(of, None)  # it does not fit, or was looked at and left: what was paid is spent
+                else:
+                    self._credit(name, problem, self._saved(screen, ran))
+
+    def _credit(self, name: str, problem: Problem, work: float) -> None:
+        of = name, problem.form
+        self._credits[of] = self._credits.get(of, 0.0) + work
+
+    def _saved(self, screen: Screen, ran: Plan) -> float:
+        """Return how much longer a search took than with centres that stand prepared for a screen."""
+        if ran.at_once_rows or not building(screen, ran.problem) or screen.why_not(ran.problem, ran.crew.workers):
+            return 0.0
+        took = next((_rows_alone(other, ran.problem) for other in SCREENS if other.name == ran.screen), math.inf)
+        return max(0.0, took - _rows_alone(screen, ran.problem)) if took < math.inf else 0.0
+
+
+def building(screen: Screen, problem: Problem) -> float:
+    """Return the work of preparing centres for a screen; 0 where there is nothing to prepare."""
+    alone = _rows_alone(screen, problem)
+    return screen.cost(problem._replace(paid=())).work - alone if alone < math.inf else 0.0
+
+
+def _rows_alone(screen: Screen, problem: Problem) -> float:
+    """Return the work of the rows of a search among centres that stand prepared for a screen."""
+    return screen.cost(problem._replace(paid=((screen.name, math.inf),))).work

@@ -1,0 +1,7 @@
+"""Kept centres: build once, ask often."""
+
+from __future__ import annotations
+
+from janelia_core.ml._index.center_index import CenterIndex
+
+__all__ = ["CenterIndex"]
