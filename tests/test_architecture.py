@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search"],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
+    f"{ROOT}.ml._index.stored": [RUNTIME, f"{ROOT}.durable", f"{ROOT}.positioned"],
 }
 """What a room may import, beside itself: the longest name counts that a module begins with."""
 

@@ -1,0 +1,4 @@
+"""Centres kept between calls: the map.
+
+stored      the file of kept centres
+"""
