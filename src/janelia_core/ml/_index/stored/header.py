@@ -191,6 +191,7 @@ def _section(item: tuple[str, Any]) -> Section:
     _expect(kind in KINDS, "unknown numbers")
     _expect(isinstance(shape, list) and len(shape) <= _DIMENSIONS, "a shape of another form")
     _expect(all(type(one) is int and 0 <= one < 2**63 for one in (*shape, begin, end)), "sizes that are none")
+    _expect(math.prod(one or 1 for one in shape) < 2**59, "a shape beyond all bounds")  # NumPy refuses it, if empty too
     section = Section(name, kind, tuple(shape), begin)
     _expect(section.end == end, "a shape of another size")
     return section
