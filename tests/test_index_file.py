@@ -20,7 +20,7 @@ from torch import Tensor
 from janelia_core.ml._index.stored import header as headers
 from janelia_core.ml._index.stored.container import read, write
 from janelia_core.ml._index.stored.digests import CHUNK, fingerprint
-from janelia_core.ml._index.stored.errors import IndexFileError
+from janelia_core.ml._index.stored.errors import IndexFileError, understood
 from janelia_core.ml._index.stored.kinds import KINDS, array_to_tensor, tensor_to_array
 from janelia_core.ml._index.stored.saved import Part, Saved, load, save
 
@@ -66,6 +66,12 @@ def assert_same(one: Saved, other: Saved) -> None:
         assert part.arrays.keys() == other.parts[name].arrays.keys()
         for key, array in part.arrays.items():
             np.testing.assert_array_equal(array, other.parts[name].arrays[key], strict=True)
+
+
+def put(path: Path, content: bytes) -> None:
+    """Make a new file: systems hurry to put one on the disk that is written over."""
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
 
 
 def complaint(path: Path, **arguments: Any) -> str:
@@ -191,7 +197,7 @@ def test_any_changed_byte_is_found(flip: int, tmp_path: Path) -> None:
     for at in range(len(whole)):
         changed = bytearray(whole)
         changed[at] ^= flip
-        (tmp_path / "changed").write_bytes(changed)
+        put(tmp_path / "changed", changed)
         complaint(tmp_path / "changed", mmap=at % 2 == 0)
 
 
@@ -199,10 +205,10 @@ def test_a_file_cut_off_anywhere_or_with_more_after_it_is_refused(tmp_path: Path
     save(tmp_path / "i", small())
     whole = (tmp_path / "i").read_bytes()
     for length in range(len(whole)):
-        (tmp_path / "cut").write_bytes(whole[:length])
+        put(tmp_path / "cut", whole[:length])
         complaint(tmp_path / "cut", mmap=length % 2 == 0, verify=length % 3 == 0)
     for more in (b"\0", b"\0" * 64, whole):
-        (tmp_path / "longer").write_bytes(whole + more)
+        put(tmp_path / "longer", whole + more)
         assert "another size than the file has" in complaint(tmp_path / "longer")
 
 
@@ -212,7 +218,7 @@ def resealed(path: Path, text: bytes, data: bytes) -> None:
     if headers.version_of(head) is not None:
         head = headers._with_seal(head, "0" * 64)
         head = headers._with_seal(head, headers._seal(head))
-    path.write_bytes(head + data)
+    put(path, head + data)
 
 
 def parted(path: Path) -> tuple[bytes, bytes]:
@@ -271,7 +277,7 @@ def test_a_header_of_any_length_costs_nothing(tmp_path: Path) -> None:
     save(tmp_path / "i", small())
     whole = (tmp_path / "i").read_bytes()
     for length in (0, 1, 100, 2**24 + 1, 2**60, 2**64 - 1):
-        (tmp_path / "evil").write_bytes(length.to_bytes(8, "little") + whole[8:])
+        put(tmp_path / "evil", length.to_bytes(8, "little") + whole[8:])
         assert "damaged" in complaint(tmp_path / "evil")
 
 
@@ -321,7 +327,7 @@ def _others(folder: Path) -> dict[str, bytes]:
 
 def test_what_something_else_wrote_is_told_as_such(tmp_path: Path) -> None:
     for said, content in _others(tmp_path).items():
-        (tmp_path / "other").write_bytes(content)
+        put(tmp_path / "other", content)
         assert said in complaint(tmp_path / "other")
         assert "give a file that CenterIndex.save wrote" in complaint(tmp_path / "other")
     assert "a folder" in complaint(tmp_path)
@@ -380,3 +386,15 @@ def test_an_error_is_short_whatever_a_file_is_called_and_can_be_sent_to_other_pr
     assert str(caught.value).isprintable()
     sent = pickle.loads(pickle.dumps(caught.value))
     assert (type(sent), str(sent), sent.remedy) == (IndexFileError, str(caught.value), caught.value.remedy)
+
+
+@pytest.mark.parametrize("error", [KeyError("words"), ValueError("no\ntree"), IndexError(), OverflowError("x" * 999)])
+def test_whatever_a_part_makes_of_its_arrays_is_the_one_error(error: Exception, tmp_path: Path) -> None:
+    said = "damaged: the part tree does not fit together"
+    with pytest.raises(IndexFileError, match=said) as caught, understood(tmp_path, "the part tree"):
+        raise error
+    assert len(str(caught.value)) <= 300
+    assert str(caught.value).isprintable()
+    with pytest.raises(IndexFileError) as again, understood(tmp_path, "the index"):
+        raise caught.value
+    assert again.value is caught.value

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 import fresh_process
-from janelia_core.ml._index.stored import target
+from janelia_core.ml._index.stored import container, target
+from janelia_core.ml._index.stored import header as headers
 from janelia_core.ml._index.stored.container import read, write
 from janelia_core.ml._index.stored.saved import Saved, load, save
 
@@ -69,10 +70,10 @@ def test_processes_share_one_copy(tmp_path: Path) -> None:
 
 
 CROWD = """
-import os, sys, time, torch
+import os, sys, torch
 from janelia_core.ml._index.stored.saved import Saved, load, save
 
-path, end = sys.argv[1], time.monotonic() + 1.5
+path = sys.argv[1]
 torch.set_num_threads(1)
 save(path, Saved(torch.full((1000, 30), 9.0), "dot"))
 
@@ -87,14 +88,26 @@ children = []
 for number in range(4):
     children.append(os.fork())
     if children[-1] == 0:
-        rounds = 0
-        while time.monotonic() < end:
+        for _ in range(20 if number < 2 else 200):
             work(number)
-            rounds += 1
-        os._exit(0 if rounds > 5 else 1)
+        os._exit(0)
 assert [os.waitpid(child, 0)[1] for child in children] == [0, 0, 0, 0]
 print(os.listdir(os.path.dirname(path)))
 """
+
+
+def may_map_more_than_memory() -> bool:
+    setting = Path("/proc/sys/vm/overcommit_memory")
+    return setting.exists() and setting.read_text().strip() != "2" and container._NO_RESERVE != 0
+
+
+@pytest.mark.skipif(not may_map_more_than_memory(), reason="the system sets memory aside for all that is mapped")
+def test_a_file_larger_than_memory_is_mapped(tmp_path: Path) -> None:
+    d = 2 * os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 1024 // 64 * 64
+    sections = headers.laid_out({"centres": ("U8", (1024, d))})
+    with (tmp_path / "i").open("wb") as file:  # all of it a hole but the header
+        file.truncate(file.write(headers.header_bytes(sections, {"centres": "0" * 64}, {})) + 1024 * d)
+    assert read(tmp_path / "i", verify=False).arrays["centres"][-1, -1] == 0
 
 
 @forks
@@ -112,16 +125,18 @@ path = sys.argv[1]
 torch.set_num_threads(1)
 random.seed(0)
 values = torch.zeros(2**18, 4)
-start = time.perf_counter()
-save(path, Saved(values, "dot"))
-whole = time.perf_counter() - start
+whole = 9.0
+for _ in range(4):
+    start = time.perf_counter()
+    save(path, Saved(values, "dot"))
+    whole = min(whole, time.perf_counter() - start)
 current, left, kills = 0.0, 0, 0
 for trial in range(1, 31):
     child = os.fork()
     if child == 0:
         save(path, Saved(values + trial, "dot"))
         os._exit(0)
-    time.sleep(random.uniform(0, 1.3 * whole))
+    time.sleep(random.uniform(0, 1.2 * whole))
     os.kill(child, signal.SIGKILL)
     kills += os.WIFSIGNALED(os.waitpid(child, 0)[1])
     found = load(path).values
@@ -258,8 +273,6 @@ def test_systems_without_locks_and_positioned_access_give_the_same_bytes(
 
 
 def test_a_file_that_is_shortened_while_it_is_read_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from janelia_core.ml._index.stored import container
-
     save(tmp_path / "i", Saved(torch.ones(1000, 3), "dot"))
     sealed = container.sealed
 

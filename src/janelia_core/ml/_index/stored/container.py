@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import mmap as mapping
 import os
+import platform
 import stat
+import sys
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
@@ -32,6 +34,8 @@ from janelia_core.positioned import read_at, write_all
 
 Path = str | os.PathLike[str]
 
+_LINUX: Final = 0x4000 if (sys.platform, platform.machine()) in [("linux", "x86_64"), ("linux", "aarch64")] else 0
+_NO_RESERVE: Final[int] = getattr(mapping, "MAP_NORESERVE", _LINUX)  # which Python does not name everywhere
 _SIGNS: Final = {
     b"\x93NUMPY": "an array of NumPy's",
     b"PK\x03\x04": "a zip archive, as torch.save and numpy.savez write it",
@@ -150,12 +154,11 @@ def _mapped(file: int, path: Path, header: Header, verify: bool) -> Contents:
 def _private_pages(file: int) -> mapping.mmap:
     """Map a file so that arrays over it can be written to, as kernels and torch want it, and the file cannot.
 
-    No memory is set aside for copies of its pages, since nobody writes: a file may be larger than that.
+    No memory is set aside for copies of its pages, since nobody writes: a file may be larger than memory.
     """
     if os.name != "posix":
         return mapping.mmap(file, 0, access=mapping.ACCESS_COPY)
-    flags = mapping.MAP_PRIVATE | getattr(mapping, "MAP_NORESERVE", 0)
-    return mapping.mmap(file, 0, flags=flags, prot=mapping.PROT_READ | mapping.PROT_WRITE)
+    return mapping.mmap(file, 0, flags=mapping.MAP_PRIVATE | _NO_RESERVE, prot=mapping.PROT_READ | mapping.PROT_WRITE)
 
 
 def _in_memory(file: int, path: Path, header: Header, verify: bool) -> Contents:

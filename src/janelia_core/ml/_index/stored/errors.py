@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from os import PathLike, fsdecode
 from typing import Final
 
@@ -33,3 +35,22 @@ def shown(text: str, most: int = 40) -> str:
     """Return at most so many printable characters of a text: its beginning and its end."""
     cut = text if len(text) <= most else f"{text[: most // 2 - 2]}...{text[len(text) - (most - most // 2 - 1) :]}"
     return "".join(one if one.isprintable() else "?" for one in cut)
+
+
+@contextlib.contextmanager
+def understood(path: str | PathLike[str], what: str) -> Iterator[None]:
+    """Make the one error of whatever is raised by a block that makes something of what a file holds.
+
+    Args:
+        path: The file.
+        what: What is made, such as the index.
+    """
+    try:
+        yield
+    except IndexFileError:
+        raise
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        reason = shown(str(error))
+        raise IndexFileError(
+            path, f"damaged: {what} does not fit together ({type(error).__name__}: {reason})"
+        ) from None

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._index.stored.container import Contents, Path, read, write
 from janelia_core.ml._index.stored.digests import of_centres
-from janelia_core.ml._index.stored.errors import SAVE_AGAIN, UPDATE, IndexFileError, shown
+from janelia_core.ml._index.stored.errors import UPDATE, IndexFileError, shown, understood
 from janelia_core.ml._index.stored.header import Facts
 from janelia_core.ml._index.stored.kinds import (
     Array,
@@ -100,14 +100,10 @@ def load(path: Path, *, mmap: bool = True, verify: bool = True, known: Container
     """
     contents = read(path, mmap=mmap, verify=verify)
     try:
-        if not contents.facts.keys() <= _FACTS:
-            raise _Newer(min(contents.facts.keys() - _FACTS))
-        return _saved(contents, known)
+        with understood(path, "the index"):
+            return _saved(contents, known)
     except _Newer as error:
         raise IndexFileError(path, f"an index with {shown(str(error))}, unknown to this version", UPDATE) from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"damaged: it does not fit together ({type(error).__name__}: {shown(str(error))})"
-        raise IndexFileError(path, reason, SAVE_AGAIN) from None
 
 
 class _Newer(Exception):
@@ -116,6 +112,8 @@ class _Newer(Exception):
 
 def _saved(contents: Contents, known: Container[str] | None) -> Saved:
     facts, arrays = contents.facts, dict(contents.arrays)
+    if not facts.keys() <= _FACTS:
+        raise _Newer(min(facts.keys() - _FACTS))
     values = array_to_tensor(arrays.pop(_CENTRES), dtype_named(facts["dtype"]))
     if values.ndim != 2:
         raise ValueError("centres that are no table")
