@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
+    f"{ROOT}.ml._index.stored": [RUNTIME, f"{ROOT}.durable", f"{ROOT}.positioned"],
 }
 """What a room may import, beside itself: the longest name counts that a module begins with."""
 

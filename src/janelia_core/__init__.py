@@ -6,6 +6,7 @@ commands    the subcommands of janelia-knn           cli: which builds its parse
 demo        what `janelia-knn demo` does
 suffixes    formats of files: the table                extras: optional packages, and how to install them
 sizes       numbers of bytes, as people write them
+durable     files that are there whole or not at all   positioned: read and write at a place of a file
 """
 
 __version__ = "0.1.0"

@@ -8,7 +8,6 @@ The steps of a search::
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
       |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
-      |                                                                 positioned: read and write at a place
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
       |  answer      finished arrays -> the file asked for, renamed into place

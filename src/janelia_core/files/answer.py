@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
+from janelia_core.durable import replaced
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Arrays, Rows
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import Where, format_named, format_of
-from janelia_core.files.journal import sync_folder
 
 
 @dataclass(frozen=True)
@@ -104,12 +103,5 @@ def _same(one: Path, other: Path) -> bool:
 def _put(path: Path, format: str, arrays: Arrays) -> None:
     """Write a file under another name beside its place, put it on the disk, then rename it."""
     beside = path.with_name(f"{path.name}.unfinished~")
-    try:
+    with replaced(path, beside):  # what it removes on failure can be made again from the folder
         format_named(format).write(beside, arrays)
-        with beside.open("rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        beside.unlink(missing_ok=True)  # it can be made again from the folder, and would fill a full disk
-        raise
-    sync_folder(path.absolute().parent)

@@ -20,7 +20,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from janelia_core.files.positioned import write_all
+from janelia_core.durable import sync_folder
+from janelia_core.positioned import write_all
 
 VERSION = 1
 _DATA = ("indices", "distances", "state")
@@ -179,14 +180,3 @@ def _lock(file: int, folder: Path) -> None:
 def _write_line(file: int, line: Mapping[str, Any]) -> None:
     write_all(file, json.dumps(line).encode() + b"\n", None)
     os.fsync(file)
-
-
-def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk, where the system does that by itself only later."""
-    if os.name != "posix":
-        return
-    file = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

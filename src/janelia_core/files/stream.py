@@ -11,12 +11,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from janelia_core.durable import sync_folder
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.journal import Journal, sync_folder
-from janelia_core.files.positioned import read_at, write_all
+from janelia_core.files.journal import Journal
 from janelia_core.files.question import Work
 from janelia_core.ml._knn.merge import Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
+from janelia_core.positioned import read_at, write_all
 
 _FACTS = struct.Struct("<???xi8x")  # of running lists: exact, in_float64, whether exponent is set, exponent
 

@@ -12,6 +12,7 @@ From the top down::
           |
     _knn                    the search for their indices        _log_cosh: the function and its derivatives
           |
+    _index                  centres kept between calls: their file
     _simd                   pieces of kernels                   _runtime: what this process can do; threads
     _ordinary               what every function wants of a tensor
 """

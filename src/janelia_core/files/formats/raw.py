@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.positioned import read_at
+from janelia_core.positioned import read_at
 
 _CHUNK = 1 << 20  # bytes converted at a time
 

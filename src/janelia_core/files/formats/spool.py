@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.positioned import write_all
+from janelia_core.positioned import write_all
 
 
 def spooled(
