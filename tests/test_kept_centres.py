@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import random
 import weakref
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -21,8 +23,11 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+from janelia_core.ml._knn.screens.dense.offer import PreparedDense
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 from plans import changed
 from problems import gaussian
 
@@ -95,15 +100,77 @@ def test_any_searches_at_once_answer_as_if_each_had_centres_of_its_own(answered:
         assert list(pool.map(lambda part: differing(kept, every[part::4]), range(4))) == [""] * 4
 
 
-@pytest.mark.parametrize(("screen", "lacking"), [(choose.DENSE, 2), (choose.TREE, 1)])
+@pytest.mark.parametrize(("screen", "lacking"), [(choose.TREE, 1)])
 def test_a_key_that_lacks_a_part_is_caught(
     screen: choose.Screen, lacking: int, answered: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dense: k; tree: k."""
+    """tree: k."""
     ctrs, every = answered
     key = type(screen).key
     monkeypatch.setattr(type(screen), "key", lambda *a: tuple(p for i, p in enumerate(key(*a)) if i != lacking))  # type: ignore[arg-type]
     assert in_turn(ctrs, every) != ""
+
+
+def test_packed_centres_sifted_for_another_k_are_caught(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
+    ctrs, every = answered
+    monkeypatch.setattr(PreparedDense, "_key", staticmethod(lambda points, *rest: rest))
+    assert in_turn(ctrs, [one for one in every if one[0].plan.screen == "dense"]) != ""
+
+
+def packings(ctrs: Tensor, plans: list[tuple[Tensor, Plan]], monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, str]]:
+    """Search the same centres by several plans; return form and format of each packing that was made."""
+    made: list[tuple[int, str]] = []
+    init = DenseCentres.__init__
+
+    def counted(self: DenseCentres, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        made.append((self.form, self.format.name))
+
+    kept = Centres(Points(ctrs))
+    with monkeypatch.context() as patch:
+        patch.setattr(DenseCentres, "__init__", counted)
+        found = [search(Points(x), kept, plan) for x, plan in plans]
+    expected = [search(Points(x), Centres(Points(ctrs)), plan) for x, plan in plans]
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+    return made
+
+
+def dense_plans(ctrs: Tensor, x: Tensor, ks: tuple[int, ...], metrics: tuple[str, ...]) -> list[tuple[Tensor, Plan]]:
+    """Plans of the dense screen for several k, metrics, memories, m, and types and numbers of rows."""
+    plans = []
+    kinds = itertools.product(ks, metrics, (64, 256), (64, 1000), (torch.float32, torch.float64), (3, 300))
+    for k, metric, mebibytes, m, dtype, rows in kinds:
+        sizes = rows, *ctrs.shape, k, m
+        kind = {"float32": dtype == torch.float32, "metric": metric, "budget": mebibytes << 20}
+        plan = make_plan(*sizes, machine=CPU, paid=(("dense", math.inf),), **kind)
+        if plan.screen != "dense":
+            plan = changed(plan, screen="dense", at_once_rows=0, pack_bytes=1 << 24)
+        plans.append((x[:rows].to(dtype), plan))
+    return plans
+
+
+def test_all_k_memories_and_types_of_rows_share_what_was_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One packing for each form; float32 and bfloat16 where rows stay in doubt, and these once too."""
+    x, ctrs, *_ = gaussian(n=300, n_ctrs=3000, d=24)
+    plans = dense_plans(ctrs, x, (10, 3, 100), ("euclidean", "sqeuclidean", "dot", "cosine"))
+    made = packings(ctrs, plans, monkeypatch)
+    assert len(made) == len(set(made))
+    first = plans[0][1].own.formats[0]
+    assert sum(name == first for _, name in made) == 3
+
+
+def test_of_centres_with_copies_classes_of_k_share_what_was_packed(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctrs = gaussian(n=2, n_ctrs=1500, d=24).ctrs.repeat_interleave(200, 0)[::67]
+    ctrs = torch.cat([ctrs, ctrs[:9].repeat_interleave(200, 0)])
+    made = packings(ctrs, dense_plans(ctrs, ctrs[:300] + 0.1, (2, 3, 10, 100, 40, 12), ("euclidean",)), monkeypatch)
+    assert max(Counter(made).values()) == 3  # k = 2 as it came, up to 16, up to 128
+
+
+def test_copies_that_no_memory_was_left_to_find_are_looked_for_again() -> None:
+    kept, workers = Centres(Points(torch.zeros(100, 3))), Workers(1, pool=False)
+    assert kept.without_copies(4, 10, workers) is kept
+    assert [len(kept.without_copies(k, 1 << 20, workers)) for k in (4, 3, 5, 17, 100, 101)] == [4, 4, 16, 100, 100, 100]
+    assert len(kept.without_copies(4, 10, workers)) == 4
 
 
 def test_copies_sifted_for_another_k_are_caught(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from janelia_core.ml._knn.data.copies import without_spare_copies
+from janelia_core.ml._knn.data.copies import Sifts, may_sift, without_spare_copies
 from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
@@ -94,20 +94,25 @@ class Centres:
     def without_copies(self, k: int, room: int, workers: Workers) -> Centres:
         """Return the centres without copies that no one is answered with, since k of lower number come before.
 
+        Some of these may stay, so that what is made of the others serves several k. All do where bytes don't suffice:
+        that is not remembered, as the next search may have more.
+
         Args:
             k: How many are wanted.
-            room: Bytes that may be used: where they don't suffice, all stay.
+            room: Bytes that may be used.
             workers: Who looks.
         """
         points = self.points
         if points.device.type != "cpu" or is_wide(points.values):
             return self
 
-        def sift() -> Centres | None:  # None: all stay
-            sifted = workers.once(lambda: without_spare_copies(points, k, room))
+        def sift(most: int) -> Centres | None:  # None: all stay
+            sifted = workers.once(lambda: without_spare_copies(points, most, room))
             return None if sifted is points else _Some(sifted)
 
-        return self.made(("without copies", k), sift) or self
+        with self._lock:
+            sifts: Sifts[Centres] = self.made("sifts", Sifts)
+            return sifts.serving(k, sift if may_sift(points, room) else None) or self
 
 
 class _Some(Centres):

@@ -6,15 +6,56 @@ of lower number is no one's answer, so a screen need not see it.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points, as_float64
 
+T = TypeVar("T")
 _SAMPLE = 1024
 _PER_CTR = 64  # bytes while codes are sorted
+_FEWEST, _TIMES = 16, 8  # classes of k: up to 16, 128, 1024, ...
+
+
+class Sifts(Generic[T]):
+    """Centres sifted for several k, as few of them as serve all.
+
+    Sifted for more than k, they hold all that can be answered with k and some copies beside; so what stands serves
+    every k of a class. The first k is sifted for itself: a single search wants no more than it needs. Where no copy is
+    spare for some k, none is for more.
+    """
+
+    def __init__(self) -> None:
+        self._made: dict[int, T] = {}
+        self._all = math.inf  # with so many wanted, no copy is spare
+
+    def serving(self, k: int, sift: Callable[[int], T | None] | None) -> T | None:
+        """Return centres that serve k, or None where all of them do.
+
+        Args:
+            k: How many are wanted.
+            sift: Sifts for so many, if that may be done now; returns None where no copy is spare.
+        """
+        most = _FEWEST
+        while most < k:
+            most *= _TIMES
+        fewest = min((made for made in self._made if k <= made <= most), default=None)
+        if fewest is not None:
+            return self._made[fewest]
+        if sift is None or self._all <= most:
+            return None
+        wanted = most if self._made or self._all < math.inf else k
+        found = sift(wanted)
+        if found is None:
+            self._all = wanted
+        else:
+            self._made[wanted] = found
+        return found
 
 
 def without_spare_copies(ctrs: Points, k: int, room: int) -> Points:
@@ -26,7 +67,7 @@ def without_spare_copies(ctrs: Points, k: int, room: int) -> Points:
         room: Bytes that may be used: where they don't suffice, all centres stay.
     """
     n = len(ctrs)
-    if _PER_CTR * n > room or _found_different(ctrs):
+    if not may_sift(ctrs, room) or _found_different(ctrs):
         return ctrs
     code, order = torch.cat([_codes(ctrs.block(*chunk)) for chunk in ctrs.chunks(4)]).sort(stable=True)
     is_first = torch.ones_like(code, dtype=torch.bool)
@@ -39,6 +80,11 @@ def without_spare_copies(ctrs: Points, k: int, room: int) -> Points:
     strangers = [part[_differ(ctrs, order[part], order[first[part]])] for part in torch.split(crowded, _step(ctrs))]
     spare &= ~torch.isin(first, first[torch.cat(strangers)])  # equal codes of unequal points: all stay
     return replace(ctrs, subset=ctrs.row_numbers(order[~spare].sort().values))
+
+
+def may_sift(ctrs: Points, room: int) -> bool:
+    """Tell whether so many bytes suffice to sift centres."""
+    return _PER_CTR * len(ctrs) <= room
 
 
 def _found_different(ctrs: Points) -> bool:

@@ -46,14 +46,15 @@ class DenseCentres:
         metric: "dot", "cosine" or a Euclidean one.
         relative_error: Bound of the relative error of each coordinate of the points; 0.0: as stored.
         pack_bytes: How many bytes packed centres may take; beyond, `round` makes panel by panel anew.
-        panel: Centres in a panel.
+        panel: Centres that are rounded at a time; where they are not kept, those of a panel.
         workers: Threads that share the packing.
 
     Attributes:
         frame: Where points are taken.
         errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
         words: (n_panels, panel, n_words) uint32; no panels where they are not kept.
-        nbytes: What packed centres take.
+        kept: All centres are packed, in panels of PANEL.
+        nbytes: What is held of centres: words, parameters and errs.
         asked: What the centres ask of rows.
     """
 
@@ -67,25 +68,26 @@ class DenseCentres:
         panel: int = PANEL,
         workers: Workers | None = None,
     ) -> None:
-        self.format, self.panel, self.ctrs, self.form = chosen, panel, ctrs, metric_named(metric).form
+        self.format, self.ctrs, self.form = chosen, ctrs, metric_named(metric).form
+        self.kept = self.words_bytes(ctrs, chosen) <= pack_bytes
+        self.panel, self._at_a_time = PANEL if self.kept else panel, panel
         self._product, workers = self.form != DISTANCE, workers or Workers(1, pool=False)
         self.n_ctrs, self.d = len(ctrs), ctrs.d
         if self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
             self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)
-        self.n_panels = -(-self.n_ctrs // panel)
+        self.n_panels = -(-self.n_ctrs // self.panel)
         self.n_words = chosen.n_words(self.d)
         roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
         unit = max(chosen.sum_unit, 2.0**-24)
         self._gamma, self._tiny = roundings * unit / (1.0 - roundings * unit), (roundings + 4) * TINY
-        n_packed = self.n_panels * panel
+        n_packed = self.n_panels * self.panel
         self.errs = np.zeros((n_packed, 2), np.float32)
         self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
-        self.kept = n_packed * self.n_words * 4 <= pack_bytes
-        self.words = np.zeros((self.n_panels if self.kept else 0, panel, self.n_words), np.uint32)
-        self.nbytes = int(self.words.nbytes)
-        self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // panel))
+        self.words = np.zeros((self.n_panels if self.kept else 0, self.panel, self.n_words), np.uint32)
+        self.nbytes = self.words.nbytes + self._parameters.nbytes + self.errs.nbytes
+        self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // self.panel))
         self._unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
         packed = workers.each(self._pack, range(0, self.n_panels, self._group))
         self.asked = RowConstants(
@@ -98,6 +100,11 @@ class DenseCentres:
             widest=float(self._parameters[:, 0].max()),
             int8=chosen is INT8,
         )
+
+    @staticmethod
+    def words_bytes(ctrs: Points, chosen: Format) -> int:
+        """Tell what the words of centres take where all are kept."""
+        return -(-len(ctrs) // PANEL) * PANEL * chosen.n_words(ctrs.d) * 4
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -141,9 +148,13 @@ class DenseCentres:
 
     def round(self, panel: int, words: Words, steps: Float32s, sums: Sums) -> int:
         """Rounds a panel's points into words, steps and sums; returns how many there are."""
-        points = self.ctrs.block(*self._members(panel))
-        self.frame.round(points, self.format, TILE, words, steps, sums)
-        return len(points)
+        start, stop, stride = self._members(panel)
+        n = len(range(start, stop, stride))
+        for first in range(0, n, self._at_a_time):
+            some = slice(first, min(first + self._at_a_time, n))
+            points = self.ctrs.block(start + some.start * stride, min(start + some.stop * stride, stop), stride)
+            self.frame.round(points, self.format, TILE, words[some], steps[some], sums[some])
+        return n
 
     def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
         """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""

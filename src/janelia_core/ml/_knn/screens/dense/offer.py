@@ -22,47 +22,65 @@ if TYPE_CHECKING:
 
 
 class PreparedDense:
-    """Packed centres: in the first format when this is made, in others when rows first want them.
+    """Packed centres in the formats that rows asked for, each packed once: whole, or else for each size of panels.
+
+    What is packed whole serves every k, every memory and every type of rows: m and the memory bound what is made of
+    centres at a time, and that is nothing once they are packed.
 
     Args:
-        ctrs: Finite centres.
-        panels: How to pack them.
         metric: What orders them.
-        workers: Threads that share the first packing; others are made by the worker whose rows want them.
     """
 
-    def __init__(self, ctrs: Points, panels: cost.Panels, metric: str, workers: Workers) -> None:
-        self._ctrs, self._panels, self._metric = ctrs, panels, metric
-        self._packed: dict[str, DenseCentres] = {}
+    def __init__(self, metric: str) -> None:
+        self._metric = metric
+        self._packed: dict[Hashable, DenseCentres] = {}  # never changed, but replaced
         self._lock = threading.Lock()
-        self._in(panels.formats[0], workers)
 
     @property
     def nbytes(self) -> int:
         """What packed centres take."""
         return sum(centres.nbytes for centres in self._packed.values())
 
+    def pack(self, centres: Centres, plan: Plan, workers: Workers) -> Points:
+        """Pack those that can be answered in the first format that a plan names, and return them."""
+        finite = centres.finite(Reader(workers, plan.kernels))
+        points = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers).points
+        self._in(plan.own.formats[0], points, plan.own, workers)
+        return points
+
     def meet(self, asked: Asked) -> Meeting:
         """List rows in one format after the other."""
         from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 
-        alone, k = Workers(1, pool=False), asked.plan.k
+        panels, k, alone = asked.plan.own, asked.plan.k, Workers(1, pool=False)
+        points = self.pack(asked.centres, asked.plan, asked.workers)
 
-        def lister(name: str) -> Lister:
-            return DenseScreen(self._in(name, alone), k)
+        def lister(name: str) -> Lister:  # others than the first are packed by the worker whose rows want them
+            return DenseScreen(self._in(name, points, panels, alone), k)
 
-        return Meeting(Rungs(lister, self._panels.formats), compiled=True)
+        return Meeting(Rungs(lister, panels.formats), compiled=True)
 
-    def _in(self, name: str, workers: Workers) -> DenseCentres:
+    @staticmethod
+    def _key(points: Points, name: str, panel: int = 0) -> Hashable:
+        """Of centres sifted for several k, the number tells which they are; panel 0: all are packed."""
+        return len(points), name, panel
+
+    def _in(self, name: str, points: Points, panels: cost.Panels, workers: Workers) -> DenseCentres:
         from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 
+        whole, by_panels = self._key(points, name), self._key(points, name, panels.panel)
+        if whole in self._packed:
+            return self._packed[whole]
         with self._lock:
-            if name not in self._packed:
-                left, panel = self._panels.pack_bytes - self.nbytes, self._panels.panel
-                self._packed[name] = DenseCentres(
-                    self._ctrs, FORMATS[name], self._metric, pack_bytes=left, panel=panel, workers=workers
+            left = panels.pack_bytes - sum(centres.words.nbytes for centres in self._packed.values())
+            fits = DenseCentres.words_bytes(points, FORMATS[name]) <= left
+            key = whole if fits or whole in self._packed else by_panels
+            if key not in self._packed:
+                made = DenseCentres(
+                    points, FORMATS[name], self._metric, pack_bytes=left, panel=panels.panel, workers=workers
                 )
-            return self._packed[name]
+                self._packed = {**self._packed, key: made}
+            return self._packed[key]
 
 
 class Dense:
@@ -81,14 +99,14 @@ class Dense:
         return "fewer than k centres are finite" if few else ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
-        """Of identical centres, only k stay."""
-        return self.name, plan.problem.form, plan.k, plan.own
+        """Whatever k and the memory, what is packed is the same, or stands side by side."""
+        return self.name, plan.problem.form
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedDense:
         """Pack those that can be answered, in the first format."""
-        finite = centres.finite(Reader(workers, plan.kernels))
-        sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
-        return PreparedDense(sifted.points, plan.own, plan.metric, workers)
+        prepared = PreparedDense(plan.metric)
+        prepared.pack(centres, plan, workers)
+        return prepared
 
 
 DENSE = Dense()
