@@ -21,8 +21,10 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 from plans import changed
 from problems import gaussian
 
@@ -95,17 +97,60 @@ def test_any_searches_at_once_answer_as_if_each_had_centres_of_its_own(answered:
         assert list(pool.map(lambda part: differing(kept, every[part::4]), range(4))) == [""] * 4
 
 
-@pytest.mark.parametrize(
-    ("screen", "lacking"), [(choose.DENSE, 1), (choose.DENSE, 2), (choose.TREE, 1), (choose.PORTABLE, 3)]
-)
+@pytest.mark.parametrize(("screen", "lacking"), [(choose.DENSE, 1), (choose.DENSE, 2), (choose.PORTABLE, 3)])
 def test_a_key_that_lacks_a_part_is_caught(
     screen: choose.Screen, lacking: int, answered: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """dense: form, k; tree: k; portable: form."""
+    """dense: form, k; portable: form."""
     ctrs, every = answered
     key = type(screen).key
     monkeypatch.setattr(type(screen), "key", lambda *a: tuple(p for i, p in enumerate(key(*a)) if i != lacking))  # type: ignore[arg-type]
     assert in_turn(ctrs, every) != ""
+
+
+def test_a_tree_that_serves_a_k_whose_copies_it_dropped_is_caught(
+    answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctrs, every = answered
+    monkeypatch.setattr(BoxTree, "serves", lambda self, k: True)
+    assert in_turn(ctrs, every) != ""
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how many copies each tree of a test was planted."""
+    copies: list[int] = []
+    init = BoxTree.__init__
+
+    def note(self: BoxTree, ctrs: Points, k: int, workers: Workers | None = None) -> None:
+        copies.append(k)
+        init(self, ctrs, k, workers)
+
+    monkeypatch.setattr(BoxTree, "__init__", note)
+    return copies
+
+
+def asked_for(kept: Centres, most: int, x: Tensor) -> None:
+    """Search for several k, memories and dtypes of rows by trees, and compare with searches of fresh centres."""
+    for k, mebibytes, dtype in itertools.product((3, most, 1, 10, 40), (64, 100), (torch.float32, torch.float64)):
+        sizes = len(x), len(kept), x.shape[1], k, len(kept)
+        plan = changed(make_plan(*sizes, machine=CPU, budget=mebibytes << 20), at_once_rows=0)
+        fresh = Centres(kept.points)
+        exhaustive = search(Points(x.to(dtype)), fresh, changed(plan, screen="none"))
+        assert torch.equal(search(Points(x.to(dtype)), kept, changed(plan, screen="tree")), exhaustive)
+
+
+def test_one_tree_serves_every_k_memory_and_dtype_of_rows(planted: list[int]) -> None:
+    problem = gaussian(n=50, n_ctrs=2000, d=3)
+    asked_for(Centres(Points(problem.ctrs)), 128, problem.x)
+    assert planted == [3]
+
+
+def test_where_copies_are_dropped_classes_of_k_share_a_tree(planted: list[int]) -> None:
+    problem = gaussian(n=50, n_ctrs=500, d=3)
+    ctrs = torch.cat([problem.ctrs, problem.ctrs[:2].repeat(300, 1)])
+    asked_for(Centres(Points(ctrs)), 128, torch.cat([problem.x, problem.ctrs[:2]]))
+    assert planted == [3, 128, 16]
 
 
 def test_copies_sifted_for_another_k_are_caught(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ class TreeScreen:
 
     Args:
         tree: The tree.
-        k: Neighbours wanted, at most as many as the tree was built for and holds.
+        k: Neighbours wanted, which the tree serves; at most as many as it holds.
         x: (n_smps, d) the rows that will be asked for: lets lattice data be recognised.
         workers: Threads that share the look at x.
 
@@ -193,7 +193,9 @@ class TreeScreen:
         if self.exact_keys:
             return Wanted(self.k, min(self.k, self.tree.live), True, _EVERYWHERE)
         reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
-        return Wanted(self.k, min(self.k + _SLACK, self.tree.live), False, reach)
+        # Copies that tie with the k-th are all listed, or nothing is proven: where some were dropped, up to tree.k stay.
+        most = self.k if self.tree.live == self.tree.n_ctrs else max(self.k, self.tree.k)
+        return Wanted(self.k, min(most + _SLACK, self.tree.live), False, reach)
 
     @property
     def _absolute(self) -> float:
