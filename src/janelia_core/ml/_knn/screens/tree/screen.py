@@ -193,7 +193,7 @@ class TreeScreen:
         if self.exact_keys:
             return Wanted(self.k, min(self.k, self.tree.live), True, _EVERYWHERE)
         reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
-        # Copies that tie with the k-th are all listed, or nothing is proven: where some were dropped, up to tree.k stay.
+        # Copies that tie with the k-th are all listed, or nothing is proven: of a pile, tree.k have stayed.
         most = self.k if self.tree.live == self.tree.n_ctrs else max(self.k, self.tree.k)
         return Wanted(self.k, min(most + _SLACK, self.tree.live), False, reach)
 
