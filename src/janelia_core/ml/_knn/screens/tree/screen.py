@@ -20,14 +20,14 @@ from janelia_core.ml._knn.screens.tree.answer import AskedRows, Errors, Output, 
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
-from janelia_core.ml._knn.screens.tree.walk import Reach, Wanted
+from janelia_core.ml._knn.screens.tree.walk import SLACK, Reach, Wanted
 from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import PACKET
 from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY
 
 UNIT = 2.0**-24  # unit roundoff of float32
-_SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
+
 _EVERYWHERE: Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
 
 
@@ -195,7 +195,7 @@ class TreeScreen:
         reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
         # Copies that tie with the k-th are all listed, or nothing is proven: of a pile, tree.k have stayed.
         most = self.k if self.tree.live == self.tree.n_ctrs else max(self.k, self.tree.k)
-        return Wanted(self.k, min(most + _SLACK, self.tree.live), False, reach)
+        return Wanted(self.k, min(most + SLACK, self.tree.live), False, reach)
 
     @property
     def _absolute(self) -> float:
