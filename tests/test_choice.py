@@ -118,7 +118,7 @@ def test_rows_looked_at_come_from_all_over_x() -> None:
     plan = changed(make_plan(n, len(ctrs), 2, 5, n, machine=CPU), screen="tree", own=None)
     with Workers(1, pool=False) as workers:
         centres, frame = Centres(Points(ctrs)), survey(Points(x), Points(ctrs))
-        forest = Forest(PreparedTrees(centres.points, 5), Asked(Points(x), centres, frame, plan, Report(plan), workers))
+        forest = Forest(PreparedTrees(centres.points), Asked(Points(x), centres, frame, plan, Report(plan), workers))
         assert forest.pays()
         forest._rows = 1 << 14
         sample = forest._sampled()

@@ -12,9 +12,9 @@ import torch
 from hypothesis import given
 
 from janelia_core.ml._knn.arithmetic.rounding import rounded
+from janelia_core.ml._knn.arithmetic.to_float32 import round_root, round_value
 from janelia_core.ml._knn.distances import distances as module
 from janelia_core.ml._knn.distances.distances import distances
-from janelia_core.ml._knn.distances.rounding_kernels import round_root, round_value
 from janelia_core.ml._knn.metrics.dot import Dot
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 

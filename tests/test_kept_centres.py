@@ -25,6 +25,7 @@ from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.offer import PreparedDense
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
@@ -100,15 +101,13 @@ def test_any_searches_at_once_answer_as_if_each_had_centres_of_its_own(answered:
         assert list(pool.map(lambda part: differing(kept, every[part::4]), range(4))) == [""] * 4
 
 
-@pytest.mark.parametrize(("screen", "lacking"), [(choose.TREE, 1)])
-def test_a_key_that_lacks_a_part_is_caught(
-    screen: choose.Screen, lacking: int, answered: Answered, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("screen", [choose.DENSE, choose.PORTABLE])
+def test_what_another_form_of_metric_prepared_is_caught(
+    screen: choose.Screen, answered: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """tree: k."""
     ctrs, every = answered
-    key = type(screen).key
-    monkeypatch.setattr(type(screen), "key", lambda *a: tuple(p for i, p in enumerate(key(*a)) if i != lacking))  # type: ignore[arg-type]
-    assert in_turn(ctrs, every) != ""
+    monkeypatch.setattr(choose, "key_of", lambda screen, place, plan: (screen.name, 0, screen.key(place, plan)))
+    assert in_turn(ctrs, [one for one in every if one[0].plan.screen == screen.name]) != ""
 
 
 def test_packed_centres_sifted_for_another_k_are_caught(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,6 +170,51 @@ def test_copies_that_no_memory_was_left_to_find_are_looked_for_again() -> None:
     assert kept.without_copies(4, 10, workers) is kept
     assert [len(kept.without_copies(k, 1 << 20, workers)) for k in (4, 3, 5, 17, 100, 101)] == [4, 4, 16, 100, 100, 100]
     assert len(kept.without_copies(4, 10, workers)) == 4
+
+
+def test_a_tree_that_serves_a_k_whose_copies_it_dropped_is_caught(
+    answered: Answered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctrs, every = answered
+    monkeypatch.setattr(BoxTree, "serves", lambda self, k: True)
+    assert in_turn(ctrs, every) != ""
+
+
+@pytest.fixture
+def planted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """For how many copies each tree of a test was planted."""
+    copies: list[int] = []
+    init = BoxTree.__init__
+
+    def note(self: BoxTree, ctrs: Points, k: int, workers: Workers | None = None) -> None:
+        copies.append(k)
+        init(self, ctrs, k, workers)
+
+    monkeypatch.setattr(BoxTree, "__init__", note)
+    return copies
+
+
+def asked_for(kept: Centres, most: int, x: Tensor) -> None:
+    """Search for several k, memories and dtypes of rows by trees, and compare with searches of fresh centres."""
+    for k, mebibytes, dtype in itertools.product((3, most, 1, 10, 40), (64, 100), (torch.float32, torch.float64)):
+        sizes = len(x), len(kept), x.shape[1], k, len(kept)
+        plan = changed(make_plan(*sizes, machine=CPU, budget=mebibytes << 20), at_once_rows=0)
+        fresh = Centres(kept.points)
+        exhaustive = search(Points(x.to(dtype)), fresh, changed(plan, screen="none"))
+        assert torch.equal(search(Points(x.to(dtype)), kept, changed(plan, screen="tree")), exhaustive)
+
+
+def test_one_tree_serves_every_k_memory_and_dtype_of_rows(planted: list[int]) -> None:
+    problem = gaussian(n=50, n_ctrs=2000, d=3)
+    asked_for(Centres(Points(problem.ctrs)), 128, problem.x)
+    assert planted == [3]
+
+
+def test_where_copies_are_dropped_classes_of_k_share_a_tree(planted: list[int]) -> None:
+    problem = gaussian(n=50, n_ctrs=500, d=3)
+    ctrs = torch.cat([problem.ctrs, problem.ctrs[:2].repeat(300, 1)])
+    asked_for(Centres(Points(ctrs)), 128, torch.cat([problem.x, problem.ctrs[:2]]))
+    assert planted == [3, 128, 16]
 
 
 def test_copies_sifted_for_another_k_are_caught(answered: Answered, monkeypatch: pytest.MonkeyPatch) -> None:

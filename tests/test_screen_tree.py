@@ -284,6 +284,17 @@ def test_lattice_keys_are_recognised_as_exact_and_others_not() -> None:
     assert not planted(pixels.int() * 100, 3, pixels.int()).exact_keys
 
 
+@pytest.mark.parametrize("k", [2, 5, 16, 18])
+def test_a_list_that_is_not_full_names_no_centre_twice(k: int) -> None:
+    """A pile of copies and one more point, the last of the tree, are all that a list of k + 2 is filled with."""
+    g = torch.Generator().manual_seed(0)
+    far = -1000 - torch.rand(3200 - 101, generator=g)
+    ctrs = torch.cat([torch.full((100,), 0.1), far, torch.tensor([1.3])])[:, None]
+    x = torch.rand(40, 1, generator=g) * 0.3 + 0.75
+    screen = check(x, ctrs, k)
+    assert int(screen.tree.boxes.ids[-1]) == len(ctrs) - 1
+
+
 def test_many_identical_centres_cost_no_more_than_few() -> None:
     ctrs = torch.full((50_000, 3), 0.25)
     ctrs[::1000] = torch.rand(50, 3)

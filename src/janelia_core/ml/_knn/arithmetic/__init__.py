@@ -6,4 +6,5 @@ compensated     sums of float64 with a measured error, by compiled kernels
 integers        compensated     sums of float64 with a measured error, by compiled kernels
 integers of any size, and their rounding
 rounding        do both ends of an interval round alike?
+to_float32      the same of one number at a time, by compiled kernels
 """

@@ -42,7 +42,7 @@ class Portable:
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Centres are packed where points are taken, block by block."""
-        return self.name, place.exponent, place.directed, plan.problem.form, plan.products
+        return place.exponent, place.directed, plan.products
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedPortable:
         """Pack them, if that is planned."""

@@ -11,4 +11,5 @@ build       centres -> boxes and leaves                           thin: of many 
 order       rows in the order of the leaves
 walk        packets of rows through the boxes, the nearest of a row so far in sorted lists
 answer      the whole way for rows that one walk proves
+few         few rows in a kept tree, each by itself, distances and all             few_kernels: the one call
 """

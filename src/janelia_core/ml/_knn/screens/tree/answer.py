@@ -60,8 +60,8 @@ class Output(NamedTuple):
 
 
 @kernel
-def _measure(z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, distances: F64, ids: I64) -> None:
-    """Write a row's entries by (float64 distance, position among centres); anything where entries are EMPTY.
+def measure(z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, distances: F64, ids: I64) -> None:
+    """Write a row's entries by (float64 distance, position among centres); EMPTY ones are infinitely far.
 
     For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just left them in
     cache; places are theirs.
@@ -73,6 +73,8 @@ def _measure(z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, di
         for q in range(d):
             diff = np.float64(x[row, q]) - np.float64(z[base + q * LEAF])
             total += diff * diff
+        if best[row, slot] == EMPTY:
+            total = np.inf
         distances[slot], ids[slot], places[slot] = total, tree_ids[place], place
         ascending &= slot == 0 or total > distances[slot - 1]
     if not ascending:  # keys are in order, so distances nearly always are
@@ -137,8 +139,8 @@ def answer_rows(
             for slot in range(k):
                 ids[slot] = tree_ids[best[t, slot] & NO_ID]
         else:
-            _measure(z, tree_ids, t, best, block, places, distances, ids)
-            proven = _are_settled(z, d, k, places, distances, errors, excluded)
+            measure(z, tree_ids, t, best, block, places, distances, ids)
+            proven = are_settled(z, d, k, places, distances, errors, excluded)
         if proven:
             mine, place = own[t] if len(own) else -1, columns[t] * strides[1]
             last = place + width * strides[0]
@@ -167,7 +169,7 @@ def _in_order(best: I64, row: int, k: int, d: int) -> bool:
 
 
 @kernel
-def _are_settled(z: F32, d: int, k: int, places: I64, distances: F64, errors: Errors, excluded: float) -> bool:
+def are_settled(z: F32, d: int, k: int, places: I64, distances: F64, errors: Errors, excluded: float) -> bool:
     """Whether sorted float64 distances prove the first k: apart or of identical points, below what is excluded."""
     relative, absolute = errors.distance
     settled = distances[k - 1] * (1.0 + relative) + absolute < excluded

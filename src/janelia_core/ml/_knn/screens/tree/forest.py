@@ -16,7 +16,7 @@ from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.tree.cost import Look
-from janelia_core.ml._knn.screens.tree.planted import BoxTree
+from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
 
@@ -24,37 +24,47 @@ _SAMPLE = 1 << 14  # rows among which a look finds neighbours
 
 
 class PreparedTrees:
-    """Trees over finite centres: the one over all of them is planted when rows first want it, and stays.
+    """Trees over finite centres, for any number of searches: planted when rows first want them, and they stay.
+
+    One tree serves every k, unless copies were dropped that some k may ask for (`BoxTree.serves`): then there is one
+    for each class of k (`copies_for`) that is asked for. The first is planted for the k that comes first, as if no
+    other would come.
 
     Args:
         ctrs: Finite centres.
-        k: Neighbours that will be asked for at most.
     """
 
-    def __init__(self, ctrs: Points, k: int) -> None:
-        self.ctrs, self._k = ctrs, k
-        self._whole: BoxTree | None = None
+    def __init__(self, ctrs: Points) -> None:
+        self.ctrs = ctrs
+        self._whole: tuple[BoxTree, ...] = ()
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """What is held."""
-        return 0 if self._whole is None else self._whole.nbytes
+        return sum(tree.nbytes for tree in self._whole)
 
-    def whole(self, workers: Workers) -> BoxTree:
-        """Return the tree over all centres."""
+    def standing(self, k: int) -> BoxTree | None:
+        """Return the tree over all centres that serves k, if one was planted."""
+        return next((tree for tree in self._whole if tree.serves(k)), None)
+
+    def whole(self, k: int, workers: Workers) -> BoxTree:
+        """Return a tree over all centres that serves k."""
         with self._lock:
-            if self._whole is None:
-                self._whole = self._planted(self.ctrs, workers)
-            return self._whole
+            tree = self.standing(k)
+            if tree is None:
+                tree = self._planted(self.ctrs, copies_for(k) if self._whole else k, workers)
+                # what it serves as well goes; searches that walk there hold it
+                self._whole = (*(other for other in self._whole if not tree.serves(other.k)), tree)
+            return tree
 
-    def part(self, first: int, stride: int, workers: Workers) -> BoxTree:
+    def part(self, first: int, stride: int, k: int, workers: Workers) -> BoxTree:
         """Return a tree over every stride-th centre, from `first` on; no other holds it."""
         positions = torch.arange(first, len(self.ctrs), stride, device="cpu")
-        return self._planted(replace(self.ctrs, subset=self.ctrs.row_numbers(positions)), workers)
+        return self._planted(replace(self.ctrs, subset=self.ctrs.row_numbers(positions)), k, workers)
 
-    def _planted(self, ctrs: Points, workers: Workers) -> BoxTree:
-        return BoxTree(ctrs, min(self._k, len(ctrs)), workers)
+    def _planted(self, ctrs: Points, k: int, workers: Workers) -> BoxTree:
+        return BoxTree(ctrs, min(k, len(ctrs)), workers)
 
     def meet(self, asked: Asked) -> Forest | None:
         """Let rows walk, unless a few of them tell that all would take longer than the dense screen."""
@@ -155,8 +165,9 @@ class Forest(Meeting):
         """Let the tree over every stride-th centre, from `first` on, take the place of the one before."""
         self._standing.__dict__.clear()
         workers, x = self._workers, self._x.values
-        tree = self._trees.whole(workers) if stride == 1 else self._trees.part(first, stride, workers)
-        self._standing.tree = TreeScreen(tree, min(self._asked.plan.k, len(tree.ctrs)), x, workers)
+        k = self._asked.plan.k
+        tree = self._trees.whole(k, workers) if stride == 1 else self._trees.part(first, stride, k, workers)
+        self._standing.tree = TreeScreen(tree, min(k, len(tree.ctrs)), x, workers)
 
     @property
     def tree(self) -> TreeScreen:

@@ -23,6 +23,7 @@ class Boxes(NamedTuple):
         n: See above.
         d: See above.
         z: (n_leaves * d * LEAF,) coordinates: leaf by leaf, coordinate by coordinate (`cell_of`); NaN in unused lanes.
+            Leaves of a pile that are not scanned hold copies in any order.
         ids: (n_leaves * LEAF,) positions among the centres; NO_ID after the last.
         boxes: (n_nodes * d * 2,) lo, hi of each coordinate.
         first: (n_nodes,) first leaf of a node.
@@ -54,14 +55,14 @@ def unbuilt(z: F32) -> Boxes:
         d=d,
         z=_aligned(n_leaves * LEAF * d, np.float32),
         ids=_aligned(n_leaves * LEAF, np.int32),
-        boxes=np.empty(n_nodes * d * 2, np.float32),
-        first=np.empty(n_nodes, np.int32),
-        span=np.empty(n_nodes, np.int32),
+        boxes=np.zeros(n_nodes * d * 2, np.float32),
+        first=np.zeros(n_nodes, np.int32),
+        span=np.zeros(n_nodes, np.int32),
         axis=np.full(n_nodes, -2, np.int32),
-        at=np.empty(n_nodes, np.float32),
-        lowest=np.empty(n_nodes, np.int32),
+        at=np.zeros(n_nodes, np.float32),
+        lowest=np.zeros(n_nodes, np.int32),
     )
-    tree.z[: n * d] = z.reshape(-1)
+    tree.z[: n * d], tree.z[n * d :] = z.reshape(-1), np.nan
     tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
     return tree
 

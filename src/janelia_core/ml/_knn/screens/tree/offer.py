@@ -38,14 +38,14 @@ class Tree:
         return "fewer than k centres of a tree are finite" if few else ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
-        """Of identical centres, only k stay."""
-        return self.name, plan.k
+        """Nothing but the centres went into them; `PreparedTrees` tells which tree serves a k."""
+        return None
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedTrees:
         """Plant nothing yet: a look may say that it would not pay."""
         from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 
-        return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points, plan.k)
+        return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points)
 
 
 TREE = Tree()

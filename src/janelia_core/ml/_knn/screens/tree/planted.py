@@ -22,6 +22,17 @@ _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
 _SUBTREES = 8  # handed to threads; the levels above them are split level by level
 
 
+_CLASSES = (16, 32)
+
+
+def copies_for(k: int) -> int:
+    """Return how many copies of a point a tree keeps that is to serve more than one k, k at least.
+
+    A row at a pile of copies lists all that were kept, or proves nothing (`TreeScreen`): so they are not many more.
+    """
+    return next((most for most in _CLASSES if k <= most), max(128, k))
+
+
 class BoxTree:
     """A balanced box tree, for any number of searches and threads at the same time.
 
@@ -52,6 +63,10 @@ class BoxTree:
         self._build(z, raw, workers.each)
         self.lattice = Lattice(ctrs)
         self.nbytes = sum(array.nbytes for array in self.boxes if isinstance(array, np.ndarray))
+
+    def serves(self, k: int) -> bool:
+        """Tell whether k nearest can be asked for: no copy was dropped that could be among them, few that could not."""
+        return self.live == self.n_ctrs or k == self.k or k < self.k <= copies_for(k)
 
     def _build(self, z: F32, raw: F64, each: Callable[..., Iterable[Any]]) -> None:
         """Build the tree: the top levels one by one, then the subtrees below them."""

@@ -20,14 +20,14 @@ from janelia_core.ml._knn.screens.tree.answer import AskedRows, Errors, Output, 
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
-from janelia_core.ml._knn.screens.tree.walk import Reach, Wanted
+from janelia_core.ml._knn.screens.tree.walk import SLACK, Reach, Wanted
 from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import PACKET
 from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY
 
 UNIT = 2.0**-24  # unit roundoff of float32
-_SLACK = 2  # places beyond k: one to hold the limit, one for a near-tie, so that settle sees both
+
 _EVERYWHERE: Reach = (np.float32(np.inf), np.float32(np.inf))  # a walk without limit but the last entry
 
 
@@ -36,7 +36,7 @@ class TreeScreen:
 
     Args:
         tree: The tree.
-        k: Neighbours wanted, at most as many as the tree was built for and holds.
+        k: Neighbours wanted, which the tree serves; at most as many as it holds.
         x: (n_smps, d) the rows that will be asked for: lets lattice data be recognised.
         workers: Threads that share the look at x.
 
@@ -193,7 +193,9 @@ class TreeScreen:
         if self.exact_keys:
             return Wanted(self.k, min(self.k, self.tree.live), True, _EVERYWHERE)
         reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
-        return Wanted(self.k, min(self.k + _SLACK, self.tree.live), False, reach)
+        # Copies that tie with the k-th are all listed, or nothing is proven: of a pile, tree.k have stayed.
+        most = self.k if self.tree.live == self.tree.n_ctrs else max(self.k, self.tree.k)
+        return Wanted(self.k, min(most + SLACK, self.tree.live), False, reach)
 
     @property
     def _absolute(self) -> float:

@@ -13,6 +13,7 @@ from janelia_core.ml._simd.bits import bits_set, first_bit
 from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, box_hits, leaf_hits
 from janelia_core.ml._simd.sorted_lists import CHUNK, EMPTY, first_lists, key_of, merge, write_entries
 
+SLACK = 2  # entries of a list beyond k: one to hold the limit, one for a near-tie, so that settle sees both
 BOXES, SCANS, HITS = 0, 1, 2  # what `query` counts
 Reach = tuple[np.float32, np.float32]  # a factor and a summand
 

@@ -1,0 +1,90 @@
+"""A kept tree, asked by few rows: one call of one kernel answers them, distances and all, in the calling thread."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
+from janelia_core.ml._knn.screens.tree.few_kernels import Ground, answer_few, grain
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
+from janelia_core.ml._runtime.arrays import F32, I64
+from janelia_core.ml._runtime.workers import Workers
+
+_SHARED = 256  # rows from which threads are worth their start: half a millisecond of walks
+
+
+class Few(NamedTuple):
+    """Answers of n rows.
+
+    Attributes:
+        indices: (n, k) row numbers of centres, nearest first; anything in doubtful rows, like the distances.
+        distances: (n, k) correctly rounded.
+        doubtful: (m,) rows that the kernel could not decide: near-ties, rows that are not finite or of extreme
+            magnitude, distances that float64 intervals cannot round.
+    """
+
+    indices: I64
+    distances: F32
+    doubtful: I64
+
+
+class FewRows:
+    """What rows of a few calls need to know of a tree, found once.
+
+    Args:
+        tree: A tree over all finite centres, whose coordinates in it are the stored values (`BoxTree.stored`), none of
+            them subnormal: see `of`.
+
+    Exactness:
+        As `TreeScreen`, whose keys, lists and bounds these are, with the conditions on all rows of a search
+        (`Frame.fits_float32`, `Frame.exact`, `Lattice`) asked of each row by itself: they are what a search of that
+        single row would ask. Whatever else rows a call holds, a row's answer is the same.
+    """
+
+    def __init__(self, tree: BoxTree) -> None:
+        self.tree = tree
+        sides = tree.boxes.boxes[: 2 * tree.d]  # the root's
+        low, high = float(sides[::2].min()), float(sides[1::2].max())
+        finest, self._has_subnormals = grain(tree.boxes.z, high - low)
+        numbers = tree.ctrs.subset
+        self._numbers = np.empty(0, np.int64) if numbers is None else numbers.numpy()
+        copies = 0 if tree.live == tree.n_ctrs else tree.k
+        relative, absolute = DistanceBound.of(tree.d, exact=False)
+        self._ground = Ground(low, high, finest, tree.live, copies, relative, absolute)
+
+    @classmethod
+    def of(cls, tree: BoxTree) -> FewRows | None:
+        """Return it, or None where the general way has to answer.
+
+        Subnormal centres: a thread may read them as zeros.
+        """
+        if not tree.stored:
+            return None
+        few = cls(tree)
+        return None if few._has_subnormals else few
+
+    def nearest(self, x: F32, k: int, root: bool, threads: int = 1) -> Few:
+        """Return the k nearest centres of rows x (n, d), C order, and their squared distances or, root, distances.
+
+        k must be one that the tree serves. Any number of threads may ask; rows are shared out to `threads` if they are
+        many.
+        """
+        n = len(x)
+        found = Few(np.empty((n, k), np.int64), np.empty((n, k), np.float32), np.empty(n, np.int64))
+        if threads == 1 or n < _SHARED:
+            return found._replace(doubtful=self._answered(x, root, found))
+        step = -(-n // threads)
+
+        def some(start: int) -> I64:
+            part = slice(start, start + step)
+            mine = Few(found.indices[part], found.distances[part], found.doubtful[part])
+            return self._answered(x[part], root, mine) + start
+
+        with Workers(threads) as workers:
+            return found._replace(doubtful=np.concatenate(workers.each(some, range(0, n, step))))
+
+    def _answered(self, x: F32, root: bool, found: Few) -> I64:
+        """Write to `found`, and return the rows in doubt."""
+        return found.doubtful[: answer_few(self.tree.boxes, self._numbers, self._ground, x, root, *found)]
