@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -19,6 +20,7 @@ from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.dense import cost as dense
 from janelia_core.ml._knn.screens.tree.cost import Look, Trees, Walk, plan_look, plan_trees
 from janelia_core.ml._knn.screens.tree.forest import Forest, PreparedTrees
+from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import Machine, this_machine
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml.extra_torch_functions import knn_mc
@@ -216,3 +218,49 @@ def test_rows_are_put_in_order_chunk_by_chunk_where_their_order_takes_too_much()
     x, ctrs = gaussian(1000, 3, 1), gaussian(3000, 3, 2)
     whole, chunked = (in_parts(x, ctrs, 4, Trees(1, rows, 0))[0] for rows in (1000, 130))
     assert torch.equal(whole, chunked)
+
+
+STANDS = (("tree", math.inf), ("dense", math.inf))
+
+
+def test_a_tree_that_stands_is_looked_at_itself_and_takes_no_memory_of_the_call() -> None:
+    for n, n_ctrs, d in ((600, 60_000, 32), (600, 1_000_000, 3)):
+        shape, budget = (n, n_ctrs, d, 5, n_ctrs), 40 << 20
+        fresh = make_plan(*shape, machine=CPU, budget=budget)
+        standing = make_plan(*shape, machine=CPU, budget=budget, paid=STANDS)
+        assert standing.screen == "tree"
+        assert standing.own.strides == (1,)
+        assert standing.own.trees == Trees(1, n, 13 * n)
+        assert fresh.screen != "tree" or fresh.own.strides != (1,) or fresh.own.trees.parts > 1
+
+
+def test_few_rows_among_kept_centres_go_by_what_rows_took_before() -> None:
+    n_ctrs, d, k = 20_000, 3, 5
+    ctrs, x = gaussian(n_ctrs, d, 2), gaussian(2000, d, 1)
+    kept = Centres(Points(ctrs))
+    for n, look in ((2000, "32 rows walked"), (300, "rows of a search before"), (2000, "32 rows walked")):
+        plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=CPU, paid=STANDS)
+        with watch_knn() as reports:
+            found = search(Points(x[:n]), kept, plan)
+        assert reports[0].plan.screen == "tree"
+        assert look in reports[0].look
+        assert torch.equal(found, run(x[:n], ctrs, changed(plan, screen="none")))
+
+
+def test_where_rows_took_too_long_before_no_tree_is_walked_or_planted_again() -> None:
+    n_ctrs, d, k = 20_000, 24, 5
+    ctrs, x = gaussian(n_ctrs, d, 2), gaussian(4000, d, 1)
+    kept = Centres(Points(ctrs))
+    plan = make_plan(4000, n_ctrs, d, k, n_ctrs, machine=CPU)
+    search(Points(x), kept, changed(plan, screen="tree", own=None, otherwise=None))  # plants the tree
+    planted = [value for value in kept._made.values() if isinstance(value, PreparedTrees)]
+    for n in (4000, 500):
+        plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=CPU, paid=STANDS)
+        plan = replace(plan, own=replace(plan.own, strides=(6, 1)))
+        before = planted[0].standing(k)
+        with watch_knn() as reports:
+            search(Points(x[:n]), kept, plan)
+        assert reports[0].plan.screen == "dense"
+        assert "1 in 6" not in reports[0].look
+        assert planted[0].standing(k) is before
+    assert "rows of a search before" in reports[0].look

@@ -62,19 +62,20 @@ class Trees(NamedTuple):
     bytes: int
 
 
-def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int) -> Trees | None:
+def plan_trees(n_smps: int, n_ctrs: int, d: int, float32: bool, room: int, stands: bool = False) -> Trees | None:
     """Return how `room` bytes are shared, or None if they hold no tree that excludes much.
 
-    float32 tells whether all inputs are float32 and centres can be read in place; others are copied.
+    float32 tells whether all inputs are float32 and centres can be read in place; others are copied. A tree over all
+    centres that stands takes none of them.
     """
-    per_ctr = 5 * d + 7 + (0 if float32 else 12 * d)
+    per_ctr = 0 if stands else 5 * d + 7 + (0 if float32 else 12 * d)
     most = min(n_smps, max(_MOST_ORDERED, _ROWS_OF_CTR * n_ctrs))
     whole = Trees(1, most, per_ctr * n_ctrs + _PER_ORDERED * most)
     if whole.bytes <= room:
         return whole
     rows = min(most, max(_FEWEST_ORDERED, room // 8 // _PER_ORDERED))
     left = room - _PER_ORDERED * rows
-    if per_ctr * n_ctrs <= left:
+    if stands or per_ctr * n_ctrs <= left:
         return Trees(1, rows, per_ctr * n_ctrs + _PER_ORDERED * rows)
     per_ctr += 8 + (4 * d if float32 else 0)  # the row numbers and, while a tree is built, the values of its centres
     count = -(-per_ctr * n_ctrs // max(1, left))
@@ -141,14 +142,15 @@ class Look:
             still = build_work(self.n_ctrs, self.d)
         return (still + count * walk_work(walk, self.n_smps, self.n_ctrs // count, self.d, self.k)) / self.dense
 
-    def in_words(self, share: float, stride: int) -> str:
+    def in_words(self, share: float, stride: int, remembered: bool = False) -> str:
         """Put in words what a walk in such a tree told."""
         tree = "a box tree" if stride == 1 else f"a box tree over 1 in {stride} centres"
         if self.trees.parts > 1:
             tree += (
                 f", one of {self.trees.parts} that the memory holds one by one" if stride == self.trees.parts else ""
             )
-        return f"{self.rows} rows walked {tree}: {share:.2f} of the dense product's work"
+        rows = "rows of a search before" if remembered else f"{self.rows} rows"
+        return f"{rows} walked {tree}: {share:.2f} of the dense product's work"
 
 
 def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
@@ -162,7 +164,7 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
     strides: tuple[int, ...] = ()
     if least <= _GAIN * dense.work:
         sparser = [n for n in _SPARSE if n > last and build_work(n_ctrs // n, d) <= _CHEAP * dense.work]
-        cheap = d <= _KIND or not sparser or build_work(n_ctrs // last, d) <= _CHEAP * dense.work
+        cheap = build == 0 or d <= _KIND or not sparser or build_work(n_ctrs // last, d) <= _CHEAP * dense.work
         strides = (last,) if cheap else (sparser[0], last)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
     return Look(n_smps, n_ctrs, d, k, rows, strides, dense.work, trees, dense.most_alike, dense.work_of_failure)
@@ -184,7 +186,8 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     """Return what trees ask for, or why none is taken: a sentence where that is news, else nothing."""
     if rival.work == math.inf:
         return ""  # without a screen to give way to, where the data speak against trees
-    trees = plan_trees(problem.n_smps, problem.n_ctrs, problem.d, problem.float32, problem.budget // 2)
+    stands = problem.unpaid("tree", math.inf) == 0
+    trees = plan_trees(problem.n_smps, problem.n_ctrs, problem.d, problem.float32, problem.budget // 2, stands)
     if trees is None:
         return "a box tree does not fit the memory"
     look = plan_look(problem, rival, trees)

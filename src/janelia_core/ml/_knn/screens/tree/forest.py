@@ -15,12 +15,13 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
-from janelia_core.ml._knn.screens.tree.cost import Look
+from janelia_core.ml._knn.screens.tree.cost import Look, Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
 
 _SAMPLE = 1 << 14  # rows among which a look finds neighbours
+_MANY = 16  # times the rows of a look: it costs little beside them
 
 
 class PreparedTrees:
@@ -32,10 +33,14 @@ class PreparedTrees:
 
     Args:
         ctrs: Finite centres.
+
+    Attributes:
+        walks: What rows took in a tree over all of them when a search last looked, by k.
     """
 
     def __init__(self, ctrs: Points) -> None:
         self.ctrs = ctrs
+        self.walks: dict[int, Walk] = {}
         self._whole: tuple[BoxTree, ...] = ()
         self._lock = threading.Lock()
 
@@ -109,18 +114,36 @@ class Forest(Meeting):
         if look is None:
             self._stand(0, 1)
             return True
-        if len(look.strides) != 1:
+        stands = self.parts == 1 and self._trees.standing(look.k) is not None
+        if stands and look.strides:
+            look = replace(look, strides=(1,))  # a sample would tell less
+            walk = self._trees.walks.get(look.k)
+            if walk is not None and len(self._x) <= min(self._rows, _MANY * look.rows):
+                return self._paid(look, walk)
+        elif len(look.strides) != 1:
             look = self._faced(look)
             report.look = "the dense screen's scores part a row's centres"
         for stride in look.strides:
             self._stand(0, stride)
             order = self._ordered(0) if self._rows >= len(self._x) else self._sampled()
-            share = look.share(self.tree.walk(self._x.values, order, look.rows, self._workers), stride)
+            walk = self.tree.walk(self._x.values, order, look.rows, self._workers)
+            share = look.share(walk, stride)
             report.look = look.in_words(share, stride)
+            if stride == 1:
+                self._trees.walks[look.k] = walk
             if share > 1.0:
                 return False
             self._order = order  # of all rows, in the tree that stays
         return bool(look.strides)
+
+    def _paid(self, look: Look, walk: Walk) -> bool:
+        """Let the tree stand if rows of an earlier search tell so: to ask these, which are few, would cost too much."""
+        share = look.share(walk, 1)
+        self._asked.report.look = look.in_words(share, 1, remembered=True)
+        if share <= 1.0:
+            self._stand(0, 1)
+            self._order = self._ordered(0)
+        return share <= 1.0
 
     def _faced(self, look: Look) -> Look:
         """Return what to look at, knowing how many centres the dense screen's scores could not part."""
