@@ -169,6 +169,8 @@ def read_header(head: bytes, file_bytes: int) -> Header:
         _expect(set(metadata) == _METADATA, "other metadata")
         digests, facts = _parse(metadata["digests"]), _parse(metadata["facts"])
         sections = tuple(sorted(map(_section, told.items()), key=lambda section: (section.begin, section.end)))
+    except UnicodeDecodeError:
+        raise ValueError("text that is not ASCII") from None
     except RecursionError:
         raise ValueError("JSON nested too deep") from None
     except (KeyError, TypeError, AttributeError) as error:
@@ -176,7 +178,7 @@ def read_header(head: bytes, file_bytes: int) -> Header:
     _expect(len(head) % ALIGNMENT == 0, "arrays out of place")
     ends = [0, *(section.end for section in sections)]
     _expect(all(end == section.begin for end, section in zip(ends, sections, strict=False)), "gaps or overlaps")
-    _expect(len(head) + ends[-1] == file_bytes, "another size than the file has")
+    _expect(len(head) + ends[-1] == file_bytes, f"{len(head) + ends[-1]} bytes, and the file has {file_bytes}")
     _expect(all(s.is_padding or s.begin % ALIGNMENT == 0 for s in sections), "arrays out of place")
     _expect(all(s.kind == "U8" and s.nbytes < ALIGNMENT for s in sections if s.is_padding), "too much padding")
     _expect(set(digests) == {s.name for s in sections if not s.is_padding}, "digests of other arrays")

@@ -69,7 +69,7 @@ def dtype_named(name: object) -> torch.dtype:
     """
     found = getattr(torch, name, None) if isinstance(name, str) and re.fullmatch(r"[a-z]\w*", name) else None
     if not isinstance(found, torch.dtype):
-        raise ValueError("unknown dtype of centres")
+        raise ValueError(f"dtype {name} is unknown to this torch")
     return found
 
 
@@ -88,10 +88,11 @@ def array_to_tensor(array: Array, dtype: torch.dtype) -> Tensor:
         ValueError: That of a tensor of this dtype is of another type.
     """
     carrier = _carrier(dtype)
-    values = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
-    if values.dtype != (dtype if carrier is None else carrier):
-        raise ValueError("numbers of another type than their dtype says")
-    return values if carrier is None else values.view(dtype)
+    with torch.inference_mode(False):  # whoever loads in that mode may want gradients later
+        values = torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
+        if values.dtype != (dtype if carrier is None else carrier):
+            raise ValueError("numbers of another type than their dtype says")
+        return values if carrier is None else values.view(dtype)
 
 
 def _carrier(dtype: torch.dtype) -> torch.dtype | None:

@@ -28,7 +28,7 @@ _REMOVED: Final = "removed"
 _FACTS: Final = {"dtype", "metric", "settings", "parts"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Part:
     """Something that was prepared.
 
@@ -41,7 +41,7 @@ class Part:
     facts: Facts = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Saved:
     """What an index is made of.
 
