@@ -3,6 +3,7 @@
 ml/index.py     CenterIndex, the public class
       |
 center_index    the class: a search among kept centres, as `knn` makes it
+few_rows        a few rows at once, in microseconds
 memory          what may be kept, and what is, in words
 changes         more centres, or fewer: parts that stay, and a new one
 watched         an index of a tensor that may change

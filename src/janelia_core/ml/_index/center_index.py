@@ -8,12 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.changes import grown, shrunk
 from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
@@ -140,6 +142,12 @@ class CenterIndex:
             RuntimeError: The centres were changed since the index was made.
         """
         self._check_unchanged()
+        asked = not (m is None and mask is None and sample is None and generator is None and lengths is None)
+        asked = asked or progress or max_memory != DEFAULT_MEMORY
+        if not asked and type(k) is int and k >= 1 and few_rows.are_few(x, self._ctrs):
+            found = self._few(x, k, self._metric if metric is None else metric)  # type: ignore[arg-type]
+            if found is not None:
+                return found
         rows, but_self = (self._ctrs, True) if x is None else (x, False)
         arguments.check_points(rows, self._ctrs)
         arguments.check_lengths("lengths", lengths, "x", rows)
@@ -148,6 +156,19 @@ class CenterIndex:
         subset = self._drawn(rows, sample, generator)
         batches = Batches(lengths=lengths)
         return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=self._among)
+
+    def _few(self, x: Tensor, k: int, metric: str) -> Neighbors | None:
+        """Return what `knn` does of a few plain rows, if something kept answers at once."""
+        found = few_rows.nearest(x, self._among, k, metric) if metric in METRICS else None
+        if found is None or 2 * len(found[1]) > len(x):
+            return None
+        nearest, doubtful = found
+        if len(doubtful):
+            call = checked_settings(k, metric, None, DEFAULT_MEMORY)
+            others = neighbors(x[doubtful], self._ctrs, call, None, None, Batches(), kept=self._among)
+            for part, of_others in zip(nearest, others, strict=True):
+                part[doubtful] = of_others
+        return nearest
 
     def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int = DEFAULT_MEMORY) -> Plan:
         """Return what a search of float32 rows would run now, for the largest part of the centres.

@@ -20,7 +20,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Paid, Problem
 from janelia_core.ml._knn.report import Report
-from janelia_core.ml._knn.screens.contract import Screen
+from janelia_core.ml._knn.screens.contract import ByFew, Few, Screen
 from janelia_core.ml._runtime.locks import ForkSafeLock
 
 
@@ -36,6 +36,7 @@ class Kept:
     def __init__(self, ctrs: Tensor, max_memory: int, subset: Tensor | None = None) -> None:
         self.centres, self.max_memory = Centres(Points(ctrs.detach().resolve_neg(), subset)), max_memory
         self._credits: dict[tuple[str, int], float] = {}  # by screen and form of the metric
+        self._few: tuple[tuple[int, int], Few | None] | None = None  # as asked last
         self._lock = ForkSafeLock()
 
     @property
@@ -55,6 +56,15 @@ class Kept:
         with self._lock:
             return [of for of, paid in self._credits.items() if paid == math.inf]
 
+    def few(self, k: int, form: int) -> Few | None:
+        """Return who answers a few plain rows at once, in the calling thread; None where nobody does."""
+        known = self._few
+        if known is None or known[0] != (k, form):
+            made = (one for screen in SCREENS for one in self.centres.prepared(screen.name, form))
+            able = (one.few(k) for one in made if isinstance(one, ByFew))
+            self._few = known = ((k, form), next((one for one in able if one is not None), None))
+        return known[1]
+
     def pay(self, plan: Plan) -> None:
         """Count what a plan would prepare as paid for: the next search prepares it."""
         problem = plan.problem
@@ -67,10 +77,11 @@ class Kept:
         """Note what a search ran and what it would have saved, had more been prepared; keep what fits."""
         ran, problem = report.plan, report.plan.problem
         self.centres.trim(self.max_memory)
+        self._few = None
         with self._lock:
             for screen in SCREENS:
                 name, of = screen.name, (screen.name, problem.form)
-                if self.centres.stands(*of):
+                if self.centres.prepared(*of):
                     self._credits[of] = math.inf
                 elif name == ran.screen or (name == planned.screen and report.look):
                     self._credits.pop(of, None)  # it does not fit, or was looked at and left: what was paid is spent

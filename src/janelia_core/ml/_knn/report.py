@@ -103,6 +103,11 @@ def follow_knn() -> Iterator[list[Report]]:
         _followers.reset(token)
 
 
+def is_watched() -> bool:
+    """Tell whether anyone wants reports of the current thread's searches."""
+    return bool(_watchers.get() or _followers.get())
+
+
 def publish(report: Report) -> None:
     """Hand a finished report to all who watch."""
     for reports in _watchers.get():

@@ -54,12 +54,15 @@ class Centres:
         """Tell whether there is something that is called key."""
         return key in self._made
 
-    def stands(self, screen: str, form: int) -> bool:
-        """Tell whether anything is held that was prepared for a screen and a form of metric, of all or some centres."""
-        made = list(self._made.items())
-        if any(isinstance(key, tuple) and key[:2] == (screen, form) and value.nbytes for key, value in made):
-            return True
-        return any(isinstance(value, Centres) and value.stands(screen, form) for _, value in made)
+    def prepared(self, screen: str, form: int) -> list[Any]:
+        """Return what is held that was prepared for a screen and a form of metric, of all or some of the centres."""
+        found = []
+        for key, made in list(self._made.items()):
+            if isinstance(key, tuple) and key[:2] == (screen, form) and made.nbytes:
+                found.append(made)
+            elif isinstance(made, Centres):
+                found += made.prepared(screen, form)
+        return found
 
     def forget(self, key: Hashable) -> None:
         """Hold what is called key no longer."""

@@ -16,6 +16,7 @@ from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.tree.cost import Look, Walk
+from janelia_core.ml._knn.screens.tree.few import FewRows
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
@@ -42,12 +43,23 @@ class PreparedTrees:
         self.ctrs = ctrs
         self.walks: dict[int, Walk] = {}
         self._whole: tuple[BoxTree, ...] = ()
+        self._few: tuple[BoxTree, FewRows | None] | None = None  # of the tree that was asked last
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """What is held."""
         return sum(tree.nbytes for tree in self._whole)
+
+    def few(self, k: int) -> FewRows | None:
+        """Return who answers a few rows at once, by a tree that stands; None where none serves k so."""
+        tree = self.standing(k)
+        if tree is None or len(tree.ctrs) < k:
+            return None
+        known = self._few
+        if known is None or known[0] is not tree:
+            self._few = known = (tree, FewRows.of(tree))
+        return known[1]
 
     def standing(self, k: int) -> BoxTree | None:
         """Return the tree over all centres that serves k, if one was planted."""

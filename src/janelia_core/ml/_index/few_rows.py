@@ -1,0 +1,63 @@
+"""A few rows of an index, answered in microseconds where something kept can; else a call goes the way of `knn`."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.registry import METRICS
+from janelia_core.ml._knn.report import is_watched
+from janelia_core.ml._neighbors.found import Neighbors
+from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.transforms import is_plain, is_transformed
+
+MOST = 1 << 12  # rows; more had better be put in order first, so that neighbours walk together
+_WIDE = (torch.float64, torch.int64, torch.uint64)  # distances to such centres are float64
+
+
+def are_few(x: object, ctrs: Tensor) -> bool:
+    """Tell whether x are a few rows of float32 in an ordinary call: nobody watches, traces or differentiates."""
+    return (
+        type(x) is Tensor
+        and x.dtype is torch.float32
+        and x.ndim == 2
+        and 0 < x.shape[0] <= MOST
+        and x.shape[1] == ctrs.shape[1] > 0
+        and x.is_cpu
+        and ctrs.is_cpu
+        and x.is_contiguous()
+        and not x.is_neg()
+        and not (torch.is_grad_enabled() and (x.requires_grad or ctrs.requires_grad))
+        and not torch.is_inference_mode_enabled()
+        and is_plain(x, ctrs)
+        and not is_transformed()
+        and not is_watched()
+    )
+
+
+@optional_kernels
+def nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, Tensor] | None:
+    """Return the neighbours of a few rows, and the rows of which these are not known; None where nobody can tell.
+
+    Args:
+        x: As `are_few` wants it.
+        among: The parts of the index.
+        k: How many.
+        metric: One of METRICS.
+    """
+    by, part = METRICS[metric], among.parts[0]
+    if by.form != DISTANCE or len(among.parts) > 1 or part.gone is not None or among.values.dtype in _WIDE:
+        return None
+    few = part.kept.few(k, DISTANCE) if may_serve() else None
+    if few is None:
+        return None
+    threads = 1 if len(x) < _SHARED else torch.get_num_threads()
+    indices, distances, doubtful = few.nearest(x.detach().numpy(), k, by.root, threads)
+    found = Neighbors(torch.from_numpy(distances), torch.from_numpy(indices))
+    return found, torch.from_numpy(doubtful)
+
+
+_SHARED = 128
+"""Rows from which it is worth asking how many threads there are."""
