@@ -210,6 +210,30 @@ def test_any_changed_byte_is_found(flip: int, tmp_path: Path) -> None:
         complaint(tmp_path / "changed", mmap=at % 2 == 0)
 
 
+@pytest.mark.parametrize("threads", [1, 3])
+def test_damage_is_found_in_large_files_by_any_number_of_threads(
+    threads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    values = torch.arange(2.5 * CHUNK, dtype=torch.float32)[:, None]  # 10 MiB
+    save(tmp_path / "i", Saved(values, "dot", removed=np.array([7])))
+    begin = len((tmp_path / "i").read_bytes()) - 64 - values.nbytes
+    for mmap in (True, False):
+        assert torch.equal(load(tmp_path / "i", mmap=mmap).values, values)
+        for at in (0, CHUNK - 1, CHUNK, 5 * CHUNK + 1234, values.nbytes - 1):
+            with (tmp_path / "i").open("rb+") as file:
+                for flip in (1, 0):  # and back again
+                    file.seek(begin + at)
+                    byte = file.read(1)[0]
+                    file.seek(begin + at)
+                    file.write(bytes([byte ^ 1]))
+                    file.flush()
+                    if flip:
+                        assert "the array centres is not as it was written" in complaint(tmp_path / "i", mmap=mmap)
+                        assert load(tmp_path / "i", mmap=mmap, verify=False).metric == "dot"
+    assert torch.equal(load(tmp_path / "i").values, values)
+
+
 def test_a_file_cut_off_anywhere_or_with_more_after_it_is_refused(tmp_path: Path) -> None:
     save(tmp_path / "i", small())
     whole = (tmp_path / "i").read_bytes()
