@@ -23,7 +23,7 @@ WORDS = [
 ]
 BELOW = [RUNTIME, SIMD, *WORDS]
 SCREENS = f"{KNN}.screens"
-OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "rungs")]
+OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "ready", "rungs")]
 SIZES = [f"{KNN}.plan.plan", f"{KNN}.plan.demand"]
 STAGES = [f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.small", f"{KNN}.distances"]
 ORDERS = [f"{KNN}.exact_order", f"{KNN}.exhaustive", f"{KNN}.fold"]

@@ -28,7 +28,7 @@ from problems import PROBLEMS
 class EveryCentre:
     """Lists every centre of every row, whatever the values: excluded is +inf."""
 
-    name, parallel, nbytes = "every centre", False, 0
+    name, parallel, looks, nbytes = "every centre", False, True, 0
     prepared = 0
 
     def why_not(self, problem: Problem, workers: int) -> str:

@@ -34,7 +34,7 @@ def asked(screen: Screen, x: Tensor, centres: Centres, k: int, workers: Workers)
     plan = changed(make_plan(*sizes, len(centres), machine=CPU), screen=screen.name, at_once_rows=0, width=-1)
     reader = Reader(workers, kernels=True)
     frame = join(Seen(Points(x), reader), centres.seen(reader), reader)
-    return Asked(Points(x), centres, frame, plan, Report(plan), workers)
+    return Asked(Points(x), centres, lambda: frame, plan, Report(plan), workers)
 
 
 def true_distances(row: list[float], ctrs: list[list[float]]) -> list[Fraction | None]:
@@ -72,7 +72,9 @@ def test_every_centre_that_is_not_listed_is_at_least_as_far_as_excluded(screen: 
             assert not (search.frame.in_float64 and search.frame.ctrs_finite and search.frame.fits_float32)
             return
         meeting = screen.prepare(search.centres, search.frame.place, search.plan, workers).meet(search)
-        assert meeting is not None
+        if meeting is None:
+            assert not search.frame.in_float64
+            return
         next(iter(meeting.turns()))
         found = meeting.listers[len(meeting.listers) - 1].candidates(Rows(x, torch.arange(len(x))))
     unit, copies = Fraction(4) ** search.frame.verify_exponent, spare(ctrs.tolist(), k)

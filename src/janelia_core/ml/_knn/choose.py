@@ -6,8 +6,10 @@ The one file that names the screens. One more is one more folder, and one more n
 from __future__ import annotations
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
+
+import torch
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
 from janelia_core.ml._knn.data.frame import Place
@@ -20,6 +22,7 @@ from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
+from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 from janelia_core.ml._knn.screens.rungs import Rungs
@@ -27,10 +30,11 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (TREE, DIRECT, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
+_NOWHERE = Place(torch.empty(0, dtype=torch.float64, device="cpu"), 0)
 
 
 @functools.lru_cache(maxsize=256)
@@ -129,24 +133,25 @@ class Chosen:
     Attributes:
         plan: The plan that runs.
         meeting: Rows and centres, met by its screen; None: every centre is verified.
-        fallback: The same by torch operations, for the rungs above it.
+        fallback: Prepares the same by torch operations, for the rungs above it, when it is first called.
     """
 
     plan: Plan
     meeting: Meeting | None = None
-    fallback: Meeting | None = None
+    fallback: Callable[[], Meeting | None] = lambda: None
 
     @property
     def listers(self) -> Rungs[Lister] | None:
         """Who list candidates for the ladder: among all centres, so not who takes them part by part."""
         whole = self.meeting is None or self.meeting.parts == 1
-        chosen = self.meeting if whole else self.fallback
+        chosen = self.meeting if whole else self.fallback()
         return None if chosen is None else chosen.listers
 
     @property
     def near(self) -> Near | None:
         """Who tells which centres may lie within a radius."""
-        return None if self.fallback is None else self.fallback.near
+        fallback = self.fallback()
+        return None if fallback is None else fallback.near
 
 
 def choose(asked: Asked) -> Chosen:
@@ -155,24 +160,25 @@ def choose(asked: Asked) -> Chosen:
     Where none does, torch operations do, in the blocks of the plan that came last.
     """
     report, plan = asked.report, asked.plan
-    if _may_be_of_any_sign(asked):
-        report.screen = "none: inner products with infinite centres may be of any sign"
-        return Chosen(plan)
-    if plan.screen == "none":
-        return Chosen(plan)
     while True:
+        screen = next((screen for screen in SCREENS if screen.name == plan.screen), None)
+        if (screen is None or screen.looks) and _may_be_of_any_sign(asked):
+            report.screen = "none: inner products with infinite centres may be of any sign"
+            return Chosen(plan)
+        if screen is None:
+            return Chosen(plan)
         step = replace(asked, plan=plan)
-        screen = next(screen for screen in SCREENS if screen.name == plan.screen)
         why = screen.why_not_here(step)
         meeting = None if why else _met(screen, step)
         if meeting is not None or plan.otherwise is None:
             break
         plan = report.plan = plan.otherwise
         report.screen = f"{plan.screen}: {why}" if why else ""
-    fallback = _met(PORTABLE, step)
+    fallback = functools.cache(lambda: _met(PORTABLE, step))
     if meeting is None:
+        meeting = fallback()
         report.screen = f"{PORTABLE.name}: {why or report.look}"
-    return Chosen(plan, meeting or fallback, fallback)
+    return Chosen(plan, meeting, fallback)
 
 
 def _may_be_of_any_sign(asked: Asked) -> bool:
@@ -187,7 +193,8 @@ def key_of(screen: Screen, place: Place, plan: Plan) -> Hashable:
 
 
 def _met(screen: Screen, asked: Asked) -> Meeting | None:
-    centres, place, plan, workers = asked.centres, asked.frame.place, asked.plan, asked.workers
+    centres, plan, workers = asked.centres, asked.plan, asked.workers
+    place = asked.frame.place if screen.looks else _NOWHERE
     key = key_of(screen, place, plan)
     kept = centres.holds(key)
     meeting = centres.made(key, lambda: screen.prepare(centres, place, plan, workers)).meet(asked)

@@ -32,7 +32,7 @@ class Ladder:
 
     def __init__(self, chosen: Chosen, exhaustive: Exhaustive, asked: Asked) -> None:
         self.order, self._exhaustive = exhaustive.order, exhaustive
-        self._listers, self._near, self._plan = chosen.listers, chosen.near, chosen.plan
+        self._chosen, self._listers, self._plan = chosen, chosen.listers, chosen.plan
         self._frame, self._report, self._masked = asked.frame, asked.report, asked.mask is not None
 
     def search(self, rows: Rows) -> Tensor:
@@ -126,9 +126,10 @@ class Ladder:
 
     def _within(self, rows: Rows, radius: Tensor) -> Tensor:
         """Search all centres that are not proven to be farther than radius (r,)."""
-        assert self._near is not None
+        near = self._chosen.near
+        assert near is not None
         self._report.add(n_escalated=len(radius))
-        return self._exhaustive.within(self._near, rows, radius)
+        return self._exhaustive.within(near, rows, radius)
 
     def _exhaust(self, rows: Rows) -> Tensor:
         """Search all centres, in float64."""

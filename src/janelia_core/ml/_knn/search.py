@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.choose import Chosen, choose
 from janelia_core.ml._knn.data.centres import Centres
-from janelia_core.ml._knn.data.frame import join
+from janelia_core.ml._knn.data.frame import Frame, join
 from janelia_core.ml._knn.data.mask import Allowed, Mask
 from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.data.seen import Seen
@@ -122,7 +123,7 @@ def _by_blocks(
         plan, meeting, frame = chosen.plan, chosen.meeting, asked.frame
         order = ExactOrder(
             ctrs=asked.centres.points,
-            metric=metric_named(plan.metric, frame.verify_exponent, frame.exact),
+            metric=metric_named(plan.metric, frame.verify_exponent, not (meeting and meeting.brief) and frame.exact),
             k=plan.k,
             in_float64=frame.in_float64,
             compiled=meeting is not None and meeting.compiled and frame.in_float64,
@@ -137,17 +138,20 @@ def _by_blocks(
 
 
 def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Workers, allowed: Allowed | None) -> Asked:
-    """Look at rows and centres, once each."""
+    """Make ready for a look at rows and centres, once each, when a screen first asks what was seen."""
     reader = Reader(workers, plan.kernels)
     mask = None if allowed is None else Mask(allowed, centres.points)
     if mask is None and not plan.sifts:
         centres = centres.without_copies(plan.k, plan.workspace_bytes // 2, workers)
     metric = metric_named(plan.metric)
     level = metric.levelled and x.values.is_floating_point()
-    frame = join(Seen(x, reader), centres.seen(reader), reader, metric.form == DISTANCE, level)
-    if metric.directed:
-        frame = frame.of_directions()
-    return Asked(x, centres, frame, plan, report, workers, mask)
+
+    @functools.cache
+    def look() -> Frame:
+        frame = join(Seen(x, reader), centres.seen(reader), reader, metric.form == DISTANCE, level)
+        return frame.of_directions() if metric.directed else frame
+
+    return Asked(x, centres, look, plan, report, workers, mask)
 
 
 def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> None:

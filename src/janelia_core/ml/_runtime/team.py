@@ -30,6 +30,11 @@ def is_worker() -> bool:
     return getattr(_this_thread, "single", False)
 
 
+def serves() -> bool:
+    """Tell whether this thread does jobs for a team: what it would share out, it does itself, or it would never end."""
+    return getattr(_this_thread, "serves", False)
+
+
 def start_as_many(threads: list[threading.Thread], count: int, target: Callable[[], object]) -> None:
     """Start threads and append them until there are count, or until the system gives no more.
 
@@ -110,6 +115,7 @@ def _serve(start: _Start, jobs: SimpleQueue[Callable[[], None] | None]) -> None:
     """Do jobs until there is none."""
     if not start.begin():
         return
+    _this_thread.serves = True
     while (job := jobs.get()) is not None:
         job()
     start.end()

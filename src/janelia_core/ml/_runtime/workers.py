@@ -19,7 +19,7 @@ import torch
 
 from janelia_core.ml._runtime.jobs import Job, quietly
 from janelia_core.ml._runtime.machine import flushes_subnormals
-from janelia_core.ml._runtime.team import Team, is_worker, join, start_as_many
+from janelia_core.ml._runtime.team import Team, is_worker, join, serves, start_as_many
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -70,7 +70,7 @@ class Workers:
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
-        if self._team is None and not self._pooled:
+        if serves() or (self._team is None and not self._pooled):
             with quietly(torch.is_inference_mode_enabled()):
                 return [work(item) for item in items]
         job = Job(work, items)

@@ -6,6 +6,7 @@ packet_keys   distances of a packet of rows to a leaf or to boxes, and who is ne
 sorted_lists  entries of keys and ids, lists sorted from a first leaf, entries merged into lists
 least         the least of a group of values, and of what is left when that is taken away
 row_sums      sums over the coordinates of two rows
+run_tiles     the same of a few rows with a few centres at once, and which of them are low
 fused         the fused multiply-add
         |
 intrinsics    what kernels call, and the arguments that they hand over

@@ -28,9 +28,9 @@ from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, f32, i32, i
 from janelia_core.ml._simd.intrinsics import Array, Fields, Float32, Int64, Uint64, intrinsic
 
 _FEATURES = frozenset(cpu_target.target_context.codegen().magic_tuple()[2].split(","))
-_WIDE = "+avx512f" in _FEATURES
-VECTORS = 4 if _WIDE else 1
-ROWS = 4 if _WIDE else 6
+WIDE = "+avx512f" in _FEATURES
+VECTORS = 4 if WIDE else 1
+ROWS = 4 if WIDE else 6
 """Sixteen sums in 32 registers of AVX512, twelve in 16 of AVX2, 24 in 32 of NEON."""
 TILE = LANES * VECTORS
 """Centres of a tile."""

@@ -88,6 +88,10 @@ class Centres:
         """Return what a look at all values tells."""
         return self.made("seen", lambda: Seen(self.points, reader))
 
+    def tell(self, largest: float) -> None:
+        """Spare a look at all values, which are finite and up to `largest` in magnitude."""
+        self.made("seen", lambda: Seen.told(self.points, largest))
+
     def finite(self, reader: Reader) -> Centres:
         """Return the centres without those that hold infinities or NaN."""
         if self.seen(reader).finite:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -50,25 +52,35 @@ class Frame:
     """What was seen of the rows and the centres of a search, joined.
 
     Attributes:
-        place: Where screens take points. Of the rows only magnitudes far beyond those of the centres matter to it.
         verify_exponent: 0, or what keeps float64 squares of stored values from overflow and underflow.
-        exact: float64 evaluation of every squared distance is free of rounding.
         held: float64 holds all stored values: no wide integers.
         fits_float32: squares of stored values neither overflow nor vanish in float32.
         x_finite: whether all rows are finite.
         ctrs_finite: whether all centres are finite.
         level: Rows are searched times powers of two that bring their largest coordinates near 2^level (`levelled`), for
             inner products, whose order in a row that does not change; None: as they are.
+        find_place: Looks for `place`, when that is first asked for.
+        find_exact: Looks for `exact`, likewise.
     """
 
-    place: Place
     verify_exponent: int
-    exact: bool
     held: bool
     fits_float32: bool
     x_finite: bool
     ctrs_finite: bool
-    level: int | None = None
+    level: int | None
+    find_place: Callable[[], Place]
+    find_exact: Callable[[], bool]
+
+    @functools.cached_property
+    def place(self) -> Place:
+        """Where screens take points. Of the rows only magnitudes far beyond those of the centres matter to it."""
+        return self.find_place()
+
+    @functools.cached_property
+    def exact(self) -> bool:
+        """Whether float64 evaluation of every squared distance is free of rounding."""
+        return self.find_exact()
 
     @property
     def in_float64(self) -> bool:
@@ -77,8 +89,9 @@ class Frame:
 
     def of_directions(self) -> Frame:
         """Return the frame in which points are divided by their norms."""
-        place = Place(torch.zeros_like(self.place.shift), 0, directed=True)
-        return replace(self, place=place, verify_exponent=0)
+        return replace(
+            self, find_place=lambda: Place(torch.zeros_like(self.place.shift), 0, directed=True), verify_exponent=0
+        )
 
 
 def scale(values: Tensor, exponent: int) -> Tensor:
@@ -119,17 +132,21 @@ def join(x: Seen, ctrs: Seen, reader: Reader, shifted: bool = True, levelling: b
     largest = max(x.largest, ctrs.largest)
     reach = ctrs.largest if levelling else largest
     top, high = _ceil_log2(largest), _ceil_log2(reach)
-    middle, spread = ctrs.middle(shifted, reader.workers)
-    exponent = max(_ceil_log2(spread if spread > 0 else reach), high - _HEADROOM)
+
+    def place() -> Place:
+        middle, spread = ctrs.middle(shifted, reader.workers)
+        exponent = max(_ceil_log2(spread if spread > 0 else reach), high - _HEADROOM)
+        return Place(scale(middle, -exponent), exponent)
+
     return Frame(
-        place=Place(scale(middle, -exponent), exponent),
         verify_exponent=exponent_of_squares(reach),
-        exact=_is_exact(x, ctrs, largest, top, reader),
         held=top <= 53 or not (is_wide(x.points.values) or is_wide(ctrs.points.values)),
         fits_float32=-40 <= top <= 50 or largest == 0,
         x_finite=x.finite,
         ctrs_finite=ctrs.finite,
         level=max(_LEAST_LEVEL, high) if levelling else None,
+        find_place=place,
+        find_exact=lambda: _is_exact(x, ctrs, largest, top, reader),
     )
 
 

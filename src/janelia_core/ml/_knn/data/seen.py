@@ -39,14 +39,23 @@ class Seen:
         reader: Who looks.
 
     Attributes:
-        low: The least finite value; 0 where there is none.
-        high: The greatest.
+        low: The least finite value, or less; 0 where there is none.
+        high: The greatest, or more: the larger magnitude of both is that of a value.
         finite: All values are finite.
     """
 
     def __init__(self, points: Points, reader: Reader) -> None:
-        self.points = points
-        self.low, self.high, self.finite = reader.ends(points)
+        self._begin(points, *reader.ends(points))
+
+    @classmethod
+    def told(cls, points: Points, largest: float) -> Seen:
+        """Return what whoever passed over all values has seen: they are finite, and up to `largest` in magnitude."""
+        seen = cls.__new__(cls)
+        seen._begin(points, -largest, largest, True)
+        return seen
+
+    def _begin(self, points: Points, low: float, high: float, finite: bool) -> None:
+        self.points, self.low, self.high, self.finite = points, low, high, finite
         self._steps = Steps()
         self._middles: dict[bool, tuple[Tensor, float]] = {}
         self._infinite: bool | None = None

@@ -15,7 +15,8 @@ from janelia_core.ml._knn.problem import FEWEST_CTRS, MOST_CTRS, PER_WORKER, Pro
 _MOST_CHUNK = 1 << 18
 _PER_CHUNKED = 60
 _CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
-_FEWEST_ROWS = 256  # a worker is worth its start from so many rows
+_FEWEST_ROWS = 256  # a worker is worth its start from so many rows,
+_FEWEST_COORDINATES = 1 << 21  # or from so many coordinates of pairs: about half a millisecond of a pass
 
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
@@ -25,11 +26,12 @@ _MOST_ROWS = 4096
 
 def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
     """Return who works: several where rows are shared out, in threads of their own where torch would start others."""
-    most = clamp(min(problem.n_smps // _FEWEST_ROWS, problem.budget // PER_WORKER), problem.machine.threads)
+    worth = max(problem.n_smps // _FEWEST_ROWS, problem.work // _FEWEST_COORDINATES)
+    most = clamp(min(worth, problem.budget // PER_WORKER), problem.machine.threads)
     workers = most if parallel else 1
     return Crew(
         workers=workers,
-        pooled=(pooled or workers > 1) and problem.budget >= 2 * PER_WORKER,
+        pooled=((pooled and worth > 0) or workers > 1) and problem.budget >= 2 * PER_WORKER,
         chunk=clamp(problem.budget // _CHUNK_SHARE // workers, _MOST_CHUNK),
     )
 

@@ -9,7 +9,7 @@ candidates                  of a block of rows, by the listers of a meeting, one
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -38,7 +38,7 @@ class Asked:
     Attributes:
         x: The rows.
         centres: The centres, with what was made of them already.
-        frame: What was seen of both.
+        look: Tells what was seen of both, for which all values are looked at when it is first called.
         plan: What was planned for this screen.
         report: Is told what happens.
         workers: Who shares the work.
@@ -47,11 +47,16 @@ class Asked:
 
     x: Points
     centres: Centres
-    frame: Frame
+    look: Callable[[], Frame]
     plan: Plan
     report: Report
     workers: Workers
     mask: Mask | None = None
+
+    @property
+    def frame(self) -> Frame:
+        """What was seen of rows and centres."""
+        return self.look()
 
 
 class Lister(Protocol):
@@ -83,10 +88,12 @@ class Meeting:
         compiled: Numba kernels have been loaded, so that verification may use its own.
         parts: In how many parts the centres come, one turn after the other.
         number: Which of them has its turn.
+        brief: Rows are so few that no look at all centres pays that would only spare them work.
     """
 
     parts = 1
     number = 0
+    brief = False
     near: Near | None = None
 
     def __init__(self, listers: Rungs[Lister], compiled: bool = False) -> None:
@@ -154,10 +161,13 @@ class Screen(Protocol):
     Attributes:
         name: What plans and reports call it.
         parallel: Its rows are shared out to workers; else torch's own threads share each operation.
+        looks: What was seen of the centres is asked for before rows meet them; else the place that `prepare` is given
+            is none, and infinite centres are this screen's own affair.
     """
 
     name: str
     parallel: bool
+    looks: bool
 
     def why_not(self, problem: Problem, workers: int) -> str:
         """Return why it does not serve a problem of these sizes, or nothing."""

@@ -86,7 +86,7 @@ class PreparedDense:
 class Dense:
     """Compiled scores in low precision, compared while in registers: many dimensions, a CPU."""
 
-    name, parallel = "dense", True
+    name, parallel, looks = "dense", True, True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:

@@ -29,7 +29,7 @@ class PreparedPortable(PackedCentres):
 class Portable:
     """Torch operations: any device, any values that float32 can tell apart, masks."""
 
-    name, parallel = "portable", False
+    name, parallel, looks = "portable", False, True
     cost, demand = staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not(self, problem: Problem, workers: int) -> str:

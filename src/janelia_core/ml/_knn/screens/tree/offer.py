@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 class Tree:
     """Boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU."""
 
-    name, parallel = "tree", True
+    name, parallel, looks = "tree", True, True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:

@@ -1,0 +1,242 @@
+"""Numba kernels of the direct screen: keys of all centres with a few rows, and of each row the lowest.
+
+Centres are read as they are stored, a block that caches hold at a time, and each block is used for all rows. Long
+points are summed along their coordinates (`run_tiles`); short ones, of at most SHORT, are gathered into columns first,
+so that a vector holds a coordinate of many centres.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
+from janelia_core.ml._runtime.arrays import I64, Reals
+from janelia_core.ml._runtime.jit import inlined, jit
+from janelia_core.ml._simd.bits import first_bit
+from janelia_core.ml._simd.row_sums import product
+from janelia_core.ml._simd.run_tiles import BYTES, CELLS, CTRS, ROWS, low_gaps, low_products
+
+SHORT = 16
+"""Coordinates, at least a run of either type: points of more are summed along them."""
+LEAST_SQUARE32, LARGEST_SQUARE32 = 2.0**-80, 2.0**100
+_BLOCK = 1 << 12  # coordinates of centres at a time
+_COLUMNS = 256  # short centres at a time
+
+
+class FewRows(NamedTuple):
+    """Rows as kernels take them, n a multiple of ROWS; those beyond the r that were asked for have limits of -inf.
+
+    Fields:
+        points: (n, length), as `run_tiles` wants them; of at most SHORT coordinates, as they are.
+        reach: (n * CTRS,), of each row CTRS times: what a centre's shift counts.
+        limits: (n * CTRS,), likewise: a key that is not below need not be listed.
+    """
+
+    points: Reals
+    reach: Reals
+    limits: Reals
+
+
+class Terms(NamedTuple):
+    """What makes keys of sums: sum * scale + reach * shift, of each centre of a block."""
+
+    scale: Reals
+    shift: Reals
+
+
+class Lowest(NamedTuple):
+    """The lowest keys of r rows so far, ascending, equal ones by centre.
+
+    Fields:
+        keys: (r, w).
+        ids: (r, w) int64.
+        n: (r,) int64; how many there are.
+    """
+
+    keys: Reals
+    ids: I64
+    n: I64
+
+
+@jit
+def enter(lowest: Lowest, i: int, key: float, j: int, limits: Reals) -> None:
+    """Lists centre j, later than all listed, with a key below row i's limit; lowers the limit."""
+    keys, ids, listed = lowest.keys, lowest.ids, lowest.n
+    row, width, place = np.uint64(i), keys.shape[1], listed[i]
+    if place == width:
+        place -= 1
+    else:
+        listed[i] = place + 1
+    while place > 0 and key < keys[row, np.uint64(place - 1)]:
+        keys[row, np.uint64(place)] = keys[row, np.uint64(place - 1)]
+        ids[row, np.uint64(place)] = ids[row, np.uint64(place - 1)]
+        place -= 1
+    keys[row, np.uint64(place)], ids[row, np.uint64(place)] = key, j
+    if listed[i] == width:
+        limits[i * CTRS : (i + 1) * CTRS] = keys[row, np.uint64(width - 1)]
+
+
+@inlined
+def _largest(bits: Reals, start: int, stop: int, so_far: int) -> int:
+    """The largest magnitude of the flat floats with bits[start:stop], as bits; those of NaN are above all others."""
+    magnitude, most = np.iinfo(bits.dtype).max, bits.dtype.type(so_far)
+    for i in range(np.uint64(start), np.uint64(stop)):
+        most = max(most, bits[i] & bits.dtype.type(magnitude))
+    return int(most)
+
+
+@jit
+def _set_terms(form: int, ctrs: Reals, first: int, n: int, terms: Terms) -> bool:
+    """Writes the terms of n centres; returns whether all have norms that the bounds allow (`sweep`)."""
+    scale, shift, moderate = terms.scale, terms.shift, True
+    single = ctrs.itemsize == 4
+    least, most = (LEAST_SQUARE32, LARGEST_SQUARE32) if single else (LEAST_SQUARE, LARGEST_SQUARE)
+    for t in range(n):
+        square = product(ctrs, first + t, ctrs, first + t)
+        norm = np.sqrt(square)
+        moderate &= square <= most
+        if form == COSINE:
+            moderate &= square >= least or _is_zero(ctrs, first + t)
+            scale[t] = -1.0 / norm if square > 0.0 else 0.0
+        else:
+            scale[t], shift[t] = -1.0, -norm * (1.0 + 2.0**-22)
+    return moderate
+
+
+@jit
+def _is_zero(ctrs: Reals, j: int) -> bool:
+    """Whether a centre is the zero vector."""
+    other = 0
+    for q in range(ctrs.shape[1]):
+        other += ctrs[j, q] != 0.0
+    return other == 0
+
+
+@inlined
+def _fill_keys(form: int, rows: FewRows, i: int, columns: Reals, n: int, terms: Terms, keys: Reals) -> int:
+    """Writes the keys of row i with n centres in columns (d, n); returns how many are below its limit."""
+    points, scale, shift = rows.points, terms.scale, terms.shift
+    row, reach, limit = np.uint64(i), rows.reach[i * CTRS], rows.limits[i * CTRS]
+    for t in range(np.uint64(n)):
+        keys[t] = 0.0
+    for q in range(np.uint64(columns.shape[0])):
+        at = points[row, q]
+        if form == DISTANCE:
+            for t in range(np.uint64(n)):
+                gap = at - columns[q, t]
+                keys[t] += gap * gap
+        else:
+            for t in range(np.uint64(n)):
+                keys[t] += at * columns[q, t]
+    low = 0
+    if form == DISTANCE:
+        for t in range(np.uint64(n)):
+            low += keys[t] < limit
+    else:
+        for t in range(np.uint64(n)):
+            key = keys[t] * scale[t] + reach * shift[t]
+            keys[t] = key
+            low += key < limit
+    return low
+
+
+@jit
+def _sweep_short(
+    form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
+) -> tuple[int, bool]:
+    """As `sweep`, of centres of at most SHORT coordinates."""
+    d, limits = ctrs.shape[1], rows.limits
+    columns, keys = np.empty((d, _COLUMNS), ctrs.dtype), np.empty(_COLUMNS, ctrs.dtype)
+    terms = Terms(np.ones(_COLUMNS, ctrs.dtype), np.zeros(_COLUMNS, ctrs.dtype))
+    largest, moderate = 0, True
+    for block in range(start, stop, _COLUMNS):
+        n = min(_COLUMNS, stop - block)
+        largest = _largest(bits, block * d, (block + n) * d, largest)
+        if form != DISTANCE:
+            moderate &= _set_terms(form, ctrs, block, n, terms)
+        for t in range(np.uint64(n)):
+            for q in range(np.uint64(d)):
+                columns[q, t] = ctrs[np.uint64(block) + t, q]
+        for i in range(lowest.n.shape[0]):
+            if _fill_keys(form, rows, i, columns, n, terms, keys) > 0:
+                for t in range(n):
+                    if keys[t] < limits[i * CTRS]:
+                        enter(lowest, i, keys[t], first + block + t, limits)
+    return largest, moderate
+
+
+@jit
+def _enter_one(form: int, rows: FewRows, ctrs: Reals, j: int, terms: Terms, t: int, first: int, lowest: Lowest) -> None:
+    """Looks at centre j, of long ones, with all rows; its terms have number t."""
+    points, reach, limits, d = rows.points, rows.reach, rows.limits, ctrs.shape[1]
+    for i in range(lowest.n.shape[0]):
+        key = ctrs.dtype.type(0.0)
+        for q in range(d):
+            at = points[i, q if q < points.shape[1] - BYTES // ctrs.itemsize else q + points.shape[1] - d]
+            if form == DISTANCE:
+                key += (at - ctrs[j, q]) * (at - ctrs[j, q])
+            else:
+                key += at * ctrs[j, q]
+        key = key * terms.scale[t] + reach[i * CTRS] * terms.shift[t]
+        if key < limits[i * CTRS]:
+            enter(lowest, i, key, first + j, limits)
+
+
+@jit
+def _sweep_long(
+    form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
+) -> tuple[int, bool]:
+    """As `sweep`, of centres of more than SHORT coordinates."""
+    d, limits, n_rows = ctrs.shape[1], rows.limits, rows.points.shape[0]
+    size = max(1, _BLOCK // d // CTRS) * CTRS
+    terms, keys = Terms(np.ones(size, ctrs.dtype), np.zeros(size, ctrs.dtype)), np.empty(CELLS, ctrs.dtype)
+    largest, moderate = 0, True
+    for block in range(start, stop, size):
+        n = min(size, stop - block)
+        largest = _largest(bits, block * d, (block + n) * d, largest)
+        if form != DISTANCE:
+            moderate &= _set_terms(form, ctrs, block, n, terms)
+        whole = n // CTRS * CTRS
+        for row in range(0, n_rows, ROWS):
+            for t in range(0, whole, CTRS):
+                if form == DISTANCE:
+                    mask = low_gaps(rows, row, ctrs, block + t, terms, t, keys)
+                else:
+                    mask = low_products(rows, row, ctrs, block + t, terms, t, keys)
+                while mask != 0:
+                    cell = first_bit(mask)
+                    mask &= mask - np.uint64(1)
+                    i, j = row + cell // CTRS, block + t + cell % CTRS
+                    if keys[cell] < limits[i * CTRS]:
+                        enter(lowest, i, keys[cell], first + j, limits)
+        for t in range(whole, n):
+            _enter_one(form, rows, ctrs, block + t, terms, t, first, lowest)
+    return largest, moderate
+
+
+@jit
+def sweep(
+    form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
+) -> tuple[int, bool]:
+    """Looks at centres start .. stop - 1 with all rows, and lists those with the lowest keys.
+
+    Args:
+        form: `Metric.form`; the keys are those of `direct.screen`.
+        rows: The rows, of the type of ctrs.
+        ctrs: (n_ctrs, d) centres in C order, float32 or float64.
+        bits: Their bits, flat, as integers of as many bits.
+        start: See above.
+        stop: See above.
+        first: What is added to their numbers.
+        lowest: Those of the rows asked for.
+
+    Returns:
+        The largest magnitude of a coordinate, as bits (beyond those of infinity: NaN), and whether the norms of all
+        centres are zero or such that no product leaves the type; distances do not ask.
+    """
+    if ctrs.shape[1] <= SHORT:
+        return _sweep_short(form, rows, ctrs, bits, start, stop, first, lowest)
+    return _sweep_long(form, rows, ctrs, bits, start, stop, first, lowest)
