@@ -94,18 +94,21 @@ class Kept:
 
     def _saved(self, screen: Screen, ran: Plan) -> float:
         """Return how much longer a search took than with centres that stand prepared for a screen."""
-        if ran.at_once_rows or not building(screen, ran.problem) or screen.why_not(ran.problem, ran.crew.workers):
+        problem = ran.problem
+        if not building(screen, problem) or screen.why_not(problem, ran.crew.workers):
             return 0.0
-        took = next((_rows_alone(other, ran.problem) for other in SCREENS if other.name == ran.screen), math.inf)
-        return max(0.0, took - _rows_alone(screen, ran.problem)) if took < math.inf else 0.0
+        # A look at all distances at once is a pass, too.
+        passes = (one for one in SCREENS if not building(one, problem)) if ran.screen == "none" else SCREENS
+        took = min((rows_alone(one, problem) for one in passes if ran.screen in ("none", one.name)), default=math.inf)
+        return max(0.0, took - rows_alone(screen, problem)) if took < math.inf else 0.0
 
 
 def building(screen: Screen, problem: Problem) -> float:
     """Return the work of preparing centres for a screen; 0 where there is nothing to prepare."""
-    alone = _rows_alone(screen, problem)
+    alone = rows_alone(screen, problem)
     return screen.cost(problem._replace(paid=())).work - alone if alone < math.inf else 0.0
 
 
-def _rows_alone(screen: Screen, problem: Problem) -> float:
+def rows_alone(screen: Screen, problem: Problem) -> float:
     """Return the work of the rows of a search among centres that stand prepared for a screen."""
     return screen.cost(problem._replace(paid=((screen.name, math.inf),))).work

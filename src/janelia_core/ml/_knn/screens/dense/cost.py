@@ -14,6 +14,7 @@ from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, M
 _PANELS = (256, 128, 64)  # centres in one product
 _FEW_CELLS = 1 << 23  # coordinates of all pairs below which fixed costs decide
 _SPARE = 4  # columns beside the coordinates, as packed rows have them at most
+_PER_KEPT = 32  # bytes beside the words of a centre, in a format
 _PER_CTR = 20  # 8 for errors, up to 12 for what stands below coordinates that are not packed
 
 
@@ -47,7 +48,7 @@ def why_not(problem: Problem, workers: int) -> str:
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
     """Return what the screen asks for: errors of all centres, panels of workers, and packed centres as they fit."""
     chosen, panel = formats(problem), _panel(problem, workers)
-    kept = _kept_bytes(problem, chosen, room // 3)
+    kept = _kept_bytes(problem, chosen, max(room // 3, 0) if not problem.keeps else _to_keep(problem, chosen))
     held = kept + _PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
     return Demand(
         held=held,
@@ -103,6 +104,11 @@ def _panel(problem: Problem, workers: int) -> int:
 def _panel_bytes(problem: Problem, panel: int) -> int:
     """Return what a worker needs for a panel: packed, and gathered or converted before."""
     return panel * (4 * (problem.d + _SPARE) + (4 if problem.float32 else 8) * problem.d)
+
+
+def _to_keep(problem: Problem, chosen: tuple[str, ...]) -> int:
+    """Return what packed words may take of the bytes that are kept between searches."""
+    return problem.keeps - _PER_KEPT * len(chosen) * problem.n_ctrs
 
 
 def _kept_bytes(problem: Problem, chosen: tuple[str, ...], room: int) -> int:
