@@ -6,9 +6,9 @@ the centres and lists the lowest keys of every row there; then the lists are joi
 Exactness
 ---------
 Let u be 2^-24 and t = 2^-125 where centres are float32, u = 2^-53 and t = 2^-1020 where they are float64 or are made
-so, and g(n) = n u / (1 - n u). Rows are held in the same type without loss. A sum of d products or squares, in any order,
-fused or not, is off by at most g(d + 2) of the sum of magnitudes (two roundings of a difference that is squared, one of
-the square, at most d - 1 of the sum), and by (d + 2) t for what underflows or is flushed to zero.
+so, and g(n) = n u / (1 - n u). Rows are held in the same type without loss. A sum of d products or squares, in any
+order, fused or not, is off by at most g(d + 2) of the sum of magnitudes (two roundings of a difference that is squared,
+one of the square, at most d - 1 of the sum), and by (d + 2) t for what underflows or is flushed to zero.
 
     distances    K = sum                          D >= (K - (d + 2) t) (1 - g(d + 2))
     dot          K = -(sum) - a |c|               -<x, c> >= K - (d + 8) t,     a >= g(d + 8) |x|
@@ -37,7 +37,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.points import Points, as_float64
+from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.direct.kernels import Lowest, sweep
@@ -92,12 +92,10 @@ class DirectScreen:
         keys, listed, limit = _joined([lowest for lowest, *_ in of_shares], self._width)
         excluded = at_least_of(limit, form, x.shape[1], dtype)
         excluded[rows.lost] = -np.inf
-        at_least = at_least_of(keys, form, x.shape[1], dtype)
-        found = Candidates(
-            self._ctrs.row_numbers(torch.from_numpy(listed)), torch.from_numpy(excluded), torch.from_numpy(at_least)
-        )
+        at_least = torch.from_numpy(at_least_of(keys, form, x.shape[1], dtype)) if form == DISTANCE else None
+        indices = self._ctrs.row_numbers(torch.from_numpy(listed))
         return Swept(
-            found if form == DISTANCE else found._replace(at_least=None),
+            Candidates(indices, torch.from_numpy(excluded), at_least),
             max(largest for _, largest, _ in of_shares),
             all(moderate for *_, moderate in of_shares),
         )
@@ -117,7 +115,7 @@ class DirectScreen:
         largest, moderate = 0.0, True
         for first in range(start, stop, step):
             last = min(first + step, stop)
-            block = values if in_place else as_float64(ctrs.block(first, last)).contiguous()
+            block = values if in_place else ctrs.block(first, last).to(_TORCH[dtype]).contiguous()
             some, part = block.numpy(), (first, last, 0) if in_place else (0, last - first, first)
             bits, right = sweep(self._form, rows, some, some.view(_BITS[dtype]).reshape(-1), *part, lowest)
             reached = float(np.array([bits], _BITS[dtype]).view(dtype)[0])
