@@ -6,6 +6,7 @@ The one file that names the screens. One more is one more folder, and one more n
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, replace
 
@@ -62,7 +63,7 @@ def make_plan(
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
-    if small.pays(problem, few):
+    if small.pays(problem, few) and not _is_prepared(problem):
         return _plan_at_once(problem)
     if few:
         return plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
@@ -71,6 +72,25 @@ def make_plan(
     if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
         return plan_without(problem, f"float32 sums over {d} coordinates exclude nothing")
     return plan_with(problem, SCREENS)
+
+
+def _is_prepared(problem: Problem) -> bool:
+    """Tell whether the centres stand prepared for a screen, or what that takes is paid, and that beats a small look."""
+    if not problem.paid or problem.work <= small.MOST_BESIDE:
+        return False
+    paid = [screen for screen in SCREENS if screen.name in dict(problem.paid)]
+    return any(not screen.why_not(problem, 1) and building(screen, problem) == 0 for screen in paid)
+
+
+def building(screen: Screen, problem: Problem) -> float:
+    """Return what is unpaid of the work of preparing centres for a screen; 0 where there is nothing to prepare."""
+    alone = rows_alone(screen, problem)
+    return screen.cost(problem).work - alone if alone < math.inf else 0.0
+
+
+def rows_alone(screen: Screen, problem: Problem) -> float:
+    """Return the work of the rows of a search among centres that stand prepared for a screen."""
+    return screen.cost(problem._replace(paid=((screen.name, math.inf),))).work
 
 
 def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:

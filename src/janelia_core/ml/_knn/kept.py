@@ -13,7 +13,7 @@ import math
 
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import SCREENS
+from janelia_core.ml._knn.choose import SCREENS, building, rows_alone
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.registry import metric_named
@@ -67,15 +67,15 @@ class Kept:
 
     def pay(self, plan: Plan) -> None:
         """Count what a plan would prepare as paid for: the next search prepares it."""
-        problem = plan.problem
         with self._lock:
             for screen in SCREENS:
-                if screen.name == plan.screen and building(screen, problem) > 0:
-                    self._credit(screen.name, problem, building(screen, problem))
+                if screen.name == plan.screen:
+                    self._credit(screen.name, plan.problem, building(screen, plan.problem))
 
     def note(self, planned: Plan, report: Report) -> None:
         """Note what a search ran and what it would have saved, had more been prepared; keep what fits."""
-        ran, problem = report.plan, report.plan.problem
+        ran = report.plan
+        problem = ran.problem._replace(paid=())
         self.centres.trim(self.max_memory)
         self._few = None
         with self._lock:
@@ -94,21 +94,10 @@ class Kept:
 
     def _saved(self, screen: Screen, ran: Plan) -> float:
         """Return how much longer a search took than with centres that stand prepared for a screen."""
-        problem = ran.problem
+        problem = ran.problem._replace(paid=())
         if not building(screen, problem) or screen.why_not(problem, ran.crew.workers):
             return 0.0
         # A look at all distances at once is a pass, too.
         passes = (one for one in SCREENS if not building(one, problem)) if ran.screen == "none" else SCREENS
         took = min((rows_alone(one, problem) for one in passes if ran.screen in ("none", one.name)), default=math.inf)
         return max(0.0, took - rows_alone(screen, problem)) if took < math.inf else 0.0
-
-
-def building(screen: Screen, problem: Problem) -> float:
-    """Return the work of preparing centres for a screen; 0 where there is nothing to prepare."""
-    alone = rows_alone(screen, problem)
-    return screen.cost(problem._replace(paid=())).work - alone if alone < math.inf else 0.0
-
-
-def rows_alone(screen: Screen, problem: Problem) -> float:
-    """Return the work of the rows of a search among centres that stand prepared for a screen."""
-    return screen.cost(problem._replace(paid=((screen.name, math.inf),))).work

@@ -6,8 +6,10 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.problem import Problem
 
 _MOST_WORK = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
+MOST_BESIDE = 1 << 15  # the same where centres stand prepared for one
 _MOST_WORK_COMPILED = 1 << 26  # the same with compiled kernels
 _MOST_PAIRS = 1 << 20
+_MOST_TABLE = 1 << 20  # coordinates of centres: of more, a pass by the direct screen reads each but once
 _FEWEST_SHARED = 1 << 24  # n_smps * n_ctrs * d from which workers share the rows
 PER_PAIR_OF_OPERATIONS = 24  # bytes of a pair, by torch operations
 FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
@@ -26,7 +28,7 @@ def pays(problem: Problem, few_ctrs: bool) -> bool:
     if work <= _MOST_WORK:
         return True
     quick = problem.float32 and machine.exact_products and pairs <= _MOST_PAIRS and work <= _MOST_WORK_COMPILED
-    return _compiled(problem) and (few_ctrs or quick)
+    return _compiled(problem) and (few_ctrs or (quick and problem.n_ctrs * problem.d <= _MOST_TABLE))
 
 
 def is_shared(problem: Problem) -> bool:

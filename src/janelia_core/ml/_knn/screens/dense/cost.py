@@ -15,6 +15,8 @@ _PANELS = (256, 128, 64)  # centres in one product
 _FEW_CELLS = 1 << 23  # coordinates of all pairs below which fixed costs decide
 _SPARE = 4  # columns beside the coordinates, as packed rows have them at most
 _PER_KEPT = 32  # bytes beside the words of a centre, in a format
+_TOGETHER = 4  # rows multiplied together, however few there are
+_PER_BYTE = 0.1  # of packed centres, where few rows wait for these to come from memory
 _PER_CTR = 20  # 8 for errors, up to 12 for what stands below coordinates that are not packed
 
 
@@ -38,7 +40,7 @@ def why_not(problem: Problem, workers: int) -> str:
         return "Numba kernels need a CPU tensor and an installed numba"
     if problem.masked:
         return "the compiled screens take no masks"
-    if problem.n_smps * problem.n_ctrs * max(problem.d, 8) < _FEW_CELLS:
+    if problem.unpaid("dense", 1.0) and problem.n_smps * problem.n_ctrs * max(problem.d, 8) < _FEW_CELLS:
         return "too small to gain from compiled kernels"
     if not _panel(problem, workers):
         return f"blocks of {_PANELS[-1]} centres exceed m or, with n_ctrs, k and d, the memory"
@@ -48,7 +50,7 @@ def why_not(problem: Problem, workers: int) -> str:
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
     """Return what the screen asks for: errors of all centres, panels of workers, and packed centres as they fit."""
     chosen, panel = formats(problem), _panel(problem, workers)
-    kept = _kept_bytes(problem, chosen, max(room // 3, 0) if not problem.keeps else _to_keep(problem, chosen))
+    kept = _kept_bytes(problem, chosen, _to_keep(problem, chosen) if problem.keeps else room // 3)
     held = kept + _PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
     return Demand(
         held=held,
@@ -64,9 +66,11 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
 def cost(problem: Problem) -> Cost:
     """Return the work of the screen: scores, lists put in order, packing; and when it fails, and what that costs."""
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
-    per_pair = 0.45 + 0.0165 * d if formats(problem)[0] == FLOAT32.name else 0.48 + 0.0028 * d
+    chosen = FORMATS[formats(problem)[0]]
+    per_pair = 0.45 + 0.0165 * d if chosen is FLOAT32 else 0.48 + 0.0028 * d
+    scores = max(-(-n_smps // _TOGETHER) * _TOGETHER * per_pair, _PER_BYTE * (4 * chosen.n_words(d) + _PER_CTR))
     return Cost(
-        work=n_smps * (n_ctrs * per_pair + 190.0 * k) + problem.unpaid("dense", n_ctrs * (120.0 + 4.9 * d)),
+        work=n_ctrs * scores + n_smps * 190.0 * k + problem.unpaid("dense", n_ctrs * (120.0 + 4.9 * d)),
         most_alike=FLOAT32.slack + k / 2,
         work_of_failure=n_smps * n_ctrs * (7.0 + 0.2 * d),
     )

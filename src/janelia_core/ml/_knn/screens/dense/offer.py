@@ -6,19 +6,25 @@ import threading
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
+import torch
+
 from janelia_core.ml._knn.data.centres import Centres
-from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.data.frame import Place, levelled
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
+from janelia_core.ml._knn.screens.ready import Ready
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
     from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+    from janelia_core.ml._knn.screens.dense.screen import DenseScreen
+
+_FEW_ROWS = 16  # for each worker: of more, each takes some among all centres
 
 
 class PreparedDense:
@@ -49,16 +55,26 @@ class PreparedDense:
         return points
 
     def meet(self, asked: Asked) -> Meeting:
-        """List rows in one format after the other."""
+        """List rows in one format after the other; of few rows, all at once, by workers that share the centres."""
         from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 
         panels, k, alone = asked.plan.own, asked.plan.k, Workers(1, pool=False)
-        points = self.pack(asked.centres, asked.plan, asked.workers)
+        points, first = self.pack(asked.centres, asked.plan, asked.workers), panels.formats[0]
+        screen = DenseScreen(self._in(first, points, panels, alone), k)
+        few = len(asked.x) < _FEW_ROWS * asked.workers.count and asked.workers.count > 1
+        ready = self._listed(screen, asked) if few and screen.centres.kept and asked.frame.x_finite else screen
 
         def lister(name: str) -> Lister:  # others than the first are packed by the worker whose rows want them
-            return DenseScreen(self._in(name, points, panels, alone), k)
+            return ready if name == first else DenseScreen(self._in(name, points, panels, alone), k)
 
         return Meeting(Rungs(lister, panels.formats), compiled=True)
+
+    def _listed(self, screen: DenseScreen, asked: Asked) -> Lister:
+        """Return who hands out the lists of all rows, which are made now."""
+        x, level = asked.x.block(0, len(asked.x)), asked.frame.level
+        x = x if level is None else levelled(x, level)[0]
+        numbers = asked.x.row_numbers(torch.arange(len(x), device=x.device))
+        return Ready(x, numbers, screen.shared(x, asked.workers), screen)
 
     @staticmethod
     def _key(points: Points, name: str, panel: int = 0) -> Hashable:

@@ -52,12 +52,12 @@ class RowBlock:
         self._lists.threshold[r:] = np.inf
         bound_rows(sums, centres.asked, self._rows, self._lists.exact, self._square, self._lost)
 
-    def scan(self, panel: int, words: Words) -> None:
-        """Look at the panels of centres in words, the first of which is number `panel`."""
+    def scan(self, panel: int, words: Words, first: bool) -> None:
+        """Look at the panels of centres in words, from number `panel` on; first: these rows have seen none yet."""
         centres = self._centres
         ctrs, parameters = words.reshape(-1).view(WORDS[centres.format.name]), centres.parameters(panel, len(words))
         tiles = Tiles(ctrs, parameters, panel * centres.panel, centres.errs)
-        sample = self._sample(len(words) * centres.panel // TILE) if panel == 0 else 0
+        sample = self._sample(len(words) * centres.panel // TILE) if first else 0
         scan(tiles, self._rows, self._lists, sample, -(-2 * self._k // TILE) * TILE)
 
     def _sample(self, n_tiles: int) -> int:

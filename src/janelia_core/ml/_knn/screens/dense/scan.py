@@ -64,7 +64,7 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -
     fresh, masks = np.empty(max(ROWS * TILE, at_once * seen), np.float32), np.empty(ROWS, np.uint64)
     work = np.empty(capacity + LANES, np.int32)
     error = gap = np.float32(0.0)
-    for c in range(seen):
+    for c in range(tiles.first, tiles.first + seen):
         error, gap = max(error, errs[c, 0]), max(gap, errs[c, 1])
     passes = -(-n // at_once) if sample else 0
     for this in range(passes + 1):

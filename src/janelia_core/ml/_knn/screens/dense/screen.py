@@ -65,6 +65,7 @@ from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.rows import RowBlock
+from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import ROWS
 
 MOST_ROWS, ROW_BYTES = 512, 1 << 19
@@ -107,7 +108,7 @@ class DenseScreen:
             for panel in range(centres.n_panels):
                 centres.round(panel, spare[0], steps, sums)
                 for block in blocks:
-                    block.scan(panel, spare)
+                    block.scan(panel, spare, first=panel == 0)
             lists = [block.finish() for block in blocks]
         found = lists[0] if len(lists) == 1 else _joined(lists)
         return found._replace(indices=centres.ctrs.row_numbers(found.indices))
@@ -115,11 +116,33 @@ class DenseScreen:
     def _block(self, rows: Tensor) -> RowBlock:
         return RowBlock(self.centres, rows, self.k, self.cap, self.capacity)
 
-    def _scanned(self, rows: Tensor) -> Candidates:
-        """Lists candidates of a few rows among packed centres."""
+    def _scanned(self, rows: Tensor, first: int = 0, last: int | None = None) -> Candidates:
+        """Lists candidates of a few rows among packed centres, or among those of some panels."""
         block = self._block(rows)
-        block.scan(0, self.centres.words)
+        block.scan(first, self.centres.words[first:last], first=True)
         return block.finish()
+
+    def shared(self, rows: Tensor, workers: Workers) -> Candidates:
+        """Lists candidates of few finite rows among packed centres that are kept, each worker in a share of the panels.
+
+        What a share does not list is proven by its own limit, so the lesser of all holds for the joined lists.
+        """
+        n, count = self.centres.n_panels, min(workers.count, self.centres.n_panels)
+        shares = [(n * i // count, n * (i + 1) // count) for i in range(count)]
+        lists = workers.each(lambda share: self._scanned(rows, *share), shares)
+        found = lists[0] if count == 1 else _beside(lists)
+        return found._replace(indices=self.centres.ctrs.row_numbers(found.indices))
+
+
+def _beside(lists: list[Candidates]) -> Candidates:
+    """The candidates of the same rows among several shares of the centres, the most promising first."""
+    indices = torch.cat([part.indices for part in lists], dim=1)
+    excluded = torch.stack([part.excluded for part in lists]).amin(dim=0)
+    if lists[0].at_least is None:
+        return Candidates(indices, excluded)
+    at_least = torch.cat([part.at_least for part in lists if part.at_least is not None], dim=1)
+    at_least, order = at_least.masked_fill_(indices < 0, torch.inf).sort(dim=1)
+    return Candidates(indices.gather(1, order), excluded, at_least)
 
 
 def _joined(lists: list[Candidates]) -> Candidates:

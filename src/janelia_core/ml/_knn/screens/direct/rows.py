@@ -65,7 +65,7 @@ def hold(x: Tensor, form: int, dtype: Any) -> Held:
 
 
 def at_least_of(keys: F64, form: int, d: int, dtype: Any) -> F64:
-    """Return lower bounds of order values with at least these keys; inf stays."""
+    """Return lower bounds of order values with at least these keys; of distances, inf stays."""
     unit, tiny = _unit(dtype), TINY32 if dtype is np.float32 else 2.0**-1020
     if form == DISTANCE:
         low: F64 = (keys - (d + 2) * tiny) * (1.0 - gamma(d + 2, unit)) * (1.0 - _DOWN) - _LEAST

@@ -92,12 +92,10 @@ class DirectScreen:
         keys, listed, limit = _joined([lowest for lowest, *_ in of_shares], self._width)
         excluded = at_least_of(limit, form, x.shape[1], dtype)
         excluded[rows.lost] = -np.inf
-        at_least = at_least_of(keys, form, x.shape[1], dtype)
-        found = Candidates(
-            self._ctrs.row_numbers(torch.from_numpy(listed)), torch.from_numpy(excluded), torch.from_numpy(at_least)
-        )
+        at_least = torch.from_numpy(at_least_of(keys, form, x.shape[1], dtype)) if form == DISTANCE else None
+        indices = self._ctrs.row_numbers(torch.from_numpy(listed))
         return Swept(
-            found if form == DISTANCE else found._replace(at_least=None),
+            Candidates(indices, torch.from_numpy(excluded), at_least),
             max(largest for _, largest, _ in of_shares),
             all(moderate for *_, moderate in of_shares),
         )

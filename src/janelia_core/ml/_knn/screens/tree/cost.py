@@ -158,7 +158,7 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     build = problem.unpaid("tree", build_work(n_ctrs, d))
     least = build + trees.parts * walk_work(_easiest(n_ctrs, k), n_smps, n_ctrs // trees.parts, d, k)
-    if d > _MOST_COLUMNS or k > _MOST_K or least > dense.work + dense.work_of_failure:
+    if least > dense.work + dense.work_of_failure:
         return None
     last = trees.parts
     strides: tuple[int, ...] = ()
@@ -173,7 +173,10 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
 def why_not(problem: Problem, workers: int) -> str:
     """Return why trees do not serve, or nothing."""
     usual = problem.machine.kernels and not problem.masked and problem.form == DISTANCE
-    return "" if usual else "trees want Numba kernels, Euclidean distances and no mask"
+    if not usual:
+        return "trees want Numba kernels, Euclidean distances and no mask"
+    few = problem.d <= _MOST_COLUMNS and problem.k <= _MOST_K
+    return "" if few else f"trees want at most {_MOST_COLUMNS} dimensions and {_MOST_K} neighbours"
 
 
 def cost(problem: Problem) -> Cost:
