@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from janelia_core.ml._knn.data.copies import Sifts, may_sift, without_spare_copies
 from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.data.seen import Seen
@@ -54,6 +56,12 @@ class Centres:
     def seen(self, reader: Reader) -> Seen:
         """Return what a look at all values tells."""
         return self.made("seen", lambda: Seen(self.points, reader))
+
+    @property
+    def columns(self) -> tuple[Tensor, Tensor] | None:
+        """Each coordinate's least and greatest value, where a look at these very centres has told them."""
+        seen: Seen | None = self._made.get("seen")
+        return None if seen is None else seen.columns
 
     def finite(self, reader: Reader) -> Centres:
         """Return the centres without those that hold infinities or NaN."""

@@ -42,11 +42,18 @@ class Seen:
         low: The least finite value; 0 where there is none.
         high: The greatest.
         finite: All values are finite.
+        columns: Each coordinate's least and greatest value (d,) float64, where the look told these too.
     """
 
     def __init__(self, points: Points, reader: Reader) -> None:
         self.points = points
-        self.low, self.high, self.finite = reader.ends(points)
+        self.columns = reader.column_ends(points) if reader.likes_columns(points) else None
+        if self.columns is not None:
+            self.low, self.high = float(self.columns[0].min()), float(self.columns[1].max())
+            self.finite = math.isfinite(self.low) and math.isfinite(self.high)
+        if self.columns is None or not self.finite:
+            self.columns = None
+            self.low, self.high, self.finite = reader.ends(points)
         self._steps = Steps()
         self._middles: dict[bool, tuple[Tensor, float]] = {}
         self._infinite: bool | None = None

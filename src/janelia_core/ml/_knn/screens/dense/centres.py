@@ -7,34 +7,26 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
-from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, Format
-from janelia_core.ml._knn.screens.dense.frame import Measured, Words, find_frame, frame_of_directions
-from janelia_core.ml._knn.screens.dense.rounding import SUMS, Sums
-from janelia_core.ml._knn.screens.dense.row_bounds import UP, RowConstants
+from janelia_core.ml._knn.screens.dense.ctr_bounds import CtrConstants, bound_ctrs
+from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, PANEL, Format
+from janelia_core.ml._knn.screens.dense.frame import Columns, Words, find_frame, frame_of_directions, in_place
+from janelia_core.ml._knn.screens.dense.rounding import SUMS, Places, Sums, round_points
+from janelia_core.ml._knn.screens.dense.row_bounds import RowConstants
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 
-IdArray = npt.NDArray[np.int64]
 Float32s = npt.NDArray[np.float32]
-PANEL = 256
-"""Centres packed together, fewer where memory is tight (a multiple of 64)."""
 PACKED_AT_ONCE = 32
-"""Panels packed together, so that the arithmetic on norms costs no call per panel; fewer where chunks are small."""
+"""Panels packed together at most, so that neighbours are read one after the other; fewer where chunks are small."""
+_TOGETHER = 1 << 10  # words of a point, in all panels packed together: their tiles stay in a core's L2 cache
 _CHUNKED = 4  # coordinates of a chunk that take as much as the temporaries of a packed centre
 EPILOGUE = 8
 """Roundings of a key, and two to spare."""
-
-
-def round_up(bound: Tensor) -> Tensor:
-    """Nonnegative float64 bounds in float32, never smaller."""
-    return (bound * (1.0 + 2.0**-22) + TINY).float()
 
 
 class DenseCentres:
@@ -48,6 +40,7 @@ class DenseCentres:
         pack_bytes: How many bytes packed centres may take; beyond, `round` makes panel by panel anew.
         panel: Centres that are rounded at a time; where they are not kept, those of a panel.
         workers: Threads that share the packing.
+        columns: Each coordinate's least and greatest value, if known.
 
     Attributes:
         frame: Where points are taken.
@@ -67,16 +60,18 @@ class DenseCentres:
         pack_bytes: int = 2**62,
         panel: int = PANEL,
         workers: Workers | None = None,
+        columns: Columns | None = None,
     ) -> None:
         self.format, self.ctrs, self.form = chosen, ctrs, metric_named(metric).form
-        self.kept = self.words_bytes(ctrs, chosen) <= pack_bytes
+        self.kept = chosen.words_bytes(len(ctrs), ctrs.d) <= pack_bytes
         self.panel, self._at_a_time = PANEL if self.kept else panel, panel
-        self._product, workers = self.form != DISTANCE, workers or Workers(1, pool=False)
+        workers = workers or Workers(1, pool=False)
         self.n_ctrs, self.d = len(ctrs), ctrs.d
         if self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
-            self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, columns)
+        self._values = None if self.frame.directed else in_place(ctrs)
         self.n_panels = -(-self.n_ctrs // self.panel)
         self.n_words = chosen.n_words(self.d)
         roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
@@ -87,7 +82,8 @@ class DenseCentres:
         self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
         self.words = np.zeros((self.n_panels if self.kept else 0, self.panel, self.n_words), np.uint32)
         self.nbytes = self.words.nbytes + self._parameters.nbytes + self.errs.nbytes
-        self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // self.panel))
+        self._rounding = self.frame.rounding(chosen, TILE)
+        self._group = max(1, min(PACKED_AT_ONCE, _TOGETHER // self.n_words, ctrs.chunk // _CHUNKED // self.panel))
         self._unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
         packed = workers.each(self._pack, range(0, self.n_panels, self._group))
         self.asked = RowConstants(
@@ -100,11 +96,6 @@ class DenseCentres:
             widest=float(self._parameters[:, 0].max()),
             int8=chosen is INT8,
         )
-
-    @staticmethod
-    def words_bytes(ctrs: Points, chosen: Format) -> int:
-        """Tell what the words of centres take where all are kept."""
-        return -(-len(ctrs) // PANEL) * PANEL * chosen.n_words(ctrs.d) * 4
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -130,45 +121,51 @@ class DenseCentres:
         Returns the largest norm, whether all centres are made of integers, and the most that a level lacks.
         """
         p, size = min(self._group, self.n_panels - first), self.panel
-        spare = np.zeros((0 if self.kept else size, self.n_words), np.uint32)
-        steps, sums = np.ones((p, size), np.float32), np.zeros((p, size), SUMS)
-        unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
-        for panel in range(p):
-            words = self.words[first + panel] if self.kept else spare
-            unused[panel, : self.round(first + panel, words, steps[panel], sums[panel])] = False
-        measured = self.frame.measure(self.d, sums.reshape(-1))
-        reach, level, gap, lacking = self._bound(measured)
-        level[unused.reshape(-1)] = -torch.inf
+        steps, sums = np.zeros(p * size, np.float32), np.empty(p * size, SUMS)
+        if self.kept:
+            self._round(first, p, self.words[first : first + p].reshape(-1, self.n_words), steps, sums)
+        else:
+            spare = np.empty((size, self.n_words), np.uint32)
+            for panel, start in enumerate(range(0, p * size, size)):
+                own = slice(start, start + size)
+                self.round(first + panel, spare, steps[own], sums[own])
         tiles = slice(first * size // TILE, (first + p) * size // TILE)
-        for place, values in enumerate((torch.from_numpy(steps), reach, level)):
-            self._parameters[tiles, place] = values.reshape(-1, TILE).numpy()
-        errs = round_up(torch.stack([reach.double(), gap * UP], 1))
-        self.errs[first * size : (first + p) * size] = errs.numpy()
-        return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all()), lacking
+        return self._bound(sums, steps, self._parameters[tiles], self.errs[first * size : (first + p) * size])
 
     def round(self, panel: int, words: Words, steps: Float32s, sums: Sums) -> int:
         """Rounds a panel's points into words, steps and sums; returns how many there are."""
-        start, stop, stride = self._members(panel)
-        n = len(range(start, stop, stride))
-        for first in range(0, n, self._at_a_time):
-            some = slice(first, min(first + self._at_a_time, n))
-            points = self.ctrs.block(start + some.start * stride, min(start + some.stop * stride, stop), stride)
-            self.frame.round(points, self.format, TILE, words[some], steps[some], sums[some])
-        return n
+        self._round(panel, 1, words, steps, sums)
+        return len(range(*self._members(panel)))
 
-    def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
-        """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""
-        half = torch.zeros_like(points.square) if self._product else points.square / 2
-        own = self._gamma * 1.1 * half + self._tiny
-        own += 0.0 if self._product else points.square_error
-        reach = round_up(((self._unit + self._gamma) * points.norm + points.residual) / (1 - self._gamma) * UP)
-        if self.frame.may_be_exact:
-            level = (-half).float()
-            own += (half + level.double()).abs()
-            return reach, level, own, float(own.max())
-        target = own - half
-        level = (target + 2.0**-23 * target.abs() + TINY).float()
-        return reach, level, (level.double() + half).clamp(min=0) + own, 0.0
+    def _round(self, first: int, n_panels: int, words: Words, steps: Float32s, sums: Sums) -> None:
+        """Rounds the points of some panels: read in place, where that can be, else a few at a time."""
+        size, run = self.panel, self.stride == 0
+        if self._values is not None:
+            start, across, along = (first * size, size, 1) if run else (first, 1, self.stride)
+            round_points(self._values, Places(start, n_panels, across, size, along), self._rounding, words, steps, sums)
+            return
+        for panel in range(n_panels):
+            start, stop, stride = self._members(first + panel)
+            n = len(range(start, stop, stride))
+            for some in range(0, n, self._at_a_time):
+                end = min(some + self._at_a_time, n)
+                block = self.ctrs.block(start + some * stride, min(start + end * stride, stop), stride)
+                own = slice(panel * size + some, panel * size + -(-end // TILE) * TILE)
+                places = Places(0, 1, 0, own.stop - own.start, 1)
+                round_points(self.frame.ready(block), places, self._rounding, words[own], steps[own], sums[own])
+
+    def _bound(self, sums: Sums, steps: Float32s, parameters: Float32s, errs: Float32s) -> tuple[float, bool, float]:
+        """Writes e_j, h_j and g_j of some packed centres; returns as `_pack`."""
+        of = CtrConstants(
+            d=self.d,
+            relative_error=self.frame.relative_error,
+            unit=self._unit,
+            gamma=self._gamma,
+            tiny=self._tiny,
+            product=self.form != DISTANCE,
+            exact=self.frame.may_be_exact,
+        )
+        return bound_ctrs(sums, steps, of, parameters, errs)
 
     def parameters(self, panel: int, n_panels: int) -> Float32s:
         """What goes into the keys of some panels."""

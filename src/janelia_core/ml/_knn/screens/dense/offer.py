@@ -13,7 +13,7 @@ from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.dense import cost
-from janelia_core.ml._knn.screens.dense.formats import FORMATS
+from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
@@ -41,22 +41,22 @@ class PreparedDense:
         """What packed centres take."""
         return sum(centres.nbytes for centres in self._packed.values())
 
-    def pack(self, centres: Centres, plan: Plan, workers: Workers) -> Points:
+    def pack(self, centres: Centres, plan: Plan, workers: Workers) -> Centres:
         """Pack those that can be answered in the first format that a plan names, and return them."""
         finite = centres.finite(Reader(workers, plan.kernels))
-        points = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers).points
-        self._in(plan.own.formats[0], points, plan.own, workers)
-        return points
+        sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
+        self._in(plan.own.formats[0], sifted, plan.own, workers)
+        return sifted
 
     def meet(self, asked: Asked) -> Meeting:
         """List rows in one format after the other."""
         from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 
         panels, k, alone = asked.plan.own, asked.plan.k, Workers(1, pool=False)
-        points = self.pack(asked.centres, asked.plan, asked.workers)
+        sifted = self.pack(asked.centres, asked.plan, asked.workers)
 
         def lister(name: str) -> Lister:  # others than the first are packed by the worker whose rows want them
-            return DenseScreen(self._in(name, points, panels, alone), k)
+            return DenseScreen(self._in(name, sifted, panels, alone), k)
 
         return Meeting(Rungs(lister, panels.formats), compiled=True)
 
@@ -65,22 +65,32 @@ class PreparedDense:
         """Of centres sifted for several k, the number tells which they are; panel 0: all are packed."""
         return len(points), name, panel
 
-    def _in(self, name: str, points: Points, panels: cost.Panels, workers: Workers) -> DenseCentres:
-        from janelia_core.ml._knn.screens.dense.centres import DenseCentres
-
+    def _in(self, name: str, sifted: Centres, panels: cost.Panels, workers: Workers) -> DenseCentres:
+        points = sifted.points
         whole, by_panels = self._key(points, name), self._key(points, name, panels.panel)
         if whole in self._packed:
             return self._packed[whole]
         with self._lock:
             left = panels.pack_bytes - sum(centres.words.nbytes for centres in self._packed.values())
-            fits = DenseCentres.words_bytes(points, FORMATS[name]) <= left
+            fits = FORMATS[name].words_bytes(len(points), points.d) <= left
             key = whole if fits or whole in self._packed else by_panels
             if key not in self._packed:
-                made = DenseCentres(
-                    points, FORMATS[name], self._metric, pack_bytes=left, panel=panels.panel, workers=workers
-                )
+                made = self._made(FORMATS[name], sifted, left, panels.panel, workers)
                 self._packed = {**self._packed, key: made}
             return self._packed[key]
+
+    def _made(self, chosen: Format, sifted: Centres, left: int, panel: int, workers: Workers) -> DenseCentres:
+        from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+
+        return DenseCentres(
+            sifted.points,
+            chosen,
+            self._metric,
+            pack_bytes=left,
+            panel=panel,
+            workers=workers,
+            columns=sifted.columns,
+        )
 
 
 class Dense:
