@@ -207,8 +207,10 @@ def no_packed_error(patch: pytest.MonkeyPatch) -> None:
 def no_dense_error(patch: pytest.MonkeyPatch) -> None:
     honest = DenseCentres._bound
 
-    def loosened(self: DenseCentres, sums: Sums, steps: F32, parameters: F32, errs: F32) -> tuple[float, bool, float]:
-        found = honest(self, sums, steps, parameters, errs)
+    def loosened(
+        self: DenseCentres, sums: Sums, steps: F32, unit: float, parameters: F32, errs: F32
+    ) -> tuple[float, bool, float]:
+        found = honest(self, sums, steps, unit, parameters, errs)
         parameters[:, 1] = errs[:] = 0.0
         return found
 

@@ -322,8 +322,10 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
 def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = DenseCentres._bound
 
-    def loosened(self: DenseCentres, sums: Sums, steps: F32, parameters: F32, errs: F32) -> tuple[float, bool, float]:
-        found = honest(self, sums, steps, parameters, errs)
+    def loosened(
+        self: DenseCentres, sums: Sums, steps: F32, unit: float, parameters: F32, errs: F32
+    ) -> tuple[float, bool, float]:
+        found = honest(self, sums, steps, unit, parameters, errs)
         parameters[:, 1] = errs[:] = 0.0
         return found
 

@@ -8,4 +8,5 @@ centres     packed in panels, with what their keys need              ctr_bounds:
 rows        packed, with thresholds and lists                        row_bounds: what their keys need, what lists prove
 scan        rows pass the tiles of centres and keep what may matter
 lists       candidates of a row: cut back when full
+stored      packed centres as arrays and facts that a file can hold, and back
 """

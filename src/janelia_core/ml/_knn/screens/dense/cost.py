@@ -14,7 +14,8 @@ from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, M
 _PANELS = (256, 128, 64)  # centres in one product
 _FEW_CELLS = 1 << 23  # coordinates of all pairs below which fixed costs decide
 _SPARE = 4  # columns beside the coordinates, as packed rows have them at most
-_PER_CTR = 20  # 8 for errors, up to 12 for what stands below coordinates that are not packed
+PER_CTR = 20
+"""Bytes beside the words of a packed centre, in each format: 8 for errors, 12 for what goes into keys."""
 
 
 class Panels(NamedTuple):
@@ -48,7 +49,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
     """Return what the screen asks for: errors of all centres, panels of workers, and packed centres as they fit."""
     chosen, panel = formats(problem), _panel(problem, workers)
     kept = _kept_bytes(problem, chosen, room // 3)
-    held = kept + _PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
+    held = kept + PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
     return Demand(
         held=held,
         per_row=_row_bytes(problem, chosen),
@@ -74,7 +75,7 @@ def cost(problem: Problem) -> Cost:
 def formats(problem: Problem) -> tuple[str, ...]:
     """Return the formats that serve, the cheapest first; float32 alone where memory is short."""
     chosen = tuple(name for name in problem.machine.formats if name != INT8.name or problem.d <= MOST_INT8)
-    fits = problem.budget >= PER_WORKER and _PER_CTR * len(chosen) * problem.n_ctrs <= problem.budget // 4
+    fits = problem.budget >= PER_WORKER and PER_CTR * len(chosen) * problem.n_ctrs <= problem.budget // 4
     return chosen if fits else chosen[-1:]
 
 
@@ -94,7 +95,7 @@ def _panel(problem: Problem, workers: int) -> int:
     for panel in _PANELS:
         # For less than a handful of rows at a time, packing would cost more than the product.
         each = _panel_bytes(problem, panel) + panel // 8 * _row_bytes(problem, chosen) * 3 // 2
-        held = _PER_CTR * len(chosen) * problem.n_ctrs + workers * each
+        held = PER_CTR * len(chosen) * problem.n_ctrs + workers * each
         if panel <= problem.m and held <= problem.budget // 4 * 3:
             return panel
     return 0

@@ -39,6 +39,20 @@ class CtrConstants(NamedTuple):
     exact: bool
 
 
+class Bounded(NamedTuple):
+    """What `bound_ctrs` tells of centres.
+
+    Fields:
+        largest: The largest norm.
+        whole: All centres are made of integers.
+        lacking: The most that an h_j lacks.
+    """
+
+    largest: float
+    whole: bool
+    lacking: float
+
+
 @inlined
 def _round_up(bound: float) -> np.float32:
     """A nonnegative bound in float32, never smaller."""
@@ -57,7 +71,7 @@ def bound_ctrs(sums: Sums, steps: F32, of: CtrConstants, parameters: F32, errs: 
         errs: (r, 2), written: (e_j, g_j).
 
     Returns:
-        The largest norm, whether all centres are made of integers, and the most that an h_j lacks.
+        As `Bounded` says.
     """
     largest, all_whole, lacking = 0.0, True, 0.0
     gap: float

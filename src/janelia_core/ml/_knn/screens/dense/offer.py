@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from janelia_core.ml._knn.data.centres import Centres
@@ -13,7 +14,7 @@ from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.dense import cost
-from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
+from janelia_core.ml._knn.screens.dense.formats import FORMATS, PANEL, Format
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
@@ -29,12 +30,19 @@ class PreparedDense:
 
     Args:
         metric: What orders them.
+        whole: What was packed whole before.
     """
 
-    def __init__(self, metric: str) -> None:
-        self._metric = metric
-        self._packed: dict[Hashable, DenseCentres] = {}  # never changed, but replaced
+    def __init__(self, metric: str, whole: Iterable[DenseCentres] = ()) -> None:
+        self.metric = metric
+        # Never changed, but replaced.
+        self._packed = {self._key(centres.ctrs, centres.format.name): centres for centres in whole}
         self._lock = threading.Lock()
+
+    @property
+    def whole(self) -> list[DenseCentres]:
+        """What is packed whole."""
+        return [centres for centres in self._packed.values() if centres.kept]
 
     @property
     def nbytes(self) -> int:
@@ -76,7 +84,9 @@ class PreparedDense:
             key = whole if fits or whole in self._packed else by_panels
             if key not in self._packed:
                 made = self._made(FORMATS[name], sifted, left, panels.panel, workers)
-                self._packed = {**self._packed, key: made}
+                same = made.n_ctrs, made.format
+                others = {at: one for at, one in self._packed.items() if (one.n_ctrs, one.format) != same}
+                self._packed = {**others, key: made}  # in place of what is not whole
             return self._packed[key]
 
     def _made(self, chosen: Format, sifted: Centres, left: int, panel: int, workers: Workers) -> DenseCentres:
@@ -85,7 +95,7 @@ class PreparedDense:
         return DenseCentres(
             sifted.points,
             chosen,
-            self._metric,
+            self.metric,
             pack_bytes=left,
             panel=panel,
             workers=workers,
@@ -111,6 +121,15 @@ class Dense:
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Whatever k and the memory, what is packed is the same, or stands side by side."""
         return self.name, plan.problem.form
+
+    def keeping(self, plan: Plan, most: int) -> Plan:
+        """Return a plan for centres that are kept: what packed ones take, in all formats together, is `most` bytes.
+
+        int8 comes first, and takes a quarter of float32 centres; finer formats are packed whole as far as they fit,
+        else panel by panel whenever rows climb to them.
+        """
+        beside = cost.PER_CTR * len(plan.own.formats) * (plan.problem.n_ctrs + PANEL)
+        return replace(plan, own=plan.own._replace(pack_bytes=max(0, most - beside)))
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedDense:
         """Pack those that can be answered, in the first format."""
