@@ -19,10 +19,11 @@ from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, compare, extend
 from janelia_core.ml._knn.metrics import cosine
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
-from janelia_core.ml._knn.screens.dense.frame import Measured
+from janelia_core.ml._knn.screens.dense.rounding import Sums
 from janelia_core.ml._knn.screens.portable import screen as screen_portable
 from janelia_core.ml._knn.small import at_once as small
 from janelia_core.ml._knn.small import kernels as small_kernels
+from janelia_core.ml._runtime.arrays import F32
 from oracle import exact_order, nearest, points
 from plans import changed
 from plans import run as run_plan
@@ -206,9 +207,12 @@ def no_packed_error(patch: pytest.MonkeyPatch) -> None:
 def no_dense_error(patch: pytest.MonkeyPatch) -> None:
     honest = DenseCentres._bound
 
-    def loosened(self: DenseCentres, measured: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
-        reach, level, gap, lacking = honest(self, measured)
-        return reach * 0, level, gap * 0, lacking
+    def loosened(
+        self: DenseCentres, sums: Sums, steps: F32, unit: float, parameters: F32, errs: F32
+    ) -> tuple[float, bool, float]:
+        found = honest(self, sums, steps, unit, parameters, errs)
+        parameters[:, 1] = errs[:] = 0.0
+        return found
 
     patch.setattr(DenseCentres, "_bound", loosened)
 

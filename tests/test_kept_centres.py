@@ -165,6 +165,26 @@ def test_of_centres_with_copies_classes_of_k_share_what_was_packed(monkeypatch: 
     assert max(Counter(made).values()) == 3  # k = 2 as it came, up to 16, up to 128
 
 
+@pytest.mark.parametrize("share", [0.4, 1.0, 1.5, 4.0])
+def test_what_is_kept_takes_no_more_than_it_may_and_tells_so(share: float) -> None:
+    """Rows climb to every format; those that do not fit are packed panel by panel, and only what rows ask is kept."""
+    ctrs = gaussian(n=2, n_ctrs=5000, d=64).ctrs
+    ctrs = ctrs[:1] + 1e-3 * ctrs
+    kept, most = Centres(Points(ctrs)), int(share * ctrs.nbytes)
+    paid = (("dense", math.inf),)
+    plan = make_plan(300, *ctrs.shape, 60, len(ctrs), machine=CPU, paid=paid, keeps=most)
+    plan = changed(plan, screen="dense", at_once_rows=0)
+    found = [search(Points(rows), kept, plan) for rows in (ctrs[:300], ctrs[300:600])]
+    assert torch.equal(torch.cat(found, 1), search(Points(ctrs[:600]), Centres(Points(ctrs)), plan))
+    prepared: PreparedDense = kept._made[choose.key_of(choose.DENSE, Place(ctrs, 0), plan)]
+    arrays = [(one.words, one.errs, one.packed.parameters) for one in prepared._packed.values()]
+    assert prepared.nbytes == sum(array.nbytes for held in arrays for array in held) <= most
+    words = 0
+    for one in prepared._packed.values():  # the first formats first
+        assert one.kept == (words + one.format.words_bytes(5000, 64) <= plan.own.pack_bytes)
+        words += one.words.nbytes
+
+
 def test_copies_that_no_memory_was_left_to_find_are_looked_for_again() -> None:
     kept, workers = Centres(Points(torch.zeros(100, 3))), Workers(1, pool=False)
     assert kept.without_copies(4, 10, workers) is kept

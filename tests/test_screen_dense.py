@@ -17,11 +17,12 @@ from torch import Tensor
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.report import watch_knn
-from janelia_core.ml._knn.screens.dense import frame as dense_frame
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
+from janelia_core.ml._knn.screens.dense.rounding import Sums
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.verify import kernels as verify_kernels
+from janelia_core.ml._runtime.arrays import F32
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._simd import bits as float_bits
 from janelia_core.ml.extra_torch_functions import knn_mc
@@ -321,9 +322,12 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
 def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = DenseCentres._bound
 
-    def loosened(self: DenseCentres, points: dense_frame.Measured) -> tuple[Tensor, Tensor, Tensor, float]:
-        reach, level, gap, lacking = honest(self, points)
-        return reach * 0, level, gap * 0, lacking
+    def loosened(
+        self: DenseCentres, sums: Sums, steps: F32, unit: float, parameters: F32, errs: F32
+    ) -> tuple[float, bool, float]:
+        found = honest(self, sums, steps, unit, parameters, errs)
+        parameters[:, 1] = errs[:] = 0.0
+        return found
 
     # All centres on a sphere around the origin and orthogonal to far rows: scores differ by less than they
     # err, and with k of 300 the k-th best comes out below the true score of many that are left out.
@@ -408,6 +412,7 @@ from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
+from janelia_core.ml._knn.screens.dense.rounding import Sums
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 assert dot_tiles.ROWS == 6 and not dot_tiles.compiles("int8")
 assert this_machine(torch.device("cpu")).formats == ("float32",)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import numpy as np
 
 from janelia_core.ml._runtime.jit import jit
-from janelia_core.ml._simd.emit import Builder, Value, Values, constant, f32, i1, i32, i64, lanes, vector
-from janelia_core.ml._simd.intrinsics import Array, Float32, Int32, Int64, Uint32, intrinsic
+from janelia_core.ml._simd.emit import Builder, Value, Values, constant, f32, f64, i1, i32, i64, lanes, vector
+from janelia_core.ml._simd.intrinsics import Array, Float32, Float64, Int32, Int64, Uint32, intrinsic
 
 LANES = 16
 """Ranks looked at at once; behind the last of an array there must be room for LANES - 1 more."""
@@ -77,6 +77,18 @@ def float_of_bits(build: Builder, bits: Uint32) -> Float32:
 def bits_of_float(build: Builder, value: Float32) -> Uint32:
     """The bit pattern of a float32 as uint32."""
     return build.bitcast(value, i32)
+
+
+@intrinsic
+def bits_of_double(build: Builder, value: Float64) -> Int64:
+    """The bit pattern of a float64 as int64."""
+    return build.bitcast(value, i64)
+
+
+@intrinsic
+def double_of_bits(build: Builder, bits: Int64) -> Float64:
+    """The float64 whose bit pattern is the given int64."""
+    return build.bitcast(bits, f64)
 
 
 @jit

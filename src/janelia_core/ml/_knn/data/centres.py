@@ -6,6 +6,8 @@ from collections.abc import Callable, Hashable
 from dataclasses import replace
 from typing import Any, TypeVar
 
+from torch import Tensor
+
 from janelia_core.ml._knn.data.copies import Sifts, may_sift, without_spare_copies
 from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.data.seen import Seen
@@ -91,6 +93,12 @@ class Centres:
     def tell(self, largest: float) -> None:
         """Spare a look at all values, which are finite and up to `largest` in magnitude."""
         self.made("seen", lambda: Seen.told(self.points, largest))
+
+    @property
+    def columns(self) -> tuple[Tensor, Tensor] | None:
+        """Each coordinate's least and greatest value, where a look at these very centres has told them."""
+        seen: Seen | None = self._made.get("seen")
+        return None if seen is None else seen.columns
 
     def finite(self, reader: Reader) -> Centres:
         """Return the centres without those that hold infinities or NaN."""

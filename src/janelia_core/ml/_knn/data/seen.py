@@ -42,9 +42,16 @@ class Seen:
         low: The least finite value, or less; 0 where there is none.
         high: The greatest, or more: the larger magnitude of both is that of a value.
         finite: All values are finite.
+        columns: Each coordinate's least and greatest value (d,) float64, where the look told these too.
     """
 
     def __init__(self, points: Points, reader: Reader) -> None:
+        columns = reader.column_ends(points) if reader.likes_columns(points) else None
+        if columns is not None:
+            low, high = float(columns[0].min()), float(columns[1].max())
+            if math.isfinite(low) and math.isfinite(high):
+                self._begin(points, low, high, True, columns)
+                return
         self._begin(points, *reader.ends(points))
 
     @classmethod
@@ -54,8 +61,10 @@ class Seen:
         seen._begin(points, -largest, largest, True)
         return seen
 
-    def _begin(self, points: Points, low: float, high: float, finite: bool) -> None:
-        self.points, self.low, self.high, self.finite = points, low, high, finite
+    def _begin(
+        self, points: Points, low: float, high: float, finite: bool, columns: tuple[Tensor, Tensor] | None = None
+    ) -> None:
+        self.points, self.low, self.high, self.finite, self.columns = points, low, high, finite, columns
         self._steps = Steps()
         self._middles: dict[bool, tuple[Tensor, float]] = {}
         self._infinite: bool | None = None

@@ -22,6 +22,7 @@ R = TypeVar("R")
 _BITS = {torch.float32: np.int32, torch.float64: np.int64}
 _PIECES = 4  # for each worker
 _SMALLEST_PIECE = 1 << 16  # coordinates: below, handing it out costs more than looking at it
+_COLUMNS = 64  # fewer are no work for vectors
 _FIRST_LOOK = 1 << 12  # coordinates that tell most data without a grid
 _WITH_AMINMAX = (torch.float64, torch.float32, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -50,6 +51,10 @@ class Reader:
                 return float(low), float(high), True
         found = self.workers.each(lambda part: _finite_ends(points.block(*part)), points.chunks(self.share))
         return min(low for low, _, _ in found), max(high for _, high, _ in found), all(finite for *_, finite in found)
+
+    def likes_columns(self, points: Points) -> bool:
+        """Tell whether `column_ends` takes no longer than `ends`."""
+        return self._in_place(points) and points.d >= _COLUMNS
 
     def column_ends(self, points: Points) -> tuple[Tensor, Tensor]:
         """Return each coordinate's least and greatest value (d,) float64; all values are finite."""

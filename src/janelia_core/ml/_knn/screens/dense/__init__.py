@@ -4,8 +4,9 @@ offer       the screen as `choose` knows it; what is prepared     cost: what it 
 screen      candidates of rows; the proof of the bound
 formats     what a word holds, and what rounding to it loses
 frame       where points are taken: shifted, scaled, rounded         rounding: the kernel that does so, and measures
-centres     packed in panels, with what their keys need
+centres     packed in panels, with what their keys need              ctr_bounds: the kernel that tells what that is
 rows        packed, with thresholds and lists                        row_bounds: what their keys need, what lists prove
 scan        rows pass the tiles of centres and keep what may matter
 lists       candidates of a row: cut back when full
+stored      packed centres as arrays and facts that a file can hold, and back
 """

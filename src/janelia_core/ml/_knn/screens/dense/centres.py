@@ -5,36 +5,61 @@ Names and equations are those of `dense.screen`.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
-from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, Format
-from janelia_core.ml._knn.screens.dense.frame import Measured, Words, find_frame, frame_of_directions
-from janelia_core.ml._knn.screens.dense.rounding import SUMS, Sums
-from janelia_core.ml._knn.screens.dense.row_bounds import UP, RowConstants
+from janelia_core.ml._knn.screens.dense.ctr_bounds import Bounded, CtrConstants, bound_ctrs
+from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, PANEL, Format
+from janelia_core.ml._knn.screens.dense.frame import (
+    Columns,
+    DenseFrame,
+    Float32s,
+    Words,
+    find_frame,
+    frame_of_directions,
+    in_place,
+)
+from janelia_core.ml._knn.screens.dense.rounding import SUMS, Places, Sums, round_points
+from janelia_core.ml._knn.screens.dense.row_bounds import RowConstants
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 
-IdArray = npt.NDArray[np.int64]
-Float32s = npt.NDArray[np.float32]
-PANEL = 256
-"""Centres packed together, fewer where memory is tight (a multiple of 64)."""
 PACKED_AT_ONCE = 32
-"""Panels packed together, so that the arithmetic on norms costs no call per panel; fewer where chunks are small."""
+"""Panels packed together at most, so that neighbours are read one after the other; fewer where chunks are small."""
+_TOGETHER = 1 << 10  # words of a point, in all panels packed together: their tiles stay in a core's L2 cache
 _CHUNKED = 4  # coordinates of a chunk that take as much as the temporaries of a packed centre
 EPILOGUE = 8
 """Roundings of a key, and two to spare."""
 
 
-def round_up(bound: Tensor) -> Tensor:
-    """Nonnegative float64 bounds in float32, never smaller."""
-    return (bound * (1.0 + 2.0**-22) + TINY).float()
+class Packed(NamedTuple):
+    """What is held of packed centres, beyond their own values. Nothing of it is written once it stands.
+
+    Fields:
+        frame: Where points are taken.
+        unit: rho.
+        asked: What the centres ask of rows.
+        words: (n_panels, panel, n_words) uint32; no panels where they are not kept.
+        errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
+        parameters: (n_packed / TILE, PARAMETERS, TILE) float32, for the keys.
+    """
+
+    frame: DenseFrame
+    unit: float
+    asked: RowConstants
+    words: Words
+    errs: Float32s
+    parameters: Float32s
+
+    @property
+    def nbytes(self) -> int:
+        """What the arrays take."""
+        return self.words.nbytes + self.errs.nbytes + self.parameters.nbytes
 
 
 class DenseCentres:
@@ -48,14 +73,12 @@ class DenseCentres:
         pack_bytes: How many bytes packed centres may take; beyond, `round` makes panel by panel anew.
         panel: Centres that are rounded at a time; where they are not kept, those of a panel.
         workers: Threads that share the packing.
+        columns: Each coordinate's least and greatest value, if known.
+        packed: What was packed of these centres before, all of it.
 
     Attributes:
-        frame: Where points are taken.
-        errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
-        words: (n_panels, panel, n_words) uint32; no panels where they are not kept.
         kept: All centres are packed, in panels of PANEL.
-        nbytes: What is held of centres: words, parameters and errs.
-        asked: What the centres ask of rows.
+        packed: What is held of centres; its `frame`, `words`, `errs` and `asked` stand beside it too.
     """
 
     def __init__(
@@ -67,44 +90,62 @@ class DenseCentres:
         pack_bytes: int = 2**62,
         panel: int = PANEL,
         workers: Workers | None = None,
+        columns: Columns | None = None,
+        packed: Packed | None = None,
     ) -> None:
         self.format, self.ctrs, self.form = chosen, ctrs, metric_named(metric).form
-        self.kept = self.words_bytes(ctrs, chosen) <= pack_bytes
+        self.n_ctrs, self.d, self.n_words = len(ctrs), ctrs.d, chosen.n_words(ctrs.d)
+        self.kept = packed is not None or chosen.words_bytes(len(ctrs), ctrs.d) <= pack_bytes
         self.panel, self._at_a_time = PANEL if self.kept else panel, panel
-        self._product, workers = self.form != DISTANCE, workers or Workers(1, pool=False)
-        self.n_ctrs, self.d = len(ctrs), ctrs.d
-        if self.form == COSINE:
+        self.n_panels = -(-self.n_ctrs // self.panel)
+        roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
+        sum_unit = max(chosen.sum_unit, 2.0**-24)
+        self._gamma, self._tiny = roundings * sum_unit / (1.0 - roundings * sum_unit), (roundings + 4) * TINY
+        workers = workers or Workers(1, pool=False)
+        if packed is not None:
+            self.frame = packed.frame
+        elif self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
-            self.frame = find_frame(ctrs, chosen, relative_error, workers, self._product)
-        self.n_panels = -(-self.n_ctrs // self.panel)
-        self.n_words = chosen.n_words(self.d)
-        roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
-        unit = max(chosen.sum_unit, 2.0**-24)
-        self._gamma, self._tiny = roundings * unit / (1.0 - roundings * unit), (roundings + 4) * TINY
-        n_packed = self.n_panels * self.panel
-        self.errs = np.zeros((n_packed, 2), np.float32)
-        self._parameters = np.zeros((n_packed // TILE, PARAMETERS, TILE), np.float32)
-        self.words = np.zeros((self.n_panels if self.kept else 0, self.panel, self.n_words), np.uint32)
-        self.nbytes = self.words.nbytes + self._parameters.nbytes + self.errs.nbytes
-        self._group = max(1, min(PACKED_AT_ONCE, ctrs.chunk // _CHUNKED // self.panel))
-        self._unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
-        packed = workers.each(self._pack, range(0, self.n_panels, self._group))
-        self.asked = RowConstants(
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, columns)
+        self._values = None if self.frame.directed else in_place(ctrs)
+        self._rounding = self.frame.rounding(chosen, TILE)
+        self.packed = packed or self._all_packed(workers)
+        self.words, self.errs, self.asked = self.packed.words, self.packed.errs, self.packed.asked
+
+    @property
+    def nbytes(self) -> int:
+        """What is held of centres."""
+        return self.packed.nbytes
+
+    def _all_packed(self, workers: Workers) -> Packed:
+        """Packs all centres; where they are not kept, for what their keys need."""
+        n_packed, chosen = self.n_panels * self.panel, self.format
+        unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
+        words = np.zeros((self.n_panels if self.kept else 0, self.panel, self.n_words), np.uint32)
+        errs = np.empty((n_packed, 2), np.float32)
+        parameters = np.empty((n_packed // TILE, PARAMETERS, TILE), np.float32)
+        chunk = self.ctrs.chunk // _CHUNKED // self.panel
+        group = max(1, min(PACKED_AT_ONCE, _TOGETHER // self.n_words, chunk))
+
+        def pack(first: int) -> Bounded:
+            """Fill a group of panels from `first` on."""
+            stop = min(first + group, self.n_panels)
+            places, tiles = (slice(first * size, stop * size) for size in (self.panel, self.panel // TILE))
+            return self._pack(first, words[first:stop], unit, parameters[tiles], errs[places])
+
+        bounded = workers.each(pack, range(0, self.n_panels, group))
+        asked = RowConstants(
             d=self.d,
             relative_error=self.frame.relative_error,
-            whole=self.frame.may_be_exact and all(whole for _, whole, _ in packed),
-            largest=max(norm for norm, _, _ in packed),
-            unit=self._unit,
-            lacking=max(lacking for *_, lacking in packed),
-            widest=float(self._parameters[:, 0].max()),
+            whole=self.frame.may_be_exact and all(of.whole for of in bounded),
+            largest=max(of.largest for of in bounded),
+            unit=unit,
+            lacking=max(of.lacking for of in bounded),
+            widest=float(parameters[:, 0].max()),
             int8=chosen is INT8,
         )
-
-    @staticmethod
-    def words_bytes(ctrs: Points, chosen: Format) -> int:
-        """Tell what the words of centres take where all are kept."""
-        return -(-len(ctrs) // PANEL) * PANEL * chosen.n_words(ctrs.d) * 4
+        return Packed(self.frame, unit, asked, words, errs, parameters)
 
     def _members(self, panel: int) -> tuple[int, int, int]:
         """Positions of a panel's centres: a run on a grid, where ties want ascending order, else every n-th.
@@ -124,56 +165,57 @@ class DenseCentres:
         usual = float((measured.residual / measured.norm.clamp(min=TINY)).quantile(0.75))
         return min(max(usual, 2.0**-20), self.format.unit)
 
-    def _pack(self, first: int) -> tuple[float, bool, float]:
-        """Fills a group of panels from `first` on where they are kept, their parameters, and errs.
-
-        Returns the largest norm, whether all centres are made of integers, and the most that a level lacks.
-        """
-        p, size = min(self._group, self.n_panels - first), self.panel
-        spare = np.zeros((0 if self.kept else size, self.n_words), np.uint32)
-        steps, sums = np.ones((p, size), np.float32), np.zeros((p, size), SUMS)
-        unused = torch.ones(p, size, dtype=torch.bool, device="cpu")
-        for panel in range(p):
-            words = self.words[first + panel] if self.kept else spare
-            unused[panel, : self.round(first + panel, words, steps[panel], sums[panel])] = False
-        measured = self.frame.measure(self.d, sums.reshape(-1))
-        reach, level, gap, lacking = self._bound(measured)
-        level[unused.reshape(-1)] = -torch.inf
-        tiles = slice(first * size // TILE, (first + p) * size // TILE)
-        for place, values in enumerate((torch.from_numpy(steps), reach, level)):
-            self._parameters[tiles, place] = values.reshape(-1, TILE).numpy()
-        errs = round_up(torch.stack([reach.double(), gap * UP], 1))
-        self.errs[first * size : (first + p) * size] = errs.numpy()
-        return float(measured.norm.max()), bool((measured.whole | unused.reshape(-1)).all()), lacking
+    def _pack(self, first: int, words: Words, unit: float, parameters: Float32s, errs: Float32s) -> Bounded:
+        """Writes some panels from `first` on, none where they are not kept, their parameters, and errs."""
+        steps, sums = np.zeros(len(errs), np.float32), np.empty(len(errs), SUMS)
+        if self.kept:
+            self._round(first, len(words), words.reshape(-1, self.n_words), steps, sums)
+        else:
+            spare = np.empty((self.panel, self.n_words), np.uint32)
+            for panel in range(len(errs) // self.panel):
+                own = slice(panel * self.panel, (panel + 1) * self.panel)
+                self.round(first + panel, spare, steps[own], sums[own])
+        return self._bound(sums, steps, unit, parameters, errs)
 
     def round(self, panel: int, words: Words, steps: Float32s, sums: Sums) -> int:
         """Rounds a panel's points into words, steps and sums; returns how many there are."""
-        start, stop, stride = self._members(panel)
-        n = len(range(start, stop, stride))
-        for first in range(0, n, self._at_a_time):
-            some = slice(first, min(first + self._at_a_time, n))
-            points = self.ctrs.block(start + some.start * stride, min(start + some.stop * stride, stop), stride)
-            self.frame.round(points, self.format, TILE, words[some], steps[some], sums[some])
-        return n
+        self._round(panel, 1, words, steps, sums)
+        return len(range(*self._members(panel)))
 
-    def _bound(self, points: Measured) -> tuple[Tensor, Tensor, Tensor, float]:
-        """e_j and h_j in float32, and g_j, of centres; and the most that an h_j lacks."""
-        half = torch.zeros_like(points.square) if self._product else points.square / 2
-        own = self._gamma * 1.1 * half + self._tiny
-        own += 0.0 if self._product else points.square_error
-        reach = round_up(((self._unit + self._gamma) * points.norm + points.residual) / (1 - self._gamma) * UP)
-        if self.frame.may_be_exact:
-            level = (-half).float()
-            own += (half + level.double()).abs()
-            return reach, level, own, float(own.max())
-        target = own - half
-        level = (target + 2.0**-23 * target.abs() + TINY).float()
-        return reach, level, (level.double() + half).clamp(min=0) + own, 0.0
+    def _round(self, first: int, n_panels: int, words: Words, steps: Float32s, sums: Sums) -> None:
+        """Rounds the points of some panels: read in place, where that can be, else a few at a time."""
+        size, run = self.panel, self.stride == 0
+        if self._values is not None:
+            start, across, along = (first * size, size, 1) if run else (first, 1, self.stride)
+            round_points(self._values, Places(start, n_panels, across, size, along), self._rounding, words, steps, sums)
+            return
+        for panel in range(n_panels):
+            start, stop, stride = self._members(first + panel)
+            n = len(range(start, stop, stride))
+            for some in range(0, n, self._at_a_time):
+                end = min(some + self._at_a_time, n)
+                block = self.ctrs.block(start + some * stride, min(start + end * stride, stop), stride)
+                own = slice(panel * size + some, panel * size + -(-end // TILE) * TILE)
+                places = Places(0, 1, 0, own.stop - own.start, 1)
+                round_points(self.frame.ready(block), places, self._rounding, words[own], steps[own], sums[own])
+
+    def _bound(self, sums: Sums, steps: Float32s, unit: float, parameters: Float32s, errs: Float32s) -> Bounded:
+        """Writes e_j, h_j and g_j of some packed centres."""
+        of = CtrConstants(
+            d=self.d,
+            relative_error=self.frame.relative_error,
+            unit=unit,
+            gamma=self._gamma,
+            tiny=self._tiny,
+            product=self.form != DISTANCE,
+            exact=self.frame.may_be_exact,
+        )
+        return Bounded(*bound_ctrs(sums, steps, of, parameters, errs))
 
     def parameters(self, panel: int, n_panels: int) -> Float32s:
         """What goes into the keys of some panels."""
         per_panel = self.panel // TILE
-        return self._parameters[panel * per_panel : (panel + n_panels) * per_panel].reshape(-1)
+        return self.packed.parameters[panel * per_panel : (panel + n_panels) * per_panel].reshape(-1)
 
     @property
     def stride(self) -> int:

@@ -9,15 +9,15 @@ from typing import NamedTuple
 
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import PER_WORKER, Problem
-from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, MOST_INT8
+from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, MOST_INT8, PANEL
 
 _PANELS = (256, 128, 64)  # centres in one product
 _FEW_CELLS = 1 << 23  # coordinates of all pairs below which fixed costs decide
 _SPARE = 4  # columns beside the coordinates, as packed rows have them at most
-_PER_KEPT = 32  # bytes beside the words of a centre, in a format
 _TOGETHER = 4  # rows multiplied together, however few there are
 _PER_BYTE = 0.1  # of packed centres, where few rows wait for these to come from memory
-_PER_CTR = 20  # 8 for errors, up to 12 for what stands below coordinates that are not packed
+PER_CTR = 20
+"""Bytes beside the words of a packed centre, in each format: 8 for errors, 12 for what goes into keys."""
 
 
 class Panels(NamedTuple):
@@ -51,7 +51,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
     """Return what the screen asks for: errors of all centres, panels of workers, and packed centres as they fit."""
     chosen, panel = formats(problem), _panel(problem, workers)
     kept = _kept_bytes(problem, chosen, _to_keep(problem, chosen) if problem.keeps else room // 3)
-    held = kept + _PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
+    held = kept + PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
     return Demand(
         held=held,
         per_row=_row_bytes(problem, chosen),
@@ -68,7 +68,7 @@ def cost(problem: Problem) -> Cost:
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     chosen = FORMATS[formats(problem)[0]]
     per_pair = 0.45 + 0.0165 * d if chosen is FLOAT32 else 0.48 + 0.0028 * d
-    scores = max(-(-n_smps // _TOGETHER) * _TOGETHER * per_pair, _PER_BYTE * (4 * chosen.n_words(d) + _PER_CTR))
+    scores = max(-(-n_smps // _TOGETHER) * _TOGETHER * per_pair, _PER_BYTE * (4 * chosen.n_words(d) + PER_CTR))
     return Cost(
         work=n_ctrs * scores + n_smps * 190.0 * k + problem.unpaid("dense", n_ctrs * (120.0 + 4.9 * d)),
         most_alike=FLOAT32.slack + k / 2,
@@ -79,7 +79,7 @@ def cost(problem: Problem) -> Cost:
 def formats(problem: Problem) -> tuple[str, ...]:
     """Return the formats that serve, the cheapest first; float32 alone where memory is short."""
     chosen = tuple(name for name in problem.machine.formats if name != INT8.name or problem.d <= MOST_INT8)
-    fits = problem.budget >= PER_WORKER and _PER_CTR * len(chosen) * problem.n_ctrs <= problem.budget // 4
+    fits = problem.budget >= PER_WORKER and PER_CTR * len(chosen) * problem.n_ctrs <= problem.budget // 4
     return chosen if fits else chosen[-1:]
 
 
@@ -99,7 +99,7 @@ def _panel(problem: Problem, workers: int) -> int:
     for panel in _PANELS:
         # For less than a handful of rows at a time, packing would cost more than the product.
         each = _panel_bytes(problem, panel) + panel // 8 * _row_bytes(problem, chosen) * 3 // 2
-        held = _PER_CTR * len(chosen) * problem.n_ctrs + workers * each
+        held = PER_CTR * len(chosen) * problem.n_ctrs + workers * each
         if panel <= problem.m and held <= problem.budget // 4 * 3:
             return panel
     return 0
@@ -112,7 +112,7 @@ def _panel_bytes(problem: Problem, panel: int) -> int:
 
 def _to_keep(problem: Problem, chosen: tuple[str, ...]) -> int:
     """Return what packed words may take of the bytes that are kept between searches."""
-    return problem.keeps - _PER_KEPT * len(chosen) * problem.n_ctrs
+    return problem.keeps - PER_CTR * len(chosen) * (problem.n_ctrs + PANEL)
 
 
 def _kept_bytes(problem: Problem, chosen: tuple[str, ...], room: int) -> int:

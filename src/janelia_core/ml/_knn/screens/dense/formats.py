@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+PANEL = 256
+"""Centres packed together, fewer where memory is tight (a multiple of 64)."""
+
 
 class Format(NamedTuple):
     """A format of coordinates.
@@ -26,6 +29,10 @@ class Format(NamedTuple):
     def n_words(self, d: int) -> int:
         """Return the words of a point of d coordinates, at least one."""
         return max(1, -(-d // self.per_word))
+
+    def words_bytes(self, n: int, d: int) -> int:
+        """Return what the words of n points take, in panels of PANEL."""
+        return -(-n // PANEL) * PANEL * self.n_words(d) * 4
 
 
 # vdpbf16ps need not round each of its two sums to nearest.

@@ -14,15 +14,25 @@ from janelia_core.ml._knn.data.directions import direction_error, directions
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.screens.dense.formats import INT8, Format
-from janelia_core.ml._knn.screens.dense.rounding import Sums, round_points
+from janelia_core.ml._knn.screens.dense.rounding import Places, Rounding, Sums, round_points
 from janelia_core.ml._knn.screens.dense.row_bounds import measure
 from janelia_core.ml._runtime.workers import Workers
 
+Columns = tuple[Tensor, Tensor]
 Words = npt.NDArray[np.uint32]
+Float32s = npt.NDArray[np.float32]
+Float64s = npt.NDArray[np.float64]
 _SHARE = 2  # of a chunk, for coordinates looked at at a time
 _MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
 _MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
 _BYTES = 255  # steps of a grid that int8 holds
+
+
+def in_place(points: Points) -> Float64s | Float32s | None:
+    """Return the values of points where kernels can read them as they are stored."""
+    values = points.values
+    readable = values.dtype in (torch.float32, torch.float64) and values.is_contiguous() and points.subset is None
+    return values.numpy() if readable else None
 
 
 class Measured(NamedTuple):
@@ -63,16 +73,30 @@ class DenseFrame:
     directed: bool = False
     may_be_exact: bool = False
 
-    def round(
-        self, u: Tensor, chosen: Format, lanes: int, words: Words, steps: npt.NDArray[np.float32], sums: Sums
-    ) -> None:
+    def round(self, u: Tensor, chosen: Format, lanes: int, words: Words, steps: Float32s, sums: Sums) -> None:
         """Rounds points (r, d) into words, steps and sums (r,), all as `round_points` says."""
+        places = Places(first=0, panels=1, across=0, panel=-(-len(u) // lanes) * lanes, along=1)
+        round_points(self.ready(u), places, self.rounding(chosen, lanes), words, steps, sums)
+
+    def ready(self, u: Tensor) -> Float64s | Float32s:
+        """Makes points what `round_points` reads."""
         if self.directed:
             u = directions(u)
         u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
+        return u.numpy()
+
+    def rounding(self, chosen: Format, lanes: int) -> Rounding:
+        """How points are rounded to a format."""
         shift = self.shift.numpy() * self.scale
-        flip = 0x80808080 if chosen is INT8 and lanes > 1 else 0
-        round_points(u.numpy(), shift, self.scale, self.whole, 32 // chosen.per_word, lanes, flip, words, steps, sums)
+        return Rounding(
+            shift=shift,
+            length=float(np.sqrt(np.square(shift).sum())) * (1.0 + 2.0**-20),
+            scale=self.scale,
+            grid=self.whole,
+            bits=32 // chosen.per_word,
+            lanes=lanes,
+            flip=0x80808080 if chosen is INT8 and lanes > 1 else 0,
+        )
 
     def measure(self, d: int, sums: Sums) -> Measured:
         """Turns the sums of points of d coordinates into bounds."""
@@ -89,14 +113,20 @@ def frame_of_directions(d: int) -> DenseFrame:
 
 
 def find_frame(
-    ctrs: Points, chosen: Format, relative_error: float, workers: Workers, product: bool = False
+    ctrs: Points,
+    chosen: Format,
+    relative_error: float,
+    workers: Workers,
+    product: bool = False,
+    columns: Columns | None = None,
 ) -> DenseFrame:
     """Centres the frame on the centres' mean; on their grid if they have one that the format may hold exactly.
 
-    Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle.
+    Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle. columns
+    are each coordinate's least and greatest value, if a look at all centres has told them.
     """
     reader = Reader(workers, kernels=True, share=_SHARE)
-    low, high = reader.column_ends(ctrs)
+    low, high = columns or reader.column_ends(ctrs)
     largest = float(torch.maximum(high, -low).max())
     shift = workers.once(lambda: _middle(ctrs))
     step = find_grid(ctrs, largest, reader) if relative_error == 0 else 0.0

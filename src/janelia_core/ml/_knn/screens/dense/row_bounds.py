@@ -67,7 +67,7 @@ class KeyTerms(NamedTuple):
 
 
 @inlined
-def _measured(sums: Sums, i: int, d: int, relative_error: float) -> tuple[float, float, float, float, bool]:
+def point_bounds(sums: Sums, i: int, d: int, relative_error: float) -> tuple[float, float, float, float, bool]:
     """What (1) needs to know of point i, as `measure` writes it."""
     of = sums[i]
     square, whole = of.square, of.whole and of.square < 2.0**48
@@ -87,7 +87,7 @@ def measure(sums: Sums, d: int, relative_error: float, measured: F64) -> None:
     computed; at least its error; 1 where the value is the point itself and made of integers, else 0.
     """
     for i in range(sums.shape[0]):
-        residual, norm, square, square_error, whole = _measured(sums, i, d, relative_error)
+        residual, norm, square, square_error, whole = point_bounds(sums, i, d, relative_error)
         measured[RESIDUAL, i], measured[NORM, i] = residual, norm
         measured[POINT, i], measured[POINT_ERROR, i], measured[WHOLE, i] = square, square_error, np.float64(whole)
 
@@ -107,7 +107,7 @@ def bound_rows(sums: Sums, of: RowConstants, rows: KeyTerms, exact: B8, square: 
     """
     words, start, alpha, lift, reach = rows
     for i in range(sums.shape[0]):
-        residual, norm, of_point, square_error, whole = _measured(sums, i, of.d, of.relative_error)
+        residual, norm, of_point, square_error, whole = point_bounds(sums, i, of.d, of.relative_error)
         square[i] = of_point - square_error
         sure = whole and of.whole and norm * of.largest + of.largest * of.largest / 2.0 < 2.0**23
         bound = np.float32(max(norm, residual / of.unit) * UP * (1.0 + 2.0**-22) + TINY)
