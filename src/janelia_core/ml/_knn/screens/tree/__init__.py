@@ -3,7 +3,7 @@
 offer       the screen as `choose` knows it                       cost: what a tree takes beside a dense product
 forest      what is prepared, as many trees as the memory asks for; the look before one is taken
 screen      candidates of rows; the proof of the bound
-planted     a tree over centres
+planted     a tree over centres                                           stored: its arrays out, and in again, checked
 crowding    how many centres float32 scores cannot part
 values      coordinates as the tree holds them
 layout      boxes and leaves in memory

@@ -33,21 +33,27 @@ class PreparedTrees:
 
     Args:
         ctrs: Finite centres.
+        whole: Trees over all of them that stand already.
 
     Attributes:
         walks: What rows took in a tree over all of them when a search last looked, by k.
     """
 
-    def __init__(self, ctrs: Points) -> None:
+    def __init__(self, ctrs: Points, whole: tuple[BoxTree, ...] = ()) -> None:
         self.ctrs = ctrs
         self.walks: dict[int, Walk] = {}
-        self._whole: tuple[BoxTree, ...] = ()
+        self._whole = whole
         self._lock = threading.Lock()
 
     @property
     def nbytes(self) -> int:
         """What is held."""
         return sum(tree.nbytes for tree in self._whole)
+
+    @property
+    def trees(self) -> tuple[BoxTree, ...]:
+        """Those over all centres that stand."""
+        return self._whole
 
     def standing(self, k: int) -> BoxTree | None:
         """Return the tree over all centres that serves k, if one was planted."""
