@@ -121,7 +121,7 @@ def _built(z: F32, raw: F64, k: int, each: Callable[..., Iterable[Any]]) -> Boxe
 def _split(tree: Boxes, part: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     """Split a node of the top levels and return its children, none if it is a leaf or a pile."""
     node, first, span = part
-    if not build.split(tree, node, first, span, np.empty(build.SAMPLE, np.float32)):
+    if not build.split_alone(tree, node, first, span):
         return []
     left = (span + 1) // 2
     return [(node + 1, first, left), (right_child(node, span), first + left, span - left)]
