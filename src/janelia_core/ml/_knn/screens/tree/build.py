@@ -4,110 +4,13 @@ All release the GIL and none starts a thread: subtrees are disjoint, so the call
 once.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 
 from janelia_core.ml._knn.screens.tree.layout import STACK, Boxes, kernel, right_child
+from janelia_core.ml._knn.screens.tree.select import Scratch, new_scratch, select
 from janelia_core.ml._knn.screens.tree.thin import are_identical, lowest_first
-from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
+from janelia_core.ml._runtime.arrays import F32, F64
 from janelia_core.ml._simd.packet_keys import LEAF
-
-_SAMPLE = 63
-_BLOCK = 32  # rows
-
-
-class Scratch(NamedTuple):
-    """Room for what a partition notes: a sample of values, and who of two blocks of rows changes sides."""
-
-    sample: F32
-    off: I64
-
-
-@kernel
-def _scratch() -> Scratch:
-    return Scratch(np.empty(_SAMPLE, np.float32), np.empty(2 * _BLOCK, np.int64))
-
-
-@kernel
-def _pivot(rows: F32, lo: int, hi: int, nth: int, d: int, axis: int, sample: F32) -> float:
-    """Guess the nth value of rows lo .. hi from a small sorted sample, one value a stratum."""
-    count = hi - lo + 1
-    size = 5 if count < 256 else (15 if count < 8192 else _SAMPLE)
-    for s in range(size):
-        scatter = ((s * 2654435761 + count) & 1023) / 1024.0
-        value = rows[(lo + int((s + scatter) * count / size)) * d + axis]
-        t = s
-        while t > 0 and sample[t - 1] > value:
-            sample[t] = sample[t - 1]
-            t -= 1
-        sample[t] = value
-    return float(sample[int((nth - lo) * size / count)])
-
-
-@kernel
-def _swap(rows: F32, ids: I32, i: int, j: int, d: int) -> None:
-    ids[i], ids[j] = ids[j], ids[i]
-    for q in range(d):
-        rows[i * d + q], rows[j * d + q] = rows[j * d + q], rows[i * d + q]
-
-
-@kernel
-def _exchange_blocks(
-    rows: F32, ids: I32, i: int, j: int, d: int, axis: int, pivot: np.float32, off: I64
-) -> tuple[int, int]:
-    """Partition rows i .. j from both ends by blocks, and return what is left: fewer than two blocks, or one begun.
-
-    Which rows of a block are on the wrong side of the pivot is noted without a branch that a processor could guess
-    wrong (S. Edelkamp, A. Weiss, BlockQuicksort, ESA 2016). Rows that equal the pivot change sides, as in a scan.
-    """
-    above, below, next_above, next_below = 0, 0, 0, 0
-    while j - i + 1 >= 2 * _BLOCK:
-        if above == next_above:
-            above, next_above = 0, 0
-            for t in range(_BLOCK):
-                off[above] = t
-                above += rows[(i + t) * d + axis] >= pivot
-        if below == next_below:
-            below, next_below = 0, 0
-            for t in range(_BLOCK):
-                off[_BLOCK + below] = t
-                below += rows[(j - t) * d + axis] <= pivot
-        pairs = min(above - next_above, below - next_below)
-        for t in range(pairs):
-            _swap(rows, ids, i + off[next_above + t], j - off[_BLOCK + next_below + t], d)
-        next_above += pairs
-        next_below += pairs
-        if above == next_above:
-            i += _BLOCK
-        if below == next_below:
-            j -= _BLOCK
-    return i, j
-
-
-@kernel
-def _select(rows: F32, ids: I32, lo: int, hi: int, nth: int, d: int, axis: int, scratch: Scratch) -> None:
-    """Partition rows lo .. hi (inclusive) so that none before nth is above it and none after it below."""
-    while hi > lo:
-        pivot = np.float32(_pivot(rows, lo, hi, nth, d, axis, scratch.sample))
-        # The pivot is a value of the range, and whoever changes sides stops a scan as well: neither leaves the range,
-        # and i, j move at least once.
-        i, j = _exchange_blocks(rows, ids, lo, hi, d, axis, pivot, scratch.off)
-        while i <= j:
-            while rows[i * d + axis] < pivot:
-                i += 1
-            while rows[j * d + axis] > pivot:
-                j -= 1
-            if i <= j:
-                _swap(rows, ids, i, j, d)
-                i += 1
-                j -= 1
-        if nth <= j:
-            hi = j
-        elif nth >= i:
-            lo = i
-        else:
-            return
 
 
 @kernel
@@ -137,7 +40,7 @@ def split(tree: Boxes, node: int, first: int, span: int, scratch: Scratch) -> bo
     if span == 1 or axis < 0:
         return False
     middle = (first + (span + 1) // 2) * LEAF
-    _select(z, ids, start, stop - 1, middle, d, axis, scratch)
+    select(z, ids, start, stop - 1, middle, d, axis, scratch)
     tree.axis[node], tree.at[node] = axis, z[middle * d + axis]
     return True
 
@@ -169,14 +72,14 @@ def _pack(tree: Boxes, node: int, keep: int, raw: F64, column: F32) -> None:
 @kernel
 def split_alone(tree: Boxes, node: int, first: int, span: int) -> bool:
     """Split as `split`."""
-    return bool(split(tree, node, first, span, _scratch()))
+    return bool(split(tree, node, first, span, new_scratch()))
 
 
 @kernel
 def build_below(tree: Boxes, node: int, first: int, span: int, keep: int, raw: F64) -> None:
     """Build the subtree of `span` leaves that starts at leaf `first`."""
     stack = np.empty((STACK, 3), np.int64)
-    column, scratch = np.empty(LEAF * tree.d, np.float32), _scratch()
+    column, scratch = np.empty(LEAF * tree.d, np.float32), new_scratch()
     stack[0, 0], stack[0, 1], stack[0, 2] = node, first, span
     top = 1
     while top > 0:

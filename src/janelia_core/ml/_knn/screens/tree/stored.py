@@ -144,10 +144,11 @@ def _check_sample(tree: Boxes, ctrs: Points, residual: float) -> None:
 def _scanned(tree: Boxes) -> I64:
     """Return the leaves that walks scan, ascending: of a pile, the first few."""
     ends = np.flatnonzero(tree.axis == -1)
-    edges = np.zeros(len(tree.ids) // LEAF + 1, np.int64)
-    np.add.at(edges, tree.first[ends], 1)
-    np.add.at(edges, tree.first[ends] + tree.span[ends], -1)
-    return np.flatnonzero(np.cumsum(edges[:-1]))
+    scanned = np.zeros(len(tree.ids) // LEAF, np.bool_)
+    scanned[tree.first[ends]] = True
+    for pile in ends[tree.span[ends] > 1]:
+        scanned[tree.first[pile] : tree.first[pile] + tree.span[pile]] = True
+    return np.flatnonzero(scanned)
 
 
 def _leaf_by_leaf(tree: Boxes, leaves: I64) -> tuple[F32, I32]:
