@@ -23,7 +23,7 @@ WORDS = [
 ]
 BELOW = [RUNTIME, SIMD, *WORDS]
 SCREENS = f"{KNN}.screens"
-OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "ready", "rungs")]
+OF_ALL_SCREENS = [f"{SCREENS}.{name}" for name in ("contract", "keeping", "ready", "rungs")]
 SIZES = [f"{KNN}.plan.plan", f"{KNN}.plan.demand"]
 STAGES = [f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.small", f"{KNN}.distances"]
 ORDERS = [f"{KNN}.exact_order", f"{KNN}.exhaustive", f"{KNN}.fold"]
@@ -47,7 +47,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.choose": [*BELOW, f"{KNN}.plan", SCREENS, f"{KNN}.small.cost"],
     f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.choose"],
     f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.ladder"],
-    f"{KNN}.kept": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{SCREENS}.contract"],
+    f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose"],
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept"],
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],

@@ -6,9 +6,12 @@ import copy
 import os
 import pickle
 import random
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml import CenterIndex, Neighbors, knn
+from janelia_core.ml._index.saving import for_file, taken_apart
+from janelia_core.ml._index.stored.errors import IndexFileError
+from janelia_core.ml._index.stored.saved import save
 from janelia_core.ml._knn.choose import SCREENS, building, make_plan, rows_alone
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
@@ -139,7 +145,13 @@ def copied(index: CenterIndex, left: Tensor, choice: random.Random) -> tuple[Cen
     return copy.deepcopy(index), left
 
 
-CHANGES: list[Change] = [add, add, remove, remove, pickled, copied]
+def saved(index: CenterIndex, left: Tensor, choice: random.Random) -> tuple[CenterIndex, Tensor]:
+    with tempfile.TemporaryDirectory() as folder:
+        index.save(f"{folder}/index")
+        return CenterIndex.load(f"{folder}/index", mmap=choice.random() < 0.7), left
+
+
+CHANGES: list[Change] = [add, add, remove, remove, pickled, copied, saved, saved]
 
 
 @pytest.mark.parametrize("d", [3, 20])
@@ -430,3 +442,52 @@ def test_inference_tensors_and_no_grad_are_served() -> None:
         found = index.knn(x, 3)
     with torch.no_grad():
         assert torch.equal(found.indices, index.knn(x, 3).indices)
+
+
+def test_what_is_kept_is_saved_and_serves_at_once(tmp_path: Path) -> None:
+    for d, metric in ((3, "euclidean"), (24, "cosine"), (24, "euclidean")):
+        ctrs = crowded(20_000, d)
+        index = CenterIndex(ctrs, metric=metric, max_memory=10**7).prepare(100_000, 10)
+        index.save(tmp_path / "index")
+        for mmap in (True, False):
+            again = CenterIndex.load(tmp_path / "index", mmap=mmap)
+            assert (again.metric, len(again), repr(again)) == (metric, 20_000, repr(index))
+            assert torch.equal(again.ctrs, ctrs)
+            for n in (1, 50, 600):
+                x = rows_of(ctrs, n, n)
+                assert same(again.knn(x, 10), knn(x, ctrs, 10, metric=metric))
+            assert again.nbytes == index.nbytes > 0
+
+
+def test_a_file_whose_parts_do_not_fit_is_one_error(tmp_path: Path) -> None:
+    index = CenterIndex(crowded(20_000, 3)).prepare(100_000, 10).with_rows(torch.ones(5, 3)).without(torch.tensor([3]))
+    whole = taken_apart(index.ctrs, "euclidean", None, index._among)
+    other = torch.cat([whole.values[1:], whole.values[:1]])
+    parts = dict(whole.parts)
+    for wrong in (
+        replace(whole, metric="l2"),
+        replace(whole, settings={}),
+        replace(whole, settings={"max_memory": -1, "parts": 2}),
+        replace(whole, settings={"max_memory": None, "parts": 1}),
+        replace(whole, removed=whole.removed[:0]),
+        replace(whole, values=whole.values[:-1]),
+        replace(whole, values=other),
+        replace(whole, parts={name: part for name, part in parts.items() if name != "0/part"}),
+        replace(whole, parts={**parts, "0/tree/0/0": replace(parts["0/tree/0/0"], arrays={})}),
+    ):
+        save(tmp_path / "index", for_file(wrong))
+        with pytest.raises(IndexFileError, match="index: .*; save the index again") as raised:
+            CenterIndex.load(tmp_path / "index")
+        assert len(str(raised.value)) <= 300 + len(str(tmp_path))
+
+
+def test_what_another_version_prepared_is_made_anew(tmp_path: Path) -> None:
+    ctrs = crowded(20_000, 3)
+    index = CenterIndex(ctrs).prepare(100_000, 10)
+    whole = taken_apart(index.ctrs, "euclidean", None, index._among)
+    piece = whole.parts["0/tree/0/0"]
+    newer = replace(piece, facts={**piece.facts, "layout": 99})
+    save(tmp_path / "index", for_file(replace(whole, parts={**whole.parts, "0/tree/0/0": newer})))
+    again = CenterIndex.load(tmp_path / "index")
+    assert again.nbytes == 0
+    assert same(again.knn(ctrs[:9], 3), knn(ctrs[:9], ctrs, 3))

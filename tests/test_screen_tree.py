@@ -317,3 +317,29 @@ def test_random_small_worlds_full_of_ties(d: int, n_ctrs: int, k: int, side: int
     if scaled:
         x, ctrs = x * 0.1, ctrs * 0.1
     check(x, ctrs, min(k, n_ctrs), uncertified=6 if scaled else 0)
+
+
+@pytest.mark.parametrize("kind", ["distinct", "few values", "sorted", "falling", "one value", "nearly one value"])
+@pytest.mark.parametrize("n", [17, 63, 64, 65, 500, 20_001])
+def test_every_split_of_a_tree_parts_its_points_and_loses_none(kind: str, n: int) -> None:
+    g = torch.Generator().manual_seed(0)
+    values = torch.rand(n, 2, generator=g)
+    ctrs = {
+        "distinct": values,
+        "few values": (values * 4).round(),
+        "sorted": values.sort(dim=0).values,
+        "falling": values.sort(dim=0, descending=True).values,
+        "one value": torch.full((n, 2), 0.3),
+        "nearly one value": torch.where(values < 0.01, values, 0.5),
+    }[kind]
+    tree = BoxTree(Points(ctrs), n)
+    boxes = tree.boxes
+    assert tree.live == n
+    assert sorted(boxes.ids[:n].tolist()) == list(range(n))
+    inner = np.flatnonzero(boxes.axis >= 0)
+    sides = boxes.boxes.reshape(-1, 2, 2)
+    right = inner + 2 * ((boxes.span[inner] + 1) // 2)
+    assert (sides[inner + 1, boxes.axis[inner], 1] <= boxes.at[inner]).all()
+    assert (sides[right, boxes.axis[inner], 0] >= boxes.at[inner]).all()
+    leaves = boxes.z.reshape(-1, 2, 16).transpose(0, 2, 1).reshape(-1, 2)[:n]
+    assert kind == "one value" or np.array_equal(leaves, ctrs.numpy()[boxes.ids[:n]])

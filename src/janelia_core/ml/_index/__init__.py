@@ -7,6 +7,7 @@ few_rows        a few rows at once, in microseconds
 memory          what may be kept, and what is, in words
 changes         more centres, or fewer: parts that stay, and a new one
 watched         an index of a tensor that may change
+saving          an index in pieces, and back
 stored          the file of kept centres
 
 What is searched stands in _knn: the parts of an index, what pays to keep of them, and the screens, which prepare it.

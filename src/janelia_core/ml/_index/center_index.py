@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +11,8 @@ from torch import Tensor
 from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.changes import grown, shrunk
 from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
+from janelia_core.ml._index.saving import for_file, put_together, taken_apart
+from janelia_core.ml._index.stored.saved import Saved, load, save
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.face import checked_count, checked_memory
@@ -258,15 +260,41 @@ class CenterIndex:
                 "make a new one: CenterIndex(ctrs)"
             )
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return the centres and who is left of them: what is kept is made again where it pays."""
-        left = self._among.left
-        return {"ctrs": self._ctrs, "metric": self._metric, "max_memory": self._max_memory, "left": left}
+    def save(self, file: str | os.PathLike[str]) -> None:
+        """Write the centres, who of them is left, and all that is kept, to a file that appears when it is whole.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        ctrs, left, max_memory = state["ctrs"], state["left"], state["max_memory"]
-        keep = default_keep(ctrs) if max_memory is None else max_memory
-        self._set(ctrs, state["metric"], max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep, left)),)))
+        A valid safetensors file: see docs/index_file.md. Overwriting one that others have mapped does not disturb them.
+
+        Raises:
+            OSError: It cannot be written; what was there is as it was.
+            RuntimeError: The centres were changed since the index was made.
+        """
+        self._check_unchanged()
+        save(file, for_file(taken_apart(self._ctrs, self._metric, self._max_memory, self._among)))
+
+    @classmethod
+    def load(cls, file: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True) -> CenterIndex:
+        """Return the index that a file holds; on a CPU.
+
+        Args:
+            file: As `save` wrote it, here or on another machine. What was kept and is of no use on this one is made
+                again when it pays.
+            mmap: Map the file: several processes share one copy. Else read it into memory.
+            verify: Compare all of it with its checksums; False: trust that nothing has changed it, which takes no time.
+
+        Raises:
+            IndexFileError: A ValueError: the file is damaged, newer, or none of an index.
+            OSError: It cannot be read.
+        """
+        return cls._of(*put_together(load(file, mmap=mmap, verify=verify), file))
+
+    def __getstate__(self) -> Saved:
+        """Return the centres, who is left of them, and all that is kept."""
+        self._check_unchanged()
+        return taken_apart(self._ctrs, self._metric, self._max_memory, self._among)
+
+    def __setstate__(self, state: Saved) -> None:
+        self._set(*put_together(state))
 
 
 def among(index: CenterIndex) -> Among:

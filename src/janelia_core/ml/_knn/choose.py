@@ -24,6 +24,7 @@ from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Prob
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
+from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 from janelia_core.ml._knn.screens.rungs import Rungs
@@ -210,6 +211,11 @@ def _may_be_of_any_sign(asked: Asked) -> bool:
 def key_of(screen: Screen, place: Place, plan: Plan) -> Hashable:
     """Return what prepared centres are called among all that is made of them."""
     return screen.name, plan.problem.form, screen.key(place, plan)
+
+
+def key_of_kept(screen: Storing, form: int) -> Hashable:
+    """Return what is called so that was prepared of the centres and a form of metric alone."""
+    return screen.name, form, None
 
 
 def _met(screen: Screen, asked: Asked) -> Meeting | None:

@@ -9,18 +9,22 @@ and preparing once (A. Karlin et al., "Competitive snoopy caching", Algorithmica
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Mapping
 
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import SCREENS, building, rows_alone
+from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, rows_alone
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.metric import FORMS
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Paid, Problem
 from janelia_core.ml._knn.report import Report
-from janelia_core.ml._knn.screens.contract import ByFew, Few, Screen
+from janelia_core.ml._knn.screens.contract import Screen
+from janelia_core.ml._knn.screens.keeping import ByFew, Few, Stored, Storing, UnsuitedError
 from janelia_core.ml._runtime.locks import ForkSafeLock
 
 
@@ -43,6 +47,29 @@ class Kept:
     def nbytes(self) -> int:
         """Bytes kept."""
         return self.centres.nbytes
+
+    def stored(self) -> dict[str, Stored]:
+        """Return what stands, as arrays and facts by name, for `restore`."""
+        pieces: dict[str, Stored] = {}
+        for screen, form in _storing():
+            for prepared in self.centres.prepared(screen.name, form)[:1]:
+                for i, piece in enumerate(screen.stored(prepared)):
+                    pieces[f"{screen.name}/{form}/{i}"] = piece
+        return pieces
+
+    def restore(self, pieces: Mapping[str, Stored]) -> None:
+        """Keep what `stored` returned of the same centres; what is of no use here is made again when it pays.
+
+        Raises:
+            ValueError: The pieces are not of these centres, or damaged.
+        """
+        for screen, form in _storing():
+            names = sorted(name for name in pieces if name.rpartition("/")[0] == f"{screen.name}/{form}")
+            if names:
+                with contextlib.suppress(UnsuitedError):
+                    prepared = screen.restored(self.centres, [pieces[name] for name in names])
+                    self.centres.put(key_of_kept(screen, form), prepared)
+                    self._credits[screen.name, form] = math.inf
 
     def terms(self, metric: str) -> tuple[Paid, int]:
         """Return what searches by a metric have paid of preparing the centres, and what may be kept: see `Problem`."""
@@ -101,3 +128,7 @@ class Kept:
         passes = (one for one in SCREENS if not building(one, problem)) if ran.screen == "none" else SCREENS
         took = min((rows_alone(one, problem) for one in passes if ran.screen in ("none", one.name)), default=math.inf)
         return max(0.0, took - rows_alone(screen, problem)) if took < math.inf else 0.0
+
+
+def _storing() -> list[tuple[Storing, int]]:
+    return [(screen, form) for screen in SCREENS if isinstance(screen, Storing) for form in FORMS]

@@ -52,6 +52,11 @@ class Centres:
             self._made[key] = made
         return made
 
+    def put(self, key: Hashable, made: Any) -> None:
+        """Hold what was made elsewhere."""
+        with self._lock:
+            self._made[key] = made
+
     def holds(self, key: Hashable) -> bool:
         """Tell whether there is something that is called key."""
         return key in self._made

@@ -26,6 +26,8 @@ from janelia_core.ml._knn.rows import tiles
 DISTANCE, DOT, COSINE, UNKNOWN = range(4)
 """Formulas that compiled kernels and screens know."""
 
+FORMS = (DISTANCE, DOT, COSINE)
+
 Bound = tuple[float, float]
 """How far a float64 order value can be off: relative, and absolute."""
 AT_ONCE = 1 << 15  # coordinates of pairs that stay in a core's cache

@@ -1,6 +1,7 @@
 """Screens: cheap scores with a proven error, which exclude nearly all centres and decide nothing else: the map.
 
 contract    what a screen is
+keeping     what a screen may offer beside, for centres that are kept
 rungs       listers one after the other: rows that one cannot certify try the next
 ready       lists that were made of all rows of a call as these met the centres
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from torch import Tensor
 
@@ -27,7 +27,6 @@ from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.rungs import Rungs
-from janelia_core.ml._runtime.arrays import F32, I64
 from janelia_core.ml._runtime.workers import Workers
 
 
@@ -125,33 +124,6 @@ class Prepared(Protocol):
 
         None where a look at the rows says that another screen takes less, of which `Report.look` has been told.
         """
-        ...
-
-
-class Few(Protocol):
-    """Answers a few rows at once, in the calling thread: no plan, no look, no pool."""
-
-    def nearest(self, x: F32, k: int, root: bool, threads: int = 1) -> tuple[I64, F32, I64]:
-        """Return the k nearest of plain rows x (n, d), nearest first, and which rows are in doubt.
-
-        Args:
-            x: In C order; any values.
-            k: One that was asked for.
-            root: Distances are wanted, else their squares.
-            threads: Who may share the work.
-
-        Returns:
-            Row numbers (n, k), distances (n, k) correctly rounded, and doubtful rows (m,), of which nothing is known.
-        """
-        ...
-
-
-@runtime_checkable
-class ByFew(Protocol):
-    """Prepared centres by which few rows may be answered at once."""
-
-    def few(self, k: int) -> Few | None:
-        """Return who answers with k neighbours; None where nothing that stands serves them so."""
         ...
 
 

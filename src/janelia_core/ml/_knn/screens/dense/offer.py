@@ -16,6 +16,7 @@ from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
+from janelia_core.ml._knn.screens.keeping import Stored
 from janelia_core.ml._knn.screens.ready import Ready
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
@@ -142,6 +143,19 @@ class Dense:
         prepared = PreparedDense(plan.metric)
         prepared.pack(centres, plan, workers)
         return prepared
+
+    def stored(self, prepared: PreparedDense) -> list[Stored]:
+        """Return all that was packed whole."""
+        from janelia_core.ml._knn.screens.dense.stored import arrays_of
+
+        return [arrays_of(prepared)]
+
+    def restored(self, centres: Centres, pieces: list[Stored]) -> PreparedDense:
+        """Return packed centres."""
+        from janelia_core.ml._knn.screens.dense.stored import from_arrays
+
+        (piece,) = pieces
+        return from_arrays(centres.points, *piece)
 
 
 DENSE = Dense()

@@ -21,6 +21,7 @@ from janelia_core.ml._knn.screens.dense.formats import FORMATS, INT8, PANEL, For
 from janelia_core.ml._knn.screens.dense.frame import DenseFrame
 from janelia_core.ml._knn.screens.dense.offer import PreparedDense
 from janelia_core.ml._knn.screens.dense.row_bounds import RowConstants
+from janelia_core.ml._knn.screens.keeping import UnsuitedError
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE, compiles
 
 Array = npt.NDArray[Any]
@@ -64,12 +65,13 @@ def from_arrays(points: Points, arrays: Mapping[str, Array], facts: Mapping[str,
         facts: As they were.
 
     Raises:
+        UnsuitedError: Another version or kind of machine made them.
         ValueError: These are not what this version and this machine would have made of centres of this shape.
     """
     if _value(facts, "layout", "int") != LAYOUT:
-        _refuse(f"layout {facts['layout']} is not {LAYOUT}, which this version reads")
+        raise UnsuitedError(f"packed centres have layout {facts['layout']}; this version reads {LAYOUT}")
     if facts.get("machine") != _MACHINE:
-        _refuse(f"words were laid out for another machine: {facts.get('machine')}, here {_MACHINE}")
+        raise UnsuitedError(f"words were laid out for another machine: {facts.get('machine')}, here {_MACHINE}")
     metric, packings = facts.get("metric"), facts.get("packings")
     if not isinstance(metric, str) or not isinstance(packings, list):
         _refuse("no metric, or no packings")
@@ -85,7 +87,7 @@ def _packing(points: Points, arrays: Mapping[str, Array], facts: Any, metric: st
         _refuse(f"packing {number} has no facts")
     chosen, n, d = FORMATS.get(str(facts.get("format"))), _value(facts, "n", "int"), points.d
     if chosen is None or not compiles(chosen.name):
-        _refuse(f"this machine has no format {facts.get('format')}")
+        raise UnsuitedError(f"this machine has no format {facts.get('format')}")
     if not (1 <= n <= len(points) and d >= 1):
         _refuse(f"{n} of {len(points)} centres are packed")
 

@@ -3,11 +3,12 @@
 offer       the screen as `choose` knows it                       cost: what a tree takes beside a dense product
 forest      what is prepared, as many trees as the memory asks for; the look before one is taken
 screen      candidates of rows; the proof of the bound
-planted     a tree over centres
+planted     a tree over centres                                           stored: its arrays out, and in again, checked
 crowding    how many centres float32 scores cannot part
 values      coordinates as the tree holds them
 layout      boxes and leaves in memory
-build       centres -> boxes and leaves                           thin: of many copies of a point, those that count
+build       centres -> boxes and leaves                                            select: the nth value of a coordinate
+thin: of many copies of a point, those that count
 order       rows in the order of the leaves
 walk        packets of rows through the boxes, the nearest of a row so far in sorted lists
 answer      the whole way for rows that one walk proves

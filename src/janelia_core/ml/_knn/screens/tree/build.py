@@ -7,52 +7,10 @@ once.
 import numpy as np
 
 from janelia_core.ml._knn.screens.tree.layout import STACK, Boxes, kernel, right_child
+from janelia_core.ml._knn.screens.tree.select import Scratch, new_scratch, select
 from janelia_core.ml._knn.screens.tree.thin import are_identical, lowest_first
-from janelia_core.ml._runtime.arrays import F32, F64, I32
+from janelia_core.ml._runtime.arrays import F32, F64
 from janelia_core.ml._simd.packet_keys import LEAF
-
-SAMPLE = 63
-
-
-@kernel
-def _pivot(rows: F32, lo: int, hi: int, nth: int, d: int, axis: int, sample: F32) -> float:
-    """Guess the nth value of rows lo .. hi from a small sorted sample, one value a stratum."""
-    count = hi - lo + 1
-    size = 5 if count < 256 else (15 if count < 8192 else SAMPLE)
-    for s in range(size):
-        scatter = ((s * 2654435761 + count) & 1023) / 1024.0
-        value = rows[(lo + int((s + scatter) * count / size)) * d + axis]
-        t = s
-        while t > 0 and sample[t - 1] > value:
-            sample[t] = sample[t - 1]
-            t -= 1
-        sample[t] = value
-    return float(sample[int((nth - lo) * size / count)])
-
-
-@kernel
-def _select(rows: F32, ids: I32, lo: int, hi: int, nth: int, d: int, axis: int, sample: F32) -> None:
-    """Partition rows lo .. hi (inclusive) so that none before nth is above it and none after it below."""
-    while hi > lo:
-        pivot = _pivot(rows, lo, hi, nth, d, axis, sample)
-        i, j = lo, hi
-        while i <= j:  # the pivot is a value of the range: both scans stop, and i, j move at least once
-            while rows[i * d + axis] < pivot:
-                i += 1
-            while rows[j * d + axis] > pivot:
-                j -= 1
-            if i <= j:
-                ids[i], ids[j] = ids[j], ids[i]
-                for q in range(d):
-                    rows[i * d + q], rows[j * d + q] = rows[j * d + q], rows[i * d + q]
-                i += 1
-                j -= 1
-        if nth <= j:
-            hi = j
-        elif nth >= i:
-            lo = i
-        else:
-            return
 
 
 @kernel
@@ -73,7 +31,7 @@ def _bound(rows: F32, start: int, stop: int, d: int, boxes: F32, base: int) -> i
 
 
 @kernel
-def split(tree: Boxes, node: int, first: int, span: int, sample: F32) -> bool:
+def split(tree: Boxes, node: int, first: int, span: int, scratch: Scratch) -> bool:
     """Bound a node and partition its rows between two children; return False at a leaf or a single point."""
     z, ids, d = tree.z, tree.ids, tree.d
     start, stop = first * LEAF, min((first + span) * LEAF, tree.n)
@@ -82,7 +40,7 @@ def split(tree: Boxes, node: int, first: int, span: int, sample: F32) -> bool:
     if span == 1 or axis < 0:
         return False
     middle = (first + (span + 1) // 2) * LEAF
-    _select(z, ids, start, stop - 1, middle, d, axis, sample)
+    select(z, ids, start, stop - 1, middle, d, axis, scratch)
     tree.axis[node], tree.at[node] = axis, z[middle * d + axis]
     return True
 
@@ -112,16 +70,22 @@ def _pack(tree: Boxes, node: int, keep: int, raw: F64, column: F32) -> None:
 
 
 @kernel
+def split_alone(tree: Boxes, node: int, first: int, span: int) -> bool:
+    """Split as `split`."""
+    return bool(split(tree, node, first, span, new_scratch()))
+
+
+@kernel
 def build_below(tree: Boxes, node: int, first: int, span: int, keep: int, raw: F64) -> None:
     """Build the subtree of `span` leaves that starts at leaf `first`."""
     stack = np.empty((STACK, 3), np.int64)
-    column, sample = np.empty(LEAF * tree.d, np.float32), np.empty(SAMPLE, np.float32)
+    column, scratch = np.empty(LEAF * tree.d, np.float32), new_scratch()
     stack[0, 0], stack[0, 1], stack[0, 2] = node, first, span
     top = 1
     while top > 0:
         top -= 1
         node, first, span = stack[top, 0], stack[top, 1], stack[top, 2]
-        if split(tree, node, first, span, sample):
+        if split(tree, node, first, span, scratch):
             left = (span + 1) // 2
             stack[top, 0], stack[top, 1], stack[top, 2] = right_child(node, span), first + left, span - left
             stack[top + 1, 0], stack[top + 1, 1], stack[top + 1, 2] = node + 1, first, left

@@ -34,15 +34,16 @@ class PreparedTrees:
 
     Args:
         ctrs: Finite centres.
+        whole: Trees over all of them that stand already.
 
     Attributes:
         walks: What rows took in a tree over all of them when a search last looked, by k.
     """
 
-    def __init__(self, ctrs: Points) -> None:
+    def __init__(self, ctrs: Points, whole: tuple[BoxTree, ...] = ()) -> None:
         self.ctrs = ctrs
         self.walks: dict[int, Walk] = {}
-        self._whole: tuple[BoxTree, ...] = ()
+        self._whole = whole
         self._few: tuple[BoxTree, FewRows | None] | None = None  # of the tree that was asked last
         self._lock = threading.Lock()
 
@@ -50,6 +51,11 @@ class PreparedTrees:
     def nbytes(self) -> int:
         """What is held."""
         return sum(tree.nbytes for tree in self._whole)
+
+    @property
+    def trees(self) -> tuple[BoxTree, ...]:
+        """Those over all centres that stand."""
+        return self._whole
 
     def few(self, k: int) -> FewRows | None:
         """Return who answers a few rows at once, by a tree that stands; None where none serves k so."""

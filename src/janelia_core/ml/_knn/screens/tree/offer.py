@@ -11,6 +11,7 @@ from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.keeping import Stored
 from janelia_core.ml._knn.screens.tree import cost
 from janelia_core.ml._runtime.workers import Workers
 
@@ -46,6 +47,20 @@ class Tree:
         from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 
         return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points)
+
+    def stored(self, prepared: PreparedTrees) -> list[Stored]:
+        """Return the trees over all centres that stand."""
+        from janelia_core.ml._knn.screens.tree.stored import arrays_of
+
+        return [arrays_of(tree) for tree in prepared.trees]
+
+    def restored(self, centres: Centres, pieces: list[Stored]) -> PreparedTrees:
+        """Return trees over the finite ones of the centres."""
+        from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
+        from janelia_core.ml._knn.screens.tree.stored import from_arrays
+
+        finite = centres.finite(Reader()).points
+        return PreparedTrees(finite, tuple(from_arrays(finite, *piece) for piece in pieces))
 
 
 TREE = Tree()

@@ -55,32 +55,29 @@ class BoxTree:
     """
 
     def __init__(self, ctrs: Points, k: int, workers: Workers | None = None) -> None:
-        self.ctrs, self.k, self.n_ctrs, self.d = ctrs, k, len(ctrs), ctrs.d
         workers = workers or Workers(1, pool=False)
         # By a worker, like all of torch: its own threads, once woken, would spin beside the building.
-        z, raw, self.residual = workers.once(lambda: as_float32(ctrs.block(0, len(ctrs))))
-        self.stored = raw.shape[0] == 0
-        self._build(z, raw, workers.each)
+        z, raw, residual = workers.once(lambda: as_float32(ctrs.block(0, len(ctrs))))
+        boxes = _built(z, raw, k, workers.each)
+        thin.thin(boxes, k, raw)
+        self._set(ctrs, boxes, k, thin.note_lowest(boxes), residual)
+
+    def _set(self, ctrs: Points, boxes: Boxes, k: int, live: int, residual: float) -> None:
+        self.ctrs, self.k, self.n_ctrs, self.d = ctrs, k, len(ctrs), ctrs.d
+        self.boxes, self.live, self.residual, self.stored = boxes, live, residual, residual == 0.0
         self.lattice = Lattice(ctrs)
-        self.nbytes = sum(array.nbytes for array in self.boxes if isinstance(array, np.ndarray))
+        self.nbytes = sum(array.nbytes for array in boxes if isinstance(array, np.ndarray))
+
+    @classmethod
+    def over(cls, ctrs: Points, boxes: Boxes, k: int, live: int, residual: float) -> BoxTree:
+        """Return the tree that was built before, of which these are the attributes."""
+        tree = cls.__new__(cls)
+        tree._set(ctrs, boxes, k, live, residual)
+        return tree
 
     def serves(self, k: int) -> bool:
         """Tell whether k nearest can be asked for: no copy was dropped that could be among them, few that could not."""
         return self.live == self.n_ctrs or k == self.k or k < self.k <= copies_for(k)
-
-    def _build(self, z: F32, raw: F64, each: Callable[..., Iterable[Any]]) -> None:
-        """Build the tree: the top levels one by one, then the subtrees below them."""
-        n_leaves = -(-self.n_ctrs // LEAF)
-        self.boxes = tree = unbuilt(z)
-        level = [(0, 0, n_leaves)]
-        while len(level) < _SUBTREES <= n_leaves:
-            split = list(each(lambda part: _split(tree, part), level))
-            if not all(split):
-                break  # a pile of identical points on top: whoever splits what is left splits it again
-            level = [child for children in split for child in children]
-        list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], self.k, raw), level))
-        thin.thin(tree, self.k, raw)
-        self.live = thin.note_lowest(tree)
 
     def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
         """Return the row numbers of x (r, d), (r,) int64, in the order of the cells in which rows lie.
@@ -107,10 +104,24 @@ class BoxTree:
         return torch.from_numpy(order)
 
 
+def _built(z: F32, raw: F64, k: int, each: Callable[..., Iterable[Any]]) -> Boxes:
+    """Build a tree over z (n, d): the top levels one by one, then the subtrees below them."""
+    n_leaves = -(-len(z) // LEAF)
+    tree = unbuilt(z)
+    level = [(0, 0, n_leaves)]
+    while len(level) < _SUBTREES <= n_leaves:
+        split = list(each(lambda part: _split(tree, part), level))
+        if not all(split):
+            break  # a pile of identical points on top: whoever splits what is left splits it again
+        level = [child for children in split for child in children]
+    list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], k, raw), level))
+    return tree
+
+
 def _split(tree: Boxes, part: tuple[int, int, int]) -> list[tuple[int, int, int]]:
     """Split a node of the top levels and return its children, none if it is a leaf or a pile."""
     node, first, span = part
-    if not build.split(tree, node, first, span, np.empty(build.SAMPLE, np.float32)):
+    if not build.split_alone(tree, node, first, span):
         return []
     left = (span + 1) // 2
     return [(node + 1, first, left), (right_child(node, span), first + left, span - left)]

@@ -114,15 +114,16 @@ def thin(tree: Boxes, keep: int, raw: F64) -> None:
 def note_lowest(tree: Boxes) -> int:
     """Write the lowest id below every node, children first, and return the number of points left to scan."""
     z, ids, first, span, axis, lowest = tree.z, tree.ids, tree.first, tree.span, tree.axis, tree.lowest
-    live = 0
+    live, d = 0, tree.d
     for node in range(axis.shape[0] - 1, -1, -1):
         if axis[node] == -1:
             least = NO_ID
-            for position in range(first[node] * LEAF, min((first[node] + span[node]) * LEAF, tree.n)):
-                coordinate = z[cell_of(position, tree.d)]
-                if coordinate == coordinate:
-                    live += 1
-                    least = min(least, ids[position])
+            for leaf in range(first[node], first[node] + span[node]):
+                place, cell = leaf * LEAF, leaf * LEAF * d
+                for lane in range(LEAF):  # those after the last centre are NaN too
+                    is_there = z[cell + lane] == z[cell + lane]
+                    live += is_there
+                    least = min(least, ids[place + lane] if is_there else NO_ID)
             lowest[node] = least
         elif axis[node] >= 0:
             lowest[node] = min(lowest[node + 1], lowest[right_child(node, span[node])])
