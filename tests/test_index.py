@@ -76,8 +76,8 @@ def test_rows_few_and_many_are_answered_as_by_knn_before_and_after_anything_is_k
         for k in (1, 10, 40):
             x = rows_of(ctrs, n, turn)
             assert same(index.knn(x, k), knn(x, ctrs, k, metric=metric)), (turn, n, k)
-    assert index.nbytes <= 1.5 * ctrs.nbytes + 32 * len(ctrs)
-    assert any(f"{name} (" in repr(index) for name in ("tree", "dense")) or (ctrs.shape[1], metric) == (3, "cosine")
+    assert 0 < index.nbytes <= len(ctrs) * max(6 * ctrs.shape[1], 80)
+    assert any(f"{name} (" in repr(index) for name in ("tree", "dense"))
 
 
 def test_the_first_rows_are_right_by_an_oracle_too() -> None:
@@ -476,7 +476,7 @@ def test_a_file_whose_parts_do_not_fit_is_one_error(tmp_path: Path) -> None:
         replace(whole, parts={**parts, "0/tree/0/0": replace(parts["0/tree/0/0"], arrays={})}),
     ):
         save(tmp_path / "index", for_file(wrong))
-        with pytest.raises(IndexFileError, match="index: .*; save the index again") as raised:
+        with pytest.raises(IndexFileError, match=r"index: .*; save the index again") as raised:
             CenterIndex.load(tmp_path / "index")
         assert len(str(raised.value)) <= 300 + len(str(tmp_path))
 

@@ -12,7 +12,7 @@ from janelia_core.ml._knn.problem import MEBIBYTE
 def default_keep(ctrs: Tensor) -> int:
     """Return how many bytes an index of centres (n, d) may keep where nobody says."""
     n, d = ctrs.shape
-    return n * max(6 * d, 5 * d + 72)
+    return n * max(6 * d, 5 * d + 32, 80)
 
 
 def checked_keep(max_memory: object) -> int:
