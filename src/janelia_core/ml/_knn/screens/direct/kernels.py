@@ -13,8 +13,8 @@ import numpy as np
 
 from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
-from janelia_core.ml._runtime.arrays import I64, Reals
-from janelia_core.ml._runtime.jit import inlined, jit
+from janelia_core.ml._runtime.arrays import F64, I64, Reals
+from janelia_core.ml._runtime.jit import inlined, jit, jit_with
 from janelia_core.ml._simd.bits import first_bit
 from janelia_core.ml._simd.row_sums import product
 from janelia_core.ml._simd.run_tiles import BYTES, CELLS, CTRS, ROWS, low_gaps, low_products
@@ -88,22 +88,25 @@ def _largest(bits: Reals, start: int, stop: int, so_far: int) -> int:
     return int(most)
 
 
-@jit
-def _set_terms(form: int, ctrs: Reals, first: int, n: int, terms: Terms) -> bool:
-    """Writes the terms of n centres; returns whether all have norms that the bounds allow (`sweep`)."""
-    scale, shift, moderate = terms.scale, terms.shift, True
+@jit_with(error_model="numpy")
+def _set_terms(form: int, ctrs: Reals, first: int, n: int, squares: F64, terms: Terms) -> bool:
+    """Writes the terms of n centres, given squared norms; returns whether all are such as bounds allow (`sweep`)."""
+    scale, shift, beyond = terms.scale, terms.shift, 0
     single = ctrs.itemsize == 4
     least, most = (LEAST_SQUARE32, LARGEST_SQUARE32) if single else (LEAST_SQUARE, LARGEST_SQUARE)
-    for t in range(n):
-        square = product(ctrs, first + t, ctrs, first + t)
-        norm = np.sqrt(square)
-        moderate &= square <= most
-        if form == COSINE:
-            moderate &= square >= least or _is_zero(ctrs, first + t)
-            scale[t] = -1.0 / norm if square > 0.0 else 0.0
-        else:
-            scale[t], shift[t] = -1.0, -norm * (1.0 + 2.0**-22)
-    return moderate
+    if form == COSINE:
+        for t in range(np.uint64(n)):
+            scale[t] = -1.0 / np.sqrt(squares[t])
+            beyond += not (least <= squares[t] <= most)
+        if beyond > 0:
+            for t in range(n):
+                if not squares[t] >= least and _is_zero(ctrs, first + t):
+                    scale[t], beyond = 0.0, beyond - 1
+    else:
+        for t in range(np.uint64(n)):
+            scale[t], shift[t] = -1.0, np.sqrt(squares[t]) * (-1.0 - 2.0**-22)
+            beyond += not squares[t] <= most
+    return beyond == 0
 
 
 @jit
@@ -150,16 +153,20 @@ def _sweep_short(
     """As `sweep`, of centres of at most SHORT coordinates."""
     d, limits = ctrs.shape[1], rows.limits
     columns, keys = np.empty((d, _COLUMNS), ctrs.dtype), np.empty(_COLUMNS, ctrs.dtype)
-    terms = Terms(np.ones(_COLUMNS, ctrs.dtype), np.zeros(_COLUMNS, ctrs.dtype))
+    terms, squares = Terms(np.ones(_COLUMNS, ctrs.dtype), np.zeros(_COLUMNS, ctrs.dtype)), np.empty(_COLUMNS)
     largest, moderate = 0, True
     for block in range(start, stop, _COLUMNS):
         n = min(_COLUMNS, stop - block)
         largest = _largest(bits, block * d, (block + n) * d, largest)
-        if form != DISTANCE:
-            moderate &= _set_terms(form, ctrs, block, n, terms)
         for t in range(np.uint64(n)):
             for q in range(np.uint64(d)):
                 columns[q, t] = ctrs[np.uint64(block) + t, q]
+        if form != DISTANCE:
+            squares[:] = 0.0
+            for q in range(np.uint64(d)):
+                for t in range(np.uint64(n)):
+                    squares[t] += np.float64(columns[q, t]) * np.float64(columns[q, t])
+            moderate &= _set_terms(form, ctrs, block, n, squares, terms)
         for i in range(lowest.n.shape[0]):
             if _fill_keys(form, rows, i, columns, n, terms, keys) > 0:
                 for t in range(n):
@@ -192,13 +199,16 @@ def _sweep_long(
     """As `sweep`, of centres of more than SHORT coordinates."""
     d, limits, n_rows = ctrs.shape[1], rows.limits, rows.points.shape[0]
     size = max(1, _BLOCK // d // CTRS) * CTRS
-    terms, keys = Terms(np.ones(size, ctrs.dtype), np.zeros(size, ctrs.dtype)), np.empty(CELLS, ctrs.dtype)
+    terms, squares = Terms(np.ones(size, ctrs.dtype), np.zeros(size, ctrs.dtype)), np.empty(size)
+    keys = np.empty(CELLS, ctrs.dtype)
     largest, moderate = 0, True
     for block in range(start, stop, size):
         n = min(size, stop - block)
         largest = _largest(bits, block * d, (block + n) * d, largest)
         if form != DISTANCE:
-            moderate &= _set_terms(form, ctrs, block, n, terms)
+            for t in range(n):
+                squares[t] = product(ctrs, block + t, ctrs, block + t)
+            moderate &= _set_terms(form, ctrs, block, n, squares, terms)
         whole = n // CTRS * CTRS
         for row in range(0, n_rows, ROWS):
             for t in range(0, whole, CTRS):
