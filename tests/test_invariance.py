@@ -55,6 +55,8 @@ def test_the_screen_never_changes_the_result(name):
     for changes in (
         {"screen": "tree"},
         {"screen": "tree", "workers": 2, "row_block": 3},
+        {"screen": "direct"},
+        {"screen": "direct", "workers": 2, "row_block": 3, "chunk": 50},
         {"screen": "dense"},
         {"screen": "dense", "workers": 2, "row_block": 3, "pack_bytes": 10**6},
         {"screen": "dense", "panel": 64, "verified_rows": 2},

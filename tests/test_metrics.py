@@ -21,9 +21,11 @@ from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
+from janelia_core.ml._knn.screens.direct.screen import DirectScreen
 from janelia_core.ml._knn.screens.portable import screen as screen_portable
 from janelia_core.ml._knn.verify.verify import ordered
 from janelia_core.ml._runtime.machine import Machine
+from janelia_core.ml._runtime.workers import Workers
 from oracle import nearest
 from plans import changed, rows_of, run
 from problems import KINDS, LOW_FORMATS, PROBLEMS, gaussian, nearly_parallel
@@ -229,6 +231,10 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
     if frame.in_float64:
         for chosen in (*LOW_FORMATS, "float32"):
             screens.append((DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], metric), k), Fraction(1)))
+        for in_float64 in (False, True):
+            direct = DirectScreen(Points(ctrs), metric_named(metric).form, k, in_float64)
+            if direct.swept(x, Workers(1, pool=False)).moderate:
+                screens.append((direct, Fraction(1)))
     for screen, unit in screens:
         listed, excluded, _ = screen.candidates(rows_of(x))
         for i in range(len(x)):

@@ -24,12 +24,15 @@ from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.verify import kernels as verify_kernels
 from janelia_core.ml._runtime.arrays import F32
 from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd import bits as float_bits
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn
+from oracle import nearest
 from plans import changed, rows_of, run
 from problems import LOW_FORMATS
 
+CPU = this_machine(torch.device("cpu"))
 CHOSEN = [*LOW_FORMATS, "float32"]
 Problem = tuple[Tensor, Tensor]
 
@@ -432,3 +435,36 @@ assert bool((distances.topk(5, largest=False).values[:, -1] < excluded).all())
         "NUMBA_CPU_FEATURES": "+sse2" if cpu == "generic" else "+avx2,+fma",
     }
     subprocess.run([sys.executable, "-c", script], check=True, env=environment)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "dot", "cosine"])
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_few_rows_whose_workers_share_the_centres_are_answered_as_by_one(chosen: str, metric: str) -> None:
+    for x, ctrs in (gaussian(), lattice(), off_grid_rows_on_grid_centres(), large_integers()):
+        ctrs = torch.cat([ctrs + step for step in range(4)])
+        for rows in (x[:1], x[:7], torch.cat([x[:3], x[:2] / 0.0])):
+            plan = make_plan(len(rows), len(ctrs), x.shape[1], 9, len(ctrs), machine=CPU, metric=metric)
+            plan = changed(plan, screen="dense", at_once_rows=0, formats=(chosen, "float32"), pack_bytes=1 << 30)
+            alone = run(rows, ctrs, plan)
+            assert torch.equal(alone, nearest(rows, ctrs, 9, metric))
+            for workers in (2, 3, 40):
+                assert torch.equal(run(rows, ctrs, changed(plan, workers=workers, panel=64)), alone)
+
+
+@pytest.mark.parametrize("chosen", CHOSEN)
+def test_what_no_share_lists_is_as_far_as_the_joined_lists_say(chosen: str) -> None:
+    for x, ctrs in (gaussian(), off_grid_rows_on_grid_centres()):
+        ctrs = torch.cat([ctrs + step / 3 for step in range(5)])
+        screen = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], panel=64), 3)
+        with Workers(3) as workers:
+            listed, excluded, at_least = screen.shared(x[:4], workers)
+        assert at_least is not None
+        truth = (x[:4, None].double() - ctrs.double()).square().sum(-1)
+        for i in range(4):
+            own = listed[i][listed[i] >= 0]
+            assert len(own.unique()) == len(own)
+            others = truth[i].clone()
+            others[own] = torch.inf
+            assert float(others.min()) * (1 + 1e-12) >= float(excluded[i])
+            assert set(truth[i].topk(3, largest=False).indices.tolist()) <= set(own.tolist())
+            assert bool((at_least[i, : len(own)] <= truth[i, own] * (1 + 1e-12)).all())

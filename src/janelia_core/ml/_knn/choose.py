@@ -183,15 +183,16 @@ def choose(asked: Asked) -> Chosen:
     report, plan = asked.report, asked.plan
     while True:
         screen = next((screen for screen in SCREENS if screen.name == plan.screen), None)
-        if (screen is None or screen.looks) and _may_be_of_any_sign(asked):
-            report.screen = "none: inner products with infinite centres may be of any sign"
-            return Chosen(plan)
-        if screen is None:
-            return Chosen(plan)
+        if screen is None or (screen.looks and _may_be_of_any_sign(asked)):
+            return _without(asked, plan)
         step = replace(asked, plan=plan)
         why = screen.why_not_here(step)
         meeting = None if why else _met(screen, step)
-        if meeting is not None or plan.otherwise is None:
+        if meeting is not None:
+            break
+        if not screen.looks and _may_be_of_any_sign(asked):
+            return _without(asked, plan)
+        if plan.otherwise is None:
             break
         plan = report.plan = plan.otherwise
         report.screen = f"{plan.screen}: {why}" if why else ""
@@ -200,6 +201,12 @@ def choose(asked: Asked) -> Chosen:
         meeting = fallback()
         report.screen = f"{PORTABLE.name}: {why or report.look}"
     return Chosen(plan, meeting, fallback)
+
+
+def _without(asked: Asked, plan: Plan) -> Chosen:
+    if _may_be_of_any_sign(asked):
+        asked.report.screen = "none: inner products with infinite centres may be of any sign"
+    return Chosen(plan)
 
 
 def _may_be_of_any_sign(asked: Asked) -> bool:

@@ -16,7 +16,8 @@ _MOST_CHUNK = 1 << 18
 _PER_CHUNKED = 60
 _CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows,
-_FEWEST_COORDINATES = 1 << 21  # or from so many coordinates of pairs: about half a millisecond of a pass
+_FEWEST_COORDINATES = 1 << 21  # or from so many coordinates of pairs: about half a millisecond of a pass,
+_FEWEST_COLUMNS = 8  # where a centre of fewer takes no less
 
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
@@ -26,7 +27,8 @@ _MOST_ROWS = 4096
 
 def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
     """Return who works: several where rows are shared out, in threads of their own where torch would start others."""
-    worth = max(problem.n_smps // _FEWEST_ROWS, problem.work // _FEWEST_COORDINATES)
+    coordinates = problem.n_smps * problem.n_ctrs * max(problem.d, _FEWEST_COLUMNS)
+    worth = max(problem.n_smps // _FEWEST_ROWS, coordinates // _FEWEST_COORDINATES)
     most = clamp(min(worth, problem.budget // PER_WORKER), problem.machine.threads)
     workers = most if parallel else 1
     return Crew(

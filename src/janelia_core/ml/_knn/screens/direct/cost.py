@@ -12,6 +12,7 @@ from janelia_core.ml._knn.problem import Problem
 
 _SHARE = 4  # of the room: the most that lists may take
 _SHORT = 16  # coordinates up to which centres are gathered into columns
+_PER_ENTRY = 100.0  # of a list, in each of a few shares
 _SLACK = 8  # places beyond k, and k / 8 more
 
 
@@ -32,9 +33,9 @@ def cost(problem: Problem) -> Cost:
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     size = 1.0 if problem.float32 else 2.0
     read = 0.4 * size * d + (1.5 if d <= _SHORT else 0.0)
-    per_pair = (0.5 + 0.12 * d * size) if d <= _SHORT else (1.0 + 0.055 * d * size)
+    per_pair = (0.35 + 0.08 * d * size) if d <= _SHORT else (1.0 + 0.04 * d * size)
     rounds = width(k) * (1.0 + math.log(max(1.0, n_ctrs / width(k))))  # entries of a list
-    lists = n_smps * rounds * (15.0 + 0.25 * width(k))
+    lists = n_smps * rounds * _PER_ENTRY
     return Cost(n_ctrs * (read + n_smps * per_pair) + lists)
 
 

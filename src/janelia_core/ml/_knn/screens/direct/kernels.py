@@ -13,8 +13,8 @@ import numpy as np
 
 from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
-from janelia_core.ml._runtime.arrays import I64, Reals
-from janelia_core.ml._runtime.jit import inlined, jit
+from janelia_core.ml._runtime.arrays import F64, I64, Reals
+from janelia_core.ml._runtime.jit import inlined, jit, jit_with
 from janelia_core.ml._simd.bits import first_bit
 from janelia_core.ml._simd.row_sums import product
 from janelia_core.ml._simd.run_tiles import BYTES, CELLS, CTRS, ROWS, low_gaps, low_products
@@ -48,7 +48,7 @@ class Terms(NamedTuple):
 
 
 class Lowest(NamedTuple):
-    """The lowest keys of r rows so far, ascending, equal ones by centre.
+    """The lowest keys of r rows so far, each list a heap: entry q is at least as high as 2 q + 1 and 2 q + 2.
 
     Fields:
         keys: (r, w).
@@ -61,22 +61,33 @@ class Lowest(NamedTuple):
     n: I64
 
 
+@inlined
+def _move(keys: Reals, ids: I64, row: np.uint64, old: np.uint64, new: np.uint64) -> None:
+    keys[row, new], ids[row, new] = keys[row, old], ids[row, old]
+
+
 @jit
 def enter(lowest: Lowest, i: int, key: float, j: int, limits: Reals) -> None:
-    """Lists centre j, later than all listed, with a key below row i's limit; lowers the limit."""
-    keys, ids, listed = lowest.keys, lowest.ids, lowest.n
-    row, width, place = np.uint64(i), keys.shape[1], listed[i]
-    if place == width:
-        place -= 1
+    """Lists centre j, which has a key below row i's limit, in the place of the highest where the list is full."""
+    keys, ids, row, width, n = lowest.keys, lowest.ids, np.uint64(i), lowest.keys.shape[1], lowest.n[i]
+    if n < width:
+        place, lowest.n[i] = n, n + 1
+        while place > 0 and keys[row, np.uint64((place - 1) // 2)] < key:
+            above = (place - 1) // 2
+            _move(keys, ids, row, np.uint64(above), np.uint64(place))
+            place = above
     else:
-        listed[i] = place + 1
-    while place > 0 and key < keys[row, np.uint64(place - 1)]:
-        keys[row, np.uint64(place)] = keys[row, np.uint64(place - 1)]
-        ids[row, np.uint64(place)] = ids[row, np.uint64(place - 1)]
-        place -= 1
+        place, below = 0, 1
+        while below < width:
+            if below + 1 < width and keys[row, np.uint64(below + 1)] > keys[row, np.uint64(below)]:
+                below += 1
+            if keys[row, np.uint64(below)] <= key:
+                break
+            _move(keys, ids, row, np.uint64(below), np.uint64(place))
+            place, below = below, 2 * below + 1
     keys[row, np.uint64(place)], ids[row, np.uint64(place)] = key, j
-    if listed[i] == width:
-        limits[i * CTRS : (i + 1) * CTRS] = keys[row, np.uint64(width - 1)]
+    if lowest.n[i] == width:
+        limits[i * CTRS : (i + 1) * CTRS] = keys[row, np.uint64(0)]
 
 
 @inlined
@@ -88,22 +99,25 @@ def _largest(bits: Reals, start: int, stop: int, so_far: int) -> int:
     return int(most)
 
 
-@jit
-def _set_terms(form: int, ctrs: Reals, first: int, n: int, terms: Terms) -> bool:
-    """Writes the terms of n centres; returns whether all have norms that the bounds allow (`sweep`)."""
-    scale, shift, moderate = terms.scale, terms.shift, True
+@jit_with(error_model="numpy")
+def _set_terms(form: int, ctrs: Reals, first: int, n: int, squares: F64, terms: Terms) -> bool:
+    """Writes the terms of n centres, given squared norms; returns whether bounds allow these (`sweep_long`)."""
+    scale, shift, beyond = terms.scale, terms.shift, 0
     single = ctrs.itemsize == 4
     least, most = (LEAST_SQUARE32, LARGEST_SQUARE32) if single else (LEAST_SQUARE, LARGEST_SQUARE)
-    for t in range(n):
-        square = product(ctrs, first + t, ctrs, first + t)
-        norm = np.sqrt(square)
-        moderate &= square <= most
-        if form == COSINE:
-            moderate &= square >= least or _is_zero(ctrs, first + t)
-            scale[t] = -1.0 / norm if square > 0.0 else 0.0
-        else:
-            scale[t], shift[t] = -1.0, -norm * (1.0 + 2.0**-22)
-    return moderate
+    if form == COSINE:
+        for t in range(np.uint64(n)):
+            scale[t] = -1.0 / np.sqrt(squares[t])
+            beyond += not (least <= squares[t] <= most)
+        if beyond > 0:
+            for t in range(n):
+                if not squares[t] >= least and _is_zero(ctrs, first + t):
+                    scale[t], beyond = 0.0, beyond - 1
+    else:
+        for t in range(np.uint64(n)):
+            scale[t], shift[t] = -1.0, np.sqrt(squares[t]) * (-1.0 - 2.0**-22)
+            beyond += not squares[t] <= most
+    return beyond == 0
 
 
 @jit
@@ -144,22 +158,26 @@ def _fill_keys(form: int, rows: FewRows, i: int, columns: Reals, n: int, terms: 
 
 
 @jit
-def _sweep_short(
+def sweep_short(
     form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
 ) -> tuple[int, bool]:
-    """As `sweep`, of centres of at most SHORT coordinates."""
+    """As `sweep_long`, of centres of at most SHORT coordinates."""
     d, limits = ctrs.shape[1], rows.limits
     columns, keys = np.empty((d, _COLUMNS), ctrs.dtype), np.empty(_COLUMNS, ctrs.dtype)
-    terms = Terms(np.ones(_COLUMNS, ctrs.dtype), np.zeros(_COLUMNS, ctrs.dtype))
+    terms, squares = Terms(np.ones(_COLUMNS, ctrs.dtype), np.zeros(_COLUMNS, ctrs.dtype)), np.empty(_COLUMNS)
     largest, moderate = 0, True
     for block in range(start, stop, _COLUMNS):
         n = min(_COLUMNS, stop - block)
         largest = _largest(bits, block * d, (block + n) * d, largest)
-        if form != DISTANCE:
-            moderate &= _set_terms(form, ctrs, block, n, terms)
         for t in range(np.uint64(n)):
             for q in range(np.uint64(d)):
                 columns[q, t] = ctrs[np.uint64(block) + t, q]
+        if form != DISTANCE:
+            squares[:] = 0.0
+            for q in range(np.uint64(d)):
+                for t in range(np.uint64(n)):
+                    squares[t] += np.float64(columns[q, t]) * np.float64(columns[q, t])
+            moderate &= _set_terms(form, ctrs, block, n, squares, terms)
         for i in range(lowest.n.shape[0]):
             if _fill_keys(form, rows, i, columns, n, terms, keys) > 0:
                 for t in range(n):
@@ -186,19 +204,37 @@ def _enter_one(form: int, rows: FewRows, ctrs: Reals, j: int, terms: Terms, t: i
 
 
 @jit
-def _sweep_long(
+def sweep_long(
     form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
 ) -> tuple[int, bool]:
-    """As `sweep`, of centres of more than SHORT coordinates."""
+    """Looks at centres start .. stop - 1, of more than SHORT coordinates, with all rows; lists the lowest keys.
+
+    Args:
+        form: `Metric.form`; the keys are those of `direct.screen`.
+        rows: The rows, of the type of ctrs.
+        ctrs: (n_ctrs, d) centres in C order, float32 or float64.
+        bits: Their bits, flat, as integers of as many bits.
+        start: See above.
+        stop: See above.
+        first: What is added to their numbers.
+        lowest: Those of the rows asked for.
+
+    Returns:
+        The largest magnitude of a coordinate, as bits (beyond those of infinity: NaN), and whether the norms of all
+        centres are zero or such that no product leaves the type; distances do not ask.
+    """
     d, limits, n_rows = ctrs.shape[1], rows.limits, rows.points.shape[0]
     size = max(1, _BLOCK // d // CTRS) * CTRS
-    terms, keys = Terms(np.ones(size, ctrs.dtype), np.zeros(size, ctrs.dtype)), np.empty(CELLS, ctrs.dtype)
+    terms, squares = Terms(np.ones(size, ctrs.dtype), np.zeros(size, ctrs.dtype)), np.empty(size)
+    keys = np.empty(CELLS, ctrs.dtype)
     largest, moderate = 0, True
     for block in range(start, stop, size):
         n = min(size, stop - block)
         largest = _largest(bits, block * d, (block + n) * d, largest)
         if form != DISTANCE:
-            moderate &= _set_terms(form, ctrs, block, n, terms)
+            for t in range(n):
+                squares[t] = product(ctrs, block + t, ctrs, block + t)
+            moderate &= _set_terms(form, ctrs, block, n, squares, terms)
         whole = n // CTRS * CTRS
         for row in range(0, n_rows, ROWS):
             for t in range(0, whole, CTRS):
@@ -215,28 +251,3 @@ def _sweep_long(
         for t in range(whole, n):
             _enter_one(form, rows, ctrs, block + t, terms, t, first, lowest)
     return largest, moderate
-
-
-@jit
-def sweep(
-    form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
-) -> tuple[int, bool]:
-    """Looks at centres start .. stop - 1 with all rows, and lists those with the lowest keys.
-
-    Args:
-        form: `Metric.form`; the keys are those of `direct.screen`.
-        rows: The rows, of the type of ctrs.
-        ctrs: (n_ctrs, d) centres in C order, float32 or float64.
-        bits: Their bits, flat, as integers of as many bits.
-        start: See above.
-        stop: See above.
-        first: What is added to their numbers.
-        lowest: Those of the rows asked for.
-
-    Returns:
-        The largest magnitude of a coordinate, as bits (beyond those of infinity: NaN), and whether the norms of all
-        centres are zero or such that no product leaves the type; distances do not ask.
-    """
-    if ctrs.shape[1] <= SHORT:
-        return _sweep_short(form, rows, ctrs, bits, start, stop, first, lowest)
-    return _sweep_long(form, rows, ctrs, bits, start, stop, first, lowest)

@@ -40,7 +40,7 @@ from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.screens.direct.kernels import Lowest, sweep
+from janelia_core.ml._knn.screens.direct.kernels import SHORT, Lowest, sweep_long, sweep_short
 from janelia_core.ml._knn.screens.direct.rows import Held, at_least_of, hold
 from janelia_core.ml._runtime.arrays import F64, I64
 from janelia_core.ml._runtime.workers import Workers
@@ -111,6 +111,7 @@ class DirectScreen:
         rows, lowest = held.few(), held.lists(min(self._width, stop - start))
         values = ctrs.values
         in_place = values.is_contiguous() and ctrs.subset is None and values.dtype == _TORCH[dtype]
+        sweep = sweep_short if ctrs.d <= SHORT else sweep_long  # compiled one by one, as they are wanted
         step = max(1, stop - start) if in_place else max(1, ctrs.chunk // 2 // ctrs.d)
         largest, moderate = 0.0, True
         for first in range(start, stop, step):
@@ -131,13 +132,11 @@ def _joined(lists: list[Lowest], width: int) -> tuple[F64, I64, F64]:
     for lowest in lists:
         unused = np.arange(lowest.keys.shape[1]) >= lowest.n[:, None]
         lowest.keys[unused], lowest.ids[unused] = np.inf, -1
-        np.minimum(limit, lowest.keys[:, -1], out=limit)
+        np.minimum(limit, np.where(unused[:, -1], np.inf, lowest.keys[:, 0]), out=limit)
     keys = np.concatenate([lowest.keys for lowest in lists], axis=1).astype(np.float64)
     ids = np.concatenate([lowest.ids for lowest in lists], axis=1)
-    if len(lists) > 1:
-        order = np.argsort(keys, axis=1, kind="stable")
-        keys, ids = (np.take_along_axis(part, order, axis=1) for part in (keys, ids))
-        if keys.shape[1] > width:
-            np.minimum(limit, keys[:, width], out=limit)
-            keys, ids = np.ascontiguousarray(keys[:, :width]), np.ascontiguousarray(ids[:, :width])
-    return keys, ids, limit
+    order = np.argsort(keys, axis=1)
+    if keys.shape[1] > width:
+        np.minimum(limit, np.take_along_axis(keys, order[:, width : width + 1], axis=1)[:, 0], out=limit)
+    first = order[:, :width]
+    return np.take_along_axis(keys, first, axis=1), np.take_along_axis(ids, first, axis=1), limit
