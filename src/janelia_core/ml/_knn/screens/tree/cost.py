@@ -16,7 +16,8 @@ from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
 _MOST_COLUMNS = 32
-_MOST_K = 128  # the tree's lists are kept sorted by insertion
+MOST_K = 128
+"""Beyond, no tree pays: its lists are kept sorted by insertion."""
 
 _LEAF = 16
 _CHUNK = 8
@@ -158,7 +159,7 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     build = problem.unpaid("tree", build_work(n_ctrs, d))
     least = build + trees.parts * walk_work(_easiest(n_ctrs, k), n_smps, n_ctrs // trees.parts, d, k)
-    if d > _MOST_COLUMNS or k > _MOST_K or least > dense.work + dense.work_of_failure:
+    if d > _MOST_COLUMNS or k > MOST_K or least > dense.work + dense.work_of_failure:
         return None
     last = trees.parts
     strides: tuple[int, ...] = ()

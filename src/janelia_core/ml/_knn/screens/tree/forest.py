@@ -15,7 +15,8 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
-from janelia_core.ml._knn.screens.tree.cost import Look, Walk
+from janelia_core.ml._knn.screens.tree.cost import MOST_K, Look, Walk
+from janelia_core.ml._knn.screens.tree.few import FewRows
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
@@ -43,6 +44,7 @@ class PreparedTrees:
         self.ctrs = ctrs
         self.walks: dict[int, Walk] = {}
         self._whole = whole
+        self._few: tuple[BoxTree, FewRows | None] | None = None
         self._lock = threading.Lock()
 
     @property
@@ -58,6 +60,16 @@ class PreparedTrees:
     def standing(self, k: int) -> BoxTree | None:
         """Return the tree over all centres that serves k, if one was planted."""
         return next((tree for tree in self._whole if tree.serves(k)), None)
+
+    def few(self, k: int) -> FewRows | None:
+        """Return who answers few rows at once, where a tree stands that serves k and float32 values."""
+        tree = self.standing(k) if k <= MOST_K else None
+        if tree is None:
+            return None
+        known = self._few
+        if known is None or known[0] is not tree:
+            known = self._few = tree, FewRows.of(tree)  # whoever comes at the same time finds the same
+        return known[1]
 
     def whole(self, k: int, workers: Workers) -> BoxTree:
         """Return a tree over all centres that serves k."""
