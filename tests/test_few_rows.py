@@ -14,7 +14,9 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.screens.tree.few import Few, FewRows
+from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
+from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml.neighbors import knn
 from oracle import nearest
 from problems import KINDS, PROBLEMS, gaussian
@@ -137,6 +139,21 @@ def test_trees_that_round_or_hold_subnormals_are_declined() -> None:
     assert planted(ctrs.double() + 1e-12, 5) is None
     ctrs[7, 1] = 1e-40
     assert planted(ctrs, 5) is None
+
+
+def test_prepared_trees_answer_few_rows_as_soon_as_one_stands_that_serves_k() -> None:
+    problem = gaussian(n=9, n_ctrs=300, d=3)
+    trees = PreparedTrees(Points(problem.ctrs))
+    assert trees.few(5) is None
+    trees.whole(5, Workers(1, pool=False))
+    few = trees.few(5)
+    assert few is not None
+    assert trees.few(128) is few
+    assert trees.few(129) is None
+    crowd = PreparedTrees(Points(problem.ctrs[:2].repeat(200, 1)))
+    crowd.whole(5, Workers(1, pool=False))
+    assert crowd.few(4) is not None
+    assert crowd.few(6) is None
 
 
 def test_rows_are_answered_like_by_knn_in_one_call_or_many_and_by_threads() -> None:

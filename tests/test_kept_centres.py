@@ -24,7 +24,7 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
-from janelia_core.ml._knn.screens.dense.offer import PreparedDense
+from janelia_core.ml._knn.screens.dense.prepared import PreparedDense
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine

@@ -20,7 +20,7 @@ from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense import stored
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
-from janelia_core.ml._knn.screens.dense.offer import PreparedDense
+from janelia_core.ml._knn.screens.dense.prepared import PreparedDense
 from janelia_core.ml._knn.screens.dense.scan import scan
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine

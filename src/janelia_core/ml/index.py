@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from janelia_core.ml._index.center_index import CenterIndex
+from janelia_core.ml._index.stored.errors import IndexFileError
 
-__all__ = ["CenterIndex"]
+__all__ = ["CenterIndex", "IndexFileError"]

@@ -1,6 +1,7 @@
 """The dense CPU screen: scores in int8, bfloat16 or float32, compared while in registers: the map.
 
-offer       the screen as `choose` knows it; what is prepared     cost: what it takes of memory and time
+offer       the screen as `choose` knows it                       cost: what it takes of memory and time
+prepared    packed centres in all the formats that rows asked for
 screen      candidates of rows; the proof of the bound
 formats     what a word holds, and what rounding to it loses
 frame       where points are taken: shifted, scaled, rounded         rounding: the kernel that does so, and measures

@@ -1,122 +1,21 @@
-"""The dense screen as `choose` knows it, and packed centres in all the formats that rows asked for."""
+"""The dense screen as `choose` knows it."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
-import torch
-
 from janelia_core.ml._knn.data.centres import Centres
-from janelia_core.ml._knn.data.frame import Place, levelled
-from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
+from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.dense import cost
-from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
 from janelia_core.ml._knn.screens.keeping import Stored
-from janelia_core.ml._knn.screens.ready import Ready
-from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
-    from janelia_core.ml._knn.screens.dense.centres import DenseCentres
-    from janelia_core.ml._knn.screens.dense.screen import DenseScreen
-
-_FEW_ROWS = 16  # for each worker: of more, each takes some among all centres
-
-
-class PreparedDense:
-    """Packed centres in the formats that rows asked for, each packed once: whole, or else for each size of panels.
-
-    What is packed whole serves every k, every memory and every type of rows: m and the memory bound what is made of
-    centres at a time, and that is nothing once they are packed.
-
-    Args:
-        metric: What orders them.
-        whole: What was packed whole before.
-    """
-
-    def __init__(self, metric: str, whole: Iterable[DenseCentres] = ()) -> None:
-        self.metric = metric
-        # Never changed, but replaced.
-        self._packed = {self._key(centres.ctrs, centres.format.name): centres for centres in whole}
-        self._lock = threading.Lock()
-
-    @property
-    def whole(self) -> list[DenseCentres]:
-        """What is packed whole."""
-        return [centres for centres in self._packed.values() if centres.kept]
-
-    @property
-    def nbytes(self) -> int:
-        """What packed centres take."""
-        return sum(centres.nbytes for centres in self._packed.values())
-
-    def pack(self, centres: Centres, plan: Plan, workers: Workers) -> Centres:
-        """Pack those that can be answered in the first format that a plan names, and return them."""
-        finite = centres.finite(Reader(workers, plan.kernels))
-        sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
-        self._in(plan.own.formats[0], sifted, plan.own, workers)
-        return sifted
-
-    def meet(self, asked: Asked) -> Meeting:
-        """List rows in one format after the other; of few rows, all at once, by workers that share the centres."""
-        from janelia_core.ml._knn.screens.dense.screen import DenseScreen
-
-        panels, k, alone = asked.plan.own, asked.plan.k, Workers(1, pool=False)
-        sifted, first = self.pack(asked.centres, asked.plan, asked.workers), panels.formats[0]
-        screen = DenseScreen(self._in(first, sifted, panels, alone), k)
-        few = len(asked.x) < _FEW_ROWS * asked.workers.count and asked.workers.count > 1
-        ready = self._listed(screen, asked) if few and screen.centres.kept and asked.frame.x_finite else screen
-
-        def lister(name: str) -> Lister:  # others than the first are packed by the worker whose rows want them
-            return ready if name == first else DenseScreen(self._in(name, sifted, panels, alone), k)
-
-        return Meeting(Rungs(lister, panels.formats), compiled=True)
-
-    def _listed(self, screen: DenseScreen, asked: Asked) -> Lister:
-        """Return who hands out the lists of all rows, which are made now."""
-        x, level = asked.x.block(0, len(asked.x)), asked.frame.level
-        x = x if level is None else levelled(x, level)[0]
-        numbers = asked.x.row_numbers(torch.arange(len(x), device=x.device))
-        return Ready(x, numbers, screen.shared(x, asked.workers), screen)
-
-    @staticmethod
-    def _key(points: Points, name: str, panel: int = 0) -> Hashable:
-        """Of centres sifted for several k, the number tells which they are; panel 0: all are packed."""
-        return len(points), name, panel
-
-    def _in(self, name: str, sifted: Centres, panels: cost.Panels, workers: Workers) -> DenseCentres:
-        points = sifted.points
-        whole, by_panels = self._key(points, name), self._key(points, name, panels.panel)
-        if whole in self._packed:
-            return self._packed[whole]
-        with self._lock:
-            left = panels.pack_bytes - sum(centres.words.nbytes for centres in self._packed.values())
-            fits = FORMATS[name].words_bytes(len(points), points.d) <= left
-            key = whole if fits or whole in self._packed else by_panels
-            if key not in self._packed:
-                made = self._made(FORMATS[name], sifted, left, panels.panel, workers)
-                same = made.n_ctrs, made.format
-                others = {at: one for at, one in self._packed.items() if (one.n_ctrs, one.format) != same}
-                self._packed = {**others, key: made}  # in place of what is not whole
-            return self._packed[key]
-
-    def _made(self, chosen: Format, sifted: Centres, left: int, panel: int, workers: Workers) -> DenseCentres:
-        from janelia_core.ml._knn.screens.dense.centres import DenseCentres
-
-        return DenseCentres(
-            sifted.points,
-            chosen,
-            self.metric,
-            pack_bytes=left,
-            panel=panel,
-            workers=workers,
-            columns=sifted.columns,
-        )
+    from janelia_core.ml._knn.screens.dense.prepared import PreparedDense
 
 
 class Dense:
@@ -140,6 +39,8 @@ class Dense:
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedDense:
         """Pack those that can be answered, in the first format."""
+        from janelia_core.ml._knn.screens.dense.prepared import PreparedDense
+
         prepared = PreparedDense(plan.metric)
         prepared.pack(centres, plan, workers)
         return prepared

@@ -19,7 +19,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres, Packed
 from janelia_core.ml._knn.screens.dense.formats import FORMATS, INT8, PANEL, Format
 from janelia_core.ml._knn.screens.dense.frame import DenseFrame
-from janelia_core.ml._knn.screens.dense.offer import PreparedDense
+from janelia_core.ml._knn.screens.dense.prepared import PreparedDense
 from janelia_core.ml._knn.screens.dense.row_bounds import RowConstants
 from janelia_core.ml._knn.screens.keeping import UnsuitedError
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE, compiles

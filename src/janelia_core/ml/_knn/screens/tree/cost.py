@@ -16,7 +16,8 @@ from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
 _MOST_COLUMNS = 32
-_MOST_K = 128  # the tree's lists are kept sorted by insertion
+MOST_K = 128
+"""Beyond, no tree pays: its lists are kept sorted by insertion."""
 
 _LEAF = 16
 _CHUNK = 8
@@ -175,8 +176,8 @@ def why_not(problem: Problem, workers: int) -> str:
     usual = problem.machine.kernels and not problem.masked and problem.form == DISTANCE
     if not usual:
         return "trees want Numba kernels, Euclidean distances and no mask"
-    few = problem.d <= _MOST_COLUMNS and problem.k <= _MOST_K
-    return "" if few else f"trees want at most {_MOST_COLUMNS} dimensions and {_MOST_K} neighbours"
+    few = problem.d <= _MOST_COLUMNS and problem.k <= MOST_K
+    return "" if few else f"trees want at most {_MOST_COLUMNS} dimensions and {MOST_K} neighbours"
 
 
 def cost(problem: Problem) -> Cost:

@@ -15,7 +15,7 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
-from janelia_core.ml._knn.screens.tree.cost import Look, Walk
+from janelia_core.ml._knn.screens.tree.cost import MOST_K, Look, Walk
 from janelia_core.ml._knn.screens.tree.few import FewRows
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
@@ -57,19 +57,19 @@ class PreparedTrees:
         """Those over all centres that stand."""
         return self._whole
 
-    def few(self, k: int) -> FewRows | None:
-        """Return who answers a few rows at once, by a tree that stands; None where none serves k so."""
-        tree = self.standing(k)
-        if tree is None or len(tree.ctrs) < k:
-            return None
-        known = self._few
-        if known is None or known[0] is not tree:
-            self._few = known = (tree, FewRows.of(tree))
-        return known[1]
-
     def standing(self, k: int) -> BoxTree | None:
         """Return the tree over all centres that serves k, if one was planted."""
         return next((tree for tree in self._whole if tree.serves(k)), None)
+
+    def few(self, k: int) -> FewRows | None:
+        """Return who answers few rows at once, where a tree stands that serves k and float32 values."""
+        tree = self.standing(k) if k <= min(MOST_K, len(self.ctrs)) else None
+        if tree is None:
+            return None
+        known = self._few
+        if known is None or known[0] is not tree:
+            known = self._few = tree, FewRows.of(tree)  # whoever comes at the same time finds the same
+        return known[1]
 
     def whole(self, k: int, workers: Workers) -> BoxTree:
         """Return a tree over all centres that serves k."""
