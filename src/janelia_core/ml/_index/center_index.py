@@ -11,21 +11,18 @@ from torch import Tensor
 from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.changes import grown, shrunk
 from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
+from janelia_core.ml._index.plans import drawn_of, pay, planned
 from janelia_core.ml._index.saving import for_file, put_together, taken_apart
 from janelia_core.ml._index.stored.saved import Saved, load, save
+from janelia_core.ml._index.versions import check_unchanged, version_of
 from janelia_core.ml._knn.among import Among, Part
-from janelia_core.ml._knn.choose import make_plan
-from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.kept import Kept
-from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
-from janelia_core.ml._neighbors.draw import drawn
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.spelling import check_metric, explained
-from janelia_core.ml._runtime.machine import this_machine
 
 Mask = Tensor | Callable[[Tensor, int, int], Tensor]
 
@@ -135,42 +132,27 @@ class CenterIndex:
             lengths: (...) integers: rows of x that count in each batch of a padded x (..., n_smps, d).
             progress: Show a bar of the rows searched, by tqdm (the extra `progress`).
 
-        Returns:
-            `Neighbors(distances, indices)`, both (..., n_smps, k), nearest first.
-
         Raises:
             TypeError: An argument has the wrong type.
             ValueError: A shape, device or number does not fit.
             RuntimeError: The centres were changed since the index was made.
         """
-        self._check_unchanged()
+        check_unchanged(self._ctrs, self._version)
         asked = not (m is None and mask is None and sample is None and generator is None and lengths is None)
         asked = asked or progress or max_memory != DEFAULT_MEMORY
+        metric = self._metric if metric is None else metric
         if not asked and type(k) is int and k >= 1 and few_rows.are_few(x, self._ctrs):
-            found = self._few(x, k, self._metric if metric is None else metric)  # type: ignore[arg-type]
+            found = few_rows.answer(x, self._ctrs, self._among, k, metric)  # type: ignore[arg-type]
             if found is not None:
                 return found
         rows, but_self = (self._ctrs, True) if x is None else (x, False)
         arguments.check_points(rows, self._ctrs)
         arguments.check_lengths("lengths", lengths, "x", rows)
         arguments.check_mask(mask, rows, self._ctrs)
-        call = checked_settings(k, self._metric if metric is None else metric, m, max_memory, but_self)
-        subset = self._drawn(rows, sample, generator)
+        call = checked_settings(k, metric, m, max_memory, but_self)
+        subset = drawn_of(self._among, rows, self._ctrs, sample, generator)
         batches = Batches(lengths=lengths)
         return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=self._among)
-
-    def _few(self, x: Tensor, k: int, metric: str) -> Neighbors | None:
-        """Return what `knn` does of a few plain rows, if something kept answers at once."""
-        found = few_rows.nearest(x, self._among, k, metric) if metric in METRICS else None
-        if found is None or 2 * len(found[1]) > len(x):
-            return None
-        nearest, doubtful = found
-        if len(doubtful):
-            call = checked_settings(k, metric, None, DEFAULT_MEMORY)
-            others = neighbors(x[doubtful], self._ctrs, call, None, None, Batches(), kept=self._among)
-            for part, of_others in zip(nearest, others, strict=True):
-                part[doubtful] = of_others
-        return nearest
 
     def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int = DEFAULT_MEMORY) -> Plan:
         """Return what a search of float32 rows would run now, for the largest part of the centres.
@@ -181,24 +163,7 @@ class CenterIndex:
             metric: What to order by; None: the index's own.
             max_memory: Bytes of workspace.
         """
-        part = max(self._among.parts, key=len)
-        points, by = part.kept.centres.points, self._metric if metric is None else metric
-        check_metric(by)
-        k, n_smps = checked_count("k", k, len(part), "n_ctrs"), checked_count("n_smps", n_smps)
-        paid, keeps = part.kept.terms(by)
-        return make_plan(
-            n_smps,
-            len(points),
-            points.d,
-            k,
-            len(points),
-            machine=this_machine(points.device),
-            float32=points.values.dtype == torch.float32 and points.subset is None,
-            budget=checked_memory(max_memory),
-            metric=by,
-            paid=paid,
-            keeps=keeps,
-        )
+        return planned(self._among, n_smps, k, self._metric if metric is None else metric, max_memory)
 
     def prepare(self, n_smps: int, k: int = 1, *, metric: str | None = None) -> CenterIndex:
         """Make now what a search of so many rows would prepare, so that even the first rows find it; return the index.
@@ -208,13 +173,10 @@ class CenterIndex:
             k: How many neighbours of each.
             metric: What they will be ordered by; None: the index's own.
         """
-        by = self._metric if metric is None else metric
-        plan = self.plan(n_smps, min(k, max(map(len, self._among.parts))), metric=by)
-        for part in self._among.parts:
-            part.kept.pay(plan)
+        pay(self._among, n_smps, k, self._metric if metric is None else metric)
         step = -(-max(1, len(self._ctrs)) // _LOOKING)
         with torch.no_grad():
-            self.knn(self._ctrs.detach()[::step], k, metric=by)
+            self.knn(self._ctrs.detach()[::step], k, metric=metric)
         return self
 
     def with_rows(self, more: Tensor) -> CenterIndex:
@@ -229,7 +191,7 @@ class CenterIndex:
             TypeError: more is no tensor, or of another dtype.
             ValueError: Its shape or device does not fit.
         """
-        self._check_unchanged()
+        check_unchanged(self._ctrs, self._version)
         ctrs, among = grown(self._ctrs, self._among, more, self._max_memory)
         return self._of(ctrs, self._metric, self._max_memory, among)
 
@@ -243,22 +205,8 @@ class CenterIndex:
             TypeError: numbers aren't integers in a tensor.
             ValueError: There is no such centre.
         """
-        self._check_unchanged()
+        check_unchanged(self._ctrs, self._version)
         return self._of(self._ctrs, self._metric, self._max_memory, shrunk(self._among, numbers, self._max_memory))
-
-    def _drawn(self, x: Tensor, sample: int | None, generator: torch.Generator | None) -> Tensor | None:
-        left = self._among.left
-        if left is None:
-            return drawn(x, self._ctrs, sample, generator)
-        positions = drawn(x, left[:, None], sample, generator)
-        return None if positions is None else left[positions]
-
-    def _check_unchanged(self) -> None:
-        if version_of(self._ctrs) != self._version:
-            raise RuntimeError(
-                "ctrs were changed in place since this CenterIndex was made, and what it keeps is of the old values; "
-                "make a new one: CenterIndex(ctrs)"
-            )
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the centres, who of them is left, and all that is kept, to a file that appears when it is whole.
@@ -267,9 +215,8 @@ class CenterIndex:
 
         Raises:
             OSError: It cannot be written; what was there is as it was.
-            RuntimeError: The centres were changed since the index was made.
         """
-        self._check_unchanged()
+        check_unchanged(self._ctrs, self._version)
         save(file, for_file(taken_apart(self._ctrs, self._metric, self._max_memory, self._among)))
 
     @classmethod
@@ -290,7 +237,7 @@ class CenterIndex:
 
     def __getstate__(self) -> Saved:
         """Return the centres, who is left of them, and all that is kept."""
-        self._check_unchanged()
+        check_unchanged(self._ctrs, self._version)
         return taken_apart(self._ctrs, self._metric, self._max_memory, self._among)
 
     def __setstate__(self, state: Saved) -> None:
@@ -299,14 +246,8 @@ class CenterIndex:
 
 def among(index: CenterIndex) -> Among:
     """Return the parts of an index, for who searches them without a call of `knn`."""
-    index._check_unchanged()
+    check_unchanged(index._ctrs, index._version)
     return index._among
 
 
 _LOOKING = 256  # rows that show, where centres are prepared before any are asked for
-
-
-def version_of(values: Tensor) -> tuple[int, ...]:
-    """Return what changes whenever values do: torch's counter, and where they are; tensors of inference have none."""
-    counter = -1 if values.is_inference() else values._version
-    return counter, values.data_ptr(), *values.shape, *values.stride()

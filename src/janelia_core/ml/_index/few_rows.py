@@ -8,12 +8,15 @@ from torch import Tensor
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import METRICS
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import is_watched
+from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
 MOST = 1 << 12  # rows; more had better be put in order first, so that neighbours walk together
+_SHARED = 128  # rows from which it is worth asking how many threads there are
 _WIDE = (torch.float64, torch.int64, torch.uint64)  # distances to such centres are float64
 
 
@@ -21,6 +24,7 @@ def are_few(x: object, ctrs: Tensor) -> bool:
     """Tell whether x are a few rows of float32 in an ordinary call: nobody watches, traces or differentiates."""
     return (
         type(x) is Tensor
+        and is_plain(x, ctrs)
         and x.dtype is torch.float32
         and x.ndim == 2
         and 0 < x.shape[0] <= MOST
@@ -31,14 +35,27 @@ def are_few(x: object, ctrs: Tensor) -> bool:
         and not x.is_neg()
         and not (torch.is_grad_enabled() and (x.requires_grad or ctrs.requires_grad))
         and not torch.is_inference_mode_enabled()
-        and is_plain(x, ctrs)
         and not is_transformed()
         and not is_watched()
     )
 
 
+def answer(x: Tensor, ctrs: Tensor, among: Among, k: int, metric: str) -> Neighbors | None:
+    """Return what `knn` does of a few plain rows, if something kept answers most of them at once."""
+    found = _nearest(x, among, k, metric) if metric in METRICS else None
+    if found is None or 2 * len(found[1]) > len(x):
+        return None
+    nearest, doubtful = found
+    if len(doubtful):
+        call = checked_settings(k, metric, None, DEFAULT_MEMORY)
+        others = neighbors(x[doubtful], ctrs, call, None, None, Batches(), kept=among)
+        for part, of_others in zip(nearest, others, strict=True):
+            part[doubtful] = of_others
+    return nearest
+
+
 @optional_kernels
-def nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, Tensor] | None:
+def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, Tensor] | None:
     """Return the neighbours of a few rows, and the rows of which these are not known; None where nobody can tell.
 
     Args:
@@ -57,7 +74,3 @@ def nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, Te
     indices, distances, doubtful = few.nearest(x.detach().numpy(), k, by.root, threads)
     found = Neighbors(torch.from_numpy(distances), torch.from_numpy(indices))
     return found, torch.from_numpy(doubtful)
-
-
-_SHARED = 128
-"""Rows from which it is worth asking how many threads there are."""

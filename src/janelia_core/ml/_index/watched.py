@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml._index.center_index import CenterIndex, version_of
+from janelia_core.ml._index.center_index import CenterIndex
+from janelia_core.ml._index.versions import version_of
 
 _LOOKED_AT = 16  # rows
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16; NaN equals itself

@@ -1,0 +1,62 @@
+"""What a search of an index would run, what is paid towards more, and which centres a call draws."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY
+from janelia_core.ml._neighbors.draw import drawn
+from janelia_core.ml._neighbors.spelling import check_metric
+from janelia_core.ml._runtime.machine import this_machine
+
+
+def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:
+    """Return what a search of float32 rows would run now among the largest part of the centres."""
+    check_metric(metric)
+    n_smps, max_memory = checked_count("n_smps", n_smps), checked_memory(max_memory)
+    k = checked_count("k", k, len(among), "n_ctrs")
+    largest = max(among.parts, key=len)
+    return _plan(largest.kept, n_smps, min(k, len(largest)), metric, max_memory)
+
+
+def pay(among: Among, n_smps: int, k: int, metric: str) -> None:
+    """Count what a search of so many rows would prepare as paid for, in every part."""
+    check_metric(metric)
+    n_smps, k = checked_count("n_smps", n_smps), checked_count("k", k, len(among), "n_ctrs")
+    for part in among.parts:
+        if len(part):
+            part.kept.pay(_plan(part.kept, n_smps, min(k, len(part)), metric, DEFAULT_MEMORY))
+
+
+def _plan(kept: Kept, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:
+    points, (paid, keeps) = kept.centres.points, kept.terms(metric)
+    return make_plan(
+        n_smps,
+        len(points),
+        points.d,
+        k,
+        len(points),
+        machine=this_machine(points.device),
+        float32=points.values.dtype == torch.float32 and points.subset is None,
+        budget=max_memory,
+        metric=metric,
+        paid=paid,
+        keeps=keeps,
+    )
+
+
+def drawn_of(
+    among: Among, x: Tensor, ctrs: Tensor, sample: int | None, generator: torch.Generator | None
+) -> Tensor | None:
+    """Return the numbers of centres drawn from those that are left; None means all."""
+    left = among.left
+    if left is None:
+        return drawn(x, ctrs, sample, generator)
+    positions = drawn(x, left[:, None], sample, generator)
+    return None if positions is None else left[positions]
