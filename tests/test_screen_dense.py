@@ -243,7 +243,7 @@ def test_every_key_and_its_lower_bound_enclose_the_score(problem: Callable[[], P
     x, ctrs = problem()
     screen = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 5)
     frame, block = screen.centres.frame, screen._block(x)
-    block.scan(0, screen.centres.words)
+    block.scan(0, screen.centres.words, first=True)
     stride, lists, lows = (
         screen.centres.stride,
         block._lists,
