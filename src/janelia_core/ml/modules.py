@@ -91,18 +91,20 @@ class NearestCenters(nn.Module):
 
     def forward(self, x: Tensor) -> Neighbors:
         """Return the neighbours of x (..., d): distances and indices (..., k)."""
-        index = self.kept(x)
-        if index is not None:
-            return _shaped(x, index.knn(_rows(x), self.k, m=self.m, max_memory=self.max_memory))
-        return _nearest(x, self.ctrs, self.k, self.metric, self.m, self.max_memory, self.sample)
+        index = None if self.training else self.kept(x)
+        if index is None:
+            return _nearest(x, self.ctrs, self.k, self.metric, self.m, self.max_memory, self.sample)
+        found = index.knn(_rows(x), self.k, m=self.m, max_memory=self.max_memory)
+        return found if x.ndim == 2 else _shaped(x, found)
 
     def kept(self, x: Tensor) -> CenterIndex | None:
         """Return an index of the centres as they are now, for rows x: in eval mode; None where torch watches or traces.
 
         It is the same as long as the centres are.
         """
-        plain = not self.training and isinstance(x, Tensor) and is_plain(x, self.ctrs)
-        return self._watched.index(self.ctrs, self.metric) if plain else None
+        ctrs = self.ctrs
+        plain = not self.training and isinstance(x, Tensor) and is_plain(x, ctrs)
+        return self._watched.index(ctrs, self.metric) if plain else None
 
     def train(self, mode: bool = True) -> NearestCenters:
         """Set the mode; what is kept of the centres goes."""
@@ -209,8 +211,6 @@ def _nearest(
 
 def _shaped(x: Tensor, found: Neighbors) -> Neighbors:
     """Return the neighbours of rows in the shape of x (..., d)."""
-    if x.ndim == 2:
-        return found
     shape = (*x.shape[:-1], found.indices.shape[-1])
     return Neighbors(found.distances.reshape(shape), found.indices.reshape(shape))
 

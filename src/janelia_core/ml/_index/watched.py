@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -47,8 +46,8 @@ class _Look:
     def __init__(self, ctrs: Tensor) -> None:
         there = ctrs.detach().resolve_neg()[:: -(-len(ctrs) // _LOOKED_AT)]
         self._there = there.view(_BITS[there.element_size()]).numpy()
-        self._before = self._there.copy()
+        self._before = self._there.tobytes()
 
     def is_the_same(self) -> bool:
         """Tell whether they are so still."""
-        return bool(np.array_equal(self._there, self._before))
+        return self._there.tobytes() == self._before
