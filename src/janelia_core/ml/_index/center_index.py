@@ -11,7 +11,7 @@ from torch import Tensor
 from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.changes import grown, shrunk
 from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
-from janelia_core.ml._index.plans import drawn_of, pay, planned
+from janelia_core.ml._index.plans import drawn_of, planned, prepare
 from janelia_core.ml._index.saving import for_file, put_together, taken_apart
 from janelia_core.ml._index.stored.saved import Saved, load, save
 from janelia_core.ml._index.versions import check_unchanged, version_of
@@ -173,10 +173,8 @@ class CenterIndex:
             k: How many neighbours of each.
             metric: What they will be ordered by; None: the index's own.
         """
-        pay(self._among, n_smps, k, self._metric if metric is None else metric)
-        step = -(-max(1, len(self._ctrs)) // _LOOKING)
-        with torch.no_grad():
-            self.knn(self._ctrs.detach()[::step], k, metric=metric)
+        check_unchanged(self._ctrs, self._version)
+        prepare(self._ctrs.detach(), self._among, n_smps, k, self._metric if metric is None else metric)
         return self
 
     def with_rows(self, more: Tensor) -> CenterIndex:
@@ -248,6 +246,3 @@ def among(index: CenterIndex) -> Among:
     """Return the parts of an index, for who searches them without a call of `knn`."""
     check_unchanged(index._ctrs, index._version)
     return index._among
-
-
-_LOOKING = 256  # rows that show, where centres are prepared before any are asked for

@@ -12,8 +12,11 @@ from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors.draw import drawn
+from janelia_core.ml._neighbors.indices import Settings, search
 from janelia_core.ml._neighbors.spelling import check_metric
 from janelia_core.ml._runtime.machine import this_machine
+
+_LOOKING = 32  # rows that show a screen what to expect, where none have been asked for
 
 
 def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:
@@ -25,13 +28,15 @@ def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int) -> 
     return _plan(largest.kept, n_smps, min(k, len(largest)), metric, max_memory)
 
 
-def pay(among: Among, n_smps: int, k: int, metric: str) -> None:
-    """Count what a search of so many rows would prepare as paid for, in every part."""
+def prepare(ctrs: Tensor, among: Among, n_smps: int, k: int, metric: str) -> None:
+    """Make what a search of n_smps rows among the centres (n_ctrs, d) would prepare: count it as paid, and search."""
     check_metric(metric)
     n_smps, k = checked_count("n_smps", n_smps), checked_count("k", k, len(among), "n_ctrs")
     for part in among.parts:
         if len(part):
             part.kept.pay(_plan(part.kept, n_smps, min(k, len(part)), metric, DEFAULT_MEMORY))
+    some = ctrs[:: -(-len(ctrs) // _LOOKING)].contiguous()
+    search(some, ctrs, Settings(k, metric, None, DEFAULT_MEMORY, False), kept=among)
 
 
 def _plan(kept: Kept, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:
