@@ -8,15 +8,16 @@ from torch import Tensor
 from janelia_core.ml._index.center_index import CenterIndex
 from janelia_core.ml._index.versions import version_of
 
-_LOOKED_AT = 16  # rows
+_LOOKED_AT = 1 << 14  # bytes
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16; NaN equals itself
 
 
 class Watched:
     """Holds the index of some centres as long as they stay as they are.
 
-    Torch counts the operations that change a tensor. What is done to its `.data`, or by NumPy, is not counted: a few
-    rows from all over are compared as well, which finds whatever changes all of them, as an average over batches does.
+    Torch counts the operations that change a tensor. What is done to its `.data`, or by NumPy, is not counted: so rows
+    from all over are compared as well, all of them where they are few. That finds whatever changes most of them, as an
+    average over batches does.
     """
 
     def __init__(self) -> None:
@@ -41,10 +42,11 @@ def _is_still(index: CenterIndex, look: _Look | None, metric: str) -> bool:
 
 
 class _Look:
-    """Some rows of centres on a CPU, and what they were."""
+    """Rows from all over some centres on a CPU, and what they were."""
 
     def __init__(self, ctrs: Tensor) -> None:
-        there = ctrs.detach().resolve_neg()[:: -(-len(ctrs) // _LOOKED_AT)]
+        rows = max(1, _LOOKED_AT // (ctrs.shape[1] * ctrs.element_size()))
+        there = ctrs.detach().resolve_neg()[:: -(-len(ctrs) // rows)]
         self._there = there.view(_BITS[there.element_size()]).numpy()
         self._before = self._there.tobytes()
 
