@@ -360,6 +360,8 @@ def test_centres_changed_in_place_are_an_error_never_an_old_answer() -> None:
         (lambda c, i: i.without(torch.tensor([50])), ValueError, "between 0 and 49"),
         (lambda c, i: i.without(torch.tensor([True])), TypeError, "mask.nonzero"),
         (lambda c, i: i.plan(5, 51), ValueError, "k must be at most n_ctrs = 50"),
+        (lambda c, i: i.prepare(0), ValueError, "n_smps must be at least 1, got 0"),
+        (lambda c, i: knn(c, i, 1), TypeError, r"got CenterIndex; call its own method: index.knn\(x, k\)"),
     ],
 )
 def test_errors_name_the_argument_the_value_and_the_remedy(wrong: Any, error: type[Exception], says: str) -> None:

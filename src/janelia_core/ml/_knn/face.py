@@ -38,6 +38,8 @@ def _remedy(name: str, value: object) -> str:
     """Say how to make a tensor of what others keep numbers in."""
     if isinstance(value, numbers.Number | str | bytes | None):
         return ""
+    if type(value).__name__ == "CenterIndex":
+        return "; call its own method: index.knn(x, k)"
     if hasattr(value, "to_numpy"):  # pandas, polars, pyarrow
         return f"; give torch.from_numpy({name}.to_numpy())"
     if type(value).__module__.split(".")[0] == "numpy":
