@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 import pickle
 import random
@@ -493,3 +494,66 @@ def test_what_another_version_prepared_is_made_anew(tmp_path: Path) -> None:
     again = CenterIndex.load(tmp_path / "index")
     assert again.nbytes == 0
     assert same(again.knn(ctrs[:9], 3), knn(ctrs[:9], ctrs, 3))
+
+
+def test_what_an_index_grew_from_is_watched_as_well() -> None:
+    first = crowded(5000, 3)
+    grown = CenterIndex(first).with_rows(torch.ones(5, 3))
+    again = grown.with_rows(torch.zeros(60, 3))
+    assert same(grown.knn(first[:5], 3), knn(first[:5], grown.ctrs, 3))
+    again.ctrs[0] += 1.0  # memory that both share
+    for index in (grown, again):
+        with pytest.raises(RuntimeError, match="changed in place"):
+            index.knn(first[:5], 3)
+    other = CenterIndex(first).with_rows(torch.ones(5, 3))
+    first.zero_()
+    with pytest.raises(RuntimeError, match="or the tensor that it grew from"):
+        other.knn(torch.ones(5, 3), 3)
+
+
+def test_indices_made_and_grown_in_and_out_of_inference_mode_are_right() -> None:
+    with torch.inference_mode():
+        ctrs = crowded(5000, 3) * 1
+        index = CenterIndex(ctrs).with_rows(torch.ones(5, 3))
+        ctrs.zero_()
+        x = rows_of(index.ctrs, 20, 1)
+        assert same(index.knn(x, 4), knn(x, index.ctrs, 4))
+        assert bool(index.ctrs[:5000].any())
+    grown = index.with_rows(torch.full((3, 3), 7.0))
+    with torch.inference_mode():
+        grown = grown.with_rows(torch.full((3, 3), 8.0))
+    assert same(grown.knn(x, 4), knn(x, grown.ctrs, 4))
+
+
+def test_what_had_to_go_is_paid_for_anew() -> None:
+    ctrs = crowded(40_000, 8)
+    index = CenterIndex(ctrs, max_memory=int(2.0 * ctrs.nbytes))
+    for metric in ("euclidean", "cosine"):
+        index.prepare(1_000_000, 10, metric=metric)
+    kept = index._among.parts[0].kept
+
+    def standing() -> set[int]:
+        every = itertools.product(("tree", "dense"), range(3))
+        return {id(one) for of in every for one in kept.centres.prepared(*of)}
+
+    made = 0
+    for turn in range(20):
+        for metric in ("euclidean", "cosine"):
+            before = standing()
+            index.knn(ctrs[turn : turn + 1], 10, metric=metric)
+            made += len(standing() - before)
+    assert made <= 10
+
+
+def test_a_part_begins_anew_only_when_a_quarter_of_what_it_was_made_with_is_gone() -> None:
+    index = CenterIndex(crowded(20_000, 3)).without(torch.arange(8000)).prepare(100_000, 3)
+    stood = index.nbytes
+    fewer = index.without(torch.tensor([9000]))
+    assert fewer.nbytes == stood > 0
+    assert fewer.without(torch.arange(8000, 12_000)).nbytes == 0
+
+
+def test_centres_that_are_not_finite_do_not_keep_others_from_being_prepared() -> None:
+    ctrs = crowded(20_000, 3)
+    ctrs[::3] = torch.nan
+    assert CenterIndex(ctrs).prepare(100_000, 5).nbytes > 0

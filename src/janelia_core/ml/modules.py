@@ -103,7 +103,7 @@ class NearestCenters(nn.Module):
         It is the same as long as the centres are.
         """
         ctrs = self.ctrs
-        plain = not self.training and isinstance(x, Tensor) and is_plain(x, ctrs)
+        plain = not self.training and isinstance(x, Tensor) and is_plain(x, ctrs) and not ctrs.is_inference()
         return self._watched.index(ctrs, self.metric) if plain else None
 
     def train(self, mode: bool = True) -> NearestCenters:

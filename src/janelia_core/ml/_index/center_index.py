@@ -14,7 +14,7 @@ from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
 from janelia_core.ml._index.plans import drawn_of, planned, prepare
 from janelia_core.ml._index.saving import for_file, put_together, taken_apart
 from janelia_core.ml._index.stored.saved import Saved, load, save
-from janelia_core.ml._index.versions import check_unchanged, version_of
+from janelia_core.ml._index.versions import check_unchanged, versions_of
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
@@ -39,7 +39,8 @@ class CenterIndex:
 
     Args:
         ctrs: (n_ctrs, d) centres; any real dtype and device. They are not copied: to change them afterwards is an
-            error at the next search, not a wrong answer.
+            error at the next search, not a wrong answer. (Tensors of inference mode, whose changes torch does not
+            count, are.)
         metric: What `knn` orders by unless told otherwise: "euclidean", "sqeuclidean", "cosine" or "dot".
         max_memory: Bytes that may be kept beside the centres; 0: none. None: one and a half times what the centres
             take in float32, or what a box tree over them takes if that is more.
@@ -64,12 +65,15 @@ class CenterIndex:
     def __init__(self, ctrs: Tensor, *, metric: str = "euclidean", max_memory: int | None = None) -> None:
         arguments.check_centres(ctrs)
         check_metric(metric)
+        if ctrs.is_inference():  # whose changes torch does not count
+            with torch.inference_mode(False):
+                ctrs = ctrs.clone()
         keep = default_keep(ctrs) if max_memory is None else checked_keep(max_memory)
         self._set(ctrs, metric, max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep)),)))
 
     def _set(self, ctrs: Tensor, metric: str, max_memory: int | None, among: Among) -> None:
         self._ctrs, self._metric, self._max_memory, self._among = ctrs, metric, max_memory, among
-        self._version = version_of(ctrs)
+        self._versions = versions_of(ctrs, among)
 
     @classmethod
     def _of(cls, ctrs: Tensor, metric: str, max_memory: int | None, among: Among) -> CenterIndex:
@@ -137,7 +141,7 @@ class CenterIndex:
             ValueError: A shape, device or number does not fit.
             RuntimeError: The centres were changed since the index was made.
         """
-        check_unchanged(self._ctrs, self._version)
+        check_unchanged(self._ctrs, self._among, self._versions)
         asked = not (m is None and mask is None and sample is None and generator is None and lengths is None)
         asked = asked or progress or max_memory != DEFAULT_MEMORY
         metric = self._metric if metric is None else metric
@@ -173,7 +177,7 @@ class CenterIndex:
             k: How many neighbours of each.
             metric: What they will be ordered by; None: the index's own.
         """
-        check_unchanged(self._ctrs, self._version)
+        check_unchanged(self._ctrs, self._among, self._versions)
         prepare(self._ctrs.detach(), self._among, n_smps, k, self._metric if metric is None else metric)
         return self
 
@@ -189,7 +193,7 @@ class CenterIndex:
             TypeError: more is no tensor, or of another dtype.
             ValueError: Its shape or device does not fit.
         """
-        check_unchanged(self._ctrs, self._version)
+        check_unchanged(self._ctrs, self._among, self._versions)
         ctrs, among = grown(self._ctrs, self._among, more, self._max_memory)
         return self._of(ctrs, self._metric, self._max_memory, among)
 
@@ -203,7 +207,7 @@ class CenterIndex:
             TypeError: numbers aren't integers in a tensor.
             ValueError: There is no such centre.
         """
-        check_unchanged(self._ctrs, self._version)
+        check_unchanged(self._ctrs, self._among, self._versions)
         return self._of(self._ctrs, self._metric, self._max_memory, shrunk(self._among, numbers, self._max_memory))
 
     def save(self, file: str | os.PathLike[str]) -> None:
@@ -214,7 +218,7 @@ class CenterIndex:
         Raises:
             OSError: It cannot be written; what was there is as it was.
         """
-        check_unchanged(self._ctrs, self._version)
+        check_unchanged(self._ctrs, self._among, self._versions)
         save(file, for_file(taken_apart(self._ctrs, self._metric, self._max_memory, self._among)))
 
     @classmethod
@@ -235,7 +239,7 @@ class CenterIndex:
 
     def __getstate__(self) -> Saved:
         """Return the centres, who is left of them, and all that is kept."""
-        check_unchanged(self._ctrs, self._version)
+        check_unchanged(self._ctrs, self._among, self._versions)
         return taken_apart(self._ctrs, self._metric, self._max_memory, self._among)
 
     def __setstate__(self, state: Saved) -> None:
@@ -244,5 +248,5 @@ class CenterIndex:
 
 def among(index: CenterIndex) -> Among:
     """Return the parts of an index, for who searches them without a call of `knn`."""
-    check_unchanged(index._ctrs, index._version)
+    check_unchanged(index._ctrs, index._among, index._versions)
     return index._among

@@ -37,8 +37,9 @@ class _Store:
         """Return a store that begins with a copy of the centres (n, d) and has room for more, and more to come."""
         n, d = ctrs.shape
         size = n + more + (n + more) // _AHEAD
-        values = torch.empty(size, d, dtype=ctrs.dtype, device=ctrs.device)
-        values[:n] = ctrs.detach()
+        with torch.inference_mode(False):  # what that makes has no counter of versions
+            values = torch.empty(size, d, dtype=ctrs.dtype, device=ctrs.device)
+            values.data[:n] = ctrs.detach()
         return cls(values, n)
 
     def take(self, n: int, more: Tensor) -> Tensor | None:
@@ -47,9 +48,11 @@ class _Store:
             if self.used != n or n + len(more) > len(self.values):
                 return None
             self.used += len(more)
-        # `data` has a counter of versions of its own: indices over earlier rows see no change, for there is none.
-        self.values.data[n : n + len(more)] = more.detach()
-        return self.values.data[: n + len(more)]
+        # All indices over this memory share its counter of versions, so that each sees what is changed through another.
+        # `data` has a counter of its own: that new rows are written is no change to anyone.
+        with torch.inference_mode(False):
+            self.values.data[n : n + len(more)] = more.detach()
+            return self.values[: n + len(more)]
 
 
 def grown(ctrs: Tensor, among: Among, more: Tensor, max_memory: int | None) -> tuple[Tensor, Among]:
@@ -89,7 +92,7 @@ def shrunk(among: Among, numbers: Tensor, max_memory: int | None) -> Among:
         gone = before | mark[part.first : part.stop]
         if torch.equal(gone, before):
             parts.append(part)
-        elif _GONE * int(gone.sum()) > len(gone):
+        elif _GONE * int((~gone).sum()) < (_GONE - 1) * len(part.kept.centres):
             others = [*parts, *among.parts[i + 1 :]]
             left = (~gone).nonzero()[:, 0]
             parts.append(_part(among.values, part.first, part.stop, left, _share(others, max_memory)))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
@@ -36,6 +37,8 @@ def prepare(ctrs: Tensor, among: Among, n_smps: int, k: int, metric: str) -> Non
         if len(part):
             part.kept.pay(_plan(part.kept, n_smps, min(k, len(part)), metric, DEFAULT_MEMORY))
     some = ctrs[:: -(-len(ctrs) // _LOOKING)].contiguous()
+    finite = torch.isfinite(as_float64(some)).all(dim=1)  # others say nothing of rows to come
+    some = some[finite] if bool(finite.any()) else some
     search(some, ctrs, Settings(k, metric, None, DEFAULT_MEMORY, False), kept=among)
 
 

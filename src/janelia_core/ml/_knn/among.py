@@ -5,12 +5,14 @@ Each part answers with the k nearest that it has left; the k nearest of all are 
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.frame import exponent_of_squares
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, is_wide
@@ -22,7 +24,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.settle.settle import settle
-from janelia_core.ml._knn.verify.verify import ordered
+from janelia_core.ml._knn.verify.verify import at_sight, ordered
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
 from janelia_core.ml._runtime.workers import Workers
@@ -60,6 +62,10 @@ class Part:
         return self.first + (here if self.gone is None else here[~self.gone[here]])
 
     def __len__(self) -> int:
+        return self._size
+
+    @functools.cached_property
+    def _size(self) -> int:
         return len(self.kept.centres) if self.gone is None else len(self.left)
 
     def nearest(self, x: Tensor, k: int, metric: str, m: int | None, max_memory: int) -> Tensor:
@@ -173,5 +179,12 @@ class Among:
         held = reach < _WIDEST or not (is_wide(x) or is_wide(self.values))
         by, in_float64 = metric_named(metric, exponent), held and exponent == 0
         ctrs, kernels = Points(self.values.detach().resolve_neg(), chunk=chunk), this_machine(x.device).kernels
-        listed = ordered(x, ctrs, found, by, kernels and in_float64)
-        return settle(x, ctrs, listed, k, by, in_float64, kernels)[0][:, :k]
+        if not (kernels and in_float64):
+            return settle(x, ctrs, ordered(x, ctrs, found, by, False), k, by, in_float64, kernels)[0][:, :k]
+        everything = Candidates(found, torch.full((len(found),), torch.inf, dtype=torch.float64))
+        first, doubtful = at_sight(x, ctrs, everything, by, k)
+        if len(doubtful):
+            some = x[doubtful]
+            listed = ordered(some, ctrs, found[doubtful], by, True)
+            first[doubtful] = settle(some, ctrs, listed, k, by, in_float64, kernels)[0][:, :k]
+        return first

@@ -106,6 +106,9 @@ class Kept:
         self.centres.trim(self.max_memory)
         self._few = None
         with self._lock:
+            for of, paid in list(self._credits.items()):
+                if paid == math.inf and not self.centres.prepared(*of):
+                    del self._credits[of]  # it had to go: whoever wants it pays anew
             for screen in SCREENS:
                 name, of = screen.name, (screen.name, problem.form)
                 if self.centres.prepared(*of):
