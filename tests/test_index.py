@@ -557,3 +557,17 @@ def test_centres_that_are_not_finite_do_not_keep_others_from_being_prepared() ->
     ctrs = crowded(20_000, 3)
     ctrs[::3] = torch.nan
     assert CenterIndex(ctrs).prepare(100_000, 5).nbytes > 0
+
+
+def test_few_rows_whose_neighbours_were_removed_are_answered_as_by_knn() -> None:
+    ctrs = crowded(20_000, 3)
+    index = CenterIndex(ctrs).prepare(100_000, 30)
+    x = rows_of(ctrs, 40, 3)
+    near = knn(x[:20], ctrs, 60).indices
+    for gone in (near[:, 0], near[:5, :11].flatten(), near[0], near[:4].flatten()):
+        fewer = index.without(gone)
+        mask = torch.ones(20_000, dtype=torch.bool)
+        mask[gone] = False
+        for k in (1, 10, 40):
+            assert same(fewer.knn(x, k), knn(x, ctrs, k, mask=mask))
+            assert same(fewer.knn(x[:1], k), knn(x[:1], ctrs, k, mask=mask))

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.among import SPARE, Among
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import is_watched
 from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
 from janelia_core.ml._neighbors.found import Neighbors
+from janelia_core.ml._runtime.arrays import B8, F32, I64
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
@@ -65,12 +67,26 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
         metric: One of METRICS.
     """
     by, part = METRICS[metric], among.parts[0]
-    if by.form != DISTANCE or len(among.parts) > 1 or part.gone is not None or among.values.dtype in _WIDE:
+    if by.form != DISTANCE or len(among.parts) > 1 or among.values.dtype in _WIDE:
         return None
-    few = part.kept.few(k, DISTANCE) if may_serve() else None
+    spare = 0 if part.gone is None else min(SPARE + k // 4, len(part.kept.centres) - k)
+    few = part.kept.few(k + spare, DISTANCE) if may_serve() and k <= len(part) else None
     if few is None:
         return None
     threads = 1 if len(x) < _SHARED else torch.get_num_threads()
-    indices, distances, doubtful = few.nearest(x.detach().numpy(), k, by.root, threads)
-    found = Neighbors(torch.from_numpy(distances), torch.from_numpy(indices))
-    return found, torch.from_numpy(doubtful)
+    found = few.nearest(x.detach().numpy(), k + spare, by.root, threads)
+    indices, distances, doubtful = found if part.gone is None else _left(*found, part.gone.numpy(), k)
+    return Neighbors(torch.from_numpy(distances), torch.from_numpy(indices)), torch.from_numpy(doubtful)
+
+
+def _left(indices: I64, distances: F32, doubtful: I64, gone: B8, k: int) -> tuple[I64, F32, I64]:
+    """Return the first k of each row's list (n, w) that are not gone; where there are fewer, the row is in doubt."""
+    indices[doubtful] = 0  # anything stands there
+    missing = gone[indices]
+    touched = np.flatnonzero(missing[:, :k].any(axis=1))
+    for row in touched:
+        there = np.flatnonzero(~missing[row])[:k]
+        indices[row, : len(there)], distances[row, : len(there)] = indices[row, there], distances[row, there]
+    short = touched[(~missing[touched]).sum(axis=1) < k]
+    first = np.ascontiguousarray(indices[:, :k]), np.ascontiguousarray(distances[:, :k])
+    return *first, np.union1d(doubtful, short)

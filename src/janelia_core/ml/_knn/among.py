@@ -29,7 +29,7 @@ from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
 from janelia_core.ml._runtime.workers import Workers
 
-_SPARE = 8  # more than k are asked for where some are gone, and a quarter of k
+SPARE = 8  # more than k are asked for where some are gone, and a quarter of k
 _PER_CHUNKED = 512  # bytes of a coordinate while that is done
 _WIDEST = 2.0**53  # up to which float64 holds 64-bit integers
 _PER_CANDIDATE = 512  # bytes of a pair while answers of several parts are put in order
@@ -70,7 +70,7 @@ class Part:
 
     def nearest(self, x: Tensor, k: int, metric: str, m: int | None, max_memory: int) -> Tensor:
         """Return the numbers (n, k) of the k nearest that are left of each row, or of all that are."""
-        k, spare = min(k, len(self)), 0 if self.gone is None else _SPARE + k // 4
+        k, spare = min(k, len(self)), 0 if self.gone is None else SPARE + k // 4
         if k == 0:
             return torch.empty(len(x), 0, dtype=torch.int64, device=x.device)
         found = self._nearest(x, k, spare, metric, m, max_memory)
@@ -82,13 +82,17 @@ class Part:
         found = find(x, values, wanted, m=m, max_memory=max_memory, metric=metric, kept=self.kept).T
         if self.gone is None:
             return found.contiguous()
-        there = ~self.gone[found]
-        order = there.logical_not().to(torch.int8).sort(dim=1, stable=True).indices[:, :k]
-        short = (there.sum(dim=1) < k).nonzero()[:, 0]
-        found = found.gather(1, order)
-        if len(short):
-            found[short] = self._nearest(x[short], k, 2 * spare + k, metric, m, max_memory)
-        return found
+        touched = self.gone[found[:, :k]].any(dim=1).nonzero()[:, 0]
+        nearest = found[:, :k].contiguous()
+        if len(touched):
+            listed = found[touched]
+            there = ~self.gone[listed]
+            order = there.logical_not().to(torch.int8).sort(dim=1, stable=True).indices[:, :k]
+            short = touched[there.sum(dim=1) < k]
+            nearest[touched] = listed.gather(1, order)
+            if len(short):
+                nearest[short] = self._nearest(x[short], k, 2 * spare + k, metric, m, max_memory)
+        return nearest
 
 
 class Among:
