@@ -5,7 +5,6 @@ Each part answers with the k nearest that it has left; the k nearest of all are 
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
 
 import torch
@@ -26,6 +25,7 @@ from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.settle.settle import settle
 from janelia_core.ml._knn.verify.verify import at_sight, ordered
 from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.lazily import lazily
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
 from janelia_core.ml._runtime.workers import Workers
 
@@ -64,7 +64,7 @@ class Part:
     def __len__(self) -> int:
         return self._size
 
-    @functools.cached_property
+    @lazily
     def _size(self) -> int:
         return len(self.kept.centres) if self.gone is None else len(self.left)
 

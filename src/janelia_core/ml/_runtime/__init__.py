@@ -10,6 +10,7 @@ kernels       whether compiled kernels serve in this process; what is done where
 jit             Numba compilation as this package wants it
 kernel_cache    what was compiled, on disk, checked
 locks         a lock that a forked child finds open
+lazily        attributes found when they are first asked for
 forks         a fork waits for imports and compilations under way
 arrays        types of arrays that kernels take
 transforms    torch's private names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ from janelia_core.ml._knn.data.directions import directions, scaled_by
 from janelia_core.ml._knn.data.points import Points, as_float64, is_wide
 from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._runtime.lazily import lazily
 
 _LEAST_LEVEL = -900  # where float64 still holds all bits of most rows
 _NEAR = 20  # rows of inner products within 2^20 of the level stay as they are
@@ -72,12 +72,12 @@ class Frame:
     find_place: Callable[[], Place]
     find_exact: Callable[[], bool]
 
-    @functools.cached_property
+    @lazily
     def place(self) -> Place:
         """Where screens take points. Of the rows only magnitudes far beyond those of the centres matter to it."""
         return self.find_place()
 
-    @functools.cached_property
+    @lazily
     def exact(self) -> bool:
         """Whether float64 evaluation of every squared distance is free of rounding."""
         return self.find_exact()
