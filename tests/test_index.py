@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 import os
 import pickle
 import random
@@ -28,6 +29,7 @@ from janelia_core.ml._knn.choose import SCREENS, building, make_plan, rows_alone
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
+from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 from janelia_core.ml._runtime.machine import Machine
 from oracle import nearest
 from problems import gaussian, lattice
@@ -291,7 +293,7 @@ def test_a_child_that_was_forked_while_a_thread_prepared_answers() -> None:
     index = CenterIndex(ctrs)
     x = rows_of(ctrs, 5, 1)
     expected = knn(x, ctrs, 3).indices.numpy().tobytes()
-    with index._among.parts[0].kept.centres._lock:
+    with index._among.parts[0].kept.centres._making, index._among.parts[0].kept.centres._lock:
         child = threading.Thread(target=lambda: results.append(_child(index, x, expected)))
         results: list[int] = []
         child.start()
@@ -571,3 +573,70 @@ def test_few_rows_whose_neighbours_were_removed_are_answered_as_by_knn() -> None
         for k in (1, 10, 40):
             assert same(fewer.knn(x, k), knn(x, ctrs, k, mask=mask))
             assert same(fewer.knn(x[:1], k), knn(x[:1], ctrs, k, mask=mask))
+
+
+@pytest.mark.parametrize(("d", "metric"), [(3, "euclidean"), (24, "euclidean"), (24, "cosine")])
+@pytest.mark.parametrize("n_smps", [100, 10**5, 10**6, 10**7])
+def test_prepared_is_prepared_however_many_rows_are_to_come(d: int, metric: str, n_smps: int) -> None:
+    index = CenterIndex(crowded(20_000, d), metric=metric).prepare(10**6, 10)
+    assert index.nbytes > 0
+    assert index.plan(1, 10).screen in repr(index)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.6, 1.0, 1.5])
+def test_what_does_not_fit_whole_is_not_taken_for_what_stands(share: float) -> None:
+    ctrs = crowded(30_000, 24)
+    index = CenterIndex(ctrs, metric="cosine", max_memory=int(share * ctrs.nbytes))
+    ran: list[Plan] = []
+    for turn in range(60):
+        with watch_knn() as reports:
+            index.knn(ctrs[turn : turn + 1], 10)
+        ran += [report.plan for report in reports]
+    standing = ("dense", math.inf) in index._among.parts[0].kept.terms("cosine")[0]
+    assert standing == (index.nbytes > 0)
+    assert standing or sum(plan.screen == "dense" for plan in ran) <= 10
+
+
+def test_after_a_build_that_failed_an_index_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctrs = crowded(20_000, 3)
+    index = CenterIndex(ctrs)
+
+    def fails(*_: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PreparedTrees, "_planted", fails)
+        with pytest.raises(MemoryError):
+            index.prepare(10**6, 10)
+        assert same(index.knn(ctrs[:2], 3), knn(ctrs[:2], ctrs, 3))
+    assert same(index.prepare(10**6, 10).knn(ctrs[:2], 3), knn(ctrs[:2], ctrs, 3))
+    assert index.nbytes > 0
+
+
+def test_parts_share_the_bytes_that_may_be_kept() -> None:
+    index = CenterIndex(crowded(9000, 3), max_memory=10**6).with_rows(crowded(30_000, 3)).without(torch.arange(20_000))
+    assert sum(part.kept.max_memory for part in index._among.parts) <= 10**6
+    index.prepare(10**6, 5)
+    assert all(part.kept.nbytes > 0 for part in index._among.parts if len(part) > 5000)
+    assert index.nbytes <= 10**6
+
+
+def test_a_pickle_holds_the_centres_and_not_what_lies_beside_them() -> None:
+    ctrs = crowded(50_000, 3)
+    assert len(pickle.dumps(CenterIndex(ctrs[:1000]))) < 20_000
+    assert len(pickle.dumps(CenterIndex(ctrs[:1000]).with_rows(ctrs[:10]))) < 30_000
+
+
+def test_a_child_forked_while_a_tree_is_planted_answers() -> None:
+    if not hasattr(os, "fork"):
+        pytest.skip("no fork here")
+    ctrs = crowded(30_000, 3)
+    index, x = CenterIndex(ctrs).prepare(10**6, 10), rows_of(crowded(100, 3), 5, 1)
+    expected = knn(x, ctrs, 3).indices.numpy().tobytes()
+    (trees,) = index._among.parts[0].kept.centres.prepared("tree", 0)
+    results: list[int] = []
+    with trees._lock:
+        child = threading.Thread(target=lambda: results.append(_child(index, x, expected)))
+        child.start()
+        child.join()
+    assert results == [0]

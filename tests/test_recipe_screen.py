@@ -28,7 +28,7 @@ from problems import PROBLEMS
 class EveryCentre:
     """Lists every centre of every row, whatever the values: excluded is +inf."""
 
-    name, parallel, looks, nbytes = "every centre", False, True, 0
+    name, parallel, looks, nbytes, stands = "every centre", False, True, 0, False
     prepared = 0
 
     def why_not(self, problem: Problem, workers: int) -> str:

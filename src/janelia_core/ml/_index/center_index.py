@@ -12,7 +12,7 @@ from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.changes import grown, shrunk
 from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
 from janelia_core.ml._index.plans import drawn_of, planned, prepare
-from janelia_core.ml._index.saving import for_file, put_together, taken_apart
+from janelia_core.ml._index.saving import for_file, for_pickle, put_together, taken_apart
 from janelia_core.ml._index.stored.saved import Saved, load, save
 from janelia_core.ml._index.versions import check_unchanged, versions_of
 from janelia_core.ml._knn.among import Among, Part
@@ -65,6 +65,8 @@ class CenterIndex:
     def __init__(self, ctrs: Tensor, *, metric: str = "euclidean", max_memory: int | None = None) -> None:
         arguments.check_centres(ctrs)
         check_metric(metric)
+        if ctrs.is_meta:
+            raise ValueError("ctrs must hold values, got a tensor on the device meta; make the index of those to come")
         if ctrs.is_inference():  # whose changes torch does not count
             with torch.inference_mode(False):
                 ctrs = ctrs.clone()
@@ -240,7 +242,7 @@ class CenterIndex:
     def __getstate__(self) -> Saved:
         """Return the centres, who is left of them, and all that is kept."""
         check_unchanged(self._ctrs, self._among, self._versions)
-        return taken_apart(self._ctrs, self._metric, self._max_memory, self._among)
+        return for_pickle(taken_apart(self._ctrs, self._metric, self._max_memory, self._among))
 
     def __setstate__(self, state: Saved) -> None:
         self._set(*put_together(state))

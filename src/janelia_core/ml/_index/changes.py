@@ -8,7 +8,7 @@ left.
 
 from __future__ import annotations
 
-import threading
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -17,13 +17,15 @@ from janelia_core.ml._index.memory import default_keep
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.face import checked_values
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._ordinary import check_ordinary
+from janelia_core.ml._runtime.locks import ForkSafeLock
 
 _SMALL = 2  # times the new part's size: up to this, an older part becomes one with it
 _LEAST = 4096  # centres up to which it does in any case: a part costs a search of its own
 _GONE = 4  # one in so many gone, and a part begins anew
 _AHEAD = 2  # one in so many rows set aside for more to come
 
-_tails = threading.Lock()
+_tails = ForkSafeLock()
 
 
 class _Store:
@@ -77,8 +79,7 @@ def grown(ctrs: Tensor, among: Among, more: Tensor, max_memory: int | None) -> t
         first = part.first
         gone.insert(0, _gone(part))
     left = (~torch.cat(gone)).nonzero()[:, 0]
-    new = _part(values, first, len(values), left, _share(old, max_memory))
-    return values, Among(values, (*old, new), store)
+    return values, Among(values, _sharing([*old, _part(values, first, len(values), left)], max_memory), store)
 
 
 def shrunk(among: Among, numbers: Tensor, max_memory: int | None) -> Among:
@@ -87,25 +88,31 @@ def shrunk(among: Among, numbers: Tensor, max_memory: int | None) -> Among:
     mark = torch.zeros(len(among.values), dtype=torch.bool, device=among.values.device)
     mark[numbers] = True
     parts: list[Part] = []
-    for i, part in enumerate(among.parts):
+    for part in among.parts:
         before = _gone(part)
         gone = before | mark[part.first : part.stop]
         if torch.equal(gone, before):
             parts.append(part)
         elif _GONE * int((~gone).sum()) < (_GONE - 1) * len(part.kept.centres):
-            others = [*parts, *among.parts[i + 1 :]]
-            left = (~gone).nonzero()[:, 0]
-            parts.append(_part(among.values, part.first, part.stop, left, _share(others, max_memory)))
+            parts.append(_part(among.values, part.first, part.stop, (~gone).nonzero()[:, 0]))
         else:
             parts.append(Part(part.first, part.kept, gone))
-    return Among(among.values, tuple(parts), among.store)
+    return Among(among.values, _sharing(parts, max_memory), among.store)
 
 
-def _part(values: Tensor, first: int, stop: int, left: Tensor, most: int | None) -> Part:
+def _part(values: Tensor, first: int, stop: int, left: Tensor) -> Part:
     """Return a new part: of the centres first .. stop - 1 those that are left, by their places among these."""
     here = values[first:stop]
-    keep = default_keep(here) if most is None else min(most, default_keep(here))
-    return Part(first, Kept(here, keep, None if len(left) == len(here) else left))
+    return Part(first, Kept(here, default_keep(here), None if len(left) == len(here) else left))
+
+
+def _sharing(parts: list[Part], max_memory: int | None) -> tuple[Part, ...]:
+    """Return the parts, each with its share of the bytes that may be kept in all; None: as much as is usual."""
+    if max_memory is None:
+        return tuple(parts)
+    total = max(1, parts[-1].stop)
+    shares = (max_memory * (part.stop - part.first) // total for part in parts)
+    return tuple(replace(part, kept=part.kept.within(share)) for part, share in zip(parts, shares, strict=True))
 
 
 def _gone(part: Part) -> Tensor:
@@ -118,11 +125,6 @@ def _gone(part: Part) -> Tensor:
         gone[:] = True
         gone[points.subset] = False
     return gone
-
-
-def _share(others: list[Part], max_memory: int | None) -> int | None:
-    """Return what other parts leave of the bytes that may be kept; None: as much as is usual."""
-    return None if max_memory is None else max(0, max_memory - sum(part.kept.max_memory for part in others))
 
 
 def _check_more(ctrs: Tensor, more: Tensor) -> None:
@@ -142,15 +144,16 @@ def _checked_numbers(numbers: object, ctrs: Tensor) -> Tensor:
         raise TypeError(
             f"numbers must be an integer torch.Tensor, got {type(numbers).__name__}; give torch.as_tensor(numbers)"
         )
+    check_ordinary("numbers", numbers)
     if numbers.dtype.is_floating_point or numbers.dtype.is_complex or numbers.dtype == torch.bool:
         raise TypeError(
             f"numbers must be an integer torch.Tensor, got {numbers.dtype}; for a mask, mask.nonzero()[:, 0]"
         )
     if numbers.ndim != 1:
         raise ValueError(f"numbers must have shape (n,), got {tuple(numbers.shape)}")
-    numbers = numbers.to(device=ctrs.device, dtype=torch.int64)
-    if len(numbers) and not 0 <= int(numbers.min()) <= int(numbers.max()) < n_ctrs:
-        raise ValueError(
-            f"numbers must be between 0 and {n_ctrs - 1}, row numbers of ctrs, got {numbers.min()} to {numbers.max()}"
-        )
+    asked, numbers = numbers, numbers.to(device=ctrs.device, dtype=torch.int64)
+    wrong = ((numbers < 0) | (numbers >= n_ctrs)).nonzero()[:, 0]
+    if len(wrong):
+        first = int(asked[int(wrong[0])])
+        raise ValueError(f"numbers must be between 0 and {n_ctrs - 1}, row numbers of ctrs, got {first}")
     return numbers

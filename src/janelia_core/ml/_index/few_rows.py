@@ -44,7 +44,7 @@ def are_few(x: object, ctrs: Tensor) -> bool:
 
 def answer(x: Tensor, ctrs: Tensor, among: Among, k: int, metric: str) -> Neighbors | None:
     """Return what `knn` does of a few plain rows, if something kept answers most of them at once."""
-    found = _nearest(x, among, k, metric) if metric in METRICS else None
+    found = _nearest(x, among, k, metric) if isinstance(metric, str) and metric in METRICS else None
     if found is None or 2 * len(found[1]) > len(x):
         return None
     nearest, doubtful = found

@@ -40,6 +40,14 @@ def taken_apart(ctrs: Tensor, metric: str, max_memory: int | None, among: Among)
     return Saved(ctrs, metric, settings, gone.nonzero()[:, 0].cpu().numpy(), pieces)
 
 
+def for_pickle(saved: Saved) -> Saved:
+    """Return the same without what else lies in the memory of the centres: a pickle would hold all of it."""
+    values = saved.values
+    if values.untyped_storage().nbytes() > 2 * values.nbytes:
+        values = values.detach().clone()
+    return replace(saved, values=values)
+
+
 def for_file(saved: Saved) -> Saved:
     """Return the same with centres that a file can hold."""
     return replace(saved, values=saved.values.detach().cpu())

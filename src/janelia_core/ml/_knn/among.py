@@ -32,6 +32,7 @@ from janelia_core.ml._runtime.workers import Workers
 SPARE = 8  # more than k are asked for where some are gone, and a quarter of k
 _PER_CHUNKED = 512  # bytes of a coordinate while that is done
 _WIDEST = 2.0**53  # up to which float64 holds 64-bit integers
+_SHARED = 1 << 13  # answers from which threads are worth their start
 _PER_CANDIDATE = 512  # bytes of a pair while answers of several parts are put in order
 
 
@@ -170,8 +171,14 @@ class Among:
             answers.put(some, found, rows.numbers)
 
     def _merged(self, rows: Rows, lists: list[Tensor], k: int, metric: str, max_memory: int) -> Tensor:
-        with Workers(1, pool=False) as workers:
-            return workers.once(lambda: self._first(rows, torch.cat(lists, dim=1), k, metric, max_memory))
+        """Return the first k of what the parts answered, the rows shared out to workers."""
+        found = torch.cat(lists, dim=1)
+        count = min(this_machine(found.device).threads, max(1, found.numel() // _SHARED))
+        cuts = parts(len(found), -(-len(found) // count))
+        with Workers.if_several(count) as workers:
+            share = max_memory // count
+            shares = workers.each(lambda cut: self._first(rows.pick(cut), found[cut], k, metric, share), cuts)
+        return torch.cat(shares)
 
     def _first(self, rows: Rows, found: Tensor, k: int, metric: str, max_memory: int) -> Tensor:
         """Return the first k of what all parts answered."""

@@ -36,6 +36,7 @@ SCREENS: tuple[Screen, ...] = (TREE, DIRECT, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
+_ROUNDING = 1e-12  # of sums of costs
 _NOWHERE = Place(torch.empty(0, dtype=torch.float64, device="cpu"), 0)
 
 
@@ -86,7 +87,8 @@ def _is_prepared(problem: Problem) -> bool:
 def building(screen: Screen, problem: Problem) -> float:
     """Return what is unpaid of the work of preparing centres for a screen; 0 where there is nothing to prepare."""
     alone = rows_alone(screen, problem)
-    return screen.cost(problem).work - alone if alone < math.inf else 0.0
+    left = screen.cost(problem).work - alone if alone < math.inf else 0.0
+    return left if left > _ROUNDING * alone else 0.0
 
 
 def rows_alone(screen: Screen, problem: Problem) -> float:

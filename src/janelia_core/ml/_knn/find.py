@@ -77,7 +77,13 @@ def find(
         kept = kept if ctrs is stored else None
     answers, chunk, report = None if out is None else Answers(out, but_self), plan.crew.chunk, Report(plan)
     centres = Centres(Points(ctrs, subset, chunk)) if kept is None else kept.centres.by(chunk)
-    found = search(Points(x, chunk=chunk), centres, plan, allowed, answers, report)
-    if kept is not None:
-        kept.note(plan, report)
+    rows = Points(x, chunk=chunk)
+    if kept is None:
+        return search(rows, centres, plan, allowed, answers, report)
+    try:
+        found = search(rows, centres, plan, allowed, answers, report)
+    except BaseException:
+        kept.failed(plan)
+        raise
+    kept.note(plan, report)
     return found

@@ -10,6 +10,8 @@ and preparing once (A. Karlin et al., "Competitive snoopy caching", Algorithmica
 from __future__ import annotations
 
 import contextlib
+import copy
+import itertools
 import math
 from collections.abc import Mapping
 
@@ -21,7 +23,7 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import FORMS
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.problem import Paid, Problem
+from janelia_core.ml._knn.problem import Paid
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.screens.contract import Screen
 from janelia_core.ml._knn.screens.keeping import ByFew, Few, Stored, Storing, UnsuitedError
@@ -48,6 +50,15 @@ class Kept:
         """Bytes kept."""
         return self.centres.nbytes
 
+    def within(self, max_memory: int) -> Kept:
+        """Return the same centres with what is kept of them, of which other bytes may be kept from now on."""
+        if max_memory == self.max_memory:
+            return self
+        other = copy.copy(self)
+        other.max_memory, other._credits, other._lock = max_memory, dict(self._credits), ForkSafeLock()
+        other.centres.trim(max_memory)
+        return other
+
     def stored(self) -> dict[str, Stored]:
         """Return what stands, as arrays and facts by name, for `restore`."""
         pieces: dict[str, Stored] = {}
@@ -69,19 +80,20 @@ class Kept:
                 with contextlib.suppress(UnsuitedError):
                     prepared = screen.restored(self.centres, [pieces[name] for name in names])
                     self.centres.put(key_of_kept(screen, form), prepared)
-                    self._credits[screen.name, form] = math.inf
 
     def terms(self, metric: str) -> tuple[Paid, int]:
         """Return what searches by a metric have paid of preparing the centres, and what may be kept: see `Problem`."""
         form = metric_named(metric).form
-        with self._lock:
-            of_form = tuple((name, paid) for (name, for_form), paid in self._credits.items() if for_form == form)
-        return of_form, self.max_memory
+        paid = ((screen.name, self._paid(screen.name, form)) for screen in SCREENS)
+        return tuple((name, work) for name, work in paid if work), self.max_memory
+
+    def _paid(self, screen: str, form: int) -> float:
+        return math.inf if self.centres.prepared(screen, form) else self._credits.get((screen, form), 0.0)
 
     def standing(self) -> list[tuple[str, int]]:
         """Return for which screens and forms of metrics the centres stand prepared."""
-        with self._lock:
-            return [of for of, paid in self._credits.items() if paid == math.inf]
+        every = itertools.product((screen.name for screen in SCREENS), FORMS)
+        return [of for of in every if self.centres.prepared(*of)]
 
     def few(self, k: int, form: int) -> Few | None:
         """Return who answers a few plain rows at once, in the calling thread; None where nobody does."""
@@ -94,33 +106,33 @@ class Kept:
 
     def pay(self, plan: Plan) -> None:
         """Count what a plan would prepare as paid for: the next search prepares it."""
-        with self._lock:
-            for screen in SCREENS:
-                if screen.name == plan.screen:
-                    self._credit(screen.name, plan.problem, building(screen, plan.problem))
+        for screen in SCREENS:
+            if screen.name == plan.screen:
+                self._credit(screen.name, plan.problem.form, 1.0 + 2.0 * building(screen, plan.problem))
 
     def note(self, planned: Plan, report: Report) -> None:
         """Note what a search ran and what it would have saved, had more been prepared; keep what fits."""
-        ran = report.plan
-        problem = ran.problem._replace(paid=())
+        ran, form = report.plan, report.plan.problem.form
         self.centres.trim(self.max_memory)
         self._few = None
-        with self._lock:
-            for of, paid in list(self._credits.items()):
-                if paid == math.inf and not self.centres.prepared(*of):
-                    del self._credits[of]  # it had to go: whoever wants it pays anew
-            for screen in SCREENS:
-                name, of = screen.name, (screen.name, problem.form)
-                if self.centres.prepared(*of):
-                    self._credits[of] = math.inf
-                elif name == ran.screen or (name == planned.screen and report.look):
-                    self._credits.pop(of, None)  # it does not fit, or was looked at and left: what was paid is spent
-                else:
-                    self._credit(name, problem, self._saved(screen, ran))
+        for screen in SCREENS:
+            name = screen.name
+            if self.centres.prepared(name, form) or name == ran.screen or (name == planned.screen and report.look):
+                self._spend(name, form)  # it stands, or does not fit, or was looked at and left
+            else:
+                self._credit(name, form, self._saved(screen, ran))
 
-    def _credit(self, name: str, problem: Problem, work: float) -> None:
-        of = name, problem.form
-        self._credits[of] = self._credits.get(of, 0.0) + work
+    def failed(self, planned: Plan) -> None:
+        """Note that a search failed: what it may have wanted to prepare has to be paid anew."""
+        self._spend(planned.screen, planned.problem.form)
+
+    def _credit(self, screen: str, form: int, work: float) -> None:
+        with self._lock:
+            self._credits[screen, form] = self._credits.get((screen, form), 0.0) + work
+
+    def _spend(self, screen: str, form: int) -> None:
+        with self._lock:
+            self._credits.pop((screen, form), None)
 
     def _saved(self, screen: Screen, ran: Plan) -> float:
         """Return how much longer a search took than with centres that stand prepared for a screen."""

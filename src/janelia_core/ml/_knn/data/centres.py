@@ -16,6 +16,7 @@ from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
 T = TypeVar("T")
+_NOTHING = object()
 
 
 class Centres:
@@ -31,7 +32,7 @@ class Centres:
     def __init__(self, points: Points) -> None:
         self.points = points
         self._made: dict[Hashable, Any] = {}  # the one asked for last stands last
-        self._lock = ForkSafeLock()
+        self._lock, self._making = ForkSafeLock(), ForkSafeLock()  # of the dictionary, and of what takes long
 
     def __len__(self) -> int:
         return len(self.points)
@@ -41,34 +42,44 @@ class Centres:
         if chunk == self.points.chunk:
             return self
         same = Centres(replace(self.points, chunk=chunk))
-        same._made, same._lock = self._made, self._lock
+        same._made, same._lock, same._making = self._made, self._lock, self._making
         return same
 
     def made(self, key: Hashable, make: Callable[[], T]) -> T:
-        """Return what is called key; where there is none yet, make it."""
-        with self._lock:
-            made: T = self._made.pop(key) if key in self._made else make()
-            assert made is not self, "a cycle would keep all that was made until the next collection"
-            self._made[key] = made
+        """Return what is called key; where there is none yet, make it, while others that want to make anything wait."""
+        found = self._held(key)
+        if found is _NOTHING:
+            with self._making:
+                found = self._held(key)
+                if found is _NOTHING:
+                    found = make()
+                    assert found is not self, "a cycle would keep all that was made until the next collection"
+        self.put(key, found)
+        made: T = found
         return made
 
-    def put(self, key: Hashable, made: Any) -> None:
-        """Hold what was made elsewhere."""
+    def _held(self, key: Hashable) -> Any:
         with self._lock:
+            return self._made.get(key, _NOTHING)
+
+    def put(self, key: Hashable, made: Any) -> None:
+        """Hold what was made elsewhere, as what was asked for last."""
+        with self._lock:
+            self._made.pop(key, None)
             self._made[key] = made
 
     def holds(self, key: Hashable) -> bool:
         """Tell whether there is something that is called key."""
-        return key in self._made
+        return self._held(key) is not _NOTHING
 
     def prepared(self, screen: str, form: int) -> list[Any]:
-        """Return what is held that was prepared for a screen and a form of metric, of all or some of the centres."""
+        """Return what stands that was prepared for a screen and a form of metric, of all or some of the centres."""
         found = []
-        for key, made in list(self._made.items()):
-            if isinstance(key, tuple) and key[:2] == (screen, form) and made.nbytes:
-                found.append(made)
-            elif isinstance(made, Centres):
+        for key, made in self._items():
+            if isinstance(made, Centres):
                 found += made.prepared(screen, form)
+            elif isinstance(key, tuple) and key[:2] == (screen, form) and made.stands:
+                found.append(made)
         return found
 
     def forget(self, key: Hashable) -> None:
@@ -79,17 +90,24 @@ class Centres:
     @property
     def nbytes(self) -> int:
         """Bytes of all that was made and is held."""
-        with self._lock:
-            return sum(getattr(made, "nbytes", 0) for made in self._made.values())
+        return sum(getattr(made, "nbytes", 0) for _, made in self._items())
 
     def trim(self, most: int) -> None:
-        """Hold `most` bytes at most: what was not asked for longest goes first."""
+        """Hold `most` bytes at most: what no later search would find made goes, then what was not asked for longest."""
+        for key, made in self._items():
+            if isinstance(made, Centres):
+                made.trim(most)
+            elif getattr(made, "nbytes", 0) and not made.stands:
+                self.forget(key)
+        for key, made in self._items():
+            if self.nbytes <= most:
+                return
+            if getattr(made, "nbytes", 0):
+                self.forget(key)
+
+    def _items(self) -> list[tuple[Hashable, Any]]:
         with self._lock:
-            for key in list(self._made):
-                if self.nbytes <= most:
-                    return
-                if getattr(self._made[key], "nbytes", 0):
-                    del self._made[key]
+            return list(self._made.items())
 
     def seen(self, reader: Reader) -> Seen:
         """Return what a look at all values tells."""
@@ -102,8 +120,8 @@ class Centres:
     @property
     def columns(self) -> tuple[Tensor, Tensor] | None:
         """Each coordinate's least and greatest value, where a look at these very centres has told them."""
-        seen: Seen | None = self._made.get("seen")
-        return None if seen is None else seen.columns
+        seen = self._held("seen")
+        return None if seen is _NOTHING else seen.columns
 
     def finite(self, reader: Reader) -> Centres:
         """Return the centres without those that hold infinities or NaN."""
@@ -130,7 +148,7 @@ class Centres:
             sifted = workers.once(lambda: without_spare_copies(points, most, room))
             return None if sifted is points else _Some(sifted)
 
-        with self._lock:
+        with self._making:
             sifts: Sifts[Centres] = self.made("sifts", Sifts)
             return sifts.serving(k, sift if may_sift(points, room) else None) or self
 

@@ -119,6 +119,11 @@ class Prepared(Protocol):
         """What is held."""
         ...
 
+    @property
+    def stands(self) -> bool:
+        """Whether later searches find it made: nothing is left to make anew for each of them."""
+        ...
+
     def meet(self, asked: Asked) -> Meeting | None:
         """Bring rows and centres together.
 

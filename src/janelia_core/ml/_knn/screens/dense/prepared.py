@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Hashable, Iterable
 
 import torch
@@ -19,6 +18,7 @@ from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.screens.ready import Ready
 from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
 _FEW_ROWS = 16  # for each worker: of more, each takes some among all centres
@@ -39,12 +39,17 @@ class PreparedDense:
         self.metric = metric
         # Never changed, but replaced.
         self._packed = {self._key(centres.ctrs, centres.format.name): centres for centres in whole}
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @property
     def whole(self) -> list[DenseCentres]:
         """What is packed whole."""
         return [centres for centres in self._packed.values() if centres.kept]
+
+    @property
+    def stands(self) -> bool:
+        """Whether centres are packed whole in a format; else each search packs them panel by panel."""
+        return bool(self.whole)
 
     @property
     def nbytes(self) -> int:

@@ -23,7 +23,7 @@ _AS_STORED, _SIFTED = "as stored", "in float64, without copies"
 class PreparedDirect:
     """Nothing: centres are taken as they are stored."""
 
-    nbytes = 0
+    nbytes, stands = 0, False
 
     def meet(self, asked: Asked) -> Meeting | None:
         """Look at all centres with all rows; None where these are of magnitudes that the bounds do not allow."""

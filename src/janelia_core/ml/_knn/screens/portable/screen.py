@@ -35,6 +35,7 @@ class PackedCentres:
     Attributes:
         blocks: The blocks of centres, start and stop, in ascending order.
         nbytes: What is held.
+        stands: Anything is.
     """
 
     def __init__(self, ctrs: Points, place: Place, products: Products, metric: str) -> None:
@@ -43,6 +44,7 @@ class PackedCentres:
         self.blocks = [(start, min(start + step, n_ctrs)) for start in range(0, n_ctrs, step)]
         self._kept = [self._pack(start, stop) for start, stop in self.blocks] if products.keep_packed else None
         self.nbytes = sum(block.nbytes for block in self._kept or ())
+        self.stands = self.nbytes > 0
 
     def packed(self, start: int, stop: int) -> Tensor:
         """Return one of the blocks."""

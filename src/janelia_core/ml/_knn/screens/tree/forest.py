@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -19,6 +18,7 @@ from janelia_core.ml._knn.screens.tree.cost import MOST_K, Look, Walk
 from janelia_core.ml._knn.screens.tree.few import FewRows
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
+from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
 _SAMPLE = 1 << 14  # rows among which a look finds neighbours
@@ -45,12 +45,17 @@ class PreparedTrees:
         self.walks: dict[int, Walk] = {}
         self._whole = whole
         self._few: tuple[BoxTree, FewRows | None] | None = None  # of the tree that was asked last
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     @property
     def nbytes(self) -> int:
         """What is held."""
         return sum(tree.nbytes for tree in self._whole)
+
+    @property
+    def stands(self) -> bool:
+        """Whether a tree over all centres does."""
+        return bool(self._whole)
 
     @property
     def trees(self) -> tuple[BoxTree, ...]:
