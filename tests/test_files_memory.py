@@ -16,6 +16,7 @@ import sys
 import torch
 from janelia_core.demo.resident_memory import with_peak_growth
 from janelia_core.files import save_vectors, search_files
+from janelia_core.ml.extra_torch_functions import knn_mc
 
 folder, suffix, memory = sys.argv[1], sys.argv[2], int(sys.argv[3])
 torch.set_num_threads(1)
@@ -24,6 +25,7 @@ g = torch.Generator().manual_seed(1)
 save_vectors(f"{folder}/w.{suffix}", torch.randn(3000, 128, generator=g))
 search_files(f"{folder}/w.{suffix}", k=10, out=f"{folder}/w.npz", max_memory=memory)
 search_files(f"{folder}/w.{suffix}", f"{folder}/x.npy", k=10, out=f"{folder}/v.npz", max_memory=memory)
+knn_mc(torch.randn(30, 128), torch.randn(20_000, 128), 10, 20_000, max_memory=memory)  # as blocks of the file will be
 report, growth = with_peak_growth(
     lambda: search_files(f"{folder}/c.{suffix}", f"{folder}/x.npy", k=10, out=f"{folder}/o.npz", max_memory=memory)
 )
