@@ -194,6 +194,7 @@ def test_who_is_removed_is_no_neighbour_and_others_keep_their_numbers() -> None:
     index = CenterIndex(torch.arange(6.0)[:, None])
     fewer = index.without(torch.tensor([4, 1])).without(torch.tensor([1]))
     assert (len(index), len(fewer)) == (6, 4)
+    assert (index.numbers.tolist(), fewer.numbers.tolist()) == ([0, 1, 2, 3, 4, 5], [0, 2, 3, 5])
     assert fewer.knn(torch.tensor([[1.2]]), 6).indices.tolist() == [[2, 0, 3, 5, -1, -1]]
     assert fewer.without(torch.arange(6)).knn(torch.tensor([[1.0]]), 1).indices.tolist() == [[-1]]
     assert fewer.with_rows(torch.tensor([[1.0]])).knn(torch.tensor([[1.2]]), 2).indices.tolist() == [[6, 2]]

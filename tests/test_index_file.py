@@ -22,7 +22,7 @@ from janelia_core.ml._index.stored.container import read, write
 from janelia_core.ml._index.stored.digests import CHUNK, fingerprint
 from janelia_core.ml._index.stored.errors import IndexFileError, understood
 from janelia_core.ml._index.stored.kinds import KINDS, array_to_tensor, tensor_to_array
-from janelia_core.ml._index.stored.saved import Part, Saved, load, save
+from janelia_core.ml._index.stored.saved import Piece, Saved, load, save
 
 DTYPES = sorted(
     {
@@ -50,8 +50,8 @@ def of_dtype(dtype: torch.dtype, n: int, d: int) -> Tensor:
 
 def small() -> Saved:
     """Return an index of a few hundred bytes with all that one can have."""
-    part = Part({"boxes": np.arange(3.0), "n": np.array(3, np.int16)}, {"depth": 3, "near": [0.1, None, "ä"]})
-    words = Part({"words": np.arange(6, dtype=np.uint32).reshape(2, 3)})
+    part = Piece({"boxes": np.arange(3.0), "n": np.array(3, np.int16)}, {"depth": 3, "near": [0.1, None, "ä"]})
+    words = Piece({"words": np.arange(6, dtype=np.uint32).reshape(2, 3)})
     values = torch.tensor([[1.0, -0.0], [float("nan"), 2.5], [float("inf"), 7.0]])
     return Saved(values, "euclidean", {"max_memory": 2**40}, np.array([1]), {"tree": part, "dense/int8": words})
 

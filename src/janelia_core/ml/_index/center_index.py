@@ -14,7 +14,7 @@ from janelia_core.ml._index.memory import checked_keep, default_keep, in_words
 from janelia_core.ml._index.plans import drawn_of, planned, prepare
 from janelia_core.ml._index.saving import for_file, for_pickle, put_together, taken_apart
 from janelia_core.ml._index.stored.saved import Saved, load, save
-from janelia_core.ml._index.versions import check_unchanged, versions_of
+from janelia_core.ml._index.versions import check_unchanged, countable, versions_of
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
@@ -65,11 +65,7 @@ class CenterIndex:
     def __init__(self, ctrs: Tensor, *, metric: str = "euclidean", max_memory: int | None = None) -> None:
         arguments.check_centres(ctrs)
         check_metric(metric)
-        if ctrs.is_meta:
-            raise ValueError("ctrs must hold values, got a tensor on the device meta; make the index of those to come")
-        if ctrs.is_inference():  # whose changes torch does not count
-            with torch.inference_mode(False):
-                ctrs = ctrs.clone()
+        ctrs = countable(ctrs)
         keep = default_keep(ctrs) if max_memory is None else checked_keep(max_memory)
         self._set(ctrs, metric, max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep)),)))
 
@@ -87,6 +83,12 @@ class CenterIndex:
     def ctrs(self) -> Tensor:
         """The centres (n_ctrs, d), those that are removed included: indices are its row numbers."""
         return self._ctrs
+
+    @property
+    def numbers(self) -> Tensor:
+        """The numbers of the centres that are searched (len(index),) int64, ascending: rows of ctrs."""
+        left = self._among.left
+        return torch.arange(len(self._ctrs), device=self._ctrs.device) if left is None else left.clone()
 
     @property
     def metric(self) -> str:
@@ -192,8 +194,7 @@ class CenterIndex:
                 half as much as there is, so that adding rows again copies none.
 
         Raises:
-            TypeError: more is no tensor, or of another dtype.
-            ValueError: Its shape or device does not fit.
+            TypeError, ValueError: more does not fit ctrs.
         """
         check_unchanged(self._ctrs, self._among, self._versions)
         ctrs, among = grown(self._ctrs, self._among, more, self._max_memory)
@@ -206,8 +207,7 @@ class CenterIndex:
             numbers: (n,) integers, row numbers of ctrs, in any order. Who is removed already is no error.
 
         Raises:
-            TypeError: numbers aren't integers in a tensor.
-            ValueError: There is no such centre.
+            TypeError, ValueError: They are no integers, or there is no such centre.
         """
         check_unchanged(self._ctrs, self._among, self._versions)
         return self._of(self._ctrs, self._metric, self._max_memory, shrunk(self._among, numbers, self._max_memory))

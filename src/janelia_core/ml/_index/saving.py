@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._index.stored.errors import understood
-from janelia_core.ml._index.stored.saved import Part as Piece
-from janelia_core.ml._index.stored.saved import Saved
+from janelia_core.ml._index.stored.saved import Piece, Saved
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.metrics.registry import METRICS

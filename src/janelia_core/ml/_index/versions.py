@@ -16,6 +16,16 @@ def version_of(values: Tensor) -> Version:
     return counter, values.data_ptr(), *values.shape, *values.stride()
 
 
+def countable(ctrs: Tensor) -> Tensor:
+    """Return centres whose changes torch counts: a copy of what inference mode made."""
+    if ctrs.is_meta:
+        raise ValueError("ctrs must hold values, got a tensor on the device meta; make the index of those to come")
+    if not ctrs.is_inference():
+        return ctrs
+    with torch.inference_mode(False):
+        return ctrs.clone()
+
+
 def versions_of(ctrs: Tensor, among: Among) -> tuple[Version, ...]:
     """Return the versions of centres, and of what parts were made of: an index that grew may hold an older tensor."""
     if len(among.parts) == 1 and among.store is None:  # it shares the counter of the centres

@@ -29,7 +29,7 @@ _FACTS: Final = {"dtype", "metric", "settings", "parts"}
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class Piece:
     """Something that was prepared.
 
     Attributes:
@@ -58,7 +58,7 @@ class Saved:
     metric: str
     settings: Facts = field(default_factory=dict)
     removed: I64 = field(default_factory=lambda: np.empty(0, np.int64))
-    parts: Mapping[str, Part] = field(default_factory=dict)
+    parts: Mapping[str, Piece] = field(default_factory=dict)
     fingerprint: str | None = None
 
 
@@ -121,7 +121,7 @@ def _saved(contents: Contents, known: Container[str] | None) -> Saved:
         raise TypeError("metric or settings")
     removed = arrays.pop(_REMOVED)
     _check_numbers(removed, len(values))
-    parts = {name: Part({}, told) for name, told in facts["parts"].items()}
+    parts = {name: Piece({}, told) for name, told in facts["parts"].items()}
     return Saved(
         values=values,
         metric=facts["metric"],
@@ -132,7 +132,7 @@ def _saved(contents: Contents, known: Container[str] | None) -> Saved:
     )
 
 
-def _sorted_out(arrays: dict[str, Array], parts: dict[str, Part], known: Container[str] | None) -> dict[str, Part]:
+def _sorted_out(arrays: dict[str, Array], parts: dict[str, Piece], known: Container[str] | None) -> dict[str, Piece]:
     """Return the parts with the arrays whose names begin with theirs."""
     of_parts: dict[str, dict[str, Any]] = {name: {} for name in parts}
     for name, array in arrays.items():
@@ -145,7 +145,7 @@ def _sorted_out(arrays: dict[str, Array], parts: dict[str, Part], known: Contain
             raise _Newer(part)
         if not isinstance(prepared.facts, dict):
             raise TypeError("facts of a part")
-    return {part: Part(of_parts[part], prepared.facts) for part, prepared in parts.items()}
+    return {part: Piece(of_parts[part], prepared.facts) for part, prepared in parts.items()}
 
 
 def _check_numbers(removed: Array, n: int) -> None:
