@@ -35,7 +35,7 @@ class CenterIndex:
     that no more than twice the work of the best choice in hindsight is ever spent. Several k, metrics and dtypes of
     rows share what is kept.
 
-    An index never changes, and any number of threads may search it at once. It can be pickled, and saved.
+    An index never changes, and any number of threads may search it. It can be pickled, and saved.
 
     Args:
         ctrs: (n_ctrs, d) centres; any real dtype and device. They are not copied: to change them afterwards is an
@@ -46,8 +46,7 @@ class CenterIndex:
             take in float32, or what a box tree over them takes if that is more.
 
     Raises:
-        TypeError: An argument has the wrong type.
-        ValueError: A shape or number does not fit.
+        TypeError, ValueError: An argument has the wrong type, or a shape or number does not fit.
 
     Exactness:
         Answers are those of `janelia_core.ml.knn(x, index.ctrs, k)`, to the byte, whatever is kept and was asked
@@ -141,8 +140,7 @@ class CenterIndex:
             progress: Show a bar of the rows searched, by tqdm (the extra `progress`).
 
         Raises:
-            TypeError: An argument has the wrong type.
-            ValueError: A shape, device or number does not fit.
+            TypeError, ValueError: An argument has the wrong type, or a shape, device or number does not fit.
             RuntimeError: The centres were changed since the index was made.
         """
         check_unchanged(self._ctrs, self._among, self._versions)
@@ -215,10 +213,9 @@ class CenterIndex:
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the centres, who of them is left, and all that is kept, to a file that appears when it is whole.
 
-        A valid safetensors file: see docs/index_file.md. Overwriting one that others have mapped does not disturb them.
+        A safetensors file: see docs/index_file.md. Overwriting one that others have mapped does not disturb them.
 
-        Raises:
-            OSError: It cannot be written; what was there is as it was.
+        An OSError leaves what was there as it was.
         """
         check_unchanged(self._ctrs, self._among, self._versions)
         save(file, for_file(taken_apart(self._ctrs, self._metric, self._max_memory, self._among)))
@@ -234,8 +231,7 @@ class CenterIndex:
             verify: Compare all of it with its checksums; False: trust that nothing has changed it, which takes no time.
 
         Raises:
-            IndexFileError: A ValueError: the file is damaged, newer, or none of an index.
-            OSError: It cannot be read.
+            IndexFileError: A ValueError: the file is damaged, newer, or none of an index. OSErrors pass through.
         """
         return cls._of(*put_together(load(file, mmap=mmap, verify=verify), file))
 

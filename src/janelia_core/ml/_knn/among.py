@@ -192,7 +192,7 @@ class Among:
         ctrs, kernels = Points(self.values.detach().resolve_neg(), chunk=chunk), this_machine(x.device).kernels
         if not (kernels and in_float64):
             return settle(x, ctrs, ordered(x, ctrs, found, by, False), k, by, in_float64, kernels)[0][:, :k]
-        everything = Candidates(found, torch.full((len(found),), torch.inf, dtype=torch.float64))
+        everything = Candidates(found, torch.full((len(found),), torch.inf, dtype=torch.float64, device="cpu"))
         first, doubtful = at_sight(x, ctrs, everything, by, k)
         if len(doubtful):
             some = x[doubtful]
