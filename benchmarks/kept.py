@@ -3,8 +3,8 @@
     python benchmarks/kept.py [--cases TEXT ...] [--rounds 3]
 
 Gaussian float32 points, k = 10, 2 threads. Every library runs in a process of its own, one after the other, as often as
-there are rounds; a time is the least of all calls within a second of a round, the ratio the median over rounds of
-theirs over ours. Building ends with one row answered from what was built.
+there are rounds; every call asks for other rows; a time is the median of all calls within a second of a round, the
+ratio the median over rounds of theirs over ours. Building ends with one row answered from what was built.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-THREADS, K = 2, 10
+THREADS, K, POOL = 2, 10, 20_000
 CASES: dict[str, tuple[int, int, str, list[int], list[str]]] = {
-    "1e6 x 3": (1_000_000, 3, "euclidean", [1, 100, 1000, 100_000], ["cKDTree", "pykdtree"]),
+    "1e6 x 3": (1_000_000, 3, "euclidean", [1, 100, 1000, 100_000], ["cKDTree", "cKDTree, 2 workers", "pykdtree"]),
     "200,000 x 128": (200_000, 128, "euclidean", [1, 8, 100], ["faiss"]),
     "100,000 x 384, cosine": (100_000, 384, "cosine", [1, 64], ["faiss"]),
 }
@@ -68,31 +69,31 @@ def child(case: str, library: str, file: str) -> None:
     """Build, answer, time, and print it all as a line of JSON; the first library leaves its answers for the others."""
     n_ctrs, d, metric, rows, _ = CASES[case]
     source = np.random.default_rng(0)
-    ctrs, x = (source.standard_normal((n, d), dtype=np.float32) for n in (n_ctrs, max(rows)))
-    started = LIBRARIES[library](ctrs[:20_000], metric, x)  # kernels and threads are there
-    started(x[:1])
+    ctrs, x = (source.standard_normal((n, d), dtype=np.float32) for n in (n_ctrs, max(POOL, max(rows))))
+    LIBRARIES[library](ctrs[:20_000], metric, x)(0, 1)  # kernels and threads are there
     begin = time.perf_counter()
     search = LIBRARIES[library](ctrs, metric, x)
-    search(x[:1])
+    search(0, 1)
     times: dict[str, Any] = {"build": time.perf_counter() - begin}
-    found = search(x[: min(1000, len(x))])
+    found = search(0, 1000)
     if library == "ours":
         np.save(file, found)
     times["wrong"] = int((np.load(file) != found).any(axis=1).sum())
     for n in rows:
-        times[str(n)] = clock(lambda n=n: search(x[:n]))
+        times[str(n)] = clock(search, n, len(x))
     times["kept"] = getattr(search, "kept", lambda: "")()
     print(json.dumps(times))
 
 
-def clock(run: Callable[[], Any]) -> float:
-    """Return the least time of all calls within a second, three at least."""
-    least, end, calls = np.inf, time.perf_counter() + 1.0, 0
-    while calls < 3 or time.perf_counter() < end:
+def clock(search: Callable[[int, int], Any], n: int, pool: int) -> float:
+    """Return the median time of calls for n rows, other ones each time, within a second and of three calls at least."""
+    taken, end, start = list[float](), time.perf_counter() + 1.0, 0
+    while len(taken) < 3 or time.perf_counter() < end:
         begin = time.perf_counter()
-        run()
-        least, calls = min(least, time.perf_counter() - begin), calls + 1
-    return float(least)
+        search(start, start + n)
+        taken.append(time.perf_counter() - begin)
+        start = (start + n) % (pool - n + 1)
+    return statistics.median(taken)
 
 
 class Ours:
@@ -107,8 +108,8 @@ class Ours:
         self.index = CenterIndex(torch.from_numpy(ctrs), metric=metric).prepare(100_000, K)
         self.x = torch.from_numpy(x)
 
-    def __call__(self, x: Array) -> Array:
-        return self.index.knn(self.x[: len(x)], K).indices.numpy()
+    def __call__(self, start: int, stop: int) -> Array:
+        return self.index.knn(self.x[start:stop], K).indices.numpy()
 
     def kept(self) -> str:
         return f"{self.index.nbytes / self.index.ctrs.nbytes:.2f} of the centres' bytes kept"
@@ -127,11 +128,11 @@ class Module:
         self.x = torch.from_numpy(x)
         self.module(torch.from_numpy(ctrs[:20_000]))
 
-    def __call__(self, x: Array) -> Array:
-        return self.module(self.x[: len(x)]).indices.numpy()
+    def __call__(self, start: int, stop: int) -> Array:
+        return self.module(self.x[start:stop]).indices.numpy()
 
 
-def faiss(ctrs: Array, metric: str, x: Array) -> Callable[[Array], Array]:
+def faiss(ctrs: Array, metric: str, x: Array) -> Callable[[int, int], Array]:
     import faiss
 
     faiss.omp_set_num_threads(THREADS)
@@ -139,21 +140,21 @@ def faiss(ctrs: Array, metric: str, x: Array) -> Callable[[Array], Array]:
         ctrs, x = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (ctrs, x))
     index = (faiss.IndexFlatIP if metric == "cosine" else faiss.IndexFlatL2)(ctrs.shape[1])
     index.add(ctrs)
-    return lambda rows: index.search(x[: len(rows)], K)[1]
+    return lambda start, stop: index.search(x[start:stop], K)[1]
 
 
-def ckdtree(ctrs: Array, metric: str, x: Array) -> Callable[[Array], Array]:
+def ckdtree(ctrs: Array, metric: str, x: Array, workers: int = 1) -> Callable[[int, int], Array]:
     from scipy.spatial import cKDTree
 
     tree = cKDTree(ctrs)
-    return lambda rows: tree.query(rows, K, workers=THREADS if len(rows) > 500 else 1)[1]
+    return lambda start, stop: tree.query(x[start:stop], K, workers=workers)[1]
 
 
-def pykdtree(ctrs: Array, metric: str, x: Array) -> Callable[[Array], Array]:
+def pykdtree(ctrs: Array, metric: str, x: Array) -> Callable[[int, int], Array]:
     from pykdtree.kdtree import KDTree
 
     tree = KDTree(ctrs)
-    return lambda rows: tree.query(rows, K)[1]
+    return lambda start, stop: tree.query(x[start:stop], K)[1]
 
 
 LIBRARIES: dict[str, Callable[..., Any]] = {
@@ -161,6 +162,7 @@ LIBRARIES: dict[str, Callable[..., Any]] = {
     "ours in eval mode": Module,
     "faiss": faiss,
     "cKDTree": ckdtree,
+    "cKDTree, 2 workers": partial(ckdtree, workers=THREADS),
     "pykdtree": pykdtree,
 }
 

@@ -17,7 +17,7 @@ from janelia_core.ml._runtime.arrays import B8, F32, I64
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
-MOST = 1 << 12  # rows; more had better be put in order first, so that neighbours walk together
+MOST = 1 << 14  # rows; more had better be put in order first, so that neighbours walk together
 _SHARED = 128  # rows from which it is worth asking how many threads there are
 _WIDE = (torch.float64, torch.int64, torch.uint64)  # distances to such centres are float64
 

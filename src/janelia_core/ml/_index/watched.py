@@ -8,7 +8,8 @@ from torch import Tensor
 from janelia_core.ml._index.center_index import CenterIndex
 from janelia_core.ml._index.versions import version_of
 
-_LOOKED_AT = 1 << 14  # bytes
+_ALL = 1 << 14  # bytes of a table of which all rows are looked at
+_LOOKED_AT = 64  # rows of others: each has to come from memory
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}  # NumPy has no bfloat16; NaN equals itself
 
 
@@ -45,7 +46,7 @@ class _Look:
     """Rows from all over some centres on a CPU, and what they were."""
 
     def __init__(self, ctrs: Tensor) -> None:
-        rows = max(1, _LOOKED_AT // (ctrs.shape[1] * ctrs.element_size()))
+        rows = len(ctrs) if ctrs.nbytes <= _ALL else _LOOKED_AT
         there = ctrs.detach().resolve_neg()[:: -(-len(ctrs) // rows)]
         self._there = there.view(_BITS[there.element_size()]).numpy()
         self._before = self._there.tobytes()

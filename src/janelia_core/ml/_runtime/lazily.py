@@ -11,8 +11,8 @@ T = TypeVar("T")
 class lazily(Generic[T]):
     """Makes a method an attribute, found once, of any object that has a dictionary.
 
-    The cached property of functools holds a lock for all instances in Python 3.11, while it computes: one search would wait
-    for another, and a forked child for ever. Here two threads may find the same at the same time.
+    The cached property of functools holds a lock for all instances in Python 3.11, while it computes: one search would
+    wait for another, and a forked child for ever. Here two threads may find the same at the same time.
     """
 
     def __init__(self, find: Callable[[Any], T]) -> None:

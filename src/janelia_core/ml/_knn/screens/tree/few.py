@@ -10,8 +10,9 @@ from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.screens.tree.few_kernels import Ground, answer_few, grain
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.arrays import F32, I64
-from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._runtime.workers import shared
 
+_EACH = 2  # shares of a thread, since one starts later
 _SHARED = 256  # rows from which threads are worth their start: half a millisecond of walks
 
 
@@ -75,15 +76,16 @@ class FewRows:
         found = Few(np.empty((n, k), np.int64), np.empty((n, k), np.float32), np.empty(n, np.int64))
         if threads == 1 or n < _SHARED:
             return found._replace(doubtful=self._answered(x, root, found))
-        step = -(-n // threads)
+        step, doubtful = -(-n // (_EACH * threads)), {}
 
-        def some(start: int) -> I64:
+        def some(start: int) -> None:
             part = slice(start, start + step)
             mine = Few(found.indices[part], found.distances[part], found.doubtful[part])
-            return self._answered(x[part], root, mine) + start
+            doubtful[start] = self._answered(x[part], root, mine) + start
 
-        with Workers(threads) as workers:
-            return found._replace(doubtful=np.concatenate(workers.each(some, range(0, n, step))))
+        # The calling thread and others of its settings: nothing here is torch's.
+        shared(some, range(0, n, step), threads)
+        return found._replace(doubtful=np.concatenate([doubtful[start] for start in sorted(doubtful)]))
 
     def _answered(self, x: F32, root: bool, found: Few) -> I64:
         """Write to `found`, and return the rows in doubt."""
