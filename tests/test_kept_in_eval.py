@@ -154,3 +154,14 @@ def test_a_piecewise_linear_function_keeps_its_centres_too(d: int) -> None:
             assert all(torch.equal(a, b) for a, b in zip(values(function, x), expected, strict=True))
     function(rows_of(function.nearest.ctrs.detach(), 3000, 0))
     assert kept_of(function.nearest) is not None
+
+
+def test_centres_of_inference_mode_whose_changes_nobody_counts_are_not_kept() -> None:
+    with torch.inference_mode():
+        module = NearestCenters(CTRS * 1, 5).eval()
+        x = rows_of(CTRS, 30, 1)
+        assert same(module(x), knn(x, CTRS, 5))
+        module.ctrs[:10_000] = module.ctrs[10_000:].clone()
+        expected = knn(x, module.ctrs, 5)
+    assert same(module(x), expected)
+    assert kept_of(module) is None

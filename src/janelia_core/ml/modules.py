@@ -91,6 +91,10 @@ class NearestCenters(nn.Module):
 
     def forward(self, x: Tensor) -> Neighbors:
         """Return the neighbours of x (..., d): distances and indices (..., k)."""
+        if not self.training and self.m is None and self.max_memory == DEFAULT_MEMORY:
+            few = self._watched.few(x, self.ctrs, self.k, self.metric)
+            if few is not None:
+                return few
         index = None if self.training else self.kept(x)
         if index is None:
             return _nearest(x, self.ctrs, self.k, self.metric, self.m, self.max_memory, self.sample)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.center_index import CenterIndex
 from janelia_core.ml._index.versions import version_of
+from janelia_core.ml._neighbors.found import Neighbors
 
 _ALL = 1 << 14  # bytes of a table of which all rows are looked at
 _LOOKED_AT = 64  # rows of others: each has to come from memory
@@ -32,6 +34,13 @@ class Watched:
         index = CenterIndex(ctrs, metric=metric)
         self._held = index, version, _Look(ctrs) if ctrs.device.type == "cpu" and ctrs.numel() else None
         return index
+
+    def few(self, x: Tensor, ctrs: Tensor, k: int, metric: str) -> Neighbors | None:
+        """Return what `CenterIndex.knn` does of a few plain rows, where something kept answers them at once."""
+        if not few_rows.are_few(x, ctrs) or ctrs.is_inference():
+            return None
+        index = self.index(ctrs, metric)  # which has just been found to be of these centres
+        return few_rows.answer(x, ctrs, index._among, k, metric)
 
     def forget(self) -> None:
         """Hold nothing."""
