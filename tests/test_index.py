@@ -641,3 +641,15 @@ def test_a_child_forked_while_a_tree_is_planted_answers() -> None:
         child.start()
         child.join()
     assert results == [0]
+
+
+@pytest.mark.parametrize("wrong", [{"progress": 1}, {"progress": 0}, {"progress": "yes"}, {"max_memory": 2.0**28}])
+def test_switches_and_sizes_are_checked_before_any_number_is_drawn(wrong: dict[str, Any]) -> None:
+    ctrs = crowded(5000, 3)
+    index = CenterIndex(ctrs).prepare(100_000, 3)
+    before = torch.get_rng_state()
+    for ask in (lambda **more: index.knn(ctrs[:2], 3, **more), lambda **more: knn(ctrs[:2], ctrs, 3, **more)):
+        for drawn in ({}, {"sample": 50}):
+            with pytest.raises(TypeError, match=next(iter(wrong))):
+                ask(**wrong, **drawn)
+    assert torch.equal(torch.get_rng_state(), before)

@@ -19,10 +19,8 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
-from janelia_core.ml._knn.screens.dense.rounding import Sums
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.verify import kernels as verify_kernels
-from janelia_core.ml._runtime.arrays import F32
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd import bits as float_bits
@@ -31,6 +29,7 @@ from janelia_core.ml.neighbors import knn
 from oracle import nearest
 from plans import changed, rows_of, run
 from problems import LOW_FORMATS
+from test_exponents import no_dense_error
 
 CPU = this_machine(torch.device("cpu"))
 CHOSEN = [*LOW_FORMATS, "float32"]
@@ -323,15 +322,6 @@ def test_an_error_in_the_frame_is_passed_on() -> None:
 
 @pytest.mark.parametrize("chosen", CHOSEN)
 def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    honest = DenseCentres._bound
-
-    def loosened(
-        self: DenseCentres, sums: Sums, steps: F32, unit: float, parameters: F32, errs: F32
-    ) -> tuple[float, bool, float]:
-        found = honest(self, sums, steps, unit, parameters, errs)
-        parameters[:, 1] = errs[:] = 0.0
-        return found
-
     # All centres on a sphere around the origin and orthogonal to far rows: scores differ by less than they
     # err, and with k of 300 the k-th best comes out below the true score of many that are left out.
     direction = torch.nn.functional.normalize(normal(64, seed=0), dim=0)
@@ -339,7 +329,7 @@ def test_a_loosened_bound_is_caught(chosen: str, monkeypatch: pytest.MonkeyPatch
     ctrs = torch.nn.functional.normalize(ctrs - (ctrs @ direction)[:, None] * direction, dim=1)
     x = direction * torch.linspace(500, 1500, 20)[:, None]
     assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 300))
-    monkeypatch.setattr(DenseCentres, "_bound", loosened)
+    no_dense_error(monkeypatch)
     with pytest.raises(AssertionError):
         assert_nothing_is_excluded_wrongly(x, ctrs, 300, DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 300))
 

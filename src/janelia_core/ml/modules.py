@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import handle_torch_function
 
-from janelia_core.ml._index.center_index import CenterIndex, among
+from janelia_core.ml._index.center_index import CenterIndex
 from janelia_core.ml._index.watched import Watched
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
@@ -95,7 +95,7 @@ class NearestCenters(nn.Module):
             few = self._watched.few(x, self.ctrs, self.k, self.metric)
             if few is not None:
                 return few
-        index = None if self.training else self.kept(x)
+        index = self.kept(x)
         if index is None:
             return _nearest(x, self.ctrs, self.k, self.metric, self.m, self.max_memory, self.sample)
         found = index.knn(_rows(x), self.k, m=self.m, max_memory=self.max_memory)
@@ -196,7 +196,7 @@ class PiecewiseLinear(nn.Module):
         rows = _rows(x)
         arguments.check_points(rows, nearest.ctrs)
         settings = Settings(nearest.k, "euclidean", nearest.m, nearest.max_memory, False)
-        indices = search(rows.detach(), nearest.ctrs.detach(), settings, kept=among(index))
+        indices = search(rows.detach(), nearest.ctrs.detach(), settings, kept=index.unchanged())
         return _summed(x, rows, *maps, indices, nearest.max_memory)
 
     def extra_repr(self) -> str:

@@ -143,22 +143,23 @@ class CenterIndex:
             TypeError, ValueError: An argument has the wrong type, or a shape, device or number does not fit.
             RuntimeError: The centres were changed since the index was made.
         """
-        check_unchanged(self._ctrs, self._among, self._versions)
+        among = self.unchanged()
         asked = not (m is None and mask is None and sample is None and generator is None and lengths is None)
-        asked = asked or progress or max_memory != DEFAULT_MEMORY
+        asked = asked or progress is not False or type(max_memory) is not int or max_memory != DEFAULT_MEMORY
         metric = self._metric if metric is None else metric
         if not asked and type(k) is int and k >= 1 and few_rows.are_few(x, self._ctrs):
-            found = few_rows.answer(x, self._ctrs, self._among, k, metric)  # type: ignore[arg-type]
+            found = few_rows.answer(x, self._ctrs, among, k, metric)  # type: ignore[arg-type]
             if found is not None:
                 return found
         rows, but_self = (self._ctrs, True) if x is None else (x, False)
         arguments.check_points(rows, self._ctrs)
         arguments.check_lengths("lengths", lengths, "x", rows)
         arguments.check_mask(mask, rows, self._ctrs)
+        arguments.check_switch("progress", progress)
         call = checked_settings(k, metric, m, max_memory, but_self)
-        subset = drawn_of(self._among, rows, self._ctrs, sample, generator)
+        subset = drawn_of(among, rows, self._ctrs, sample, generator)
         batches = Batches(lengths=lengths)
-        return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=self._among)
+        return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=among)
 
     def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int = DEFAULT_MEMORY) -> Plan:
         """Return what a search of float32 rows would run now, for the largest part of the centres.
@@ -179,8 +180,7 @@ class CenterIndex:
             k: How many neighbours of each.
             metric: What they will be ordered by; None: the index's own.
         """
-        check_unchanged(self._ctrs, self._among, self._versions)
-        prepare(self._ctrs.detach(), self._among, n_smps, k, self._metric if metric is None else metric)
+        prepare(self._ctrs.detach(), self.unchanged(), n_smps, k, self._metric if metric is None else metric)
         return self
 
     def with_rows(self, more: Tensor) -> CenterIndex:
@@ -194,8 +194,7 @@ class CenterIndex:
         Raises:
             TypeError, ValueError: more does not fit ctrs.
         """
-        check_unchanged(self._ctrs, self._among, self._versions)
-        ctrs, among = grown(self._ctrs, self._among, more, self._max_memory)
+        ctrs, among = grown(self._ctrs, self.unchanged(), more, self._max_memory)
         return self._of(ctrs, self._metric, self._max_memory, among)
 
     def without(self, numbers: Tensor) -> CenterIndex:
@@ -207,8 +206,15 @@ class CenterIndex:
         Raises:
             TypeError, ValueError: They are no integers, or there is no such centre.
         """
+        return self._of(self._ctrs, self._metric, self._max_memory, shrunk(self.unchanged(), numbers, self._max_memory))
+
+    def unchanged(self) -> Among:
+        """Return the parts, for who searches them without a call of `knn`; a RuntimeError if the centres changed."""
         check_unchanged(self._ctrs, self._among, self._versions)
-        return self._of(self._ctrs, self._metric, self._max_memory, shrunk(self._among, numbers, self._max_memory))
+        return self._among
+
+    def _taken_apart(self) -> Saved:
+        return taken_apart(self._ctrs, self._metric, self._max_memory, self.unchanged())
 
     def save(self, file: str | os.PathLike[str]) -> None:
         """Write the centres, who of them is left, and all that is kept, to a file that appears when it is whole.
@@ -217,8 +223,7 @@ class CenterIndex:
 
         An OSError leaves what was there as it was.
         """
-        check_unchanged(self._ctrs, self._among, self._versions)
-        save(file, for_file(taken_apart(self._ctrs, self._metric, self._max_memory, self._among)))
+        save(file, for_file(self._taken_apart()))
 
     @classmethod
     def load(cls, file: str | os.PathLike[str], *, mmap: bool = True, verify: bool = True) -> CenterIndex:
@@ -237,14 +242,7 @@ class CenterIndex:
 
     def __getstate__(self) -> Saved:
         """Return the centres, who is left of them, and all that is kept."""
-        check_unchanged(self._ctrs, self._among, self._versions)
-        return for_pickle(taken_apart(self._ctrs, self._metric, self._max_memory, self._among))
+        return for_pickle(self._taken_apart())
 
     def __setstate__(self, state: Saved) -> None:
         self._set(*put_together(state))
-
-
-def among(index: CenterIndex) -> Among:
-    """Return the parts of an index, for who searches them without a call of `knn`."""
-    check_unchanged(index._ctrs, index._among, index._versions)
-    return index._among

@@ -77,7 +77,7 @@ def grown(ctrs: Tensor, among: Among, more: Tensor, max_memory: int | None) -> t
     while old and old[-1].stop - old[-1].first <= max(_LEAST, _SMALL * (len(values) - first)):
         part = old.pop()
         first = part.first
-        gone.insert(0, _gone(part))
+        gone.insert(0, part.missing)
     left = (~torch.cat(gone)).nonzero()[:, 0]
     return values, Among(values, _sharing([*old, _part(values, first, len(values), left)], max_memory), store)
 
@@ -89,7 +89,7 @@ def shrunk(among: Among, numbers: Tensor, max_memory: int | None) -> Among:
     mark[numbers] = True
     parts: list[Part] = []
     for part in among.parts:
-        before = _gone(part)
+        before = part.missing
         gone = before | mark[part.first : part.stop]
         if torch.equal(gone, before):
             parts.append(part)
@@ -113,18 +113,6 @@ def _sharing(parts: list[Part], max_memory: int | None) -> tuple[Part, ...]:
     total = max(1, parts[-1].stop)
     shares = (max_memory * (part.stop - part.first) // total for part in parts)
     return tuple(replace(part, kept=part.kept.within(share)) for part, share in zip(parts, shares, strict=True))
-
-
-def _gone(part: Part) -> Tensor:
-    """Return who of a part's centres is gone (size,) bool."""
-    points = part.kept.centres.points
-    if part.gone is not None:
-        return part.gone
-    gone = torch.zeros(part.stop - part.first, dtype=torch.bool, device=points.device)
-    if points.subset is not None:
-        gone[:] = True
-        gone[points.subset] = False
-    return gone
 
 
 def _check_more(ctrs: Tensor, more: Tensor) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.among import SPARE, Among
+from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
@@ -19,7 +20,6 @@ from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
 MOST = 1 << 14  # rows; more had better be put in order first, so that neighbours walk together
 _SHARED = 128  # rows from which it is worth asking how many threads there are
-_WIDE = (torch.float64, torch.int64, torch.uint64)  # distances to such centres are float64
 
 
 def are_few(x: object, ctrs: Tensor) -> bool:
@@ -67,7 +67,7 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
         metric: One of METRICS.
     """
     by, part = METRICS[metric], among.parts[0]
-    if by.form != DISTANCE or len(among.parts) > 1 or among.values.dtype in _WIDE:
+    if by.form != DISTANCE or len(among.parts) > 1 or result_dtype(x, among.values) != torch.float32:
         return None
     spare = 0 if part.gone is None else min(SPARE + k // 4, len(part.kept.centres) - k)
     few = part.kept.few(k + spare, DISTANCE) if may_serve() and k <= len(part) else None

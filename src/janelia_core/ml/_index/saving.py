@@ -31,10 +31,7 @@ def taken_apart(ctrs: Tensor, metric: str, max_memory: int | None, among: Among)
         pieces[f"{i}/{_PART}"] = Piece({name: t.cpu().numpy() for name, t in own.items() if t is not None}, facts)
         if ctrs.device.type == "cpu":
             pieces |= {f"{i}/{name}": Piece(arrays, dict(told)) for name, (arrays, told) in part.kept.stored().items()}
-    gone = torch.zeros(len(ctrs), dtype=torch.bool, device=ctrs.device)
-    if among.left is not None:
-        gone[:] = True
-        gone[among.left] = False
+    gone = torch.cat([part.missing for part in among.parts])
     settings = {"max_memory": max_memory, "parts": len(among.parts)}
     return Saved(ctrs, metric, settings, gone.nonzero()[:, 0].cpu().numpy(), pieces)
 

@@ -43,7 +43,7 @@ class Part:
     Attributes:
         first: The number of the first of them.
         kept: Them, with what is kept; or, with a subset, those that were left when it was made.
-        gone: (size,) bool, who of them is gone since; None: nobody.
+        gone: (size,) bool, who of them is gone, those not in the subset included; None: nobody but these.
     """
 
     first: int
@@ -56,11 +56,21 @@ class Part:
         return self.first + self.kept.centres.points.values.shape[0]
 
     @property
+    def missing(self) -> Tensor:
+        """Who is gone (size,) bool, whenever that was."""
+        if self.gone is not None:
+            return self.gone
+        points = self.kept.centres.points
+        missing = torch.zeros(len(points.values), dtype=torch.bool, device=points.device)
+        if points.subset is not None:
+            missing[:] = True
+            missing[points.subset] = False
+        return missing
+
+    @property
     def left(self) -> Tensor:
         """The numbers of those that are left."""
-        points = self.kept.centres.points
-        here = torch.arange(points.values.shape[0], device=points.device) if points.subset is None else points.subset
-        return self.first + (here if self.gone is None else here[~self.gone[here]])
+        return self.first + (~self.missing).nonzero()[:, 0]
 
     def __len__(self) -> int:
         return self._size
@@ -190,12 +200,15 @@ class Among:
         held = reach < _WIDEST or not (is_wide(x) or is_wide(self.values))
         by, in_float64 = metric_named(metric, exponent), held and exponent == 0
         ctrs, kernels = Points(self.values.detach().resolve_neg(), chunk=chunk), this_machine(x.device).kernels
-        if not (kernels and in_float64):
-            return settle(x, ctrs, ordered(x, ctrs, found, by, False), k, by, in_float64, kernels)[0][:, :k]
+        compiled = kernels and in_float64
+
+        def settled(x: Tensor, found: Tensor) -> Tensor:
+            return settle(x, ctrs, ordered(x, ctrs, found, by, compiled), k, by, in_float64, kernels)[0][:, :k]
+
+        if not compiled:
+            return settled(x, found)
         everything = Candidates(found, torch.full((len(found),), torch.inf, dtype=torch.float64, device="cpu"))
         first, doubtful = at_sight(x, ctrs, everything, by, k)
         if len(doubtful):
-            some = x[doubtful]
-            listed = ordered(some, ctrs, found[doubtful], by, True)
-            first[doubtful] = settle(some, ctrs, listed, k, by, in_float64, kernels)[0][:, :k]
+            first[doubtful] = settled(x[doubtful], found[doubtful])
         return first

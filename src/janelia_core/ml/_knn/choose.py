@@ -84,6 +84,11 @@ def _is_prepared(problem: Problem) -> bool:
     return any(not screen.why_not(problem, 1) and building(screen, problem) == 0 for screen in paid)
 
 
+def screen_of(plan: Plan) -> Screen | None:
+    """Return the screen that a plan names; None: every centre is verified."""
+    return next((screen for screen in SCREENS if screen.name == plan.screen), None)
+
+
 def building(screen: Screen, problem: Problem) -> float:
     """Return what is unpaid of the work of preparing centres for a screen; 0 where there is nothing to prepare."""
     alone = rows_alone(screen, problem)
@@ -184,7 +189,7 @@ def choose(asked: Asked) -> Chosen:
     """
     report, plan = asked.report, asked.plan
     while True:
-        screen = next((screen for screen in SCREENS if screen.name == plan.screen), None)
+        screen = screen_of(plan)
         if screen is None or (screen.looks and _may_be_of_any_sign(asked)):
             return _without(asked, plan)
         step = replace(asked, plan=plan)

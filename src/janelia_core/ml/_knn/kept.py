@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, rows_alone
+from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, rows_alone, screen_of
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import FORMS
@@ -106,9 +106,9 @@ class Kept:
 
     def pay(self, plan: Plan) -> None:
         """Count what a plan would prepare as paid for: the next search prepares it."""
-        for screen in SCREENS:
-            if screen.name == plan.screen:
-                self._credit(screen.name, plan.problem.form, 1.0 + 2.0 * building(screen, plan.problem))
+        screen = screen_of(plan)
+        if screen is not None:
+            self._credit(screen.name, plan.problem.form, 1.0 + 2.0 * building(screen, plan.problem))
 
     def note(self, planned: Plan, report: Report) -> None:
         """Note what a search ran and what it would have saved, had more been prepared; keep what fits."""
@@ -137,11 +137,12 @@ class Kept:
     def _saved(self, screen: Screen, ran: Plan) -> float:
         """Return how much longer a search took than with centres that stand prepared for a screen."""
         problem = ran.problem._replace(paid=())
-        if not building(screen, problem) or screen.why_not(problem, ran.crew.workers):
+        if screen.why_not(problem, ran.crew.workers) or not building(screen, problem):
             return 0.0
         # A look at all distances at once is a pass, too.
-        passes = (one for one in SCREENS if not building(one, problem)) if ran.screen == "none" else SCREENS
-        took = min((rows_alone(one, problem) for one in passes if ran.screen in ("none", one.name)), default=math.inf)
+        who = screen_of(ran)
+        passes = [who] if who else [one for one in SCREENS if not building(one, problem)]
+        took = min((rows_alone(one, problem) for one in passes), default=math.inf)
         return max(0.0, took - rows_alone(screen, problem)) if took < math.inf else 0.0
 
 

@@ -106,6 +106,7 @@ def knn(
         return handle_torch_function(knn, (x,), **locals())
     x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
     arguments.check_mask(mask, x, ctrs)
+    arguments.check_switch("progress", progress)
     call = checked_settings(k, metric, m, max_memory, but_self)
     subset = drawn(x, ctrs, sample, generator)
     return neighbors(x, ctrs, call, subset, mask, batches, progress=progress)
@@ -146,7 +147,6 @@ def neighbors(
         progress: Show a bar.
         kept: What an index keeps of ctrs (m, d), and who of them is left.
     """
-    arguments.check_switch("progress", progress)
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
     if progress and not torch.compiler.is_compiling():
         with progress_bar(flat.x.shape[0]):
