@@ -7,6 +7,8 @@ import signal
 import subprocess
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -16,7 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 
 import fresh_process
 from janelia_core.ml import knn, log_cosh
-from janelia_core.ml._runtime import team
+from janelia_core.ml._runtime import standing, team
 from janelia_core.ml._runtime.workers import Workers, shared
 from janelia_core.ml.extra_torch_functions import knn_mc
 
@@ -75,7 +77,8 @@ def two_torch_threads() -> Iterator[None]:
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> list[threading.Thread]:
-    """All threads that are started from now on."""
+    """All threads that are started from now on, when none waits for work."""
+    standing.dismiss()
     threads: list[threading.Thread] = []
     start = threading.Thread.start
     monkeypatch.setattr(threading.Thread, "start", lambda thread: (threads.append(thread), start(thread)))
@@ -203,7 +206,9 @@ def test_sixteen_callers_at_once_get_their_answers(two_torch_threads: None) -> N
         f is not None and torch.equal(f[0], e[0]) and torch.equal(f[1], e[1])
         for f, e in zip(found, expected, strict=True)
     )
-    assert {thread.name for thread in threading.enumerate()} & {"janelia-core"} == set()
+    waiting = [thread for thread in threading.enumerate() if thread.name == team.NAME]
+    assert len(waiting) <= (os.cpu_count() or 1)
+    assert all(thread.daemon for thread in waiting)
 
 
 def test_a_thread_that_outlives_main_and_an_exit_handler_get_answers() -> None:
@@ -275,6 +280,7 @@ print(same(answers(), right), same(more(), wanted))
 
 @pytest.mark.parametrize("had", [0, 1, 2, 3])
 def test_as_many_threads_work_as_can_be_had(had: int, monkeypatch: pytest.MonkeyPatch, two_torch_threads: None) -> None:
+    standing.dismiss()
     left, start = [had], threading.Thread.start
 
     def limited(thread: threading.Thread) -> None:
@@ -287,6 +293,7 @@ def test_as_many_threads_work_as_can_be_had(had: int, monkeypatch: pytest.Monkey
     with Workers(3) as workers:
         seen = workers.each(lambda i: (i, torch.get_num_threads(), threading.current_thread().name), range(50))
     monkeypatch.undo()
+    standing.dismiss()
     assert [(i, count) for i, count, _ in seen] == [(i, 1) for i in range(50)]
     assert ({name for *_, name in seen} == {threading.current_thread().name}) == (had == 0)
     assert (torch.get_num_threads(), count_of_new_threads()) == (2, 2)
@@ -340,7 +347,55 @@ def test_a_thread_is_started_for_each_item_at_most(started: list[threading.Threa
         assert len(started) == 2  # the other sets the count of new threads
         assert workers.each(str, [1, 2, 3]) == ["1", "2", "3"]
     assert len(started) == 5
+    standing.dismiss()
     assert not any(thread.is_alive() for thread in started)
+
+
+def test_threads_wait_for_the_next_call_and_keep_nothing_of_the_last(
+    started: list[threading.Thread], two_torch_threads: None
+) -> None:
+    def call(work: Callable[[int], object]) -> None:
+        with Workers(2) as workers:
+            workers.each(work, range(2))
+
+    x = torch.zeros(3)
+    held = weakref.ref(x)
+    call(lambda i, x=x: x[i].item())
+    before = len(started)
+    for _ in range(3):
+        call(str)
+        shared(str, range(2), 2)
+    assert len(started) == before
+    del x
+    assert held() is None
+
+
+def test_a_team_of_more_threads_than_a_call_wants_lends_it_as_many(two_torch_threads: None) -> None:
+    standing.dismiss()
+    with Workers(4) as workers:
+        workers.each(str, range(4))
+    names: set[int] = set()
+
+    def note(_: int) -> None:
+        names.add(threading.get_ident())
+        time.sleep(0.001)
+
+    with Workers(2) as workers:
+        workers.each(note, range(40))
+    assert len(names) <= 2
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs processors that can be chosen")
+def test_threads_of_other_processors_do_not_work_for_a_call(two_torch_threads: None) -> None:
+    before = os.sched_getaffinity(0)
+    with Workers(2) as workers:
+        workers.each(str, range(2))
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        with Workers(2) as workers:
+            assert workers.each(lambda _: os.sched_getaffinity(0), range(4)) == [{min(before)}] * 4
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def test_what_a_worker_shares_out_it_does_itself(started: list[threading.Thread], two_torch_threads: None) -> None:
@@ -411,7 +466,9 @@ for _ in range(3):
     thread = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
     thread.start()
     thread.join()
+from janelia_core.ml._runtime import standing
 def alive():  # Python goes on listing a thread that an interrupt came before, though it was never started
+    standing.dismiss()
     return sum(thread.is_alive() for thread in threading.enumerate())
 deadline = time.monotonic() + 10
 while alive() > 1 and time.monotonic() < deadline:

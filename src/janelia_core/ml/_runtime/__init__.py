@@ -3,8 +3,9 @@
 Nothing here knows what is computed.
 
 machine       what a plan may count on: exact products, compiled kernels, formats, threads
-workers       threads for as long as a call lasts: the one way to share work out
-team            threads that run torch in one thread each, started and ended together
+workers       the one way to share work out
+standing        teams that wait for the next call
+team            threads that run torch in one thread each, started together
 jobs            items that several threads work off, their results and failures
 kernels       whether compiled kernels serve in this process; what is done where they do not
 jit             Numba compilation as this package wants it

@@ -1,4 +1,4 @@
-"""Threads that do jobs together and end together, each running torch in one thread; all others keep their settings.
+"""Threads that do jobs together, each running torch in one thread; all others keep their settings.
 
 `torch.set_num_threads` sets the calling thread's own count and also a process-wide number, which a thread copies when
 it first asks. So a thread of a team first asks (or it would copy the number again later), then sets 1; when all that
@@ -20,6 +20,9 @@ import torch
 
 from janelia_core.ml._runtime.jobs import Job
 
+NAME = "janelia-core"
+"""Of every thread that this package starts to compute."""
+
 _counts = threading.RLock()
 _this_thread = threading.local()
 _FOLLOW = -1
@@ -35,14 +38,16 @@ def serves() -> bool:
     return getattr(_this_thread, "serves", False)
 
 
-def start_as_many(threads: list[threading.Thread], count: int, target: Callable[[], object]) -> None:
+def start_as_many(
+    threads: list[threading.Thread], count: int, target: Callable[[], object], daemon: bool | None = None
+) -> None:
     """Start threads and append them until there are count, or until the system gives no more.
 
-    The list holds a thread before it starts, so that after Ctrl-C none is forgotten.
+    The list holds a thread before it starts, so that after Ctrl-C none is forgotten. Daemons are left alone when the
+    interpreter ends; None: as the calling thread is.
     """
     while len(threads) < count:
-        # Threads are daemons where the caller's is: such a one may be left alone when the interpreter ends.
-        threads.append(threading.Thread(target=target, name="janelia-core"))
+        threads.append(threading.Thread(target=target, name=NAME, daemon=daemon))
         try:
             threads[-1].start()
         except (RuntimeError, MemoryError):  # a limit, or the interpreter is about to end
@@ -60,6 +65,8 @@ def join(threads: list[threading.Thread]) -> None:
 class Team:
     """Threads that do one job after the other.
 
+    They are daemons: whoever hands out a job waits for it, and between jobs the interpreter may end.
+
     Args:
         single: They run torch with one thread each, and compute with subnormals; else with a new thread's settings.
     """
@@ -67,38 +74,53 @@ class Team:
     def __init__(self, single: bool) -> None:
         self._threads: list[threading.Thread] = []  # first: Ctrl-C may come between any two lines
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._starts: list[_Start] = []
         self._single = single
+        self._idle = True
 
-    def grow(self, count: int) -> int:
-        """Become count threads at least, or as many as can be had; return how many there are."""
-        if len(self._threads) >= count:
-            return len(self._threads)
-        start, before, jobs = _Start(self._single), len(self._threads), self._jobs
-        try:
-            start_as_many(self._threads, count, lambda: _serve(start, jobs))
-            start.go(len(self._threads) - before)
-        except BaseException:
-            start.call_off(len(self._threads) - before)
-            raise
+    def may_stand(self) -> bool:
+        """Tell whether threads wait, all jobs have been waited for, and no setting of the process is to be set back."""
+        return self._single and self._idle and bool(self._threads) and all(start.settled() for start in self._starts)
+
+    def __len__(self) -> int:
         return len(self._threads)
 
-    def do(self, job: Job[Any, Any]) -> None:
-        """Have a job done by as many threads as it has items, and wait for them."""
-        ended: SimpleQueue[None] = SimpleQueue()
+    def grow(self, count: int) -> int:
+        """Become count threads at least, or as many as can be had; return how many of them there are."""
+        if len(self._threads) < count:
+            start, before, jobs = _Start(self._single), len(self._threads), self._jobs
+            try:
+                start_as_many(self._threads, count, lambda: _serve(start, jobs), daemon=True)
+                self._starts += [start] if len(self._threads) > before else []
+                start.go(len(self._threads) - before)
+            except BaseException:
+                self._idle = False  # whoever was let in may not be there yet
+                start.call_off(len(self._threads) - before)
+                raise
+        return min(count, len(self._threads))
+
+    def do(self, job: Job[Any, Any], count: int, beside: Callable[[], None] | None = None) -> None:
+        """Have a job done by count of the threads, with what the calling thread does `beside`, and wait for them."""
+        ended: SimpleQueue[None] = (
+            SimpleQueue()
+        )  # of this job: what Ctrl-C leaves in it, no other job takes for its own
 
         def run() -> None:
             job.run()
             ended.put(None)
 
-        count = min(len(job), len(self._threads))
+        self._idle = False
         try:
             for _ in range(count):
                 self._jobs.put(run)
+            if beside is not None:
+                beside()
             for _ in range(count):
                 ended.get()
         except BaseException:
             job.stop()
             raise
+        self._idle = True
 
     def end(self) -> None:
         """Wait for what has begun, and end all threads."""
@@ -118,6 +140,7 @@ def _serve(start: _Start, jobs: SimpleQueue[Callable[[], None] | None]) -> None:
     _this_thread.serves = True
     while (job := jobs.get()) is not None:
         job()
+        del job  # or what it works on would live until the next
     start.end()
 
 
@@ -130,6 +153,7 @@ class _Start:
         self._seen: SimpleQueue[int] = SimpleQueue()
         self._leader: int | None = None
         self._owed = 0  # the number for new threads, where no thread was to be had that would set it back
+        self._begun = threading.Event()  # by who leads
 
     def go(self, count: int) -> None:
         """Let count threads begin: one leads, as many as it is told follow."""
@@ -157,13 +181,24 @@ class _Start:
         if followers == _FOLLOW:
             self._seen.put(_one_thread())
             return True
+        try:
+            self._lead(followers)
+        finally:
+            self._begun.set()
+        return True
+
+    def _lead(self, followers: int) -> None:
         with _counts:
             for _ in range(followers):
                 self._gate.put(_FOLLOW)
             before = max([_one_thread(), *(self._seen.get() for _ in range(followers))])
             self._leader = threading.get_ident()
             self._owed = before if before > 1 and not _set_for_new_threads(before) else 0
-        return True
+
+    def settled(self) -> bool:
+        """Tell, when threads that were let in have begun, whether nothing is to be set back."""
+        self._begun.wait()
+        return not self._owed
 
     def end(self) -> None:
         """Set back what could not be set back at the beginning: this thread's own count matters no more."""

@@ -1,10 +1,10 @@
-"""Threads for blocks of work, for as long as a call lasts: the one place where this package starts any to compute.
+"""Threads for blocks of work: the one place where this package has any compute.
 
     Workers --> in the calling thread     where work needs no thread, or none is to be had
-           `--> a team of threads         started when there is something for each of them to do (team)
-    shared  --> the calling thread and helpers, for blocks too small for threads of torch's own
+           `--> a team of threads         borrowed (standing), or started when there is something for each of them to do
+    shared  --> the calling thread and a team, for blocks too small for threads of torch's own
 
-Both hand items out through a job (jobs), and leave nothing behind that could be forked, shut down or waited for.
+Both hand items out through a job (jobs), and return when nobody works on it any more.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 
 from janelia_core.ml._runtime.jobs import Job, quietly
 from janelia_core.ml._runtime.machine import flushes_subnormals
+from janelia_core.ml._runtime.standing import borrowed, give_back
 from janelia_core.ml._runtime.team import Team, is_worker, join, serves, start_as_many
 
 Item = TypeVar("Item")
@@ -56,7 +57,7 @@ class Workers:
             self._pooled = False
         elif self._pooled:
             # One worker, and torch would not use more threads either: then the calling thread does as well.
-            self._team = Team(single=True) if more or self.count > 1 else None
+            self._team = borrowed() if more or self.count > 1 else None
         elif more and _lost_threads():  # MKL asks for threads however tiny the work is
             self._team = Team(single=False)
         else:  # as one of a pool that has no threads, where torch can be given none, or differences may be flushed
@@ -66,7 +67,7 @@ class Workers:
 
     def __exit__(self, *_: object) -> None:
         if self._team is not None:
-            self._team.end()  # also after Ctrl-C: what has begun is waited for, the rest never starts
+            give_back(self._team)
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
@@ -74,8 +75,8 @@ class Workers:
             with quietly(torch.is_inference_mode_enabled()):
                 return [work(item) for item in items]
         job = Job(work, items)
-        if self._team is not None and self._team.grow(min(self.count, len(job))):
-            self._team.do(job)
+        if self._team is not None and (count := self._team.grow(min(self.count, len(job)))):
+            self._team.do(job, count)
         elif self._pooled:
             with _as_worker():
                 job.run()
@@ -89,21 +90,39 @@ class Workers:
 
 
 def shared(work: Callable[[Item], object], items: Iterable[Item], count: int) -> None:
-    """Call work(item) on all items in the calling thread and up to count - 1 others, of the caller's settings."""
-    if _lost_threads():
+    """Call work(item) on all items in the calling thread and up to count - 1 others.
+
+    Those flush subnormals where the caller does, and run torch with one thread each.
+    """
+    if _lost_threads() or serves():
         with Workers(count) as workers:
             workers.each(work, items)
         return
-    job = Job(work, items)
-    helpers: list[threading.Thread] = []
+    flushes = flushes_subnormals()
+    job = Job(_flushing(work) if flushes else work, items)
+    count = min(count, len(job))
+    team = borrowed() if count > 1 else Team(single=True)
     try:
-        start_as_many(helpers, count - 1, job.run)
-        with _as_worker() if len(helpers) < count - 1 else contextlib.nullcontext():
-            job.run()
+        helpers = team.grow(count - 1)
+        with _as_worker() if helpers < count - 1 else contextlib.nullcontext():
+            team.do(job, helpers, beside=job.run)
     finally:
-        job.stop()
-        join(helpers)
+        give_back(team)
     job.outcome()
+
+
+def _flushing(work: Callable[[Item], Result]) -> Callable[[Item], Result]:
+    """Return work done with subnormals as zeros, which is a setting of the thread."""
+
+    def done(item: Item) -> Result:
+        before = flushes_subnormals()
+        torch.set_flush_denormal(True)
+        try:
+            return work(item)
+        finally:
+            torch.set_flush_denormal(before)
+
+    return done
 
 
 @contextlib.contextmanager
