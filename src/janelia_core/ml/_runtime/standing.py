@@ -3,7 +3,7 @@
 A call borrows a team, or starts one, and gives it back when nobody works any more. So two calls at once have two teams,
 and what a call leaves behind is threads that wait, no more of them than there are processors: daemons, which do not
 hold up the end of the interpreter. A forked child has none of them. A team whose processors are not those of the
-calling thread (`os.sched_setaffinity` sets them for a thread, and threads inherit them) is of no use to it.
+calling thread (a setting of a thread, which those that it starts inherit) is of no use to it.
 """
 
 from __future__ import annotations
