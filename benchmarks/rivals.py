@@ -21,13 +21,14 @@ def janelia_float32(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
     from dataclasses import replace
 
     from janelia_core.ml._knn.choose import make_plan
+    from janelia_core.ml._knn.data.centres import Centres
     from janelia_core.ml._knn.data.points import Points
     from janelia_core.ml._knn.search import search
     from janelia_core.ml._runtime.machine import this_machine
 
     machine = replace(this_machine(x.device), formats=("float32",))
     plan = make_plan(len(x), len(ctrs), x.shape[1], k, len(ctrs), machine=machine, budget=256 << 20)
-    return search(Points(x), Points(ctrs), plan).T
+    return search(Points(x), Centres(Points(ctrs)), plan).T
 
 
 def cdist_topk(x: Tensor, ctrs: Tensor, k: int) -> Tensor:
