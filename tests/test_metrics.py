@@ -233,7 +233,7 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
             screens.append((DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], metric), k), Fraction(1)))
         for in_float64 in (False, True):
             direct = DirectScreen(Points(ctrs), metric_named(metric).form, k, in_float64)
-            if direct.swept(x, Workers(1, pool=False)).moderate:
+            if direct.swept(rows_of(x), Workers(1, pool=False)).moderate:
                 screens.append((direct, Fraction(1)))
     for screen, unit in screens:
         listed, excluded, _ = screen.candidates(rows_of(x))

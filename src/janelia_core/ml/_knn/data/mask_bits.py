@@ -53,7 +53,7 @@ class BitMask:
     most_ctrs: int
     cells: int
 
-    def words(self, rows: Tensor, n: int, ctrs: Points, order: Order) -> Bits:
+    def bits(self, rows: Tensor, n: int, ctrs: Points, order: Order) -> Bits:
         """Return words (n, at least n_places / TILE), the first of them those of rows (r,) by number, the others 0.
 
         Args:

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.ml._runtime.arrays import I64, U8
-from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._runtime.jit import inlined, jit
+from janelia_core.ml._simd.bits import bits_set
 from janelia_core.ml._simd.dot_tiles import TILE
 from janelia_core.ml._simd.octets import COLUMNS, nonzero, octets
 
@@ -64,3 +65,22 @@ def fill_strided(items: U8, offsets: I64, start: int, stop: int, panel_words: in
             tile, shift = np.uint64(q // TILE), np.uint64(q % TILE)
             for p in range(np.uint64(n_panels)):
                 words[np.uint64(i), p * np.uint64(panel_words) + tile] |= np.uint64(octet[p]) << shift
+
+
+@inlined
+def is_allowed(bits: Bits, i: int, j: int) -> bool:
+    """Whether row i may have the centre in place j; bits (0, 0): any."""
+    if bits.shape[0] == 0:
+        return True
+    word = np.uint64(bits[np.uint64(i), np.uint64(j // TILE)])
+    return bool((word >> np.uint64(j % TILE)) & np.uint64(1))
+
+
+@jit
+def count(bits: Bits, counts: I64) -> None:
+    """Writes how many centres each row may have."""
+    for i in range(counts.shape[0]):
+        total = 0
+        for t in range(bits.shape[1]):
+            total += bits_set(np.uint64(bits[i, t]))
+        counts[i] = total

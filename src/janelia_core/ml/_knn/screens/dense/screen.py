@@ -131,7 +131,7 @@ class DenseScreen:
             return None
         centres, n = self.centres, -(-len(rows.values) // ROWS) * ROWS
         order = Order(centres.n_panels * centres.panel, centres.panel, centres.stride)
-        return self._mask.words(rows.numbers, n, centres.ctrs, order)
+        return self._mask.bits(rows.numbers, n, centres.ctrs, order)
 
     def _scanned(self, rows: Rows, words: Bits | None, first: int = 0, last: int | None = None) -> Candidates:
         """Lists candidates of a few rows among packed centres, or among those of some panels."""
