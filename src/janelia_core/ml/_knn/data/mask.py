@@ -32,6 +32,8 @@ class Table:
     def __call__(self, rows: Tensor, start: int, stop: int) -> Tensor:
         """Return a tile."""
         columns = slice(start + self.column, stop + self.column)
+        if self.values.ndim == 2:
+            return self.values[:, columns].index_select(0, rows + self.row if self.row else rows)
         where: Any = (*torch.unravel_index(rows + self.row, self.values.shape[:-1]), columns)
         return self.values[where]
 
@@ -88,6 +90,12 @@ class Mask:
                 top = int(here[-1]) + 1
                 parts.append(self._asked(rows, base, top)[:, here - base])
         return torch.cat(parts, dim=1)
+
+    def tiles(self, rows: Tensor, most: int) -> Tensor:
+        """Return (r, n_ctrs) bool of all centres, asked for at most so many of them at once."""
+        n = len(self.ctrs)
+        shown = [self.tile(rows, start, min(start + most, n)) for start in range(0, n, most)]
+        return shown[0] if len(shown) == 1 else torch.cat(shown, dim=1)
 
     def _asked(self, rows: Tensor, start: int, stop: int) -> Tensor:
         tile = self.allowed(rows, start, stop)
