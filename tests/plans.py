@@ -20,7 +20,7 @@ from janelia_core.ml._knn.search import search
 OF_CREW = ("workers", "pooled", "chunk")
 OF_BLOCKS = ("row_block", "verified_rows", "fallback_rows", "fallback_ctrs", "fallback_pairs", "escalated_rows")
 OF_PRODUCTS = ("ctr_block", "width", "operand_bits", "keep_packed")
-OF_PANELS = ("panel", "pack_bytes", "formats")
+OF_PANELS = ("panel", "pack_bytes", "formats", "cells")
 
 
 def changed(plan: Plan, **fields: Any) -> Plan:

@@ -157,7 +157,7 @@ def test_the_plan_gives_other_metrics_and_masks_a_screen_that_can_serve_them():
     machine = Machine(on_cpu=True, kernels=True, threads=2)
     for metric in METRICS:
         assert make_plan(30000, 50000, 3, 10, 10**6, machine=machine, metric=metric).screen == "dense"
-    assert make_plan(30000, 50000, 30, 10, 10**6, machine=machine, masked=True).screen == "portable"
+    assert make_plan(30000, 50000, 30, 10, 10**6, machine=machine, masked=True).screen == "dense"
 
 
 def test_infinite_centres_of_an_inner_product_come_first_or_last():
@@ -233,7 +233,7 @@ def test_every_unlisted_centre_is_at_least_as_far_as_a_screen_says(name, metric)
             screens.append((DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], metric), k), Fraction(1)))
         for in_float64 in (False, True):
             direct = DirectScreen(Points(ctrs), metric_named(metric).form, k, in_float64)
-            if direct.swept(x, Workers(1, pool=False)).moderate:
+            if direct.swept(rows_of(x), Workers(1, pool=False)).moderate:
                 screens.append((direct, Fraction(1)))
     for screen, unit in screens:
         listed, excluded, _ = screen.candidates(rows_of(x))

@@ -241,7 +241,7 @@ def beyond_bytes_on_a_grid() -> Problem:
 def test_every_key_and_its_lower_bound_enclose_the_score(problem: Callable[[], Problem], chosen: str) -> None:
     x, ctrs = problem()
     screen = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen]), 5)
-    frame, block = screen.centres.frame, screen._block(x)
+    frame, block = screen.centres.frame, screen._block(rows_of(x), None)
     block.scan(0, screen.centres.words, first=True)
     stride, lists, lows = (
         screen.centres.stride,
@@ -447,7 +447,7 @@ def test_what_no_share_lists_is_as_far_as_the_joined_lists_say(chosen: str) -> N
         ctrs = torch.cat([ctrs + step / 3 for step in range(5)])
         screen = DenseScreen(DenseCentres(Points(ctrs), FORMATS[chosen], panel=64), 3)
         with Workers(3) as workers:
-            listed, excluded, at_least = screen.shared(x[:4], workers)
+            listed, excluded, at_least = screen.shared(rows_of(x[:4]), workers)
         assert at_least is not None
         truth = (x[:4, None].double() - ctrs.double()).square().sum(-1)
         for i in range(4):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import DIRECT, make_plan
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
@@ -27,7 +27,7 @@ from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import knn
 from oracle import nearest
-from plans import changed
+from plans import changed, rows_of
 from problems import KINDS, PROBLEMS, gaussian
 
 CPU = this_machine(torch.device("cpu"))
@@ -69,7 +69,7 @@ def test_every_number_of_coordinates_of_rows_and_of_centres_is_looked_at_whole(
 ) -> None:
     for n_ctrs in (1, 3, 5, 257, 530):
         x, ctrs, _ = gaussian(dtype, n=6, n_ctrs=n_ctrs, d=d)[:3]
-        swept = DirectScreen(Points(ctrs), metric_named(metric).form, 4).swept(x, ALONE)
+        swept = DirectScreen(Points(ctrs), metric_named(metric).form, 4).swept(rows_of(x), ALONE)
         listed, excluded, _ = swept.found
         value, error = metric_named(metric).pair_values(x[:, None], ctrs[None])
         first = value.argsort(dim=1)[:, : min(4, n_ctrs)]
@@ -213,7 +213,6 @@ def test_a_search_that_one_pass_cannot_serve_goes_to_the_next_screen() -> None:
         found = search(Points(x), Centres(Points(ctrs)), plan)
     assert reports[0].screen == "portable: values are of extreme magnitude"
     assert torch.equal(found, nearest(x, ctrs, 5))
-    assert DIRECT.why_not(Problem(4, 3000, 20, 5, 3000, CPU, masked=True), 1) != ""
 
 
 def test_the_bound_of_a_list_holds_for_sums_that_round_as_badly_as_they_can() -> None:

@@ -27,6 +27,7 @@ from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.small.at_once import nearest_at_once
+from janelia_core.ml._knn.small.masked import nearest_allowed
 from janelia_core.ml._runtime.workers import Workers
 
 _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
@@ -53,7 +54,7 @@ def search(
             answers.hold(plan.k, len(x), x.device)
             _all_alike(x, centres.points, plan, answers)
         elif plan.at_once_rows:  # Step 3: few pairs are looked at all at once
-            _at_once(x, centres, plan, report, answers)
+            _at_once(x, centres, plan, report, answers, allowed)
         else:
             _by_blocks(x, centres, plan, report, answers, allowed)
     publish(report)  # Step 11: answers are put
@@ -77,19 +78,25 @@ def _numbers(x: Points, part: slice) -> Tensor:
     return x.row_numbers(torch.arange(part.start, min(part.stop, len(x)), device=x.device))
 
 
-def _at_once(x: Points, centres: Centres, plan: Plan, report: Report, answers: Answers) -> None:
+def _at_once(
+    x: Points, centres: Centres, plan: Plan, report: Report, answers: Answers, allowed: Allowed | None
+) -> None:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     ctrs = centres.points
     if is_wide(x.values) or is_wide(ctrs.values):
         answers.hold(plan.k, len(x), x.device)
-        _by_blocks(x, centres, plan, report, answers)
+        _by_blocks(x, centres, plan, report, answers, allowed)
         return
-    block = ctrs.block(0, len(ctrs))
+    block, mask = ctrs.block(0, len(ctrs)), None if allowed is None else Mask(allowed, ctrs)
 
     def look(part: slice) -> Tensor | None:
         """Answer rows; return the positions of those in doubt, if there are any."""
         rows = x.values[part] if plan.at_once_rows < len(x) else x.values
-        indices, certain = nearest_at_once(rows, block, plan)
+        if mask is None:
+            indices, certain = nearest_at_once(rows, block, plan)
+        else:
+            shown = mask.tiles(_numbers(x, part), plan.problem.m)
+            indices, certain = nearest_allowed(rows, block, shown, plan)
         if certain.all():
             answers.put(part, ctrs.row_numbers(indices).T, _numbers(x, part) if answers.but_self else None)
             return None
@@ -104,7 +111,7 @@ def _at_once(x: Points, centres: Centres, plan: Plan, report: Report, answers: A
     report.add(n_exhaustive=len(x) - sum(map(len, left)))
     if left:
         doubtful = torch.cat(left)
-        _by_blocks(replace(x, subset=doubtful), centres, plan, report, answers.of_rows(doubtful))
+        _by_blocks(replace(x, subset=doubtful), centres, plan, report, answers.of_rows(doubtful), allowed)
 
 
 def _is_tiny(x: Points, centres: Centres) -> bool:

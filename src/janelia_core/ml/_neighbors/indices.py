@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.among import Among
-from janelia_core.ml._knn.data.mask import Allowed
+from janelia_core.ml._knn.data.mask import Allowed, Table
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, bare, batch_first, is_plain, one_by_one
@@ -126,6 +126,8 @@ def _part(subset: Tensor | None, first: int, last: int) -> Tensor | None:
 def _shifted(allowed: Allowed | None, first_row: int, first_column: int) -> Allowed | None:
     if allowed is None or (first_row == 0 and first_column == 0):
         return allowed
+    if isinstance(allowed, Table):
+        return allowed.shifted(first_row, first_column)
     return lambda rows, start, stop: allowed(rows + first_row, start + first_column, stop + first_column)
 
 
@@ -185,23 +187,13 @@ def knn_indices(
 def shown_by(mask: Tensor | None, subset: Tensor | None) -> tuple[Tensor | None, Allowed | None]:
     """Return what a mask leaves of a subset of the columns, and what it allows each row where that differs by row."""
     if mask is None or mask.ndim > 1:
-        return subset, None if mask is None else _of_mask(mask)
+        return subset, None if mask is None else Table(bare(mask))
     return mask.nonzero()[:, 0] if subset is None else subset[mask[subset]], None
 
 
 def _is_same(x: Tensor, ctrs: Tensor) -> bool:
     """Whether both are the very same values in memory, so that one look at them serves both."""
     return (x.data_ptr(), x.shape, x.stride(), x.dtype) == (ctrs.data_ptr(), ctrs.shape, ctrs.stride(), ctrs.dtype)
-
-
-def _of_mask(mask: Tensor) -> Allowed:
-    """Read a mask block by block; its leading dimensions may be expanded, and are not copied."""
-
-    def allowed(rows: Tensor, first: int, last: int) -> Tensor:
-        where: Any = (*torch.unravel_index(rows, mask.shape[:-1]), slice(first, last))
-        return mask[where]
-
-    return allowed
 
 
 @knn_indices.register_fake

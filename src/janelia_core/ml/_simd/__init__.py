@@ -1,6 +1,7 @@
 """Pieces of kernels that are written as LLVM, where Numba's own code is too slow or cannot say it: the map.
 
 bits          float32 as integers that order alike, counts, bits of masks
+octets        bits of many bytes at once
 dot_tiles     scores of a tile of centres and a few rows, as upper bounds, and which of them reach a threshold
 packet_keys   distances of a packet of rows to a leaf or to boxes, and who is near enough
 sorted_lists  entries of keys and ids, lists sorted from a first leaf, entries merged into lists

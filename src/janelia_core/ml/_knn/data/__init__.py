@@ -7,5 +7,6 @@ frame           what was seen of rows and of centres, joined: where screens take
 centres         points, and all that was made of them alone
 directions      points of norm 1, for cosines
 mask            which centres a row may be answered with
+mask_bits       the same, a bit a pair, for kernels                mask_kernels: made of bytes
 copies          centres that no one is answered with, since k copies come before
 """

@@ -5,8 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
+from janelia_core.ml._knn.problem import Problem
+
 PER_LISTED = 48
 """Bytes of a candidate's score and place in the lists of a row, as it goes through the stages."""
+
+
+PER_CELL = 6
+"""Bytes of a pair that a mask is asked for, where it is a function: its answer, a copy, the caller's temporaries."""
+_CELLS, _CELL_SHARE = 1 << 18, 256
 
 
 class Cost(NamedTuple):
@@ -63,3 +70,8 @@ class Demand(NamedTuple):
     kept: bool = False
     sifts: bool = False
     products: Products | None = None
+
+
+def cells_asked(problem: Problem) -> int:
+    """Return of how many pairs a mask is asked at once, where it is a function: of an eighth of a row at least."""
+    return max(min(_CELLS, problem.budget // _CELL_SHARE), problem.n_ctrs // 8 + 64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.plan.demand import PER_CELL
 from janelia_core.ml._knn.problem import Problem
 
 _MOST_WORK = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
@@ -21,7 +22,9 @@ def pays(problem: Problem, few_ctrs: bool) -> bool:
     few_ctrs: A screen would leave too many of the centres.
     """
     machine = problem.machine
-    if not machine.on_cpu or problem.masked or sum(_bytes(problem)) * problem.n_ctrs > problem.budget // 2:
+    if not machine.on_cpu or sum(_bytes(problem)) * problem.n_ctrs > problem.budget // 2:
+        return False
+    if problem.masked and problem.d == 0:
         return False
     pairs = problem.n_smps * problem.n_ctrs
     work = pairs * max(problem.d, 1)
@@ -57,6 +60,11 @@ def _compiled(problem: Problem) -> bool:
 
 def _bytes(problem: Problem) -> tuple[int, int]:
     """Return the bytes of a centre, and of a pair."""
+    per_ctr, per_pair = _bytes_unmasked(problem)
+    return per_ctr, per_pair + PER_CELL * problem.masked
+
+
+def _bytes_unmasked(problem: Problem) -> tuple[int, int]:
     if not _compiled(problem):
         return 16 * (problem.d + 1), PER_PAIR_OF_OPERATIONS
     if problem.float32 and problem.machine.exact_products and problem.d > FEW_COLUMNS:  # a float32 product comes first

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
+from janelia_core.ml._knn.plan.demand import PER_CELL, PER_LISTED, Cost, Demand, cells_asked
 from janelia_core.ml._knn.problem import PER_WORKER, Problem
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, FORMATS, INT8, MOST_INT8, PANEL
 
@@ -27,19 +27,19 @@ class Panels(NamedTuple):
         panel: Centres in one product.
         pack_bytes: What packed centres may take; above, they are made anew for every block of rows.
         formats: In which scores are computed, one after the other where rows stay in doubt.
+        cells: Pairs of which a mask is asked at once, where it is a function.
     """
 
     panel: int
     pack_bytes: int
     formats: tuple[str, ...]
+    cells: int = 0
 
 
 def why_not(problem: Problem, workers: int) -> str:
     """Return why the screen does not serve, or nothing."""
     if not problem.machine.kernels:
         return "Numba kernels need a CPU tensor and an installed numba"
-    if problem.masked:
-        return "the compiled screens take no masks"
     if problem.unpaid("dense", 1.0) and problem.n_smps * problem.n_ctrs * max(problem.d, 8) < _FEW_CELLS:
         return "too small to gain from compiled kernels"
     if not _panel(problem, workers):
@@ -52,12 +52,14 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
     chosen, panel = formats(problem), _panel(problem, workers)
     kept = _kept_bytes(problem, chosen, _to_keep(problem, chosen) if problem.keeps else room // 3)
     held = kept + PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
+    cells = cells_asked(problem) if problem.masked else 0
+    held += workers * PER_CELL * cells
     return Demand(
         held=held,
         per_row=_row_bytes(problem, chosen),
         width=_listed(problem, chosen),
         reason=f"scores in {' or '.join(chosen)} by compiled kernels",
-        own=Panels(panel, kept, chosen),
+        own=Panels(panel, kept, chosen, cells),
         kept=kept > 0,
         sifts=True,
     )
@@ -90,7 +92,8 @@ def _listed(problem: Problem, chosen: tuple[str, ...]) -> int:
 
 def _row_bytes(problem: Problem, chosen: tuple[str, ...]) -> int:
     """Return what a row takes, packed and with its lists."""
-    return 12 * (problem.d + _SPARE) + PER_LISTED * _listed(problem, chosen)
+    bits = (problem.n_ctrs // 8 + _PANELS[0]) * problem.masked
+    return 12 * (problem.d + _SPARE) + PER_LISTED * _listed(problem, chosen) + bits
 
 
 def _panel(problem: Problem, workers: int) -> int:

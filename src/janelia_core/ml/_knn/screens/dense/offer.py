@@ -26,8 +26,6 @@ class Dense:
 
     def why_not_here(self, asked: Asked) -> str:
         """Scores are of finite centres that float64 holds."""
-        if asked.mask is not None:
-            return "the compiled screens take no masks"
         if not asked.frame.in_float64:
             return "values are of extreme magnitude"
         few = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels))) < asked.plan.k

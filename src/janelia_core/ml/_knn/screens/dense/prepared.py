@@ -8,9 +8,11 @@ import torch
 
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import levelled
+from janelia_core.ml._knn.data.mask_bits import BitMask
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
@@ -59,7 +61,9 @@ class PreparedDense:
     def pack(self, centres: Centres, plan: Plan, workers: Workers) -> Centres:
         """Pack those that can be answered in the first format that a plan names, and return them."""
         finite = centres.finite(Reader(workers, plan.kernels))
-        sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
+        # Under a mask any copy may be the one that a row may have.
+        masked = plan.problem.masked
+        sifted = finite if masked else finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
         self._in(plan.own.formats[0], sifted, plan.own, workers)
         return sifted
 
@@ -67,12 +71,13 @@ class PreparedDense:
         """List rows in one format after the other; of few rows, all at once, by workers that share the centres."""
         panels, k, alone = asked.plan.own, asked.plan.k, Workers(1, pool=False)
         sifted, first = self.pack(asked.centres, asked.plan, asked.workers), panels.formats[0]
-        screen = DenseScreen(self._in(first, sifted, panels, alone), k)
+        mask = None if asked.mask is None else BitMask(asked.mask, asked.plan.problem.m, panels.cells)
+        screen = DenseScreen(self._in(first, sifted, panels, alone), k, mask)
         few = len(asked.x) < _FEW_ROWS * asked.workers.count and asked.workers.count > 1
         ready = self._listed(screen, asked) if few and screen.centres.kept and asked.frame.x_finite else screen
 
         def lister(name: str) -> Lister:  # others than the first are packed by the worker whose rows want them
-            return ready if name == first else DenseScreen(self._in(name, sifted, panels, alone), k)
+            return ready if name == first else DenseScreen(self._in(name, sifted, panels, alone), k, mask)
 
         return Meeting(Rungs(lister, panels.formats), compiled=True)
 
@@ -81,7 +86,7 @@ class PreparedDense:
         x, level = asked.x.block(0, len(asked.x)), asked.frame.level
         x = x if level is None else levelled(x, level)[0]
         numbers = asked.x.row_numbers(torch.arange(len(x), device=x.device))
-        return Ready(x, numbers, screen.shared(x, asked.workers), screen)
+        return Ready(x, numbers, screen.shared(Rows(x, numbers), asked.workers), screen)
 
     @staticmethod
     def _key(points: Points, name: str, panel: int = 0) -> Hashable:

@@ -176,7 +176,7 @@ def prove(
             for slot in range(min(listed.shape[1], length[i])):
                 distance = _distance(square[i], np.float64(keys[i, slot])) * unscale * unscale
                 at_least[i, slot] = -np.inf if lost[i] else distance
-        if exact[i]:
+        if exact[i] or limit[i] == -np.inf:  # the list is the whole answer, or holds all that a mask allows
             excluded[i] = np.inf
         if lost[i]:
             excluded[i] = -np.inf

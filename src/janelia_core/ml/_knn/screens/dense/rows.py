@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.data.mask_kernels import WORD, Bits
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import INT8
@@ -20,6 +21,7 @@ from janelia_core.ml._simd.dot_tiles import ROWS, TILE, WORDS
 # Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.
 _FEWEST, _MOST, _ONE_IN = 8, 16, 4
 _MOST_SEEN = 1 << 13  # centres in these groups: their scores are kept
+_ALL = np.empty((0, 0), WORD)
 
 
 class RowBlock:
@@ -31,12 +33,22 @@ class RowBlock:
         k: How many centres are wanted.
         cap: How many a list may hold after it was compacted, k <= cap < capacity.
         capacity: How many it may hold.
+        allowed: Words of the centres that rows may have, in packed order; None: all.
     """
 
-    def __init__(self, centres: DenseCentres, rows: Tensor, k: int, cap: int, capacity: int) -> None:
+    def __init__(
+        self,
+        centres: DenseCentres,
+        rows: Tensor,
+        k: int,
+        cap: int,
+        capacity: int,
+        allowed: Bits | None = None,
+    ) -> None:
         self._centres, self._k = centres, k
         r = len(rows)
         n = -(-r // ROWS) * ROWS
+        self._allowed = _ALL if allowed is None else allowed
         words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
         sums = np.empty(r, SUMS)
         centres.frame.round(rows, centres.format, 1, words, alpha, sums)
@@ -58,7 +70,7 @@ class RowBlock:
         ctrs, parameters = words.reshape(-1).view(WORDS[centres.format.name]), centres.parameters(panel, len(words))
         tiles = Tiles(ctrs, parameters, panel * centres.panel, centres.errs)
         sample = self._sample(len(words) * centres.panel // TILE) if first else 0
-        scan(tiles, self._rows, self._lists, sample, -(-2 * self._k // TILE) * TILE)
+        scan(tiles, self._rows, self._lists, self._allowed, sample, -(-2 * self._k // TILE) * TILE)
 
     def _sample(self, n_tiles: int) -> int:
         """Return how many of n_tiles tiles are to set the first thresholds, if any."""
@@ -68,7 +80,7 @@ class RowBlock:
 
     def finish(self) -> Candidates:
         """The lists and what they prove."""
-        width, r, centres = finish(self._lists), len(self._square), self._centres
+        width, r, centres = max(self._k, finish(self._lists)), len(self._square), self._centres
         distances = centres.form == DISTANCE
         listed, excluded, at_least = np.empty((r, width), np.int64), np.empty(r), np.empty((r, width * distances))
         place = centres.frame.scale, centres.form, centres.panel, centres.stride

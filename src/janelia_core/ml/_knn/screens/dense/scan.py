@@ -6,6 +6,12 @@ best *lower* bound in it becomes the new threshold and what lies below is droppe
 
 Invariant, which the certificate rests on: every centre seen so far that is not in the list of row i has a proven upper
 bound of its score at most `limit[i]`.
+
+Under a mask this is said of the centres that a row may have, and of no other is anything kept: hits are a tile's mask
+and-ed with its word of allowed centres, and the scores of a sample are made -inf where a row may not have the centre,
+before thresholds are made of them. So the k scores that a threshold is a lower bound of, in a sample as in a list, are
+those of k allowed centres; and a row that has fewer of them keeps its first threshold and its limit of -inf, and lists
+them all.
 """
 
 from __future__ import annotations
@@ -14,10 +20,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from janelia_core.ml._knn.data.mask_kernels import Bits
 from janelia_core.ml._knn.screens.dense.lists import BETWEEN, Lists, compact, kth_rank, rank_below
 from janelia_core.ml._knn.screens.dense.row_bounds import KeyTerms
 from janelia_core.ml._runtime.arrays import F32, Reals
-from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.bits import LANES, first_bit, float_of_rank, rank_of_float
 from janelia_core.ml._simd.dot_tiles import PARAMETERS, ROWS, TILE, reaching, score_tile
 
@@ -29,7 +36,7 @@ class Tiles(NamedTuple):
     """Some tiles of centres, one after the other.
 
     Fields:
-        words: Words of the centres (`dot_tiles`), whose type tells their format.
+        words: Bits of the centres (`dot_tiles`), whose type tells their format.
         parameters: (n_tiles * PARAMETERS * TILE,) float32, their beta, e and h.
         first: Packed position of the first centre.
         errs: (n_packed, 2) float32, (e_j, g_j) of each packed centre.
@@ -42,7 +49,7 @@ class Tiles(NamedTuple):
 
 
 @jit
-def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -> None:
+def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits, sample: int, groups: int) -> None:
     """Lists what may matter of the scores of all rows, a multiple of ROWS, with some tiles of centres.
 
     Half of all that would be listed without thresholds would be so in the first sixteenth of the centres. So the scores
@@ -52,6 +59,7 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -
         tiles: The centres.
         rows: The rows, packed.
         lists: Theirs.
+        allowed: (n, n_words) of TILE bits: which centres of each tile a row may have; (0, 0): all.
         sample: How many of the tiles set first thresholds; 0 but in the first scan of these rows.
         groups: Centres of the sample that are as far apart make a group, k groups at least; divides sample * TILE.
     """
@@ -63,6 +71,7 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -
     at_once = min(n, max(1, _KEPT_SCORES // seen // ROWS) * ROWS) if sample else n
     fresh, masks = np.empty(max(ROWS * TILE, at_once * seen), np.float32), np.empty(ROWS, np.uint64)
     work = np.empty(capacity + LANES, np.int32)
+    masked, before = allowed.shape[0] > 0, tiles.first // TILE
     error = gap = np.float32(0.0)
     for c in range(tiles.first, tiles.first + seen):
         error, gap = max(error, errs[c, 0]), max(gap, errs[c, 1])
@@ -76,9 +85,13 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -
                 for row in range(some, stop, ROWS):
                     place = (row - some) * seen + tile * TILE
                     score_tile(tiles, tile, rows, row, threshold, fresh, place, seen, masks)
+                    if masked:
+                        _deny(allowed, row, before + tile, fresh, place, seen)
             _raise_thresholds(fresh, seen, groups, some, stop, (error, gap), rows, lists)
         for tile in range(begin, end):
             for row in range(some, stop, ROWS):
+                if masked and not _any_allowed(allowed, row, before + tile):
+                    continue
                 any_hit = np.uint64(0)
                 place = 0
                 if sampling:
@@ -92,6 +105,8 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -
                     continue
                 for r in range(ROWS):
                     mask = masks[r]
+                    if masked:
+                        mask &= np.uint64(allowed[np.uint64(row + r), np.uint64(before + tile)])
                     if mask == 0:
                         continue
                     i, own = row + r, place + r * stride
@@ -112,6 +127,25 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, sample: int, groups: int) -
                             limit[i] = max(limit[i], float(gone))
                             most = min(capacity, m + each)
                     length[i], threshold[i], full[i] = m, least, most
+
+
+@inlined
+def _any_allowed(allowed: Bits, row: int, tile: int) -> bool:
+    """Whether any of ROWS rows may have a centre of a tile."""
+    word = np.uint64(0)
+    for r in range(ROWS):
+        word |= np.uint64(allowed[np.uint64(row + r), np.uint64(tile)])
+    return bool(word != 0)
+
+
+@inlined
+def _deny(allowed: Bits, row: int, tile: int, fresh: F32, place: int, stride: int) -> None:
+    """Makes keys of ROWS rows with a tile -inf where the row may not have the centre; as `score_tile` wrote them."""
+    for r in range(ROWS):
+        word, first = np.uint64(allowed[np.uint64(row + r), np.uint64(tile)]), np.uint64(place + r * stride)
+        for q in range(np.uint64(TILE)):
+            key = fresh[first + q]
+            fresh[first + q] = key if (word >> q) & np.uint64(1) else np.float32(-np.inf)
 
 
 @jit

@@ -58,10 +58,11 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.data.mask_bits import BitMask, Order
+from janelia_core.ml._knn.data.mask_kernels import Bits
+from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.rows import RowBlock
@@ -78,14 +79,15 @@ class DenseScreen:
     Args:
         centres: The packed centres.
         k: How many are wanted, 1 <= k <= n_ctrs.
+        mask: Which centres a row may have; None: all.
 
     Memory:
         One panel a call, where packed centres are not kept; per row of a call its words, and 12 bytes for each of
-        `capacity` entries of its list.
+        `capacity` entries of its list, and under a mask a bit for each centre.
     """
 
-    def __init__(self, centres: DenseCentres, k: int) -> None:
-        self.centres, self.k = centres, k
+    def __init__(self, centres: DenseCentres, k: int, mask: BitMask | None = None) -> None:
+        self.centres, self.k, self._mask = centres, k, mask
         self.cap = k + centres.format.slack + k // 2
         self.capacity = self.cap + 16 + k // 2
 
@@ -95,14 +97,13 @@ class DenseScreen:
         Returns:
             Candidates: indices (r, w) int64, -1 where a row has fewer; excluded (r,) float64.
         """
-        x_rows = rows.values
-        centres, n = self.centres, len(x_rows)
+        centres, n = self.centres, len(rows.values)
         step = min(MOST_ROWS, max(ROWS, ROW_BYTES // (4 * centres.n_words)))
-        starts = range(0, n, step)
+        some = [rows.pick(part) for part in parts(n, step)]
         if centres.kept:
-            lists = [self._scanned(x_rows[first : first + step]) for first in starts]
+            lists = [self._scanned(part, self._words(part)) for part in some]
         else:
-            blocks = [self._block(x_rows[first : first + step]) for first in starts]
+            blocks = [self._block(part, self._words(part)) for part in some]
             spare = np.zeros((1, centres.panel, centres.n_words), np.uint32)
             steps, sums = np.empty(centres.panel, np.float32), np.empty(centres.panel, SUMS)
             for panel in range(centres.n_panels):
@@ -111,27 +112,43 @@ class DenseScreen:
                     block.scan(panel, spare, first=panel == 0)
             lists = [block.finish() for block in blocks]
         found = lists[0] if len(lists) == 1 else _joined(lists)
-        return found._replace(indices=centres.ctrs.row_numbers(found.indices))
+        return self._said(found)
 
-    def _block(self, rows: Tensor) -> RowBlock:
-        return RowBlock(self.centres, rows, self.k, self.cap, self.capacity)
+    def _said(self, found: Candidates) -> Candidates:
+        """The same by row numbers."""
+        mask = self._mask
+        if mask is not None and len(mask.mask.ctrs) > self.centres.n_ctrs:
+            # Others are not finite and come last; but a row may have them where it has fewer than k of these.
+            found.excluded[(found.indices >= 0).sum(dim=1) < self.k] = -torch.inf
+        return found._replace(indices=self.centres.ctrs.row_numbers(found.indices))
 
-    def _scanned(self, rows: Tensor, first: int = 0, last: int | None = None) -> Candidates:
+    def _block(self, rows: Rows, words: Bits | None) -> RowBlock:
+        return RowBlock(self.centres, rows.values, self.k, self.cap, self.capacity, words)
+
+    def _words(self, rows: Rows) -> Bits | None:
+        """Which of the packed centres rows may have."""
+        if self._mask is None:
+            return None
+        centres, n = self.centres, -(-len(rows.values) // ROWS) * ROWS
+        order = Order(centres.n_panels * centres.panel, centres.panel, centres.stride)
+        return self._mask.bits(rows.numbers, n, centres.ctrs, order)
+
+    def _scanned(self, rows: Rows, words: Bits | None, first: int = 0, last: int | None = None) -> Candidates:
         """Lists candidates of a few rows among packed centres, or among those of some panels."""
-        block = self._block(rows)
+        block = self._block(rows, words)
         block.scan(first, self.centres.words[first:last], first=True)
         return block.finish()
 
-    def shared(self, rows: Tensor, workers: Workers) -> Candidates:
+    def shared(self, rows: Rows, workers: Workers) -> Candidates:
         """Lists candidates of few finite rows among packed centres that are kept, each worker in a share of the panels.
 
         What a share does not list is proven by its own limit, so the lesser of all holds for the joined lists.
         """
         n, count = self.centres.n_panels, min(workers.count, self.centres.n_panels)
         shares = [(n * i // count, n * (i + 1) // count) for i in range(count)]
-        lists = workers.each(lambda share: self._scanned(rows, *share), shares)
-        found = lists[0] if count == 1 else _beside(lists)
-        return found._replace(indices=self.centres.ctrs.row_numbers(found.indices))
+        words = self._words(rows)
+        lists = workers.each(lambda share: self._scanned(rows, words, *share), shares)
+        return self._said(lists[0] if count == 1 else _beside(lists))
 
 
 def _beside(lists: list[Candidates]) -> Candidates:

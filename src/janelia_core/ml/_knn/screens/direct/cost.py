@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 
-from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
+from janelia_core.ml._knn.plan.demand import PER_CELL, PER_LISTED, Cost, Demand, cells_asked
 from janelia_core.ml._knn.problem import Problem
 
 _SHARE = 4  # of the room: the most that lists may take
@@ -25,7 +25,7 @@ def why_not(problem: Problem, workers: int) -> str:
     """Return why the screen does not serve, or nothing."""
     if not problem.machine.kernels:
         return "Numba kernels need a CPU tensor and an installed numba"
-    return "the compiled screens take no masks" if problem.masked else ""
+    return ""
 
 
 def cost(problem: Problem) -> Cost:
@@ -42,6 +42,8 @@ def cost(problem: Problem) -> Cost:
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
     """Return what the screen asks for, or nothing where another takes less."""
     listed = problem.n_smps * PER_LISTED * 2 * workers * width(problem.k)
+    if problem.masked:
+        listed += problem.n_smps * (problem.n_ctrs // 8 + 256) + PER_CELL * cells_asked(problem)
     if cost(problem).work > rival.work or listed > room // _SHARE:
         return ""
     return Demand(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from janelia_core.ml._knn.data.mask_kernels import Bits, is_allowed
 from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
@@ -24,6 +25,9 @@ SHORT = 16
 LEAST_SQUARE32, LARGEST_SQUARE32 = 2.0**-80, 2.0**100
 _BLOCK = 1 << 12  # coordinates of centres at a time
 _COLUMNS = 256  # short centres at a time
+
+
+Part = tuple[int, int, int]
 
 
 class FewRows(NamedTuple):
@@ -159,10 +163,10 @@ def _fill_keys(form: int, rows: FewRows, i: int, columns: Reals, n: int, terms: 
 
 @jit
 def sweep_short(
-    form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
+    form: int, rows: FewRows, ctrs: Reals, bits: Reals, part: Part, allowed: Bits, lowest: Lowest
 ) -> tuple[int, bool]:
     """As `sweep_long`, of centres of at most SHORT coordinates."""
-    d, limits = ctrs.shape[1], rows.limits
+    (start, stop, first), d, limits = part, ctrs.shape[1], rows.limits
     columns, keys = np.empty((d, _COLUMNS), ctrs.dtype), np.empty(_COLUMNS, ctrs.dtype)
     terms, squares = Terms(np.ones(_COLUMNS, ctrs.dtype), np.zeros(_COLUMNS, ctrs.dtype)), np.empty(_COLUMNS)
     largest, moderate = 0, True
@@ -181,13 +185,15 @@ def sweep_short(
         for i in range(lowest.n.shape[0]):
             if _fill_keys(form, rows, i, columns, n, terms, keys) > 0:
                 for t in range(n):
-                    if keys[t] < limits[i * CTRS]:
+                    if keys[t] < limits[i * CTRS] and is_allowed(allowed, i, first + block + t):
                         enter(lowest, i, keys[t], first + block + t, limits)
     return largest, moderate
 
 
 @jit
-def _enter_one(form: int, rows: FewRows, ctrs: Reals, j: int, terms: Terms, t: int, first: int, lowest: Lowest) -> None:
+def _enter_one(
+    form: int, rows: FewRows, ctrs: Reals, j: int, terms: Terms, t: int, first: int, allowed: Bits, lowest: Lowest
+) -> None:
     """Looks at centre j, of long ones, with all rows; its terms have number t."""
     points, reach, limits, d = rows.points, rows.reach, rows.limits, ctrs.shape[1]
     for i in range(lowest.n.shape[0]):
@@ -199,31 +205,30 @@ def _enter_one(form: int, rows: FewRows, ctrs: Reals, j: int, terms: Terms, t: i
             else:
                 key += at * ctrs[j, q]
         key = key * terms.scale[t] + reach[i * CTRS] * terms.shift[t]
-        if key < limits[i * CTRS]:
+        if key < limits[i * CTRS] and is_allowed(allowed, i, first + j):
             enter(lowest, i, key, first + j, limits)
 
 
 @jit
 def sweep_long(
-    form: int, rows: FewRows, ctrs: Reals, bits: Reals, start: int, stop: int, first: int, lowest: Lowest
+    form: int, rows: FewRows, ctrs: Reals, bits: Reals, part: Part, allowed: Bits, lowest: Lowest
 ) -> tuple[int, bool]:
-    """Looks at centres start .. stop - 1, of more than SHORT coordinates, with all rows; lists the lowest keys.
+    """Looks at a part of the centres, of more than SHORT coordinates, with all rows; lists the lowest keys.
 
     Args:
         form: `Metric.form`; the keys are those of `direct.screen`.
         rows: The rows, of the type of ctrs.
         ctrs: (n_ctrs, d) centres in C order, float32 or float64.
         bits: Their bits, flat, as integers of as many bits.
-        start: See above.
-        stop: See above.
-        first: What is added to their numbers.
+        part: (start, stop, first), where first is added to the numbers of centres.
+        allowed: Which centres each row may have, as those numbers say; (0, 0): all. Others are not listed.
         lowest: Those of the rows asked for.
 
     Returns:
         The largest magnitude of a coordinate, as bits (beyond those of infinity: NaN), and whether the norms of all
         centres are zero or such that no product leaves the type; distances do not ask.
     """
-    d, limits, n_rows = ctrs.shape[1], rows.limits, rows.points.shape[0]
+    (start, stop, first), d, limits, n_rows = part, ctrs.shape[1], rows.limits, rows.points.shape[0]
     size = max(1, _BLOCK // d // CTRS) * CTRS
     terms, squares = Terms(np.ones(size, ctrs.dtype), np.zeros(size, ctrs.dtype)), np.empty(size)
     keys = np.empty(CELLS, ctrs.dtype)
@@ -246,8 +251,8 @@ def sweep_long(
                     cell = first_bit(mask)
                     mask &= mask - np.uint64(1)
                     i, j = row + cell // CTRS, block + t + cell % CTRS
-                    if keys[cell] < limits[i * CTRS]:
+                    if keys[cell] < limits[i * CTRS] and is_allowed(allowed, i, first + j):
                         enter(lowest, i, keys[cell], first + j, limits)
         for t in range(whole, n):
-            _enter_one(form, rows, ctrs, block + t, terms, t, first, lowest)
+            _enter_one(form, rows, ctrs, block + t, terms, t, first, allowed, lowest)
     return largest, moderate

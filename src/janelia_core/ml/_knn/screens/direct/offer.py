@@ -10,7 +10,9 @@ import torch
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.plan.demand import cells_asked
 from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.direct import cost
 from janelia_core.ml._knn.screens.ready import Ready
@@ -27,13 +29,16 @@ class PreparedDirect:
 
     def meet(self, asked: Asked) -> Meeting | None:
         """Look at all centres with all rows; None where these are of magnitudes that the bounds do not allow."""
+        from janelia_core.ml._knn.data.mask_bits import BitMask
         from janelia_core.ml._knn.screens.direct.screen import DirectScreen
 
         plan, centres, report = asked.plan, asked.centres, asked.report
         form, width = plan.problem.form, cost.width(plan.k)
-        screen = DirectScreen(centres.points, form, width)
+        mask = None if asked.mask is None else BitMask(asked.mask, plan.problem.m, cells_asked(plan.problem))
+        screen = DirectScreen(centres.points, form, width, mask=mask)
         x = asked.x.block(0, len(asked.x))
-        swept = screen.swept(x, asked.workers)
+        numbers = asked.x.row_numbers(torch.arange(len(x), device=x.device))
+        swept = screen.swept(Rows(x, numbers), asked.workers)
         if math.isfinite(swept.largest):  # else whoever asks looks once more
             centres.tell(swept.largest)
         if not (swept.moderate and asked.frame.in_float64):
@@ -42,14 +47,15 @@ class PreparedDirect:
         if metric_named(plan.metric).signed and not asked.frame.ctrs_finite:
             report.look = "inner products with infinite centres may be of any sign"
             return None
-        numbers = asked.x.row_numbers(torch.arange(len(x), device=x.device))
         ready = Ready(x, numbers, swept.found, screen)
 
         def lister(name: str) -> Lister:
             if name == _AS_STORED:
                 return ready
-            sifted = centres.without_copies(plan.k, plan.workspace_bytes // 2, Workers(1, pool=False))
-            return DirectScreen(sifted.points, form, width, in_float64=True)
+            sifted = centres
+            if mask is None:  # else any copy may be the one that a row may have
+                sifted = centres.without_copies(plan.k, plan.workspace_bytes // 2, Workers(1, pool=False))
+            return DirectScreen(sifted.points, form, width, True, mask)
 
         meeting = Meeting(Rungs(lister, (_AS_STORED, _SIFTED)), compiled=True)
         meeting.brief = True
@@ -64,7 +70,7 @@ class Direct:
 
     def why_not_here(self, asked: Asked) -> str:
         """Whatever else speaks against it, the pass over the centres sees first."""
-        return "" if asked.mask is None else "the compiled screens take no masks"
+        return ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Nothing is made of the centres."""

@@ -26,6 +26,9 @@ limit never rises. When lists are joined, what is left out has a key of at least
 least of all these, D >= (T - (d + 2) t) (1 - g(d + 2)), and likewise for the others; evaluated in float64, rounded
 outwards. What is not finite is never listed: the order puts it last, but where inner products are infinite; then the
 screen declines.
+
+Under a mask all this is said of the centres that a row may have, and no other is listed, so that limits are keys of
+allowed centres. A list of as many as a row may have at all is the whole answer.
 """
 
 from __future__ import annotations
@@ -37,6 +40,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.data.mask_bits import BitMask, Order
+from janelia_core.ml._knn.data.mask_kernels import WORD, Bits, count
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
@@ -44,9 +49,11 @@ from janelia_core.ml._knn.screens.direct.kernels import SHORT, Lowest, sweep_lon
 from janelia_core.ml._knn.screens.direct.rows import Held, at_least_of, hold
 from janelia_core.ml._runtime.arrays import F64, I64
 from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._simd.dot_tiles import TILE
 
 _BITS: dict[Any, Any] = {np.float32: np.int32, np.float64: np.int64}
 _TORCH: dict[Any, Any] = {np.float32: torch.float32, np.float64: torch.float64}
+_ALL = np.empty((0, 0), WORD)
 _IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
 
 
@@ -72,25 +79,31 @@ class DirectScreen:
         form: `Metric.form`.
         width: How many are listed of a row.
         in_float64: Keys are float64 whatever the type of the centres.
+        mask: Which centres a row may have; None: all.
     """
 
-    def __init__(self, ctrs: Points, form: int, width: int, in_float64: bool = False) -> None:
+    def __init__(
+        self, ctrs: Points, form: int, width: int, in_float64: bool = False, mask: BitMask | None = None
+    ) -> None:
         self._ctrs, self._form, self._width = ctrs, form, min(width, len(ctrs))
-        self._in_float64 = in_float64
+        self._in_float64, self._mask = in_float64, mask
 
     def candidates(self, rows: Rows) -> Candidates:
         """Shortlist the centres for a block of rows, in this thread."""
-        return self.swept(rows.values, Workers(1, pool=False)).found
+        return self.swept(rows, Workers(1, pool=False)).found
 
-    def swept(self, x: Tensor, workers: Workers) -> Swept:
-        """Look at all centres with rows x (r, d), each worker at a share of them."""
+    def swept(self, some: Rows, workers: Workers) -> Swept:
+        """Look at all centres with some rows, each worker at a share of them."""
+        x, allowed = some.values, self._allowed(some.numbers)
         dtype, n, form = self._dtype(x), len(self._ctrs), self._form
         rows = hold(x, form, dtype)
-        count = min(workers.count, n)
-        shares = [(n * i // count, n * (i + 1) // count) for i in range(count)]
-        of_shares = workers.each(lambda share: self._sweep(rows, *share), shares)
+        n_shares = min(workers.count, n)
+        shares = [(n * i // n_shares, n * (i + 1) // n_shares) for i in range(n_shares)]
+        of_shares = workers.each(lambda share: self._sweep(rows, allowed, *share), shares)
         keys, listed, limit = _joined([lowest for lowest, *_ in of_shares], self._width)
         excluded = at_least_of(limit, form, x.shape[1], dtype)
+        if len(allowed):
+            excluded[_counts(allowed) == (listed >= 0).sum(axis=1)] = np.inf
         excluded[rows.lost] = -np.inf
         at_least = torch.from_numpy(at_least_of(keys, form, x.shape[1], dtype)) if form == DISTANCE else None
         indices = self._ctrs.row_numbers(torch.from_numpy(listed))
@@ -100,12 +113,18 @@ class DirectScreen:
             all(moderate for *_, moderate in of_shares),
         )
 
+    def _allowed(self, numbers: Tensor) -> Bits:
+        """Return which centres rows may have."""
+        if self._mask is None:
+            return _ALL
+        return self._mask.bits(numbers, len(numbers), self._ctrs, Order(-(-len(self._ctrs) // TILE) * TILE))
+
     def _dtype(self, x: Tensor) -> Any:
         """Return the type of keys: float32 where it holds rows and centres."""
         single = self._ctrs.values.dtype == torch.float32 and x.dtype in _IN_FLOAT32
         return np.float32 if single and not self._in_float64 else np.float64
 
-    def _sweep(self, held: Held, start: int, stop: int) -> tuple[Lowest, float, bool]:
+    def _sweep(self, held: Held, allowed: Bits, start: int, stop: int) -> tuple[Lowest, float, bool]:
         """Look at a share of the centres: in place where that is possible, else at as many as a chunk holds."""
         ctrs, dtype = self._ctrs, held.points.dtype.type
         rows, lowest = held.few(), held.lists(min(self._width, stop - start))
@@ -118,11 +137,17 @@ class DirectScreen:
             last = min(first + step, stop)
             block = values if in_place else ctrs.block(first, last).to(_TORCH[dtype]).contiguous()
             some, part = block.numpy(), (first, last, 0) if in_place else (0, last - first, first)
-            bits, right = sweep(self._form, rows, some, some.view(_BITS[dtype]).reshape(-1), *part, lowest)
+            bits, right = sweep(self._form, rows, some, some.view(_BITS[dtype]).reshape(-1), part, allowed, lowest)
             reached = float(np.array([bits], _BITS[dtype]).view(dtype)[0])
             largest = largest if reached <= largest else reached  # NaN stays
             moderate &= right
         return lowest, largest, moderate
+
+
+def _counts(allowed: Bits) -> I64:
+    counts = np.empty(len(allowed), np.int64)
+    count(allowed, counts)
+    return counts
 
 
 def _joined(lists: list[Lowest], width: int) -> tuple[F64, I64, F64]:
