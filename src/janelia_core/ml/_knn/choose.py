@@ -17,7 +17,7 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.metrics.registry import metric_named
-from janelia_core.ml._knn.plan.demand import Demand
+from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
 from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
@@ -28,11 +28,12 @@ from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._knn.screens.sorted.offer import SORTED
 from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, DIRECT, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (TREE, DIRECT, SORTED, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
@@ -65,10 +66,12 @@ def make_plan(
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
-    if small.pays(problem, few) and not _is_prepared(problem):
+    of_many = few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1)
+    if not of_many and small.pays(problem, few) and not _is_prepared(problem):
         return _plan_at_once(problem)
     if few:
-        return plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
+        plan = plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
+        return _plan_sorted(problem, plan) if of_many else plan
     if problem.form == UNKNOWN:
         return plan_without(problem, f"no screen knows the metric {metric}")
     if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
@@ -124,6 +127,13 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
         reasons = [demand.reason, *(refused[screen] for screen in preferred[-1:])]
         plan = _shared_out(problem, alone, last.name, demand._replace(reason=": ".join(filter(None, reasons))))
     return plan
+
+
+def _plan_sorted(problem: Problem, otherwise: Plan) -> Plan:
+    """Plan to sort all distances, where that fits."""
+    who = crew(problem, parallel=True, pooled=True)
+    demand = SORTED.demand(problem, room(problem, who), who.workers, Cost(math.inf))
+    return otherwise if isinstance(demand, str) else _preferred(_shared_out(problem, who, "sorted", demand), otherwise)
 
 
 def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:

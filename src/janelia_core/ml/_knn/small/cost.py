@@ -6,7 +6,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import PER_CELL
 from janelia_core.ml._knn.problem import Problem
 
-_MOST_WORK = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
+MOST_WORK = 1 << 20  # n_smps * n_ctrs * d up to which float64 distances cost less than a screen
 MOST_BESIDE = 1 << 15  # the same where centres stand prepared for one
 _MOST_WORK_COMPILED = 1 << 26  # the same with compiled kernels
 _MOST_PAIRS = 1 << 20
@@ -28,7 +28,7 @@ def pays(problem: Problem, few_ctrs: bool) -> bool:
         return False
     pairs = problem.n_smps * problem.n_ctrs
     work = pairs * max(problem.d, 1)
-    if work <= _MOST_WORK:
+    if work <= MOST_WORK:
         return True
     quick = problem.float32 and machine.exact_products and pairs <= _MOST_PAIRS and work <= _MOST_WORK_COMPILED
     return _compiled(problem) and (few_ctrs or (quick and problem.n_ctrs * problem.d <= _MOST_TABLE))
