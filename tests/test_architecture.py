@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     **{stage: [*BELOW, f"{KNN}.plan"] for stage in STAGES},
     f"{KNN}.verify": [*BELOW, f"{KNN}.settle.kernels"],  # runs of two or three near-ties, in the same loop
     f"{KNN}.distances": [*BELOW, f"{KNN}.plan", f"{KNN}.verify"],
+    f"{KNN}.clouds": [*BELOW, f"{KNN}.plan", f"{KNN}.settle.kernels"],
     f"{KNN}.reference": BELOW,
     f"{KNN}.exact_order": [*BELOW, *STAGES],
     f"{KNN}.exhaustive": [*BELOW, *STAGES, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],

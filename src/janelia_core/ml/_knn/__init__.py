@@ -22,6 +22,7 @@ One way down; what stands further down knows nothing of what is above.
 
     kept            centres that many searches are made among: what pays to prepare, and to keep
     among           the same in parts, some of which are gone
+    clouds          many small searches at once: the batches of one call
     distances       of what was found, correctly rounded
     merge           answers of several searches -> one: centres that come block by block (files larger than memory)
     reference       the definition of the answer, in plain Python

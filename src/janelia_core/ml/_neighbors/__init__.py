@@ -7,7 +7,8 @@ arguments           checked before any work                                     
 draw                of centres, for dropout
 groups              leading dimensions, ragged and padded batches -> one flat problem and its groups
       |
-indices             janelia_core::knn_indices          -> _knn.find, group by group
+indices             janelia_core::knn_indices          -> _knn.find
+group_by_group      small groups at one look (_knn.clouds), others by _knn.find: in turn, or one a worker
       |
 derivatives         distances, and all their derivatives of every order
 

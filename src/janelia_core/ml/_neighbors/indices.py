@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._neighbors.group_by_group import search_groups
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, bare, batch_first, is_plain, one_by_one
 
-_GROUPS, _SHIFTED = 1 << 12, 1 << 14  # groups and indices taken at a time
+_SHIFTED = 1 << 14  # indices taken at a time
 
 
 class Settings(NamedTuple):
@@ -65,14 +67,19 @@ def search(
             _search_group(x, ctrs, settings, subset, allowed, out, kept)
             return out
         out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
-        for some in torch.split(groups, _GROUPS):
-            for first, last, first_ctr, last_ctr, column in some.tolist():
-                rows = x[first:last]
-                centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
-                part = _part(subset, column, column + last_ctr - first_ctr)
-                shown = _shifted(allowed, first, column)
-                _search_group(rows, centres, settings, part, shown, out[first:last], kept)
-                _shift(out[first:last], column)
+
+        def one(group: list[int], max_memory: int) -> None:
+            first, last, first_ctr, last_ctr, column = group
+            rows = x[first:last]
+            centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
+            part = _part(subset, column, column + last_ctr - first_ctr)
+            call, shown = settings._replace(max_memory=max_memory), _shifted(allowed, first, column)
+            _search_group(rows, centres, call, part, shown, out[first:last], kept)
+            _shift(out[first:last], column)
+
+        plain = subset is None and allowed is None and kept is None
+        clouds = Clouds(x, ctrs, k, settings.metric, settings.but_self, settings.max_memory, out) if plain else None
+        search_groups(groups, x.shape[1], settings.max_memory, one, clouds, alone=kept is not None)
         return out
 
 
