@@ -15,6 +15,7 @@ from janelia_core.ml._knn.arithmetic.rounding import rounded
 from janelia_core.ml._knn.arithmetic.to_float32 import round_root, round_value
 from janelia_core.ml._knn.distances import distances as module
 from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.distances.rounding_kernels import round_plain
 from janelia_core.ml._knn.metrics.dot import Dot
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 
@@ -217,6 +218,25 @@ def test_a_root_claimed_certain_is_the_rounded_root_of_both_ends(relative):
             ends = [Fraction(square) * (1 + sign * Fraction(relative)) for sign in (-1, 1)]
             assert [rounded_root(end) for end in ends] == [out, out]
     assert claimed > 300
+
+
+@pytest.mark.parametrize("root", [False, True])
+def test_rounding_many_at_once_claims_what_rounding_one_does(root):
+    g = torch.Generator().manual_seed(5)
+    near = 1 + torch.randint(0, 1 << 23, (3000,), generator=g).double() * 2.0**-23
+    near[::2] += 2.0**-24 * (1 + 2.0 ** -torch.randint(20, 50, (1500,), generator=g).double())  # beside halfway
+    square = (near * near if root else near) * 2.0 ** (2 * torch.randint(-60, 60, (3000,), generator=g)).double()
+    square[:6] = torch.tensor([0.0, math.inf, math.nan, 1e-300, 1e300, 2.0**-298])
+    out, certain = torch.empty(3000), torch.empty(3000, dtype=torch.bool)
+    relative = 2.0**-45
+    n = round_plain(root, relative, *(part.numpy() for part in (square, out, certain)))
+    one = [round_value(value, value * relative + 2.0**-1000, root) for value in square.tolist()]
+    expected, known = (torch.tensor(part) for part in zip(*one, strict=True))
+    assert n == int(certain.sum())
+    assert torch.equal(out[certain], expected[certain])
+    assert known[certain].all()
+    assert not certain[:4].any()
+    assert certain.sum() > 0.95 * known.sum() > 1000
 
 
 def rounded_root(square: Fraction) -> float:

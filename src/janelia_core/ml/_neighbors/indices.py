@@ -66,7 +66,9 @@ def search(
             out = torch.empty(n, k, dtype=torch.int64, device=x.device)
             _search_group(x, ctrs, settings, subset, allowed, out, kept)
             return out
-        out = torch.full((n, k), -1, dtype=torch.int64, device=x.device)
+        out = torch.empty(n, k, dtype=torch.int64, device=x.device)
+        if int((groups[:, 1] - groups[:, 0]).sum()) < n:
+            out.fill_(-1)  # rows of no group: padding
 
         def one(group: list[int], max_memory: int) -> None:
             first, last, first_ctr, last_ctr, column = group

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.compensated import sums_of_pairs
 from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Sum, cosine_of_sums
-from janelia_core.ml._knn.distances.rounding_kernels import rounded_values
+from janelia_core.ml._knn.distances.rounding_kernels import rounded_distances, rounded_values
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, Metric
 
 
@@ -22,8 +22,11 @@ def rounded_pairs(metric: Metric, x: Tensor, ctrs: Tensor, indices: Tensor) -> t
     """
     out = torch.empty(indices.shape, dtype=torch.float32, device="cpu")
     certain = torch.empty(indices.shape, dtype=torch.bool, device="cpu")
-    arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), out, certain))
-    doubtful = rounded_values(metric.form, metric.root, metric.bound(x.shape[1]), *arrays)
+    within, pairs = metric.bound(x.shape[1]), (x.numpy(), ctrs.numpy(), indices.contiguous().numpy())
+    if metric.form == DISTANCE:
+        doubtful = rounded_distances(metric.root, within, *pairs, out.numpy(), certain.numpy())
+    else:
+        doubtful = rounded_values(metric.form, metric.root, within, *pairs, out.numpy(), certain.numpy())
     return out, certain if doubtful else None
 
 

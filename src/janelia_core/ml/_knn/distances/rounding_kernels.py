@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from janelia_core.ml._knn.arithmetic.to_float32 import PLAIN, round_root, round_value
-from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound
+from janelia_core.ml._knn.arithmetic.to_float32 import NORMAL, PLAIN, round_root, round_value
+from janelia_core.ml._knn.metrics.metric import Bound
 from janelia_core.ml._knn.verify.pair_kernels import value_of_pair
-from janelia_core.ml._runtime.arrays import B8, F32, I64, Reals
+from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.row_sums import product, squared_distance
+
+_PAIRS = 256  # whose squares are held, for a loop over them that becomes vectors
+_SHORT = 16  # coordinates: of fewer a call takes longer than their sum
 
 
 @jit
@@ -19,7 +22,7 @@ def rounded_values(
     """Fills order values or their roots, in float32, of rows x (r, d) and the centres listed in indices (r, k).
 
     Args:
-        form: As for `value_of_pair`, like `within`.
+        form: As for `value_of_pair`, like `within`; not distances.
         root: Whether square roots are wanted.
         within: How far order values can be off.
         x: (r, d) stored values, C order, any real dtype.
@@ -31,22 +34,78 @@ def rounded_values(
     Returns:
         How many are not certain.
     """
-    doubtful, (relative, absolute) = 0, within
+    doubtful, relative = 0, within[0]
     for i in range(indices.shape[0]):
-        x_square = product(x, i, x, i) if form != DISTANCE else 0.0
+        x_square = product(x, i, x, i)
         for slot in range(indices.shape[1]):
             j = indices[i, slot]
             if j < 0:
                 out[i, slot], certain[i, slot] = np.float32(np.inf), True
                 continue
-            if form == DISTANCE:  # not by value_of_pair: a call that is not inlined counts references to its arrays
-                value = squared_distance(x, i, ctrs, j)
-                error = value * relative + absolute
-            else:
-                value, error = value_of_pair(form, within, x, i, ctrs, j, x_square)
+            value, error = value_of_pair(form, within, x, i, ctrs, j, x_square)
             if root and PLAIN < value < np.inf:
                 out[i, slot], certain[i, slot] = round_root(value, relative)
             else:
                 out[i, slot], certain[i, slot] = round_value(value, error, root)
             doubtful += not certain[i, slot]
     return doubtful
+
+
+@jit
+def rounded_distances(root: bool, within: Bound, x: Reals, ctrs: Reals, indices: I64, out: F32, certain: B8) -> int:
+    """Does the same for distances or their squares, some pairs at a time."""
+    doubtful, k, (relative, absolute) = 0, indices.shape[1], within
+    found, sure, squares = out.reshape(-1), certain.reshape(-1), np.empty(_PAIRS)
+    for start in range(0, found.shape[0], _PAIRS):
+        n = min(_PAIRS, found.shape[0] - start)
+        fill_squares(x, ctrs, indices, start, n, squares)
+        if round_plain(root, relative, squares[:n], found[start : start + n], sure[start : start + n]) == n:
+            continue
+        for at in range(start, start + n):
+            value = squares[at - start]
+            if indices[at // k, at % k] < 0:
+                found[at], sure[at] = np.float32(np.inf), True
+            elif not PLAIN < value < np.inf:
+                found[at], sure[at] = round_value(value, value * relative + absolute, root)
+            doubtful += not sure[at]
+    return doubtful
+
+
+@jit
+def fill_squares(x: Reals, ctrs: Reals, indices: I64, start: int, n: int, squares: F64) -> None:
+    """Writes D^ of n listed pairs from pair number `start` on; inf where there is none."""
+    d, k = x.shape[1], indices.shape[1]
+    i, slot = start // k, start % k
+    for t in range(n):
+        j = indices[i, slot]
+        if j < 0:
+            squares[t] = np.inf
+        elif d < _SHORT:
+            total = 0.0
+            for q in range(d):
+                gap = np.float64(x[i, q]) - np.float64(ctrs[j, q])
+                total += gap * gap
+            squares[t] = total
+        else:
+            squares[t] = squared_distance(x, i, ctrs, j)
+        slot += 1
+        if slot == k:
+            i, slot = i + 1, 0
+
+
+@jit
+def round_plain(root: bool, relative: float, squares: F64, out: F32, certain: B8) -> int:
+    """Rounds D^ or their roots as `round_root` does, without a branch; returns how many are certain.
+
+    Squares themselves are off by twice as much as their roots, but `relative`, and what underflows, is that of D^; two
+    roundings of each end are less than 2^-51 here, too.
+    """
+    n_certain, off = 0, relative + 2.0**-51
+    for t in range(squares.shape[0]):
+        square = squares[t]
+        value = np.sqrt(square) if root else square
+        first, last = np.float32(value - value * off), np.float32(value + value * off)
+        plain = (square > PLAIN) & (square < np.inf)
+        out[t], certain[t] = last, plain & (first == last) & (last >= NORMAL)
+        n_certain += certain[t]
+    return n_certain
