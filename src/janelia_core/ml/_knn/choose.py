@@ -17,10 +17,11 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.metrics.registry import metric_named
-from janelia_core.ml._knn.plan.demand import Demand
+from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
 from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
+from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
@@ -32,7 +33,7 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, DIRECT, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (CODEBOOK, TREE, DIRECT, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
@@ -66,9 +67,10 @@ def make_plan(
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
     if small.pays(problem, few) and not _is_prepared(problem):
-        return _plan_at_once(problem)
+        return _book_before(problem, _plan_at_once(problem))
     if few:
-        return plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
+        why = f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
+        return _book_before(problem, plan_without(problem, why))
     if problem.form == UNKNOWN:
         return plan_without(problem, f"no screen knows the metric {metric}")
     if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
@@ -138,6 +140,16 @@ def _preferred(plan: Plan, otherwise: Plan | None) -> Plan:
 
 def _promising(most: int, plan: Plan | None) -> Plan | None:
     return plan and replace(plan, workspace_bytes=most, otherwise=_promising(most, plan.otherwise))
+
+
+def _book_before(problem: Problem, plan: Plan) -> Plan:
+    """Plan with the one screen that serves few centres too, where it serves; the given plan takes longer."""
+    who = crew(problem, CODEBOOK.parallel, pooled=True)
+    refused = CODEBOOK.why_not(problem, who.workers) or problem.form == UNKNOWN
+    demand = "" if refused else CODEBOOK.demand(problem, room(problem, who), who.workers, Cost(math.inf))
+    if isinstance(demand, str):
+        return plan
+    return _preferred(_shared_out(problem, who, CODEBOOK.name, demand), replace(plan, at_once_rows=0))
 
 
 def plan_without(problem: Problem, reason: str, shared: bool = False) -> Plan:
