@@ -33,7 +33,7 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (CODEBOOK, TREE, DIRECT, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (TREE, CODEBOOK, DIRECT, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()

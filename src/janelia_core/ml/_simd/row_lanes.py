@@ -82,7 +82,9 @@ def two_best(build: Builder, rows: Array, words: Array, scores: Array, who: Arra
 
 
 @intrinsic
-def scores_of_tile(build: Builder, rows: Array, words: Array, tile: Int64, least: Array, at: Int64, new: Array) -> Uint64:
+def scores_of_tile(
+    build: Builder, rows: Array, words: Array, tile: Int64, least: Array, at: Int64, new: Array
+) -> Uint64:
     """Write the scores of a block with a tile of centres; return a mask of the vectors in which any is good enough.
 
     Args:

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.data.directions import directions
-from janelia_core.ml._knn.data.points import Points, are_multiples, as_float64
+from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
 from janelia_core.ml._knn.screens.codebook.kernels import Book
 from janelia_core.ml._knn.screens.codebook.resolve import Wide
@@ -21,6 +22,7 @@ _UP = 1.0 + 2.0**-8  # outweighs all roundings of a bound
 _MOST_EXPONENT = 100  # of a scale
 _LEAST_REACH = 2.0**-20  # of scaled centres: of less, float32 might lose something
 _COARSE = range(-4, -12, -1)  # exponents of steps beside the reach of the centres
+_OF_NUMPY = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32)
 _HEAD = 64  # centres that tell most data without a grid
 
 
@@ -42,7 +44,7 @@ class _Placed(NamedTuple):
 
 def wide_of(ctrs: Points, form: int) -> Wide:
     """Return finite centres in float64, and how far order values can be off."""
-    values = np.ascontiguousarray(as_float64(ctrs.block(0, len(ctrs))).numpy())
+    values = _float64(ctrs.block(0, len(ctrs)))
     d, largest = values.shape[1], float(np.abs(values).max(initial=0.0))
     bits = (51 - (d - 1).bit_length()) // 2
     step = _ceil_log2(largest) + 1 - bits if largest > 0 else 0
@@ -54,6 +56,18 @@ def wide_of(ctrs: Points, form: int) -> Wide:
         norm = largest * math.sqrt(d) * _UP
         errors = (gamma(d + 4, UNIT64) * norm * _UP, (d + 1) * 2.0**-1020 + norm * d * 2.0**-510)
     return Wide(form, values, np.array([*errors, *exact]))
+
+
+def may_hold_copies(ctrs: Points) -> bool:
+    """Tell whether any two points have the first coordinate in common."""
+    first = np.sort(_float64(ctrs.block(0, len(ctrs))[:, 0]))
+    return bool((first[1:] == first[:-1]).any())
+
+
+def _float64(values: Tensor) -> F64:
+    """Return values of any real type that float64 holds; NumPy starts no threads for that."""
+    wide = values.numpy().astype(np.float64) if values.dtype in _OF_NUMPY else as_float64(values).numpy()
+    return np.ascontiguousarray(wide)
 
 
 def book_of(wide: Wide, dtype: Any) -> Book:
@@ -130,8 +144,12 @@ def _exact(placed: _Placed, form: int, step: int | None) -> tuple[float, float]:
 
 def _divides(values: F64, exponent: int) -> bool:
     """Tell whether all values are multiples of 2^exponent."""
-    parts = (values[:_HEAD], values)
-    return all(are_multiples(torch.from_numpy(part), 2.0**exponent) for part in parts)
+    for part in (values[:_HEAD], values):
+        quotient = part * 2.0**-exponent
+        # A quotient that underflows to zero is no whole number.
+        if not ((quotient == np.rint(quotient)) & ((quotient != 0.0) | (part == 0.0))).all():
+            return False
+    return True
 
 
 def _ceil_log2(value: float) -> int:

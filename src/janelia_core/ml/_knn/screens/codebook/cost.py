@@ -52,4 +52,5 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         width=width,
         reason="scores of blocks of rows by compiled kernels",
         kept=True,
+        sifts=True,
     )

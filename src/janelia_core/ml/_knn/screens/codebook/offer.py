@@ -6,6 +6,7 @@ from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
 from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.copies import without_spare_copies
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.points import is_wide
 from janelia_core.ml._knn.data.values import Reader
@@ -30,20 +31,24 @@ class Codebook:
         """Look at the few centres; the pass over the rows sees what these are."""
         if asked.mask is not None:
             return "the compiled screens take no masks"
-        if is_wide(asked.x.values) or is_wide(asked.centres.points.values):
-            return "values of 64 bits"
-        seen = asked.centres.seen(Reader(asked.workers, asked.plan.kernels))
+        if (is_wide(asked.x.values) or is_wide(asked.centres.points.values)) and not asked.frame.held:
+            return "float64 does not hold all values"
+        seen = asked.centres.seen(Reader())  # few, so that handing them out would take longer
         return "" if seen.finite and seen.largest < _LARGEST else "centres are not all of moderate magnitude"
 
     def key(self, place: Place, plan: Plan) -> Hashable:
-        """Nothing but the centres and the form of the metric goes into a book."""
-        return None
+        """Of copies of a centre as many stay as are wanted."""
+        return plan.k
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedBook:
         """Put the centres into words."""
+        from janelia_core.ml._knn.screens.codebook.book import may_hold_copies
         from janelia_core.ml._knn.screens.codebook.screen import PreparedBook
 
-        return PreparedBook(centres.points, plan.problem.form)
+        points = centres.points
+        if plan.sifts and may_hold_copies(points):
+            points = without_spare_copies(points, plan.k, plan.workspace_bytes // 2)
+        return PreparedBook(points, plan.problem.form)
 
 
 CODEBOOK = Codebook()
