@@ -1,6 +1,6 @@
 """Scores of a block of rows, a row in each lane, with one centre after the other: the best of each row, and the next.
 
-Nothing is written but what a row keeps: sums, bests and their numbers stay in registers, and no lane ever needs another.
+Nothing is written but what a row keeps: sums, bests and their numbers stay in registers, and no lane needs another.
 A score is  level_j + sum_q c_jq x_q,  summed in this order, fused where the CPU can. The larger is the better; of equal
 ones the lower number is.
 """
@@ -8,7 +8,7 @@ ones the lower number is.
 from __future__ import annotations
 
 from janelia_core.ml._simd.dot_tiles import WIDE
-from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f32, i32, i64, vector
+from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f32, i1, i32, i64, vector
 from janelia_core.ml._simd.intrinsics import Array, Int64, Uint64, intrinsic
 
 LANES = 16 if WIDE else 8
@@ -123,14 +123,15 @@ def enter(build: Builder, new: Array, cell: Int64, number: Int64, scores: Array,
     own = build.splat(build.trunc(number, i32), LANES)
 
     def one(level: Value, moving: Values) -> Values:
-        score, name = moving
+        score, name, placed = moving
         place = build.add(build.times(level, VECTORS), vector_of_rows)
         at, of = scores.at(place, LANES), who.at(place, LANES)
         old, holder = build.load(at, LANES), build.load(of, LANES)
-        better = build.fcmp_ordered(">", score, old)
-        build.store(build.select(better, score, old), at)
-        build.store(build.select(better, name, holder), of)
-        return [build.select(better, old, score), build.select(better, holder, name)]
+        here = build.or_(placed, build.fcmp_ordered(">", score, old))  # whoever moves on stays before its equals
+        build.store(build.select(here, score, old), at)
+        build.store(build.select(here, name, holder), of)
+        return [build.select(here, old, score), build.select(here, holder, name), here]
 
-    build.count(i64(0), scores.length(0), 1, [build.load(new.at(cell, LANES), LANES), own], one)
+    start = [build.load(new.at(cell, LANES), LANES), own, constant(vector(i1, LANES), 0)]
+    build.count(i64(0), scores.length(0), 1, start, one)
     return scores.length(0)

@@ -80,7 +80,7 @@ def _book_of(wide: Wide, dtype: Any) -> Book:
     form, ctrs = wide.form, wide.ctrs
     if form == COSINE:
         ctrs = directions(torch.from_numpy(ctrs)).numpy()
-    n, d = ctrs.shape
+    d = ctrs.shape[1]
     middle = ctrs.mean(axis=0) if form == DISTANCE else np.zeros(d)
     placed = _placed(ctrs, middle, dtype)
     step = None if form == COSINE else _step(ctrs, placed)
@@ -125,7 +125,7 @@ def _apart(placed: _Placed, form: int, d: int) -> tuple[float, float]:
 
 
 def _step(ctrs: F64, placed: _Placed) -> int | None:
-    """Return the exponent of the coarsest step, few of which reach all centres, that divides all; None: there is none."""
+    """Return the exponent of the coarsest step of a few sizes that divides all centres; None: none does."""
     reach = _ceil_log2(placed.reach) - placed.exponent
     if not -_MOST_EXPONENT < reach < _MOST_EXPONENT or not _divides(ctrs, reach + _COARSE[-1]):
         return None

@@ -1,7 +1,7 @@
 """Rows in doubt: their lists are put in order by float64 order values, as far as these prove it.
 
 With u = 2^-53: a squared distance is off by `bounds.DistanceBound`; an inner product by gamma(d + 4) |x| |c| and what
-underflows. On a grid of step g with 4 d (|v| / g)^2 <= 2^53 for all values v nothing rounds, and what is equal is a tie.
+underflows. On a grid of step g with 4 d (|v| / g)^2 <= 2^53 for all values v nothing rounds: what is equal is a tie.
 """
 
 from __future__ import annotations

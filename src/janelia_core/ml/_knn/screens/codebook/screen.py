@@ -19,7 +19,6 @@ from janelia_core.ml._knn.screens.codebook.kernels import Book, Output
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.arrays import I64
-from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.row_lanes import ROWS
 
 _IN_PLACE = (torch.float32, torch.float64)
