@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
+
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -12,9 +16,11 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
-from janelia_core.ml._knn.screens.codebook import book
+from janelia_core.ml._knn.screens.codebook import book, cost
+from janelia_core.ml._knn.screens.codebook.halves import Halves
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._simd.row_halves import SERVES
 from janelia_core.ml._simd.row_lanes import ROWS
 from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest
@@ -49,11 +55,14 @@ def in_float64(x: Tensor, ctrs: Tensor, k: int, metric: str = "euclidean") -> Te
 
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("name", KINDS)
-def test_answers_are_those_of_the_definition(name: str, metric: str) -> None:
+def test_answers_are_those_of_the_definition(name: str, metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
     x, ctrs, k, _ = PROBLEMS[name]()
     x = x[:5]
+    expected = nearest(x, ctrs, len(ctrs), metric)
     for most in (1, k, len(ctrs)):
-        assert torch.equal(searched(x, ctrs, most, metric)[0], nearest(x, ctrs, most, metric))
+        assert torch.equal(searched(x, ctrs, most, metric)[0], expected[:most])
+    monkeypatch.setattr(cost, "halved", lambda *_: True)
+    assert torch.equal(searched(x, ctrs, 1, metric)[0], expected[:1])
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -98,6 +107,24 @@ def test_near_ties_are_put_in_order_where_scores_alone_would_be_wrong(k: int, mo
     assert report.n_exhaustive < len(x) // 10
     monkeypatch.setattr(book, "_apart", lambda *_: (0.0, 0.0))
     assert not torch.equal(searched(x, ctrs, k)[0], expected)
+
+
+def with_no_margin(halves: Callable[..., Halves], *given: object) -> Halves:
+    return halves(*given)._replace(sure=np.zeros(3))
+
+
+@pytest.mark.skipif(not SERVES, reason="scores in bfloat16 want AVX512-BF16")
+@pytest.mark.parametrize("metric", METRICS)
+def test_groups_that_bfloat16_scores_leave_out_hold_no_answer(metric: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for d, dtype in ((9, torch.float32), (32, torch.float64)):
+        x, ctrs, _ = gaussian(dtype, n=2000, n_ctrs=300, d=d)[:3]
+        expected = in_float64(x, ctrs, 1, metric)
+        found, report = searched(x, ctrs, 1, metric)
+        assert torch.equal(found, expected)
+        assert report.n_screened >= 1990
+        with monkeypatch.context() as patch:
+            patch.setattr(book, "_halves", functools.partial(with_no_margin, book._halves))
+            assert not torch.equal(searched(x, ctrs, 1, metric)[0], expected)
 
 
 def test_far_from_the_origin_hardly_a_row_is_in_doubt() -> None:

@@ -8,7 +8,7 @@ ones the lower number is.
 from __future__ import annotations
 
 from janelia_core.ml._simd.dot_tiles import WIDE
-from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f32, i1, i32, i64, vector
+from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f32, i1, i32, i64, lanes, vector
 from janelia_core.ml._simd.intrinsics import Array, Int64, Uint64, intrinsic
 
 LANES = 16 if WIDE else 8
@@ -17,6 +17,8 @@ ROWS = LANES * VECTORS
 """Rows of a block."""
 CTRS = 4
 """Centres of a tile: sixteen sums in 32 registers of AVX512, eight in 16 of AVX2."""
+SQUARE = LANES
+"""Rows and coordinates of a square that is turned at once."""
 WORST = -(2.0**127)
 """The score of no centre."""
 
@@ -44,6 +46,50 @@ def _tile(build: Builder, rows: Array, words: Array, tile: Value) -> list[Values
     start = [level for level in centres(i64(0)) for _ in range(VECTORS)]
     sums = build.count(i64(1), length, 1, start, step)
     return [sums[t * VECTORS : (t + 1) * VECTORS] for t in range(CTRS)]
+
+
+@intrinsic
+def bring(
+    build: Builder, x: Array, which: Array, lane: Int64, first: Int64, middle: Array, scale: Array, rows: Array
+) -> Int64:
+    """Bring SQUARE coordinates of as many rows into lanes, less the middle, times the scale; return how many.
+
+    Args:
+        build: The builder.
+        x: (n, d) float32 or float64, in C order.
+        which: (ROWS,) int64, which of them.
+        lane: The first lane.
+        first: The first coordinate.
+        middle: (d,) in the type of x.
+        scale: (1,) likewise.
+        rows: (d, ROWS) float32, written.
+    """
+    wide = vector(f32, SQUARE)
+    centre = build.load(middle.at(first), SQUARE)
+    factor = build.splat(build.load(scale.at()), SQUARE)
+    lines = []
+    for r in range(SQUARE):
+        start = x.row(build.load(which.at(build.add(lane, i64(r)))))
+        line = build.fmul(build.fsub(build.load(build.behind(start, first), SQUARE), centre), factor)
+        lines.append(line if line.type == wide else build.fptrunc(line, wide))
+    for q, column in enumerate(_turned(build, lines)):
+        build.store(column, build.behind(rows.at(build.add(first, i64(q)), ROWS), lane))
+    return i64(SQUARE)
+
+
+def _turned(build: Builder, lines: Values) -> Values:
+    """Emit the transpose of a square: at each step, halves of blocks of lanes change places between two lines."""
+    n = half = len(lines)
+    lines = list(lines)
+    while half > 1:
+        half //= 2
+        low = [lane if not lane & half else lane - half + n for lane in range(n)]
+        high = [lane + half if not lane & half else lane + n for lane in range(n)]
+        for i in range(n):
+            if not i & half:
+                pair = lines[i], lines[i + half]
+                lines[i], lines[i + half] = (build.shuffle_vector(*pair, lanes(order)) for order in (low, high))
+    return lines
 
 
 @intrinsic

@@ -13,9 +13,12 @@ from janelia_core.ml._knn.arithmetic.bounds import UNIT32, UNIT64, DistanceBound
 from janelia_core.ml._knn.data.directions import directions
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
+from janelia_core.ml._knn.screens.codebook import cost
+from janelia_core.ml._knn.screens.codebook.halves import Halves
 from janelia_core.ml._knn.screens.codebook.kernels import Book
 from janelia_core.ml._knn.screens.codebook.resolve import Wide
-from janelia_core.ml._runtime.arrays import F64
+from janelia_core.ml._runtime.arrays import F32, F64
+from janelia_core.ml._simd.row_halves import CHAINS, GROUP, SERVES
 from janelia_core.ml._simd.row_lanes import CTRS, WORST
 
 _UP = 1.0 + 2.0**-8  # outweighs all roundings of a bound
@@ -23,6 +26,7 @@ _MOST_EXPONENT = 100  # of a scale
 _LEAST_REACH = 2.0**-20  # of scaled centres: of less, float32 might lose something
 _COARSE = range(-4, -12, -1)  # exponents of steps beside the reach of the centres
 _OF_NUMPY = (torch.float32, torch.float64, torch.uint8, torch.int8, torch.int16, torch.int32)
+_NO_HALVES = (((0, 0, CTRS), np.int32), ((0,), np.float32), ((0, 0, GROUP), np.float32), ((3,), np.float64))
 _HEAD = 64  # centres that tell most data without a grid
 
 
@@ -86,11 +90,13 @@ def _book_of(wide: Wide, dtype: Any) -> Book:
     step = None if form == COSINE else _step(ctrs, placed)
     if step is not None and form == DISTANCE:
         placed = _placed(ctrs, np.rint(middle * 2.0**-step) * 2.0**step, dtype)
+    words = _words(placed, form)
     return Book(
-        words=_words(placed, form),
+        words=words,
         middle=placed.middle.astype(dtype),
         scale=np.array([2.0**placed.exponent if form == DISTANCE else 1.0], dtype),
         sure=np.array([*_apart(placed, form, d), *_exact(placed, form, step)]),
+        halves=_halves(placed, words, form),
     )
 
 
@@ -104,7 +110,7 @@ def _placed(ctrs: F64, middle: F64, dtype: Any) -> _Placed:
     return _Placed(middle, points, exponent, math.sqrt(float(np.square(points).sum(axis=1).max())))
 
 
-def _words(placed: _Placed, form: int) -> Any:
+def _words(placed: _Placed, form: int) -> F32:
     n, d = placed.points.shape
     words = np.zeros((-(-n // CTRS) * CTRS, 1 + d), np.float32)
     words[n:, 0] = WORST
@@ -122,6 +128,29 @@ def _apart(placed: _Placed, form: int, d: int) -> tuple[float, float]:
     lost = (d + 8) * 2.0**-60 * g  # of rows and products that underflow
     level = g * placed.reach**2 if form == DISTANCE else 0.0
     return 2.0 * g * placed.reach, level + lost
+
+
+def _halves(placed: _Placed, words: F32, form: int) -> Halves:
+    """Return the centres in bfloat16 too, where they are many enough and the machine multiplies that faster."""
+    (n, d), per_group = placed.points.shape, GROUP // CTRS
+    if not (SERVES and cost.halved(n, d) and math.isfinite(_apart(placed, form, d)[0])):
+        return Halves(*(np.empty(shape, kind) for shape, kind in _NO_HALVES))
+    more = -len(words) % per_group
+    words = np.concatenate([words, np.zeros((more, *words.shape[1:]), np.float32)])
+    words[len(words) - more :, 0] = WORST
+    groups = words.reshape(-1, per_group, 1 + d, CTRS).transpose(0, 2, 1, 3).reshape(-1, 1 + d, GROUP)
+    groups = np.pad(groups, ((0, 0), (0, -d % CHAINS), (0, 0)))
+    bits = np.ascontiguousarray(words[:, 1:]).view(np.int32)
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & -65536
+    held = rounded.view(np.float32).astype(np.float64).transpose(0, 2, 1).reshape(-1, d)[:n]
+    lost = math.sqrt(float(np.square(placed.points - held).sum(axis=1).max()))
+    halves = np.zeros((len(words), -(-d // 2), CTRS), np.int32)
+    halves |= (rounded[:, ::2] >> 16) & 0xFFFF
+    halves[:, : d // 2] |= rounded[:, 1::2]
+    g, reach = gamma(d + 16, 2.0 * UNIT32) * _UP, placed.reach
+    square = reach**2 if form == DISTANCE else 0.0
+    sure = 2.0 * (reach + lost) * _UP, 2.0 * (lost + g * (reach + lost)) * _UP, g * square + (d + 16) * 2.0**-60
+    return Halves(halves, np.ascontiguousarray(words[:, 0]).reshape(-1), np.ascontiguousarray(groups), np.array(sure))
 
 
 def _step(ctrs: F64, placed: _Placed) -> int | None:

@@ -15,8 +15,9 @@ SLACK = 7
 _FEWEST_ROWS = 2048
 _MOST_K = 32
 _MOST_COLUMNS = 1024
-_MOST_WORDS = 1 << 20  # coordinates of centres that stay in a core's caches
+_MOST_CTRS, _MOST_WORDS = 1 << 12, 1 << 18  # and coordinates of centres, which stay in a core's caches
 _BLOCK = 64  # rows
+_FEWEST_HALVED, _SHORTEST_HALVED = 128, 8
 
 
 def why_not(problem: Problem, workers: int) -> str:
@@ -26,18 +27,26 @@ def why_not(problem: Problem, workers: int) -> str:
     if problem.masked:
         return "the compiled screens take no masks"
     few = problem.n_smps < _FEWEST_ROWS or problem.n_smps < problem.n_ctrs
-    many = problem.k > _MOST_K or problem.d > _MOST_COLUMNS or problem.n_ctrs * (problem.d + 1) > _MOST_WORDS
-    return "not many rows among few centres" if few or many or problem.d == 0 else ""
+    many = problem.k > _MOST_K or problem.n_ctrs > _MOST_CTRS or problem.n_ctrs * problem.d > _MOST_WORDS
+    served = not few and not many and 0 < problem.d <= _MOST_COLUMNS
+    return "" if served else "not many rows among few centres"
 
 
 def cost(problem: Problem) -> Cost:
     """Return the work of all rows: coordinates brought into place, sums of all pairs, and lists."""
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
-    per_pair = 0.02 + 0.0175 * (d + 1)
-    entries = k * (1.0 + math.log(max(1.0, n_ctrs / k))) if k > 1 else 0.0
-    per_row = 5.0 + 0.5 * d + entries * 0.6 * (k + 1)
+    if k == 1 and halved(n_ctrs, d) and "bfloat16" in problem.machine.formats:
+        per_row, per_pair = 10.0 + 1.1 * d, 0.015 + 0.0172 * -(-d // 2)
+    else:
+        entries = k * (1.0 + math.log(max(1.0, n_ctrs / k))) if k > 1 else 0.0
+        per_row, per_pair = 6.0 + 0.3 * d + entries * 0.7 * (k + 1), 0.02 + 0.0172 * (d + 1)
     packing = problem.unpaid("codebook", 5e4 + n_ctrs * d * 10.0)
     return Cost(packing + n_smps * (per_row + n_ctrs * per_pair))
+
+
+def halved(n_ctrs: int, d: int) -> bool:
+    """Tell whether bfloat16 scores at first take less, where the machine multiplies that faster."""
+    return n_ctrs >= _FEWEST_HALVED and d >= _SHORTEST_HALVED
 
 
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:

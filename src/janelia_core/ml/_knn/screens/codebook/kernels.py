@@ -6,11 +6,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from janelia_core.ml._knn.screens.codebook.halves import Halves, half_block, list_two
 from janelia_core.ml._knn.screens.codebook.resolve import Wide, in_order
 from janelia_core.ml._runtime.arrays import F32, I32, I64, Reals
 from janelia_core.ml._runtime.jit import inlined, jit_with
 from janelia_core.ml._simd.bits import first_bit
-from janelia_core.ml._simd.row_lanes import CTRS, ROWS, VECTORS, WORST, enter, scores_of_tile, two_best
+from janelia_core.ml._simd.row_halves import CHAINS
+from janelia_core.ml._simd.row_lanes import CTRS, ROWS, SQUARE, VECTORS, WORST, bring, enter, scores_of_tile, two_best
 
 
 class Book(NamedTuple):
@@ -22,12 +24,14 @@ class Book(NamedTuple):
         scale: (1,) likewise, a power of two: what they are multiplied by then.
         sure: (4,) float64: a row of norm r has scores apart by more than sure[0] r + sure[1] in the right order; up to
             a norm of sure[2] scores are exact if sure[3] times its coordinates are integers.
+        halves: The same centres in bfloat16.
     """
 
     words: F32
     middle: Reals
     scale: Reals
     sure: Reals
+    halves: Halves
 
 
 class Asked(NamedTuple):
@@ -80,15 +84,19 @@ def _fill(book: Book, asked: Asked, first: int, last: int, points: F32, norms: F
     Norms of what is not finite, or leaves float32, are not finite.
     """
     x, middle, scale = asked.x, book.middle, book.scale[0]
-    which = np.empty(ROWS, np.uint64)
+    d, which = x.shape[1], np.empty(ROWS, np.int64)
     for r in range(ROWS):
         which[r] = _row(asked, min(first + r, last - 1))
-    for q in range(np.uint64(x.shape[1])):
+    whole = d - d % SQUARE
+    for q in range(0, whole, SQUARE):
+        for r in range(0, ROWS, SQUARE):
+            bring(x, which, r, q, middle, book.scale, points)
+    for q in range(np.uint64(whole), np.uint64(d)):
         for r in range(np.uint64(ROWS)):
-            points[q, r] = np.float32((x[which[r], q] - middle[q]) * scale)
+            points[q, r] = np.float32((x[np.uint64(which[r]), q] - middle[q]) * scale)
     for r in range(np.uint64(ROWS)):
         norms[r] = 0.0
-    for q in range(np.uint64(x.shape[1])):
+    for q in range(np.uint64(d)):
         for r in range(np.uint64(ROWS)):
             norms[r] += points[q, r] * points[q, r]
     for r in range(np.uint64(ROWS)):
@@ -150,15 +158,19 @@ def _write(asked: Asked, row: int, who: I32, r: int, out: Output) -> None:
 def answer(book: Book, wide: Wide, asked: Asked, out: Output) -> int:
     """Write the k nearest of rows where that is proven; return how many are in doubt."""
     k, d = asked.k, asked.x.shape[1]
-    points, norms = np.empty((d, ROWS), np.float32), np.empty(ROWS, np.float32)
+    points, norms = np.zeros((-(-d // CHAINS) * CHAINS, ROWS), np.float32), np.empty(ROWS, np.float32)
     scores, who = np.empty((asked.width, ROWS), np.float32), np.empty((asked.width, ROWS), np.int32)
     new, clear = np.empty((CTRS, ROWS), np.float32), np.empty(ROWS, np.bool_)
-    values = np.empty(asked.width)
+    values, bits = np.empty(asked.width), points.view(np.int32)
+    halves, block = book.halves, half_block(book.halves)
     doubtful = 0
     for first in range(asked.start, asked.stop, ROWS):
         last = min(first + ROWS, asked.stop)
         _fill(book, asked, first, last, points, norms)
-        _list(book, points, scores, who, new)
+        if asked.width == 2 and len(halves.words) > 0:
+            list_two(halves, points, d, bits, norms, block, scores, who)
+        else:
+            _list(book, points, scores, who, new)
         _settled(scores, k, book.sure, norms, clear)
         for r in range(last - first):
             row = _row(asked, first + r)

@@ -47,7 +47,7 @@ class PreparedBook:
     @property
     def nbytes(self) -> int:
         """Bytes of the centres in float64 and of their words."""
-        books = sum(part.nbytes for book in list(self._books.values()) for part in book)
+        books = sum(part.nbytes for book in list(self._books.values()) for part in (*book[:-1], *book.halves))
         return self.wide.ctrs.nbytes + books
 
     def book(self, dtype: Any) -> Book:
