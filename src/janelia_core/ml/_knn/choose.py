@@ -21,6 +21,7 @@ from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
 from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
+from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
@@ -33,7 +34,7 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, DIRECT, SORTED, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (TREE, CODEBOOK, DIRECT, SORTED, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
@@ -66,12 +67,13 @@ def make_plan(
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
-    of_many = few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1)
-    if not of_many and small.pays(problem, few) and not _is_prepared(problem):
-        return _plan_at_once(problem)
-    if few:
-        plan = plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
-        return _plan_sorted(problem, plan) if of_many else plan
+    at_once = small.pays(problem, few) and not _is_prepared(problem)
+    if at_once or few:
+        why = f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
+        screen, without = _of_few(problem, few), plan_without(problem, why)
+        if screen is not None:
+            return _plan_alone(problem, screen, without)
+        return _plan_at_once(problem) if at_once else without
     if problem.form == UNKNOWN:
         return plan_without(problem, f"no screen knows the metric {metric}")
     if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
@@ -129,11 +131,20 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
     return plan
 
 
-def _plan_sorted(problem: Problem, otherwise: Plan) -> Plan:
-    """Plan to sort all distances, where that fits."""
-    who = crew(problem, parallel=True, pooled=True)
-    demand = SORTED.demand(problem, room(problem, who), who.workers, Cost(math.inf))
-    return otherwise if isinstance(demand, str) else _preferred(_shared_out(problem, who, "sorted", demand), otherwise)
+def _of_few(problem: Problem, few: bool) -> Screen | None:
+    """Return the screen that serves where centres are few for any list, if there is one."""
+    if problem.form != UNKNOWN and not CODEBOOK.why_not(problem, 1):
+        return CODEBOOK
+    return SORTED if few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1) else None
+
+
+def _plan_alone(problem: Problem, screen: Screen, otherwise: Plan) -> Plan:
+    """Plan with one screen, where it fits; the other plan takes longer."""
+    who = crew(problem, screen.parallel, pooled=True)
+    demand = screen.demand(problem, room(problem, who), who.workers, Cost(math.inf))
+    return (
+        otherwise if isinstance(demand, str) else _preferred(_shared_out(problem, who, screen.name, demand), otherwise)
+    )
 
 
 def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:

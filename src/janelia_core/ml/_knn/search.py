@@ -127,21 +127,38 @@ def _by_blocks(
         asked = _asked(x, centres, plan, report, workers, allowed)
         # Step 5: a screen is chosen, prepares the centres, and rows meet them
         chosen = choose(asked)
-        plan, meeting, frame = chosen.plan, chosen.meeting, asked.frame
-        order = ExactOrder(
-            ctrs=asked.centres.points,
-            metric=metric_named(plan.metric, frame.verify_exponent, not (meeting and meeting.brief) and frame.exact),
-            k=plan.k,
-            in_float64=frame.in_float64,
-            compiled=meeting is not None and meeting.compiled and frame.in_float64,
-            kernels=plan.kernels,
-            report=report,
-        )
-        ladder = Ladder(chosen, Exhaustive(order, plan, asked.mask), asked)
-        if meeting is None or meeting.parts == 1:
-            _in_one_turn(asked, chosen, ladder, answers)
+        meeting = chosen.meeting
+        left = meeting.sweep(answers) if meeting else None
+        if left is not None:
+            _after_sweep(asked, chosen, left, answers)
+        elif meeting is None or meeting.parts == 1:
+            _in_one_turn(asked, chosen, _ladder(asked, chosen), answers)
         else:
-            _turn_by_turn(asked, chosen, ladder, answers)
+            _turn_by_turn(asked, chosen, _ladder(asked, chosen), answers)
+
+
+def _ladder(asked: Asked, chosen: Chosen) -> Ladder:
+    """Return what rows climb; values are looked at for it."""
+    plan, meeting, frame = chosen.plan, chosen.meeting, asked.frame
+    order = ExactOrder(
+        ctrs=asked.centres.points,
+        metric=metric_named(plan.metric, frame.verify_exponent, not (meeting and meeting.brief) and frame.exact),
+        k=plan.k,
+        in_float64=frame.in_float64,
+        compiled=meeting is not None and meeting.compiled and frame.in_float64,
+        kernels=plan.kernels,
+        report=asked.report,
+    )
+    return Ladder(chosen, Exhaustive(order, plan, asked.mask), asked)
+
+
+def _after_sweep(asked: Asked, chosen: Chosen, left: Tensor, answers: Answers) -> None:
+    """Search the rows that one pass has left in doubt."""
+    clear, step = len(asked.x) - len(left), chosen.plan.blocks.rows
+    asked.report.add(n_screened=clear, n_candidates=clear * chosen.plan.k)
+    if len(left):
+        ladder, blocks = _ladder(asked, chosen), [left[part] for part in parts(len(left), step)]
+        asked.workers.each(lambda positions: _climb(asked.x, positions, ladder, answers), blocks)
 
 
 def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Workers, allowed: Allowed | None) -> Asked:

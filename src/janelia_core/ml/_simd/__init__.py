@@ -5,8 +5,10 @@ octets        bits of many bytes at once
 dot_tiles     scores of a tile of centres and a few rows, as upper bounds, and which of them reach a threshold
 packet_keys   distances of a packet of rows to a leaf or to boxes, and who is near enough
 sorted_lists  entries of keys and ids, lists sorted from a first leaf, entries merged into lists
+row_lanes     scores of a block of rows with one centre after the other, a row in each lane, and the best of them
+row_halves    the same in bfloat16 at first, by groups of centres
 least         the least of a group of values, and of what is left when that is taken away
-lane_lists     all distances to as many rows as vectors have lanes, and the nearest of each
+lane_lists    all distances to as many rows as vectors have lanes, and the nearest of each
 row_sums      sums over the coordinates of two rows
 run_tiles     the same of a few rows with a few centres at once, and which of them are low
 fused         the fused multiply-add

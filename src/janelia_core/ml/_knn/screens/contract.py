@@ -102,6 +102,13 @@ class Meeting:
         """Yield positions of rows in the order in which they are best asked for (None: as they come), part by part."""
         yield None
 
+    def sweep(self, answers: Answers) -> Tensor | None:
+        """Answer all rows whose answer one pass by all workers proves; return the positions of the others.
+
+        None: rows are asked for block by block instead (`turns`).
+        """
+        return None
+
     def answer(self, positions: Tensor, answers: Answers) -> Tensor:
         """Answer rows whose answer can be proven without the ladder; return the positions of the others."""
         return positions
