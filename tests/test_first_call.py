@@ -14,8 +14,10 @@ import torch
 import fresh_process
 from janelia_core.ml import CenterIndex, knn
 from janelia_core.ml._knn import meanwhile
+from janelia_core.ml._knn.choose import SCREENS
 from janelia_core.ml._runtime import loading
 from janelia_core.ml.neighbors import watch_knn
+from janelia_core.ml.warming import warm
 
 LITTLE = 1 << 20  # bytes: many blocks of rows
 
@@ -95,6 +97,15 @@ def test_nothing_is_kept_of_torch_operations_and_an_index_prepares_with_kernels(
     gate.set()
 
 
+def test_warming_reaches_every_screen_and_says_where_kernels_are_kept() -> None:
+    state = torch.get_rng_state()
+    warmed = warm()
+    assert {screen.name for screen in SCREENS} - warmed.screens <= {"portable"}  # which has no kernels
+    assert warmed.folders
+    assert all(folder.is_dir() for folder in warmed.folders)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
 def test_uses_are_rehearsed_once_each_in_the_order_in_which_they_were_asked_for(unloaded: None) -> None:
     done: list[str] = []
     gate, last = threading.Event(), threading.Event()
@@ -152,7 +163,7 @@ for _ in range(200):
 print(found)
 """
     ended = fresh_process.run(program)
-    assert ended.stdout + ended.stderr == "['Compiled kernels cannot be used (RuntimeError: LLVM).']\n"
+    assert ended.stdout + ended.stderr == "['Compiled kernels cannot be used (RuntimeError: LLVM). ']\n"
 
 
 LOADS = """

@@ -28,6 +28,7 @@ _NUMBERS = 1 << 21  # in its centres, at most
 _COPIES = 16  # of its centres are there twice, so that near-ties are settled
 _PER_PAIR, _PER_COORDINATE = 5e-9, 2e-11  # seconds of a core for torch operations; measured
 _LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 0.5  # seconds; loading from disk takes 0.2 to 0.3
+_SPARE = 16  # that part of the memory is left
 _MOST = 100  # magnitude of integers
 
 
@@ -56,7 +57,8 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
     if plan.at_once_rows or is_ready(plan, _patience(plan)):  # a look at all pairs asks by itself
         return plan
     asked = plan.problem
-    terms = {name: getattr(asked, name) for name in ("float32", "budget", "metric", "masked", "paid", "keeps")}
+    terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
+    terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte
     machine = replace(asked.machine, kernels=False)
     first = make_plan(asked.n_smps, asked.n_ctrs, asked.d, asked.k, asked.m, machine=machine, **terms)
     reason = f"torch operations, until the kernels for the {plan.screen} screen are loaded"

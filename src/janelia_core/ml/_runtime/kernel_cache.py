@@ -31,6 +31,8 @@ _REBUILD = (_rebuild_env.__module__, _rebuild_env.__name__)
 _JIT = "janelia_core.ml._runtime.jit"
 _IMPORTS = re.compile(r"^from (janelia_core[\w.]*) import ([^(\n]+|\([^)]*\))", re.MULTILINE)
 
+_folders: set[Path] = set()
+
 
 def source_stamp(module: str) -> str:
     """Return a digest of the file of a module of this package and of all files of it that are imported there.
@@ -56,6 +58,11 @@ def _file(module: str) -> tuple[str, set[str]]:
     return _DIGEST(text.encode()).hexdigest(), names & sys.modules.keys()
 
 
+def folders() -> frozenset[Path]:
+    """Return where the functions of this process are kept."""
+    return frozenset(_folders)
+
+
 class Cache(FunctionCache):
     """The cache of one function.
 
@@ -69,6 +76,7 @@ class Cache(FunctionCache):
         stamp = source_stamp(function.__module__)
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
         self._failed = failed
+        _folders.add(Path(self._cache_path))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled for a signature, or None.
