@@ -1,8 +1,9 @@
-"""Settings shared by all tests: each worker process keeps to its own core."""
+"""Settings shared by all tests: each worker process keeps to its own core, and calls wait for their kernels."""
 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["JANELIA_CORE_KERNELS"] = "wait"  # tests/test_first_call.py does without
 
 import torch
 from hypothesis import settings

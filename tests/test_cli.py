@@ -15,7 +15,7 @@ from janelia_core.ml._knn.metrics.registry import METRICS
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], *([name, "--help"] for name in ("search", "plan", "info", "verify", "demo"))]
+    "arguments", [["--help"], *([name, "--help"] for name in ("search", "plan", "info", "verify", "warm", "demo"))]
 )
 def test_help_fits_80_columns_and_succeeds(arguments: list[str], capsys, monkeypatch) -> None:
     monkeypatch.setenv("COLUMNS", "80")

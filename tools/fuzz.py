@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import time
@@ -38,6 +39,7 @@ from janelia_core.ml.extra_torch_functions import knn_do, knn_mc  # noqa: E402
 from janelia_core.ml.neighbors import knn  # noqa: E402
 from problems import LOW_FORMATS, PROBLEMS  # noqa: E402
 
+os.environ.setdefault("JANELIA_CORE_KERNELS", "wait")  # kernels are what is tried
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
 PER_PAIR = 5e-6  # seconds: near-ties are settled in bulk
 WIDE, PER_WIDE = (torch.int64, torch.uint64), 5e-7  # seconds for a coordinate of a pair

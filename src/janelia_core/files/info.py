@@ -18,6 +18,7 @@ from janelia_core.files.formats.registry import Where, format_of, open_vectors, 
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._runtime.loading import waiting
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.sizes import parse_bytes, show_bytes
 
@@ -155,8 +156,9 @@ def _outlook(file: VectorFile, memory: int) -> tuple[str, float]:
     x = file.read(0, min(file.n, _SAMPLE_ROWS, fit // 2))
     ctrs = file.read(0, min(file.n, _SAMPLE_CTRS, fit))
     seconds = 0.0
-    for _ in range(2):  # the first search compiles
-        start = time.perf_counter()
-        find(x, ctrs, min(k, len(ctrs)))
-        seconds = time.perf_counter() - start
+    with waiting():  # the first search compiles
+        for _ in range(2):
+            start = time.perf_counter()
+            find(x, ctrs, min(k, len(ctrs)))
+            seconds = time.perf_counter() - start
     return f"{plan.screen} ({plan.reason})", seconds * (file.n / len(x)) * (file.n / len(ctrs))

@@ -6,6 +6,7 @@ From the top down::
     neighbors               the functions knn, knn_graph
     index                   CenterIndex: the same among kept centres
     modules                 the same as torch.nn.Module
+    warming                 kernels compiled beforehand
           |
     _index                  kept centres
     _neighbors              neighbours as a differentiable operation

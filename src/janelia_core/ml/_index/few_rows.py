@@ -12,10 +12,12 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import is_watched
+from janelia_core.ml._knn.screens.keeping import Few
 from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._runtime.arrays import B8, F32, I64
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
 MOST = 1 << 14  # rows; more had better be put in order first, so that neighbours walk together
@@ -71,12 +73,17 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
         return None
     spare = 0 if part.gone is None else min(SPARE + k // 4, len(part.kept.centres) - k)
     few = part.kept.few(k + spare, DISTANCE) if may_serve() and k <= len(part) else None
-    if few is None:
+    if few is None or not _are_loaded(few, x.shape[1], k + spare, by.root):
         return None
     threads = 1 if len(x) < _SHARED else torch.get_num_threads()
     found = few.nearest(x.detach().numpy(), k + spare, by.root, threads)
     indices, distances, doubtful = found if part.gone is None else _left(*found, part.gone.numpy(), k)
     return Neighbors(torch.from_numpy(distances), torch.from_numpy(indices)), torch.from_numpy(doubtful)
+
+
+def _are_loaded(few: Few, d: int, k: int, root: bool) -> bool:
+    """Tell whether kernels are there, as in an index that comes from a file they are not; else they begin to load."""
+    return are_ready(("few rows", type(few), root), lambda: few.nearest(np.zeros((1, d), np.float32), k, root))
 
 
 def _left(indices: I64, distances: F32, doubtful: I64, gone: B8, k: int) -> tuple[I64, F32, I64]:

@@ -15,6 +15,7 @@ from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors.draw import drawn
 from janelia_core.ml._neighbors.indices import Settings, search
 from janelia_core.ml._neighbors.spelling import check_metric
+from janelia_core.ml._runtime.loading import waiting
 from janelia_core.ml._runtime.machine import this_machine
 
 _LOOKING = 32  # rows that show a screen what to expect, where none have been asked for
@@ -39,7 +40,8 @@ def prepare(ctrs: Tensor, among: Among, n_smps: int, k: int, metric: str) -> Non
     some = ctrs[:: -(-len(ctrs) // _LOOKING)].contiguous()
     finite = torch.isfinite(as_float64(some)).all(dim=1)  # others say nothing of rows to come
     some = some[finite] if bool(finite.any()) else some
-    search(some, ctrs, Settings(k, metric, None, DEFAULT_MEMORY, False), kept=among)
+    with waiting():  # for kernels: torch operations would leave nothing prepared
+        search(some, ctrs, Settings(k, metric, None, DEFAULT_MEMORY, False), kept=among)
 
 
 def _plan(kept: Kept, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:

@@ -23,7 +23,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.settle.settle import settle
-from janelia_core.ml._knn.verify.verify import at_sight, ordered
+from janelia_core.ml._knn.verify.verify import are_loaded, at_sight, ordered
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.lazily import lazily
 from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
@@ -199,7 +199,8 @@ class Among:
         exponent = 0 if by.directed else exponent_of_squares(reach)
         held = reach < _WIDEST or not (is_wide(x) or is_wide(self.values))
         by, in_float64 = metric_named(metric, exponent), held and exponent == 0
-        ctrs, kernels = Points(self.values.detach().resolve_neg(), chunk=chunk), this_machine(x.device).kernels
+        ctrs = Points(self.values.detach().resolve_neg(), chunk=chunk)
+        kernels = this_machine(x.device).kernels and are_loaded(x.dtype, ctrs.values.dtype, by)
         compiled = kernels and in_float64
 
         def settled(x: Tensor, found: Tensor) -> Tensor:

@@ -214,7 +214,7 @@ def choose(asked: Asked) -> Chosen:
         if screen is None or (screen.looks and _may_be_of_any_sign(asked)):
             return _without(asked, plan)
         step = replace(asked, plan=plan)
-        why = screen.why_not_here(step)
+        why = screen.why_not_here(step) or ("" if asked.is_ready(plan) else "its kernels are being loaded")
         meeting = None if why else _met(screen, step)
         if meeting is not None:
             break

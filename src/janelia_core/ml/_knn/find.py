@@ -11,6 +11,7 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.meanwhile import asker, now
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.search import search
@@ -69,6 +70,8 @@ def find(
         paid=paid,
         keeps=keeps,
     )
+    is_ready = asker(x, ctrs)
+    plan = now(plan, is_ready)
     same = x is ctrs
     x = x.detach().resolve_neg()  # or NumPy could not read it
     ctrs = x if same else ctrs.detach().resolve_neg()
@@ -79,9 +82,9 @@ def find(
     centres = Centres(Points(ctrs, subset, chunk)) if kept is None else kept.centres.by(chunk)
     rows = Points(x, chunk=chunk)
     if kept is None:
-        return search(rows, centres, plan, allowed, answers, report)
+        return search(rows, centres, plan, allowed, answers, report, is_ready)
     try:
-        found = search(rows, centres, plan, allowed, answers, report)
+        found = search(rows, centres, plan, allowed, answers, report, is_ready)
     except BaseException:
         kept.failed(plan)
         raise

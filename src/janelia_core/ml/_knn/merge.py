@@ -21,7 +21,7 @@ from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.rows import picked
 from janelia_core.ml._knn.settle.settle import settle
-from janelia_core.ml._knn.verify.verify import candidate_values, order, ordered
+from janelia_core.ml._knn.verify.verify import are_loaded, candidate_values, order, ordered
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
@@ -195,7 +195,7 @@ def _merge_rows(
     """Merge nearest_ (k', n), positions in the block, into some rows of the running lists."""
     k, metric = running.indices.shape[1], running.metric
     x_rows = x[rows]
-    kernels = may_serve()
+    kernels = may_serve() and are_loaded(x.dtype, block.values.dtype, metric)
     new = ordered(x_rows, block, nearest_[:, rows].T.contiguous(), metric, kernels and running.in_float64)
     value = running.value[rows]
     error = metric.errors_of(value, block.d) if metric.uniform else running.error[rows]

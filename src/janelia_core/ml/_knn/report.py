@@ -23,6 +23,7 @@ class Report:
         n_candidates: Candidates the screen left for them, in total.
         n_escalated: Rows the screen could not certify, searched again with a proven radius.
         n_exhaustive: Rows for which every centre was verified.
+        n_meanwhile: Rows that torch operations answered while kernels were being loaded.
         settled: Clusters of near-ties, by the stage that put them in order.
         screen: Another screen than planned and why, or empty.
         look: What a look at the data told about the planned screen, or empty.
@@ -34,6 +35,7 @@ class Report:
     n_candidates: int = 0
     n_escalated: int = 0
     n_exhaustive: int = 0
+    n_meanwhile: int = 0
     settled: Counts = field(default_factory=Counts)
     screen: str = ""
     look: str = ""
@@ -50,12 +52,14 @@ class Report:
                 setattr(self, name, getattr(self, name) + number)
 
     def __str__(self) -> str:
+        meanwhile = f"until kernels were loaded: {self.n_meanwhile} rows, by torch operations"
         mean = self.n_candidates / self.n_screened if self.n_screened else 0.0
         return "\n".join(
             [
                 str(self.plan),
                 *([f"look at the data: {self.look}"] if self.look else []),
                 *([f"ran instead: {self.screen}"] if self.screen else []),
+                *([meanwhile] if self.n_meanwhile else []),
                 f"screened: {self.n_screened} rows, {mean:.1f} candidates a row, "
                 f"{self.n_climbed} rows searched again in a finer format, {self.n_escalated} rows escalated",
                 f"exhaustive: {self.n_exhaustive} rows",

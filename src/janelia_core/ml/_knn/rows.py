@@ -25,9 +25,9 @@ class Rows(NamedTuple):
         return Rows(values, self.numbers[positions.to(self.numbers.device)])
 
 
-def parts(n: int, step: int) -> list[slice]:
-    """Cut n rows into parts of at most step rows."""
-    return [slice(start, start + step) for start in range(0, n, step)]
+def parts(n: int, step: int, first: int = 0) -> list[slice]:
+    """Cut n rows, those from `first` on, into parts of at most step rows."""
+    return [slice(start, start + step) for start in range(first, n, step)]
 
 
 def tiles(rows: int, columns: int, most: int) -> Iterator[tuple[slice, slice]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -40,11 +41,12 @@ def search(
     allowed: Allowed | None = None,
     answers: Answers | None = None,
     report: Report | None = None,
+    is_ready: Callable[[Plan], bool] = lambda plan: True,
 ) -> Tensor:
     """Return the k nearest centres (k, n_smps) int64 of every row, as row numbers of `centres.points.values`.
 
     Where `allowed` (see `mask`) leaves a row fewer than k centres, the rest of its column is -1. They are written to
-    `answers`, if given, and what happens to `report`.
+    `answers`, if given, and what happens to `report`. `is_ready` tells whether the kernels of a plan are loaded.
     """
     report = report or Report(plan)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
@@ -54,9 +56,9 @@ def search(
             answers.hold(plan.k, len(x), x.device)
             _all_alike(x, centres.points, plan, answers)
         elif plan.at_once_rows:  # Step 3: few pairs are looked at all at once
-            _at_once(x, centres, plan, report, answers, allowed)
+            _at_once(x, centres, plan, report, answers, is_ready, allowed)
         else:
-            _by_blocks(x, centres, plan, report, answers, allowed)
+            _by_blocks(x, centres, plan, report, answers, is_ready, allowed)
     publish(report)  # Step 11: answers are put
     return answers.out
 
@@ -79,13 +81,19 @@ def _numbers(x: Points, part: slice) -> Tensor:
 
 
 def _at_once(
-    x: Points, centres: Centres, plan: Plan, report: Report, answers: Answers, allowed: Allowed | None
+    x: Points,
+    centres: Centres,
+    plan: Plan,
+    report: Report,
+    answers: Answers,
+    is_ready: Callable[[Plan], bool],
+    allowed: Allowed | None,
 ) -> None:
     """Search a small problem without blocks; only rows that rounding leaves in doubt take the ladder."""
     ctrs = centres.points
     if is_wide(x.values) or is_wide(ctrs.values):
         answers.hold(plan.k, len(x), x.device)
-        _by_blocks(x, centres, plan, report, answers, allowed)
+        _by_blocks(x, centres, plan, report, answers, is_ready, allowed)
         return
     block, mask = ctrs.block(0, len(ctrs)), None if allowed is None else Mask(allowed, ctrs)
 
@@ -111,7 +119,7 @@ def _at_once(
     report.add(n_exhaustive=len(x) - sum(map(len, left)))
     if left:
         doubtful = torch.cat(left)
-        _by_blocks(replace(x, subset=doubtful), centres, plan, report, answers.of_rows(doubtful), allowed)
+        _by_blocks(replace(x, subset=doubtful), centres, plan, report, answers.of_rows(doubtful), is_ready, allowed)
 
 
 def _is_tiny(x: Points, centres: Centres) -> bool:
@@ -119,22 +127,56 @@ def _is_tiny(x: Points, centres: Centres) -> bool:
 
 
 def _by_blocks(
-    x: Points, centres: Centres, plan: Plan, report: Report, answers: Answers, allowed: Allowed | None = None
+    x: Points,
+    centres: Centres,
+    plan: Plan,
+    report: Report,
+    answers: Answers,
+    is_ready: Callable[[Plan], bool],
+    allowed: Allowed | None = None,
 ) -> None:
-    """Choose a screen, prepare the centres for it, and send rows up the ladder, block by block."""
+    """Search all rows block by block; where kernels are loaded meanwhile, the first by torch operations."""
+    done, plan = 0, plan if is_ready(plan) else plan.without_kernels()
+    if plan.later is not None:
+        done = _prepared(x, centres.apart(), plan, report, answers, is_ready, allowed)
+        report.add(n_meanwhile=done)
+        if done == len(x):
+            return
+        plan = report.plan = plan.later
+    _prepared(x, centres, plan, report, answers, is_ready, allowed, done)
+
+
+def _prepared(
+    x: Points,
+    centres: Centres,
+    plan: Plan,
+    report: Report,
+    answers: Answers,
+    is_ready: Callable[[Plan], bool],
+    allowed: Allowed | None,
+    done: int = 0,
+) -> int:
+    """Choose a screen, prepare the centres for it, and send rows up the ladder, but for the first that are done.
+
+    Returns:
+        How many of the rows are answered.
+    """
     with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres)) as workers:
         # Step 4: rows and centres are seen
-        asked = _asked(x, centres, plan, report, workers, allowed)
+        asked = replace(_asked(x, centres, plan, report, workers, allowed), is_ready=is_ready)
         # Step 5: a screen is chosen, prepares the centres, and rows meet them
         chosen = choose(asked)
+        if asked.plan.later is not None:
+            return _until_ready(asked, chosen, _ladder(asked, chosen), answers)
         meeting = chosen.meeting
         left = meeting.sweep(answers) if meeting else None
         if left is not None:
-            _after_sweep(asked, chosen, left, answers)
+            _after_sweep(asked, chosen, _left(left, done), answers, done)
         elif meeting is None or meeting.parts == 1:
-            _in_one_turn(asked, chosen, _ladder(asked, chosen), answers)
+            _in_one_turn(asked, chosen, _ladder(asked, chosen), answers, done)
         else:
-            _turn_by_turn(asked, chosen, _ladder(asked, chosen), answers)
+            _turn_by_turn(asked, chosen, _ladder(asked, chosen), answers, done)
+    return len(x)
 
 
 def _ladder(asked: Asked, chosen: Chosen) -> Ladder:
@@ -152,13 +194,26 @@ def _ladder(asked: Asked, chosen: Chosen) -> Ladder:
     return Ladder(chosen, Exhaustive(order, plan, asked.mask), asked)
 
 
-def _after_sweep(asked: Asked, chosen: Chosen, left: Tensor, answers: Answers) -> None:
-    """Search the rows that one pass has left in doubt."""
-    clear, step = len(asked.x) - len(left), chosen.plan.blocks.rows
+def _after_sweep(asked: Asked, chosen: Chosen, left: Tensor, answers: Answers, done: int) -> None:
+    """Search the rows that one pass has left in doubt; the first `done` were answered before it."""
+    clear, step = len(asked.x) - done - len(left), chosen.plan.blocks.rows
     asked.report.add(n_screened=clear, n_candidates=clear * chosen.plan.k)
     if len(left):
         ladder, blocks = _ladder(asked, chosen), [left[part] for part in parts(len(left), step)]
         asked.workers.each(lambda positions: _climb(asked.x, positions, ladder, answers), blocks)
+
+
+def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> int:
+    """Search rows as they come until the plan that follows finds its kernels loaded; return how many."""
+    x, later = asked.x, asked.plan.later
+    assert later is not None
+    for part in parts(len(x), chosen.plan.blocks.rows):
+        if part.start and asked.is_ready(later):
+            return int(part.start)
+        rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
+        found = asked.workers.once(functools.partial(ladder.search, rows))
+        answers.put(part, found, rows.numbers)
+    return len(x)
 
 
 def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Workers, allowed: Allowed | None) -> Asked:
@@ -178,8 +233,8 @@ def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Wor
     return Asked(x, centres, look, plan, report, workers, mask)
 
 
-def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> None:
-    """Search all rows, in the order in which the screen likes them best."""
+def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers, done: int) -> None:
+    """Search all rows that are not done, in the order in which the screen likes them best."""
     x, meeting, report, step = asked.x, chosen.meeting, asked.report, chosen.plan.blocks.rows
 
     def work(part: slice) -> None:
@@ -196,13 +251,14 @@ def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
 
     for order in (None,) if meeting is None else meeting.turns():
         if order is None:
-            asked.workers.each(work, parts(len(x), step))
+            asked.workers.each(work, parts(len(x), step, done))
         else:
+            order = _left(order, done)
             asked.workers.each(work_on, [order[part] for part in parts(len(order), step)])
 
 
-def _turn_by_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> None:
-    """Search all rows among one part of the centres after the other; the ladder answers whom no list certified."""
+def _turn_by_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers, done: int) -> None:
+    """Search rows that are not done among one part of the centres after the other, and whom no list certified."""
     x, plan, step, meeting = asked.x, chosen.plan, chosen.plan.blocks.rows, chosen.meeting
     assert meeting is not None
     fold = Fold(meeting, ladder.order, plan, asked.report)
@@ -214,11 +270,16 @@ def _turn_by_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers
 
     for order in meeting.turns():
         assert order is not None
+        order = _left(order, done)
         asked.workers.each(work_on, [order[part] for part in parts(len(order), step)])
     for some in parts(len(x), max(step, plan.crew.chunk)):
         still = (answers.out[0, some] == OPEN).nonzero()[:, 0] + some.start
         blocks = [still[part] for part in parts(len(still), step)]
         asked.workers.each(lambda positions: _climb(x, positions, ladder, answers), blocks)
+
+
+def _left(order: Tensor, done: int) -> Tensor:
+    return order if done == 0 else order[order >= done]
 
 
 def _climb(x: Points, positions: Tensor, ladder: Ladder, answers: Answers) -> None:

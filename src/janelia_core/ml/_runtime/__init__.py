@@ -8,6 +8,8 @@ standing        teams that wait for the next call
 team            threads that run torch in one thread each, started together
 jobs            items that several threads work off, their results and failures
 kernels       whether compiled kernels serve in this process; what is done where they do not
+loading       kernels that come into memory beside the calls which want them
+  aside           what is said of that, and when
 jit             Numba compilation as this package wants it
 kernel_cache    what was compiled, on disk, checked
 locks         a lock that a forked child finds open

@@ -15,6 +15,7 @@ import time
 from typing import Any
 
 from janelia_core.ml._runtime.kernels import are_given_up, give_up
+from janelia_core.ml._runtime.loading import begin_anew, go_on, hold
 
 _PATIENCE = 60.0  # seconds; the longest compilation that was seen took 12
 _PAUSE = 0.002
@@ -26,9 +27,13 @@ _fork = threading.local()  # of each thread that forks: the locks it holds, and 
 
 def _before() -> None:
     _fork.held, _fork.late = [], False
+    end = time.monotonic() + _PATIENCE
+    stands_still = hold(_PATIENCE)
     if are_given_up():
         return
-    end = time.monotonic() + _PATIENCE
+    if not stands_still:
+        _fork.late = True
+        return
     while not (_take_locks(end) and not _is_loading()):
         _let_go()
         if time.monotonic() > end:
@@ -67,11 +72,17 @@ def _let_go() -> None:
         _fork.held.pop().release()
 
 
+def _after_in_parent() -> None:
+    _let_go()
+    go_on()
+
+
 def _after_in_child() -> None:
     _let_go()
+    begin_anew()
     if _fork.late:
         give_up("the process was forked while another thread compiled them", silently=True)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before, after_in_parent=_let_go, after_in_child=_after_in_child)
+    os.register_at_fork(before=_before, after_in_parent=_after_in_parent, after_in_child=_after_in_child)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import numba
 
+from janelia_core.ml._runtime.aside import warn
 from janelia_core.ml._runtime.kernels import SwitchedOffError
+from janelia_core.ml._runtime.loading import before_kernel
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -42,15 +43,21 @@ def _compiled(function: Any, options: dict[str, Any]) -> Any:
         dispatcher._cache = Cache(function, _warn_once)
     except Exception as error:  # no folder, or another Numba: whatever it is, compilation can do without
         _warn_once(error)
+    compile_for = dispatcher._compile_for_args
+
+    def compile_in_turn(*args: Any, **kwargs: Any) -> Any:
+        before_kernel()
+        return compile_for(*args, **kwargs)
+
+    dispatcher._compile_for_args = compile_in_turn  # which Numba looks up when it meets new types
     return dispatcher
 
 
 def _warn_once(error: Exception) -> None:
     _warned.append(str(error))
     if len(_warned) == 1:
-        warnings.warn(
+        warn(
             f"Compiled kernels cannot be kept on disk ({type(error).__name__}: {error}), so every process compiles "
             "them anew, which takes seconds. Set NUMBA_CACHE_DIR to a folder that can be written and has room.",
-            RuntimeWarning,
             stacklevel=2,
         )

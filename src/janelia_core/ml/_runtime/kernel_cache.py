@@ -8,8 +8,10 @@ read, for whatever reason, is compiled as if it were not there, and replaced; wh
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
+import io
 import pickle
 import re
 import sys
@@ -18,19 +20,30 @@ from pathlib import Path
 from typing import Any
 
 from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.environment import Environment, _rebuild_env, lookup_environment
+from numba.core.runtime.nrt import rtsys
+
+from janelia_core.ml._runtime.loading import before_function, compiles
 
 _DIGEST = hashlib.sha256
 _FORMAT = "janelia-core 1"
+_REBUILD = (_rebuild_env.__module__, _rebuild_env.__name__)
+_JIT = "janelia_core.ml._runtime.jit"
 _IMPORTS = re.compile(r"^from (janelia_core[\w.]*) import ([^(\n]+|\([^)]*\))", re.MULTILINE)
+
+_folders: set[Path] = set()
 
 
 def source_stamp(module: str) -> str:
-    """Return a digest of the file of a module of this package and of all files of it that are imported there."""
+    """Return a digest of the file of a module of this package and of all files of it that are imported there.
+
+    Not of those that `jit` imports: they say when kernels are loaded, and do not go into them.
+    """
     digests, left = {}, {module}
     while left:
         name = left.pop()
         digests[name], imported = _file(name)
-        left |= imported - digests.keys()
+        left |= set() if name == _JIT else imported - digests.keys()
     return _DIGEST(repr(sorted(digests.items())).encode()).hexdigest()
 
 
@@ -43,6 +56,11 @@ def _file(module: str) -> tuple[str, set[str]]:
     for base, imported in _IMPORTS.findall(text):
         names |= {base} | {f"{base}.{name}" for name in re.findall(r"\w+", imported)}
     return _DIGEST(text.encode()).hexdigest(), names & sys.modules.keys()
+
+
+def folders() -> frozenset[Path]:
+    """Return where the functions of this process are kept."""
+    return frozenset(_folders)
 
 
 class Cache(FunctionCache):
@@ -58,13 +76,23 @@ class Cache(FunctionCache):
         stamp = source_stamp(function.__module__)
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
         self._failed = failed
+        _folders.add(Path(self._cache_path))
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """Return what was compiled for a signature, or None."""
-        try:
-            return super().load_overload(sig, target_context)
-        except Exception:  # of every kind, for damaged files may hold anything
-            return None
+        """Return what was compiled for a signature, or None.
+
+        Numba's own first makes ready to compile: it imports what it knows of NumPy, and SciPy for its linear algebra,
+        which takes longer than all else. What is compiled already only wants the functions that count references.
+        """
+        before_function()
+        found = None
+        with contextlib.suppress(Exception):  # of every kind, for damaged files may hold anything
+            rtsys.initialize(target_context)
+            with self._guard_against_spurious_io_errors():
+                found = self._load_overload(sig, target_context)
+        if found is None:
+            compiles()
+        return found
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what was compiled for a signature."""
@@ -102,4 +130,24 @@ class _Files(IndexDataCacheFile):
         with open(self._data_path(name), "rb") as file:
             stored = file.read()
         digest, content = stored[: _DIGEST().digest_size], stored[_DIGEST().digest_size :]
-        return pickle.loads(content) if _DIGEST(content).digest() == digest else None
+        return _Unpickler(io.BytesIO(content)).load() if _DIGEST(content).digest() == digest else None
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads what was compiled without the modules of Numba that only compilation wants.
+
+    Compiled code keeps the module of each function that went into it, for looking up its globals: by the interpreter
+    alone, never by machine code.
+    """
+
+    def find_class(self, module: str, name: str) -> Any:
+        return _environment if (module, name) == _REBUILD else super().find_class(module, name)
+
+
+def _environment(module: str, constants: list[Any], name: str) -> Any:
+    """Return what `_rebuild_env` does, importing nothing of Numba."""
+    if module in sys.modules or module.partition(".")[0] != "numba":
+        return _rebuild_env(module, constants, name)
+    environment = lookup_environment(name) or Environment({})
+    environment.consts[:], environment.env_name = constants, name
+    return environment

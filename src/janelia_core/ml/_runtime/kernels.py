@@ -10,10 +10,11 @@ from __future__ import annotations
 import functools
 import importlib.util
 import os
-import warnings
 from collections.abc import Callable
 from types import TracebackType
 from typing import ParamSpec, TypeVar
+
+from janelia_core.ml._runtime.aside import say, warn
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -27,7 +28,11 @@ class SwitchedOffError(ImportError):
 
 
 def may_serve() -> bool:
-    """Tell whether Numba is there and nothing has spoken against it yet; imports nothing."""
+    """Tell whether Numba is there and nothing has spoken against it yet; imports nothing.
+
+    Whatever spoke against it where nobody listens is said here.
+    """
+    say(stacklevel=4)
     return not _given_up and _is_installed()
 
 
@@ -44,28 +49,36 @@ def optional_kernels(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except Exception as error:
-            if isinstance(error, Warning) or not _is_of_kernels(error.__traceback__):
+            if not failed(error):
                 raise
-            if _was_interrupted(error):
-                raise KeyboardInterrupt from error
-            give_up(
-                f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}",
-                isinstance(error, SwitchedOffError),
-            )
         return function(*args, **kwargs)
 
     return answered
+
+
+def failed(error: Exception) -> bool:
+    """Tell whether an exception is of kernels, which are given up then.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C made the compiler fail.
+    """
+    if isinstance(error, Warning) or not _is_of_kernels(error.__traceback__):
+        return False
+    if _was_interrupted(error):
+        raise KeyboardInterrupt from error
+    why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
+    give_up(why, isinstance(error, SwitchedOffError))
+    return True
 
 
 def give_up(why: str, silently: bool = False) -> None:
     """Use no kernels in this process from now on; the first to say so warns."""
     given = _given_up.setdefault("why", why)
     if given is why and not silently:
-        warnings.warn(
+        warn(
             f"Compiled kernels cannot be used ({why}). Torch operations give the same answers, several times slower. "
             f"Install a numba that fits this Python and NumPy, or set NUMBA_DISABLE_JIT=1 to do without it.",
-            RuntimeWarning,
-            stacklevel=4,
+            stacklevel=5,
         )
 
 

@@ -45,6 +45,14 @@ class Centres:
         same._made, same._lock, same._making = self._made, self._lock, self._making
         return same
 
+    def apart(self) -> Centres:
+        """Return the same centres for a search of which nothing is kept; what was seen of them is known."""
+        same = Centres(self.points)
+        seen = self._held("seen")
+        if seen is not _NOTHING:
+            same.put("seen", seen)
+        return same
+
     def made(self, key: Hashable, make: Callable[[], T]) -> T:
         """Return what is called key; where there is none yet, make it, while others that want to make anything wait."""
         found = self._held(key)

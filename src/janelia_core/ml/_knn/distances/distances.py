@@ -20,6 +20,7 @@ from janelia_core.ml._knn.metrics.metric import UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 
@@ -103,13 +104,24 @@ def _count(x: Tensor, indices: Tensor, max_memory: int) -> int:
     return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS, max_memory // PER_WORKER))
 
 
+def _are_loaded(metric: Metric, dtype: torch.dtype, of_results: torch.dtype) -> bool:
+    """Tell whether the kernels for points of a dtype are there; else they begin to load."""
+
+    def rehearse() -> None:
+        points, indices = torch.ones(2, 2, dtype=dtype, device="cpu"), torch.tensor([[0], [1]], device="cpu")
+        _Work(points, points, metric, of_results, _CHUNK).distances(points, indices)
+
+    return are_ready(("distances", metric.form, metric.root, dtype, of_results), rehearse)
+
+
 class _Work:
     """What all blocks of rows share."""
 
     def __init__(self, x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
         known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form != UNKNOWN
-        self._kernels = known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
+        usable = known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
+        self._kernels = usable and _are_loaded(metric, x.dtype, dtype)
         # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
         coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
         self.pairs_at_once = max(1, min(_CHUNK, share // _PER_CHUNKED) // max(1, coordinates))

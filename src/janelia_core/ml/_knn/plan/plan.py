@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from janelia_core.ml._knn.plan.demand import Products
@@ -62,6 +62,7 @@ class Plan:
         at_once_rows: Rows of which all distances are looked at together, where that comes first; else 0.
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
         otherwise: The plan that runs where the values, or a look at them, speak against this one.
+        later: The plan that takes over as soon as its kernels are loaded; this one does without.
     """
 
     problem: Problem
@@ -77,6 +78,7 @@ class Plan:
     at_once_rows: int
     workspace_bytes: int
     otherwise: Plan | None = None
+    later: Plan | None = None
 
     @property
     def k(self) -> int:
@@ -92,6 +94,10 @@ class Plan:
     def kernels(self) -> bool:
         """Whether Numba kernels may be used."""
         return self.problem.machine.kernels
+
+    def without_kernels(self) -> Plan:
+        """Return the same plan, which may use none."""
+        return replace(self, problem=self.problem._replace(machine=replace(self.problem.machine, kernels=False)))
 
     def __str__(self) -> str:
         asked, workers = self.problem, self.crew.workers

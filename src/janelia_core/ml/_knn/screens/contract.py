@@ -42,6 +42,7 @@ class Asked:
         report: Is told what happens.
         workers: Who shares the work.
         mask: Which centres a row may be answered with; None: all.
+        is_ready: Tells whether the kernels of a plan are loaded.
     """
 
     x: Points
@@ -51,6 +52,7 @@ class Asked:
     report: Report
     workers: Workers
     mask: Mask | None = None
+    is_ready: Callable[[Plan], bool] = lambda plan: True
 
     @property
     def frame(self) -> Frame:

@@ -24,8 +24,9 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
-from janelia_core.ml._knn.data.points import as_float64, halves, is_wide, picked_rows
+from janelia_core.ml._knn.data.points import Points, as_float64, halves, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Metric
+from janelia_core.ml._runtime.loading import are_ready
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -136,9 +137,15 @@ def _chosen_keys(members: _Members, d: int, metric: Metric, in_float64: bool, ke
     size = len(members.ctr) * max(1, d)
     if size == 0:
         return None
-    if kernels and metric.form in (DISTANCE, DOT) and (size > _WANTS_KERNELS or _KERNELS in sys.modules):
+    wanted = kernels and metric.form in (DISTANCE, DOT) and (size > _WANTS_KERNELS or _KERNELS in sys.modules)
+    if wanted and are_ready("settle", lambda: _rehearse(metric)):
         return _difference_keys
     return _value_keys if in_float64 and metric.doubled_below > 0 else None
+
+
+def _rehearse(metric: Metric) -> None:
+    points, two = Points(torch.ones(2, 2, device="cpu")), np.arange(2)
+    _difference_keys(points.values, points, _Members(two, two * 0, two, two * 0), metric)
 
 
 @np.errstate(over="ignore")  # a gap that overflows is one

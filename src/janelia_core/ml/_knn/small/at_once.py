@@ -19,6 +19,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.small.cost import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS
+from janelia_core.ml._runtime.loading import are_ready
 
 _KERNELS = "janelia_core.ml._knn.small.kernels"
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
@@ -39,12 +40,36 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     """
     global _spent
     metric = metric_named(plan.metric)
-    if metric.form == DISTANCE and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
+    wanted = metric.form == DISTANCE and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x)))
+    if wanted and _are_loaded(x, ctrs, plan):
         return _by_kernels(x, ctrs, plan)
     start = time.perf_counter()
-    found = _by_operations(x, ctrs, plan, metric)
+    step = _rows_of_operations(plan)  # fewer than asked for where kernels were planned, which take less memory
+    found = [_by_operations(rows, ctrs, plan, metric) for rows in torch.split(x, step)]
     _spent += time.perf_counter() - start
-    return found
+    if len(found) == 1:
+        return found[0]
+    indices, certain = zip(*found, strict=True)
+    return torch.cat(indices, dim=1), torch.cat(certain)
+
+
+def _are_loaded(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
+    use = x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS
+    shape = ctrs.shape
+
+    def rehearse() -> None:
+        row, centres = (
+            torch.ones(n, shape[1], dtype=dtype, device="cpu") for n, dtype in ((1, use[0]), (shape[0], use[1]))
+        )
+        _by_kernels(row, centres, plan)
+
+    return are_ready(("small", *use), rehearse)
+
+
+def _rows_of_operations(plan: Plan) -> int:
+    asked = plan.problem
+    a_row = PER_PAIR_OF_OPERATIONS * asked.n_ctrs + 8 * (asked.d + 1)
+    return max(1, (plan.workspace_bytes // plan.crew.workers // 4 * 3 - 8 * (asked.d + 1) * asked.n_ctrs) // a_row)
 
 
 def _wants_kernels(plan: Plan, n: int) -> bool:

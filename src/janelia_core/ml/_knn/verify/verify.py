@@ -14,6 +14,7 @@ from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
 from janelia_core.ml._knn.data.points import Points, float64_device, plain_nan
 from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
 from janelia_core.ml._knn.rows import tiles
+from janelia_core.ml._runtime.loading import are_ready
 
 if TYPE_CHECKING:
     from janelia_core.ml._knn.verify.kernels import Lists
@@ -69,6 +70,19 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
     lists, within = _lists(x_rows.contiguous(), ctrs.values, indices, at_least), metric.bound(x_rows.shape[1])
     failed = answer(lists, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
     return out, doubtful[:failed]
+
+
+def are_loaded(x: torch.dtype, ctrs: torch.dtype, metric: Metric) -> bool:
+    """Tell whether the kernels of `at_sight` and `ordered` are there for some dtypes; else they begin to load."""
+
+    def rehearse() -> None:
+        row, centres = torch.ones(1, 2, dtype=x, device="cpu"), Points(torch.ones(2, 2, dtype=ctrs, device="cpu"))
+        both = torch.tensor([[0, 1]], device="cpu")
+        everything = Candidates(both, torch.full((1,), torch.inf, dtype=torch.float64, device="cpu"))
+        at_sight(row, centres, everything, metric, 1)
+        ordered(row, centres, both, metric, compiled=True)
+
+    return are_ready(("verify", metric.form, x, ctrs), rehearse)
 
 
 def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int, at_least: Tensor | None) -> Ordered:

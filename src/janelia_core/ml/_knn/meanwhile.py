@@ -1,0 +1,94 @@
+"""Torch operations search while the kernels of a plan are loaded, and hand over between two blocks of rows.
+
+The answer is unique, so it does not matter who gives it. A plan whose kernels are not there yet is put off: another
+runs, for a machine without kernels, that knows what comes `later`. What both promise of the memory is what the larger
+needs; what torch operations prepared of the centres goes when they hand over.
+
+Kernels of a search are brought by searching points made up for that, by the same plan: every screen is rehearsed so,
+and has to register nowhere.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.search import search
+from janelia_core.ml._runtime.loading import are_ready
+
+_ROWS, _CTRS = 128, 1024  # of a rehearsal
+_NUMBERS = 1 << 21  # in its centres, at most
+_COPIES = 16  # of its centres are there twice, so that near-ties are settled
+_PER_PAIR, _PER_COORDINATE = 5e-9, 2e-11  # seconds of a core for torch operations; measured
+_LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 0.5  # seconds; loading from disk takes 0.2 to 0.3
+_SPARE = 16  # that part of the memory is left
+_MOST = 100  # magnitude of integers
+
+
+class _IsReady(Protocol):
+    def __call__(self, plan: Plan, patience: float = 0.0) -> bool: ...
+
+
+def asker(x: Tensor, ctrs: Tensor) -> _IsReady:
+    """Return who tells whether the kernels that a plan wants for rows x among ctrs are there."""
+    dtypes = x.dtype, ctrs.dtype
+
+    def is_ready(plan: Plan, patience: float = 0.0) -> bool:
+        if not plan.kernels:
+            return True
+        use = "search", plan.screen, plan.problem.form, *dtypes
+        return are_ready(use, lambda: rehearse(plan, *dtypes), patience)
+
+    return is_ready
+
+
+def now(plan: Plan, is_ready: _IsReady) -> Plan:
+    """Return what runs now: the plan if its kernels are there, else one of torch operations which it follows.
+
+    Kernels on disk are waited for, if that may take less than torch operations would: some tenths of a second.
+    """
+    if plan.at_once_rows or is_ready(plan, _patience(plan)):  # a look at all pairs asks by itself
+        return plan
+    asked = plan.problem
+    terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
+    terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte
+    machine = replace(asked.machine, kernels=False)
+    first = make_plan(asked.n_smps, asked.n_ctrs, asked.d, asked.k, asked.m, machine=machine, **terms)
+    reason = f"torch operations, until the kernels for the {plan.screen} screen are loaded"
+    most = max(first.workspace_bytes, plan.workspace_bytes)
+    return replace(first, reason=reason, workspace_bytes=most, later=replace(plan, workspace_bytes=most))
+
+
+def _patience(plan: Plan) -> float:
+    """Return how many seconds torch operations would take, as far as it is worth to wait so long."""
+    asked = plan.problem
+    seconds = asked.n_smps * asked.n_ctrs * (_PER_PAIR + _PER_COORDINATE * asked.d) / asked.machine.threads
+    return min(seconds, _MOST_PATIENCE) if seconds > _LEAST_PATIENCE else 0.0
+
+
+def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
+    """Search a few points made up for that, by a plan for larger ones, in the calling thread."""
+    asked = plan.problem
+    n_ctrs = max(2, min(_CTRS, asked.n_ctrs, _NUMBERS // max(1, asked.d)))
+    n_smps, k = min(_ROWS, asked.n_smps), min(asked.k, n_ctrs // 2)
+    machine = replace(asked.machine, threads=1)
+    problem = asked._replace(n_smps=n_smps, n_ctrs=n_ctrs, k=k, m=min(asked.m, n_ctrs), machine=machine, paid=())
+    small = replace(
+        plan, problem=problem, crew=plan.crew._replace(workers=1, pooled=False), at_once_rows=0, otherwise=None
+    )
+    source = torch.Generator("cpu").manual_seed(0)
+    centres = _points(n_ctrs, asked.d, ctrs, source)
+    centres[-_COPIES:] = centres[:_COPIES].clone()
+    search(Points(_points(n_smps, asked.d, rows, source)), Centres(Points(centres)), small)
+
+
+def _points(n: int, d: int, dtype: torch.dtype, source: torch.Generator) -> Tensor:
+    values = torch.rand(n, d, generator=source, device="cpu", dtype=torch.float64)
+    return (values if dtype.is_floating_point else values * _MOST).to(dtype)

@@ -1,0 +1,205 @@
+"""Kernels come into memory beside the calls that want them; torch operations answer meanwhile.
+
+A kernel is loaded by Numba when it is first called with arguments of some types: from disk in some hundredths of a
+second, compiled in one to five. So whoever wants kernels says what for (a *use*), and how to bring them: a *rehearsal*,
+which does the same work on a few numbers. One thread rehearses use after use and ends when there is nothing left. Only
+what has one right answer may be asked so: which of two ways answers first is chance.
+
+    are_ready       tells at once, or after some patience; what is not ready begins to load
+    waiting         in this thread, calls load what they want, however long that takes
+    JANELIA_CORE_KERNELS=wait       so do all calls of the process
+
+Whoever forks waits until that thread stands still between two functions, and the child has its own (`forks`). At the
+end of the process the thread ends first: with the function that is being compiled at the latest.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+
+from janelia_core.ml._runtime.aside import keep_warnings
+from janelia_core.ml._runtime.kernels import failed
+
+Rehearsal = Callable[[], object]
+
+VARIABLE = "JANELIA_CORE_KERNELS"
+_WAITS = "wait"
+_YIELD = 1e-4  # seconds in which a thread that waits for the compiler gets its turn
+
+_ready: set[Hashable] = set()
+_this_thread = threading.local()
+
+
+class _InterruptedError(BaseException):
+    """The process ends, or is about to fork."""
+
+
+class _Loader:
+    """The thread, and what it has to do."""
+
+    def __init__(self) -> None:
+        self._turn = threading.Condition()
+        self._asked: deque[tuple[Hashable, Rehearsal]] = deque()
+        self._thread: threading.Thread | None = None
+        self._ends, self._holds, self._still, self._compiles = False, 0, True, False
+
+    def ask(self, use: Hashable, rehearse: Rehearsal) -> None:
+        """Have a use rehearsed, once."""
+        with self._turn:
+            if self._ends or use in _ready or any(use == other for other, _ in self._asked):
+                return
+            self._asked.append((use, rehearse))
+            if self._thread is None:
+                thread = threading.Thread(target=self._work, name="janelia-core kernels", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread is to be had: as long as that is so, torch answers
+                    self._asked.clear()
+                    return
+                self._thread, self._still = thread, False
+
+    def await_(self, use: Hashable, patience: float) -> bool:
+        """Wait until a use is ready, or something turns out to need compiling first; return whether it is."""
+        with self._turn:
+            self._turn.wait_for(lambda: use in _ready or self._compiles or self._thread is None, patience)
+        return use in _ready
+
+    def compiles(self) -> None:
+        """Say that a function is not on disk."""
+        with self._turn:
+            self._compiles = True
+            self._turn.notify_all()
+
+    def interrupt_if_asked(self) -> None:
+        """Leave a rehearsal where the process ends, or is about to fork; called in the loader's thread."""
+        if self._ends or self._holds:
+            raise _InterruptedError
+
+    def hold(self, patience: float) -> bool:
+        """Let the thread stand still between two functions, until `go_on`; return whether it does."""
+        with self._turn:
+            self._holds += 1
+            return self._turn.wait_for(lambda: self._still, patience)
+
+    def go_on(self) -> None:
+        """Let it go on."""
+        with self._turn:
+            self._holds -= 1
+            self._turn.notify_all()
+
+    def end(self) -> None:
+        """Rehearse nothing more, and return when nothing runs."""
+        with self._turn:
+            self._ends, thread = True, self._thread
+            self._turn.notify_all()
+        if thread is not None:
+            thread.join()
+
+    def _work(self) -> None:
+        _this_thread.loads = True
+        keep_warnings()
+        while (asked := self._next()) is not None:
+            use, rehearse = asked
+            try:
+                rehearse()
+            except _InterruptedError:
+                continue  # once more after a fork; what was loaded by then is there
+            except Exception as error:  # what a rehearsal cannot load, the call that wants it loads
+                failed(error)
+            with self._turn:
+                _ready.add(use)
+                self._asked.popleft()
+                self._compiles = False
+
+    def _next(self) -> tuple[Hashable, Rehearsal] | None:
+        with self._turn:
+            self._still = True
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: self._ends or not self._holds)
+            if self._ends or not self._asked:
+                self._thread = None
+                return None
+            self._still = False
+            return self._asked[0]
+
+
+_loader = _Loader()
+
+
+def are_ready(use: Hashable, rehearse: Rehearsal, patience: float = 0.0) -> bool:
+    """Tell whether kernels may be called; if not, they begin to load.
+
+    Args:
+        use: What for: names all that decides which kernels are called with which types.
+        rehearse: Does the same on a few numbers; is called in another thread.
+        patience: Seconds to wait for kernels that may be on disk.
+    """
+    if use in _ready:
+        return True
+    if must_wait():
+        return True
+    _loader.ask(use, rehearse)
+    return patience > 0.0 and _loader.await_(use, patience)
+
+
+def must_wait() -> bool:
+    """Tell whether a call in this thread loads the kernels it wants before it goes on."""
+    if getattr(_this_thread, "loads", False) or getattr(_this_thread, "waits", 0):
+        return True
+    return os.environ.get(VARIABLE) == _WAITS
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Load in the calling thread what calls in it want, as long as the block lasts."""
+    _this_thread.waits = getattr(_this_thread, "waits", 0) + 1
+    try:
+        yield
+    finally:
+        _this_thread.waits -= 1
+
+
+def before_function() -> None:
+    """Stand between two functions that are loaded one into the other: the place to leave a rehearsal."""
+    if getattr(_this_thread, "loads", False):
+        _loader.interrupt_if_asked()
+
+
+def compiles() -> None:
+    """Say that a function is about to be compiled."""
+    if getattr(_this_thread, "loads", False):
+        _loader.compiles()
+
+
+def before_kernel() -> None:
+    """Stand between two kernels, no lock held: another thread that wants to compile may have its turn."""
+    if getattr(_this_thread, "loads", False):
+        _loader.interrupt_if_asked()
+        time.sleep(_YIELD)
+
+
+def hold(patience: float) -> bool:
+    """Let loading stand still, until `go_on`; return whether it does."""
+    return getattr(_this_thread, "loads", False) or _loader.hold(patience)
+
+
+def go_on() -> None:
+    """Let loading go on."""
+    if not getattr(_this_thread, "loads", False):
+        _loader.go_on()
+
+
+def begin_anew() -> None:
+    """Forget the thread, which a forked child does not have, and what it had not finished."""
+    global _loader
+    _loader = _Loader()
+    _this_thread.loads = False
+
+
+atexit.register(lambda: _loader.end())

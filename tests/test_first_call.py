@@ -1,0 +1,215 @@
+"""The first call answers by torch operations while kernels load, and hands over to them between blocks of rows."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+import fresh_process
+from janelia_core.ml import CenterIndex, knn
+from janelia_core.ml._knn import meanwhile
+from janelia_core.ml._knn.choose import SCREENS
+from janelia_core.ml._runtime import loading
+from janelia_core.ml.neighbors import watch_knn
+from janelia_core.ml.warming import warm
+
+LITTLE = 1 << 20  # bytes: many blocks of rows
+
+
+def points(n: int, d: int, seed: int) -> torch.Tensor:
+    """Return rows of a lattice, many of them there twice: there are ties."""
+    return torch.randint(-6, 7, (n, d), generator=torch.Generator().manual_seed(seed)).float() / 4
+
+
+@pytest.fixture
+def unloaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Let calls meet kernels that nobody has loaded yet."""
+    monkeypatch.delenv(loading.VARIABLE)
+    monkeypatch.setattr(loading, "_ready", set())
+    monkeypatch.setattr(loading, "_loader", loading._Loader())
+    yield
+    loading._loader.end()
+
+
+def ready_from(monkeypatch: pytest.MonkeyPatch, question: int) -> None:
+    """Let kernels be ready when a search asks for them the n-th time."""
+    asked = itertools.count()
+    monkeypatch.setattr(meanwhile, "are_ready", lambda *_: next(asked) >= question)
+
+
+@pytest.mark.parametrize(("n", "n_ctrs", "d", "screen"), [(3000, 3000, 3, "tree"), (700, 3000, 24, "dense")])
+@pytest.mark.parametrize("of", ["others", "themselves", "some"])
+def test_screens_switch_in_the_middle_of_a_call(
+    n: int, n_ctrs: int, d: int, screen: str, of: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ctrs = points(n_ctrs, d, 0)
+    x = None if of == "themselves" else points(n, d, 1)
+    subject = CenterIndex(ctrs, max_memory=0) if of == "themselves" else None
+    mask = torch.rand(n_ctrs, generator=torch.Generator().manual_seed(2)) < 0.9 if of == "some" else None
+
+    def answer() -> tuple[torch.Tensor, torch.Tensor]:
+        asked = {"k": 5, "max_memory": LITTLE}
+        return knn(x, ctrs, mask=mask, **asked) if subject is None else subject.knn(**asked)
+
+    right = answer()
+    for question in (2, 4):
+        ready_from(monkeypatch, question)
+        with watch_knn() as reports:
+            found = answer()
+        assert torch.equal(found[0], right[0])
+        assert torch.equal(found[1], right[1])
+        assert 0 < reports[0].n_meanwhile < len(found[0])
+        assert reports[0].plan.screen == screen
+        assert "rows, by torch operations" in str(reports[0])
+
+
+def test_a_call_says_what_it_waits_for_and_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    ready_from(monkeypatch, 1000)
+    with watch_knn() as reports:
+        knn(points(3000, 3, 0), points(3000, 3, 1), 5, max_memory=4 * LITTLE)
+    plan = reports[0].plan
+    assert (plan.screen, plan.later and plan.later.screen) == ("portable", "tree")
+    assert plan.reason == "torch operations, until the kernels for the tree screen are loaded"
+    assert plan.workspace_bytes <= 4 * LITTLE
+    assert reports[0].n_meanwhile == 3000
+
+
+def test_nothing_is_kept_of_torch_operations_and_an_index_prepares_with_kernels(
+    unloaded: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(meanwhile, "rehearse", lambda *_: gate.wait(60))
+    ctrs, x = points(3000, 24, 0), points(300, 24, 1)
+    index = CenterIndex(ctrs)
+    first = index.knn(x, 5).indices
+    assert index.nbytes == 0
+    index.prepare(10**6, 5)  # waits for kernels, though the gate is shut
+    assert index.nbytes > 0
+    kept = index.nbytes
+    assert torch.equal(index.knn(x, 5).indices, first)
+    assert index.nbytes == kept
+    gate.set()
+
+
+def test_warming_reaches_every_screen_and_says_where_kernels_are_kept() -> None:
+    state = torch.get_rng_state()
+    warmed = warm()
+    assert {screen.name for screen in SCREENS} - warmed.screens <= {"portable"}  # which has no kernels
+    assert warmed.folders
+    assert all(folder.is_dir() for folder in warmed.folders)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_uses_are_rehearsed_once_each_in_the_order_in_which_they_were_asked_for(unloaded: None) -> None:
+    done: list[str] = []
+    gate, last = threading.Event(), threading.Event()
+
+    def rehearsal(name: str) -> None:
+        gate.wait(60)
+        done.append(name)
+        if name == "b":
+            last.set()
+
+    for name in "abab":
+        assert not loading.are_ready(name, lambda name=name: rehearsal(name))
+    gate.set()
+    assert loading.are_ready("b", last.set, patience=60.0)
+    assert loading.are_ready("a", last.set)
+    assert done == ["a", "b"]
+
+
+def test_whoever_waits_for_kernels_on_disk_goes_on_when_one_has_to_be_compiled(unloaded: None) -> None:
+    gate = threading.Event()
+
+    def rehearse() -> None:
+        loading.compiles()
+        gate.wait(60)
+
+    assert not loading.are_ready("missing", rehearse, patience=60.0)  # else this takes a minute
+    gate.set()
+    while not loading.are_ready("missing", rehearse):
+        time.sleep(0.001)
+    assert loading.are_ready("there", lambda: None, patience=60.0)
+
+
+def test_what_goes_wrong_beside_the_calls_is_said_by_the_next(unloaded: None) -> None:
+    program = """
+import os, warnings
+os.environ.pop("JANELIA_CORE_KERNELS", None)
+import numba, torch
+from janelia_core.ml.extra_torch_functions import knn_mc
+from janelia_core.ml._runtime import kernels
+def fail(*_, **__):
+    raise RuntimeError("LLVM")
+numba.core.dispatcher._FunctionCompiler.compile = fail
+numba.core.caching.IndexDataCacheFile.load = lambda *_: None
+x, c = torch.randn(300, 16), torch.randn(5000, 16)
+import time
+found = []
+for _ in range(200):
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        knn_mc(x, c, 5, 5000)
+    found += [str(w.message)[:54] for w in caught]
+    if kernels.are_given_up() and found:
+        break
+    time.sleep(0.05)
+print(found)
+"""
+    ended = fresh_process.run(program)
+    assert ended.stdout + ended.stderr == "['Compiled kernels cannot be used (RuntimeError: LLVM). ']\n"
+
+
+LOADS = """
+import os, signal, sys, threading, time
+os.environ.pop("JANELIA_CORE_KERNELS", None)
+from janelia_core.ml._runtime import loading
+begun = threading.Event()
+def rehearse():
+    while True:  # functions without end, each of them short
+        begun.set()
+        time.sleep(0.01)
+        loading.before_function()
+assert not loading.are_ready("endless", rehearse)
+begun.wait()
+"""
+ENDS = {
+    "at its end": "",
+    "by sys.exit": "sys.exit(0)",
+    "by Ctrl-C": "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\nexcept KeyboardInterrupt: pass",
+    "at once": "sys.stdout.flush(); os._exit(0)",
+}
+
+
+@pytest.mark.parametrize("how", ENDS)
+def test_a_process_ends_cleanly_while_kernels_load(how: str) -> None:
+    import subprocess
+    import sys
+
+    ended = subprocess.run([sys.executable, "-c", LOADS + ENDS[how]], capture_output=True, text=True, timeout=60)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(__import__("os"), "fork"), reason="this system does not fork")
+def test_a_fork_in_between_waits_for_one_function_and_the_child_loads_anew() -> None:
+    program = """
+child = os.fork()
+if child == 0:
+    ok = not loading.are_ready("endless", lambda: None, patience=0.0)
+    ok = ok and loading.are_ready("endless", lambda: None, patience=20.0)
+    os._exit(0 if ok else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+before = begun.clear()
+print(begun.wait(20))  # the parent goes on
+"""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        ended = fresh_process.run(LOADS + program + "loading._loader.end()")
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("0\nTrue\n", "", 0)
