@@ -5,6 +5,7 @@ dot_tiles     scores of a tile of centres and a few rows, as upper bounds, and w
 packet_keys   distances of a packet of rows to a leaf or to boxes, and who is near enough
 sorted_lists  entries of keys and ids, lists sorted from a first leaf, entries merged into lists
 least         the least of a group of values, and of what is left when that is taken away
+row_lanes     keys of sixteen rows at once, one a lane, the k-th least of each, who is within a limit, and ranks
 row_sums      sums over the coordinates of two rows
 run_tiles     the same of a few rows with a few centres at once, and which of them are low
 fused         the fused multiply-add
