@@ -7,16 +7,17 @@ import torch
 
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.small import at_once as small
-from janelia_core.ml._knn.small import kernels as small_kernels
+from janelia_core.ml._knn.small import lanes
+from janelia_core.ml._knn.small.terms import terms as known
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import watch_knn
 from oracle import nearest, wrong_rows
-from problems import PROBLEMS, gaussian, nearly_equidistant
+from problems import PROBLEMS, gaussian
 
 
 def looked(monkeypatch, x, ctrs, k, kernels):
     """Search with or without compiled kernels; return the answer and how many rows the look proved."""
-    monkeypatch.setattr(small, "_KERNELS", small_kernels.__name__ if kernels else "no such module")
+    monkeypatch.setattr(small, "_KERNELS", lanes.__name__ if kernels else "no such module")
     monkeypatch.setattr(small, "_PATIENCE", torch.inf)
     with watch_knn() as reports:
         got = knn_mc(x, ctrs, k, len(ctrs))
@@ -47,7 +48,7 @@ def test_gaussian_rows_are_proven_by_the_look(monkeypatch, d, dtype, n_ctrs, k):
 @pytest.mark.parametrize("d", [2, 20])
 def test_rows_that_no_look_can_tell_of_are_searched_again_among_drawn_centres(monkeypatch, d):
     x, ctrs = torch.full((4, d), torch.inf), torch.zeros(9, d)
-    monkeypatch.setattr(small, "_KERNELS", small_kernels.__name__)
+    monkeypatch.setattr(small, "_KERNELS", lanes.__name__)
     torch.manual_seed(0)
     got = knn_do(x, ctrs, 2, 9, 5)
     torch.manual_seed(0)
@@ -63,12 +64,22 @@ def test_ties_of_whole_numbers_need_no_second_look(monkeypatch, d):
     assert wrong_rows(x, ctrs, got) == []
 
 
-def test_a_product_without_its_error_bound_is_caught(monkeypatch):
-    x, ctrs, k, _ = nearly_equidistant(40, 600)
-    x = x / 4  # scores that differ by hardly more than a float32 near 1/2 can tell
-    assert wrong_rows(x, ctrs, looked(monkeypatch, x, ctrs, k, kernels=True)[0]) == []
-    monkeypatch.setattr(small, "gamma", lambda n, unit: 0.0)
-    assert wrong_rows(x, ctrs, looked(monkeypatch, x, ctrs, k, kernels=True)[0]) != []
+def sum_that_loses_its_terms(g):
+    ctrs = torch.full((2, 16), 0.99 * 2.0**-12.5)  # their squares are too small to be added to 1, one by one
+    ctrs[0, 0], ctrs[1], ctrs[1, 0] = 1.0, 0.0, 1.0 + 2.0**-23
+    return torch.zeros(1, 16), ctrs
+
+
+def far_from_the_origin(g):
+    return 100 + 0.1 * torch.randn(10, 64, generator=g), 100 + 0.1 * torch.randn(200, 64, generator=g)
+
+
+@pytest.mark.parametrize("points", [sum_that_loses_its_terms, far_from_the_origin])  # squared gaps, products
+def test_keys_without_their_error_bound_are_caught(monkeypatch, points):
+    x, ctrs = points(torch.Generator().manual_seed(0))
+    assert wrong_rows(x, ctrs, looked(monkeypatch, x, ctrs, 1, kernels=True)[0]) == []
+    monkeypatch.setattr(small, "terms", lambda *what: known(*what)._replace(slack=(0.0, 0.0)))
+    assert wrong_rows(x, ctrs, looked(monkeypatch, x, ctrs, 1, kernels=True)[0]) != []
 
 
 def test_distances_without_their_error_bound_are_caught(monkeypatch):

@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
+from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.draw import drawn
@@ -147,6 +148,10 @@ def neighbors(
         progress: Show a bar.
         kept: What an index keeps of ctrs (m, d), and who of them is left.
     """
+    if subset is None and mask is None and kept is None and batches is NO_BATCHES and not progress:
+        brief = _briefly(x, ctrs, call)
+        if brief is not None:
+            return brief
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
     if progress and not torch.compiler.is_compiling():
         with progress_bar(flat.x.shape[0]):
@@ -165,6 +170,20 @@ class Batches(NamedTuple):
     ctrs_batch: Tensor | None = None
     lengths: Tensor | None = None
     ctrs_lengths: Tensor | None = None
+
+
+NO_BATCHES = Batches()
+
+
+def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
+    """Return the neighbours of a small problem of plain tensors, if the brief way serves."""
+    if not (x.ndim == ctrs.ndim == 2 and is_plain(x, ctrs)):
+        return None
+    found = nearest_briefly(x, ctrs, call.k, call.m, call.metric, but_self=call.but_self, rounded=True)
+    if found is None:
+        return None
+    far = distances(x, ctrs, found.indices, call.metric, call.max_memory, known=found.distances)
+    return Neighbors(far, found.indices)
 
 
 def _checked_points(
@@ -191,7 +210,9 @@ def _checked_points(
     arguments.check_batches(x, ctrs, x_batch, ctrs_batch)
     arguments.check_lengths("lengths", lengths, "x", x)
     arguments.check_lengths("ctrs_lengths", ctrs_lengths, "ctrs", ctrs)
-    return x, ctrs, Batches(x_batch, ctrs_batch, lengths, ctrs_lengths), among and not include_self
+    given = (x_batch, ctrs_batch, lengths, ctrs_lengths)
+    batches = NO_BATCHES if all(part is None for part in given) else Batches(*given)
+    return x, ctrs, batches, among and not include_self
 
 
 def _found(

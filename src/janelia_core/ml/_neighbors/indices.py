@@ -13,6 +13,7 @@ from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors.group_by_group import search_groups
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, bare, batch_first, is_plain, one_by_one
@@ -146,6 +147,9 @@ def nearest(x: Tensor, ctrs: Tensor, k: int, m: int, max_memory: int, subset: Te
     The operator costs some tens of microseconds a call, as much as a small search: plain tensors do without.
     """
     if is_plain(x, ctrs):
+        brief = nearest_briefly(x, ctrs, k, m, "euclidean") if subset is None else None
+        if brief is not None:
+            return brief.indices
         return find(x, ctrs, k, m=m, max_memory=max_memory, subset=subset)
     x, ctrs = x.detach(), ctrs.detach()  # torch.func would look for a derivative of the search
     found: Tensor = knn_indices(x, ctrs, k, "euclidean", m, max_memory, False, subset, None, None, None, None)

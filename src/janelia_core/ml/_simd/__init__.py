@@ -9,6 +9,7 @@ row_lanes     scores of a block of rows with one centre after the other, a row i
 row_halves    the same in bfloat16 at first, by groups of centres
 least         the least of a group of values, and of what is left when that is taken away
 lane_lists    all distances to as many rows as vectors have lanes, and the nearest of each
+lane_keys     keys of sixteen rows at once, one a lane, the k-th least of each, who is within a limit, and ranks
 row_sums      sums over the coordinates of two rows
 run_tiles     the same of a few rows with a few centres at once, and which of them are low
 fused         the fused multiply-add

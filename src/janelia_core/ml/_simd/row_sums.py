@@ -7,15 +7,14 @@ gives up on `x[i, start + q]`, whose index might be negative.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 from numba.core import types
 
 from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.jit import jit
-from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f64, i8, i32, nothing, vector
+from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f64, i8, i32, i64, nothing, vector
 from janelia_core.ml._simd.intrinsics import Array, Float64, Int64, intrinsic
 
 CHAINS = 16
@@ -24,42 +23,64 @@ _SHORT = 4
 _LINE = 64  # bytes of a line of cache
 
 
-def _doubles(build: Builder, holds: types.Type, address: Value, n: int) -> Value:
-    """Emit a vector of n values of any real dtype as float64."""
-    values, wide = build.load(address, n), vector(f64, n)
+def _doubles(build: Builder, holds: types.Type, address: Value, n: int | None) -> Value:
+    """Emit a value of any real dtype, or a vector of n, as float64."""
+    values, wide = build.load(address, n), f64 if n is None else vector(f64, n)
     if isinstance(holds, types.Float):
         return values if holds == types.float64 else build.fpext(values, wide)
     return build.sitofp(values, wide) if holds in types.signed_domain else build.uitofp(values, wide)
 
 
-def _summed(n: int, term: Callable[[Builder, Value, Value], Value]) -> Any:
-    """Return an intrinsic: the sum of terms over columns first .. stop - 1, a positive multiple of n."""
+def _summed(term: Callable[[Builder, Value, Value, Sequence[str]], Value]) -> Any:
+    """Return an intrinsic: the sum of terms over all columns, in CHAINS, then in few, then one by one.
 
-    def emit(build: Builder, x: Array, i: Int64, ctrs: Array, j: Int64, first: Int64, stop: Int64) -> Float64:
-        row, ctr = x.row(i), ctrs.row(j)
+    No function of arrays that a kernel calls: that would count references to them, which costs more than a short sum.
+    """
 
-        def more(q: Value, total: Values) -> Values:
-            a = _doubles(build, x.holds, build.behind(row, q), n)
-            b = _doubles(build, ctrs.holds, build.behind(ctr, q), n)
-            return [build.fadd(*total, term(build, a, b), flags=FUSE)]
+    def emit(build: Builder, x: Array, i: Int64, ctrs: Array, j: Int64) -> Float64:
+        row, ctr, d = x.row(i), ctrs.row(j), x.length(1)
 
-        (total,) = build.count(first, stop, n, [constant(vector(f64, n), 0.0)], more)
-        return build.reduce(total, build.fadd)
+        def part(first: Value, stop: Value, n: int | None, total: Value) -> Value:
+            flags = () if n is None else FUSE
+
+            def more(q: Value, so_far: Values) -> Values:
+                a = _doubles(build, x.holds, build.behind(row, q), n)
+                b = _doubles(build, ctrs.holds, build.behind(ctr, q), n)
+                return [build.fadd(*so_far, term(build, a, b, flags), flags=flags)]
+
+            before = build.block
+            with build.if_then(build.icmp_signed("<", first, stop)):
+                start = total if n is None else constant(vector(f64, n), 0.0)
+                (added,) = build.count(first, stop, n or 1, [start], more)
+                if n is not None:
+                    added = build.fadd(total, build.reduce(added, build.fadd))
+                inside = build.block
+            merged = build.phi(f64)
+            merged.add_incoming(total, before)
+            merged.add_incoming(added, inside)
+            return merged
+
+        whole, most = (build.sub(d, build.srem(d, i64(n))) for n in (CHAINS, _SHORT))
+        total = part(i64(0), whole, CHAINS, constant(f64, 0.0))
+        return part(most, d, None, part(whole, most, _SHORT, total))
 
     return intrinsic(emit)
 
 
-def _square_of_gap(build: Builder, a: Value, b: Value) -> Value:
+def _square_of_gap(build: Builder, a: Value, b: Value, flags: Sequence[str]) -> Value:
     gap = build.fsub(a, b)
-    return build.fmul(gap, gap, flags=FUSE)
+    return build.fmul(gap, gap, flags=flags)
 
 
-def _product(build: Builder, a: Value, b: Value) -> Value:
-    return build.fmul(a, b, flags=FUSE)
+def _product(build: Builder, a: Value, b: Value, flags: Sequence[str]) -> Value:
+    return build.fmul(a, b, flags=flags)
 
 
-_squares, _few_squares = _summed(CHAINS, _square_of_gap), _summed(_SHORT, _square_of_gap)
-_products, _few_products = _summed(CHAINS, _product), _summed(_SHORT, _product)
+squared_distance = _summed(_square_of_gap)
+"""(x, i, ctrs, j) -> sum of (x[i, q] - ctrs[j, q])^2 in float64; rows in C order, of any real dtypes."""
+
+product = _summed(_product)
+"""(x, i, ctrs, j) -> sum of x[i, q] ctrs[j, q] in float64; rows in C order, of any real dtypes."""
 
 
 @intrinsic
@@ -74,34 +95,3 @@ def prefetch(rows: Reals, i: int) -> None:
     """Asks for row i of a C-ordered array."""
     for line in range((rows.shape[1] * rows.itemsize + _LINE - 1) // _LINE):
         _touch(rows, i, line)
-
-
-@jit
-def squared_distance(x: Reals, i: int, ctrs: Reals, j: int) -> float:
-    """Sum of (x[i, q] - ctrs[j, q])^2 in float64; rows in C order, of any real dtypes."""
-    d = x.shape[1]
-    whole, most = d - d % CHAINS, d - d % _SHORT
-    total = 0.0
-    if whole > 0:
-        total = _squares(x, i, ctrs, j, 0, whole)
-    if most > whole:
-        total += _few_squares(x, i, ctrs, j, whole, most)
-    for q in range(most, d):
-        gap = np.float64(x[i, q]) - np.float64(ctrs[j, q])
-        total += gap * gap
-    return total
-
-
-@jit
-def product(x: Reals, i: int, ctrs: Reals, j: int) -> float:
-    """Sum of x[i, q] ctrs[j, q] in float64; rows in C order, of any real dtypes."""
-    d = x.shape[1]
-    whole, most = d - d % CHAINS, d - d % _SHORT
-    total = 0.0
-    if whole > 0:
-        total = _products(x, i, ctrs, j, 0, whole)
-    if most > whole:
-        total += _few_products(x, i, ctrs, j, whole, most)
-    for q in range(most, d):
-        total += np.float64(x[i, q]) * np.float64(ctrs[j, q])
-    return total

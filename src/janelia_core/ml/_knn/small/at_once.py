@@ -18,10 +18,11 @@ from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.small.cost import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS
+from janelia_core.ml._knn.small.cost import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS, takes_lanes
+from janelia_core.ml._knn.small.terms import MODULE, terms
 from janelia_core.ml._runtime.loading import are_ready
 
-_KERNELS = "janelia_core.ml._knn.small.kernels"
+_KERNELS = MODULE
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
 
@@ -40,9 +41,13 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     """
     global _spent
     metric = metric_named(plan.metric)
-    wanted = metric.form == DISTANCE and plan.kernels and (_KERNELS in sys.modules or _wants_kernels(plan, len(x)))
-    if wanted and _are_loaded(x, ctrs, plan):
-        return _by_kernels(x, ctrs, plan)
+    lanes = takes_lanes(metric.form, plan.k)
+    known = plan.kernels and (lanes or metric.form == DISTANCE)
+    if known and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
+        if lanes and lanes_are_ready(x.dtype, ctrs.dtype):
+            return _by_lanes(x, ctrs, plan.k, plan.metric)
+        if not lanes and _are_ready(x, ctrs, plan):
+            return _by_kernels(x, ctrs, plan)
     start = time.perf_counter()
     step = _rows_of_operations(plan)  # fewer than asked for where kernels were planned, which take less memory
     found = [_by_operations(rows, ctrs, plan, metric) for rows in torch.split(x, step)]
@@ -53,15 +58,22 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     return torch.cat(indices, dim=1), torch.cat(certain)
 
 
-def _are_loaded(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
-    use = x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS
-    shape = ctrs.shape
+def lanes_are_ready(rows: torch.dtype, ctrs: torch.dtype) -> bool:
+    """Tell whether the kernel of lanes may be called for such rows and centres; if not, it begins to load."""
 
     def rehearse() -> None:
-        row, centres = (
-            torch.ones(n, shape[1], dtype=dtype, device="cpu") for n, dtype in ((1, use[0]), (shape[0], use[1]))
-        )
-        _by_kernels(row, centres, plan)
+        x, c = (torch.ones(2, 1, dtype=dtype, device="cpu") for dtype in (rows, ctrs))
+        _by_lanes(x, c, 1, "euclidean")
+
+    return are_ready(("small", "lanes", rows, ctrs), rehearse)
+
+
+def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
+    use, shape = (x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS), ctrs.shape
+
+    def rehearse() -> None:
+        row = torch.ones(1, shape[1], dtype=use[0], device="cpu")
+        _by_kernels(row, torch.ones(shape, dtype=use[1], device="cpu"), plan)
 
     return are_ready(("small", *use), rehearse)
 
@@ -80,13 +92,41 @@ def _wants_kernels(plan: Plan, n: int) -> bool:
     return _spent > _PATIENCE or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
 
 
+def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Tensor]:
+    """Search by the kernel that the brief way asks, too."""
+    from janelia_core.ml._knn.small import lanes
+
+    x, ctrs = _alike(x, ctrs)
+    n, known = len(x), terms(metric, x.shape[1], x.dtype)
+    assert known is not None
+    indices = torch.zeros(k, n, dtype=torch.int64, device="cpu")  # kernels write only clear rows
+    clear, none = torch.empty(n, dtype=torch.bool, device="cpu"), torch.empty(0, dtype=torch.float32, device="cpu")
+    lanes.nearest_by_lanes(
+        (known.form, k, known.root, known.by_product, False),
+        known.slack,
+        known.within,
+        x.numpy(),
+        ctrs.numpy(),
+        indices.view(-1).numpy(),
+        (n, 1),
+        none.numpy(),
+        clear.numpy(),
+    )
+    return indices, clear
+
+
+def _alike(x: Tensor, ctrs: Tensor) -> tuple[Tensor, Tensor]:
+    """Return both in C order, in the dtype of both or else in float64."""
+    if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
+        x, ctrs = as_float64(x), as_float64(ctrs)
+    return x.contiguous(), ctrs.contiguous()
+
+
 def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     from janelia_core.ml._knn.small import canary
     from janelia_core.ml._knn.small import kernels as small_kernels
 
-    if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
-        x, ctrs = as_float64(x), as_float64(ctrs)
-    x, ctrs = x.contiguous(), ctrs.contiguous()
+    x, ctrs = _alike(x, ctrs)
     d, exact_products = x.shape[1], plan.problem.machine.exact_products
     bound = DistanceBound.of(d, exact=False)
     indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.metric import DISTANCE, FORMS
 from janelia_core.ml._knn.plan.demand import PER_CELL
 from janelia_core.ml._knn.problem import Problem
 
@@ -14,6 +14,8 @@ _MOST_TABLE = 1 << 20  # coordinates of centres: of more, a pass by the direct s
 _FEWEST_SHARED = 1 << 24  # n_smps * n_ctrs * d from which workers share the rows
 PER_PAIR_OF_OPERATIONS = 24  # bytes of a pair, by torch operations
 FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
+MOST_BY_LANES = 32  # neighbours, a row's own included, that the kernel of lanes finds: it sorts twice as many a row
+LANES = 16  # rows that it takes together
 
 
 def pays(problem: Problem, few_ctrs: bool) -> bool:
@@ -53,9 +55,27 @@ def held(problem: Problem, workers: int, rows: int) -> int:
     return workers * (per_ctr * problem.n_ctrs + rows * (per_pair * problem.n_ctrs + _per_row(problem)))
 
 
+def takes_lanes(form: int, k: int) -> bool:
+    """Tell whether the kernel of lanes finds so many neighbours by a form of metric."""
+    return form in FORMS and k <= MOST_BY_LANES
+
+
+def held_by_lanes(n_ctrs: int, d: int, k: int, itemsize: int) -> int:
+    """Return the bytes that the kernel of lanes holds: keys, the columns and lists of a block of rows, and norms."""
+    return _per_ctr_of_lanes(itemsize) * (n_ctrs + 4) + LANES * (itemsize * (d + 4 * k) + 32 * (k + LANES))
+
+
+def _per_ctr_of_lanes(itemsize: int) -> int:
+    return itemsize * (LANES + 2) + 8
+
+
 def _compiled(problem: Problem) -> bool:
     """Tell whether kernels can look at all distances."""
-    return problem.machine.kernels and problem.form == DISTANCE
+    return problem.machine.kernels and (problem.form == DISTANCE or _in_lanes(problem))
+
+
+def _in_lanes(problem: Problem) -> bool:
+    return not problem.masked and takes_lanes(problem.form, problem.k)
 
 
 def _bytes(problem: Problem) -> tuple[int, int]:
@@ -67,6 +87,9 @@ def _bytes(problem: Problem) -> tuple[int, int]:
 def _bytes_unmasked(problem: Problem) -> tuple[int, int]:
     if not _compiled(problem):
         return 16 * (problem.d + 1), PER_PAIR_OF_OPERATIONS
+    if _in_lanes(problem):
+        copies = 0 if problem.float32 else 8 * problem.d  # of other dtypes, as float64
+        return _per_ctr_of_lanes(4 if problem.float32 else 8) + copies, 1
     if problem.float32 and problem.machine.exact_products and problem.d > FEW_COLUMNS:  # a float32 product comes first
         return 12, 4
     return (8 if problem.float32 else 16) * problem.d + 12, 1

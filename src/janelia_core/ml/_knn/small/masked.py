@@ -18,6 +18,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.small.cost import FEW_COLUMNS
+from janelia_core.ml._runtime.loading import are_ready
 
 _KERNELS = "janelia_core.ml._knn.small.masked_kernels"
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
@@ -37,7 +38,8 @@ def nearest_allowed(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tup
         plan: The plan.
     """
     global _spent
-    if metric_named(plan.metric).form == DISTANCE and plan.kernels and _wants_kernels(plan):
+    wanted = metric_named(plan.metric).form == DISTANCE and plan.kernels and _wants_kernels(plan)
+    if wanted and _are_ready(x, ctrs, plan):
         return _by_kernels(x, ctrs, allowed, plan)
     start = time.perf_counter()
     found = _by_operations(x, ctrs, allowed, plan)
@@ -47,6 +49,17 @@ def nearest_allowed(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tup
 
 def _wants_kernels(plan: Plan) -> bool:
     return _KERNELS in sys.modules or _spent > _PATIENCE or plan.problem.work > _WANTS_KERNELS
+
+
+def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
+    use, shape = (x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS), ctrs.shape
+
+    def rehearse() -> None:
+        row = torch.ones(1, shape[1], dtype=use[0], device="cpu")
+        centres = torch.ones(shape, dtype=use[1], device="cpu")
+        _by_kernels(row, centres, torch.ones(1, shape[0], dtype=torch.bool, device="cpu"), plan)
+
+    return are_ready(("small, masked", *use), rehearse)
 
 
 def _by_kernels(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:

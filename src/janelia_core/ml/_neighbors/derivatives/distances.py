@@ -27,7 +27,13 @@ from janelia_core.ml._runtime.transforms import Context, is_transformed, keep, s
 
 
 def distances(
-    x: Tensor, ctrs: Tensor, indices: Tensor, metric: str, budget: int, first: Tensor | None = None
+    x: Tensor,
+    ctrs: Tensor,
+    indices: Tensor,
+    metric: str,
+    budget: int,
+    first: Tensor | None = None,
+    known: Tensor | None = None,
 ) -> Tensor:
     """Return the distance of each row of x to its neighbours, differentiable with respect to x and ctrs.
 
@@ -38,12 +44,19 @@ def distances(
         metric: "euclidean", "sqeuclidean", "cosine" or "dot".
         budget: Bytes of workspace of the derivatives.
         first: (n_batches,) int64: for each batch of rows the centre that its indices call 0; None: row numbers.
+        known: What the search of plain tensors has found of the result, if it has.
 
     Returns:
         (n, k), inf where the index is -1.
     """
+    transformed = is_transformed()
+    wanted = transformed or (torch.is_grad_enabled() and (x.requires_grad or ctrs.requires_grad))
+    if known is not None and not wanted:
+        return known
     first = indices.new_empty(0) if first is None else first
-    wanted = is_transformed() or (torch.is_grad_enabled() and (x.requires_grad or ctrs.requires_grad))
+    if known is not None and metric != "cosine" and not transformed:
+        found: Tensor = _Known.apply(x, ctrs, indices, first, metric, budget, (known,))  # type: ignore[no-untyped-call]
+        return found
     if metric == "cosine" and wanted:
         # 1 - cos is half the squared distance of the unit vectors, up to a constant where one of them is zero.
         return _cosines(x.detach(), ctrs.detach(), _unit(x), _unit(ctrs), indices, first, budget)
@@ -97,6 +110,23 @@ class _Distances(Saved):
             if metric == "euclidean":
                 return norm_values(dx[:, None], dc[:, None], x, ctrs, r.detach(), indices, first, budget)
             return pair_products(dx, dc, x, ctrs, indices, first, metric != "dot", _factor(metric), budget)
+
+
+class _Known(_Distances):
+    """Of any metric, of plain tensors, where the search has found them: nothing is evaluated."""
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        *_, (known,) = inputs
+        return known  # type: ignore[no-any-return]
+
+    @staticmethod
+    def setup_context(ctx: Context, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _Distances.setup_context(ctx, inputs[:-1], output)
+
+    @staticmethod
+    def backward(ctx: Context, g: Tensor) -> tuple[Any, ...]:
+        return *_Distances.backward(ctx, g), None
 
 
 class _Cosines(Saved):

@@ -21,6 +21,7 @@ from janelia_core.ml._runtime.transforms import (
     batch_first,
     break_graph,
     is_differentiated,
+    is_plain,
     is_transformed,
     keep,
     one_by_one,
@@ -55,8 +56,11 @@ def differentiable(operator: CustomOpDef, function: type[Saved], rule: Rule) -> 
     Returns:
         What calls the Function or the operator, whichever the caller's mode wants.
     """
+    evaluate = operator._init_fn
 
     def call(*args: Any) -> Any:
+        if _is_alone(args):
+            return evaluate(*args)
         return (function.apply if takes_functions() else operator)(*args)  # type: ignore[no-untyped-call]
 
     def vmap(info: Batch, in_dims: InDims, *args: Any) -> Any:
@@ -67,6 +71,16 @@ def differentiable(operator: CustomOpDef, function: type[Saved], rule: Rule) -> 
     operator.register_autograd(function.backward, setup_context=function.setup_context)
     operator.register_vmap(vmap)
     return call
+
+
+def _is_alone(args: tuple[Any, ...]) -> bool:
+    """Whether nobody wants to know of a call: torch's dispatcher takes longer than what is to be done for few pairs."""
+    tensors = [value for value in args if isinstance(value, Tensor)]
+    return (
+        is_plain(*tensors)
+        and not is_transformed()
+        and not (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+    )
 
 
 def takes_functions() -> bool:
