@@ -9,6 +9,7 @@ None of them knows another; `choose` names them all.
 
 direct      one pass over the centres as they are stored, by compiled kernels: few rows, a CPU
 dense       low-precision scores by compiled kernels, compared while in registers: many dimensions, a CPU
+            and dense.cells: the same among cells of near centres, of which most are left out: data in clusters
 tree        boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU
 portable    torch operations: any device, masks, and the radius of the ladder
 """
