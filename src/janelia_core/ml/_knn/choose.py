@@ -23,6 +23,7 @@ from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
 from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
+from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.keeping import Storing
@@ -34,7 +35,7 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, CODEBOOK, DIRECT, SORTED, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (TREE, CODEBOOK, DIRECT, SORTED, CELLS, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()

@@ -49,8 +49,7 @@ class Plan:
 
     Attributes:
         problem: What is asked.
-        screen: "tree", "direct", "sorted", "dense" (compiled kernels), "portable" (torch operations), or "none": all
-            are verified.
+        screen: The name of a screen (`choose.SCREENS`), or "none": all are verified.
         reason: Why this screen.
         crew: Who works.
         blocks: How many rows and centres at a time.

@@ -11,6 +11,7 @@ direct      one pass over the centres as they are stored, by compiled kernels: f
 sorted      all distances of a row and a sort, compiled: many neighbours, a CPU
 codebook    one pass over the rows, blocks of which meet few centres at once: many rows, a CPU
 dense       low-precision scores by compiled kernels, compared while in registers: many dimensions, a CPU
+            and dense.cells: the same among cells of near centres, of which most are left out: data in clusters
 tree        boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU
 portable    torch operations: any device, masks, and the radius of the ladder
 """

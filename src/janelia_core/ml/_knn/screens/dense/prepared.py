@@ -76,10 +76,14 @@ class PreparedDense:
         few = len(asked.x) < _FEW_ROWS * asked.workers.count and asked.workers.count > 1
         ready = self._listed(screen, asked) if few and screen.centres.kept and asked.frame.x_finite else screen
 
-        def lister(name: str) -> Lister:  # others than the first are packed by the worker whose rows want them
-            return ready if name == first else DenseScreen(self._in(name, sifted, panels, alone), k, mask)
+        def lister(name: str) -> Lister:
+            return ready if name == first else self.lister(name, sifted, panels, k, mask)
 
         return Meeting(Rungs(lister, panels.formats), compiled=True)
+
+    def lister(self, name: str, sifted: Centres, panels: cost.Panels, k: int, mask: BitMask | None = None) -> Lister:
+        """Return who lists k neighbours in a format, packed by the worker whose rows want it."""
+        return DenseScreen(self._in(name, sifted, panels, Workers(1, pool=False)), k, mask)
 
     def _listed(self, screen: DenseScreen, asked: Asked) -> Lister:
         """Return who hands out the lists of all rows, which are made now."""

@@ -111,8 +111,7 @@ class DenseScreen:
                 for block in blocks:
                     block.scan(panel, spare, first=panel == 0)
             lists = [block.finish() for block in blocks]
-        found = lists[0] if len(lists) == 1 else _joined(lists)
-        return self._said(found)
+        return self._said(lists[0] if len(lists) == 1 else joined(lists))
 
     def _said(self, found: Candidates) -> Candidates:
         """The same by row numbers."""
@@ -162,7 +161,7 @@ def _beside(lists: list[Candidates]) -> Candidates:
     return Candidates(indices.gather(1, order), excluded, at_least)
 
 
-def _joined(lists: list[Candidates]) -> Candidates:
+def joined(lists: list[Candidates]) -> Candidates:
     """The candidates of several blocks of rows, with as many slots as the longest list needs."""
     n, width = sum(len(part.indices) for part in lists), max(part.indices.shape[1] for part in lists)
     indices = torch.full((n, width), -1, dtype=torch.int64, device="cpu")

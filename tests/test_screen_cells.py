@@ -1,0 +1,155 @@
+"""Cells never exclude wrongly, whatever their centres are like; they are taken for clusters, and for nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.screens.dense.cells import cost
+from janelia_core.ml._knn.screens.dense.cells.centres import CellCentres
+from janelia_core.ml._knn.screens.dense.cells.grouping import group
+from janelia_core.ml._knn.screens.dense.cells.screen import CellScreen
+from janelia_core.ml._knn.screens.dense.formats import FORMATS
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
+from plans import changed, run
+from problems import LOW_FORMATS
+from test_screen_dense import assert_nothing_is_excluded_wrongly
+
+CPU = this_machine(torch.device("cpu"))
+N, ROWS = 1500, 12
+Problem = tuple[Tensor, Tensor]
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def clusters(n: int = ROWS, n_ctrs: int = N, d: int = 20, wide: float = 10.0) -> Problem:
+    which = torch.randint(0, 8, (n + n_ctrs,), generator=torch.Generator().manual_seed(0))
+    points = wide * normal(8, d, seed=1)[which] + normal(n + n_ctrs, d, seed=2)
+    return points[:n].contiguous(), points[n:].contiguous()
+
+
+def rows_between_clusters() -> Problem:
+    x, ctrs = clusters()
+    return (x + x.flip(0)) / 2, ctrs
+
+
+def no_clusters() -> Problem:
+    return normal(ROWS, 6, seed=0), normal(N, 6, seed=1)
+
+
+def near_ties_across_tiles() -> Problem:
+    x, ctrs = clusters()
+    ring = normal(N // 2, 20, seed=3)
+    ctrs[::2] = x[0] + ring / ring.norm(dim=1, keepdim=True)
+    return x, ctrs
+
+
+def duplicates() -> Problem:
+    x, ctrs = clusters(n_ctrs=30)
+    return x, ctrs.repeat(N // 30, 1)
+
+
+def lattice() -> Problem:
+    source = torch.Generator().manual_seed(0)
+    points = torch.randint(0, 4, (N + ROWS, 5), generator=source).float()
+    points[:, 0] += 64 * torch.randint(0, 3, (N + ROWS,), generator=source)
+    return points[:ROWS].clone(), points[ROWS:].clone()
+
+
+def far_origin() -> Problem:
+    x, ctrs = clusters()
+    return x + 1e5, ctrs + 1e5
+
+
+def in_float64() -> Problem:
+    x, ctrs = clusters()
+    return x.double() * (1 + 2.0**-40), ctrs.double() * (1 + 2.0**-40)
+
+
+def one_point_far_out() -> Problem:
+    x, ctrs = clusters()
+    ctrs[7] *= 1e6
+    return x, ctrs
+
+
+PROBLEMS = [
+    clusters,
+    rows_between_clusters,
+    no_clusters,
+    near_ties_across_tiles,
+    duplicates,
+    lattice,
+    far_origin,
+    in_float64,
+    one_point_far_out,
+]
+any_problem = pytest.mark.parametrize("problem", PROBLEMS)
+
+
+def screen(ctrs: Tensor, chosen: str, k: int = 5) -> CellScreen:
+    workers = Workers(1, pool=False)
+    points = Points(ctrs)
+    return CellScreen(CellCentres(points, group(points, workers), FORMATS[chosen], workers), k)
+
+
+@any_problem
+@pytest.mark.parametrize("chosen", [*LOW_FORMATS[:1], "float32"])
+def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Callable[[], Problem], chosen: str) -> None:
+    x, ctrs = problem()
+    assert_nothing_is_excluded_wrongly(x[:4], ctrs, 5, screen(ctrs, chosen))
+
+
+def no_radii_of_tiles(centres: CellCentres) -> None:
+    centres.radii *= 0.0
+
+
+def no_radii_of_cells(centres: CellCentres) -> None:
+    centres.reach *= 0.0
+
+
+def no_errors_of_scores(centres: CellCentres) -> None:
+    centres.tiles.parameters[:, 1:] -= np.abs(centres.tiles.parameters[:, 1:]) * 0.02
+
+
+@pytest.mark.parametrize("loosen", [no_radii_of_tiles, no_radii_of_cells, no_errors_of_scores])
+def test_a_loosened_bound_is_caught(loosen: Callable[[CellCentres], None]) -> None:
+    x, ctrs = no_clusters()
+    loosened = screen(ctrs, "float32")
+    loosen(loosened.centres)
+    loosened = CellScreen(loosened.centres, 5)
+    with pytest.raises(AssertionError):
+        assert_nothing_is_excluded_wrongly(x, ctrs, 5, loosened)
+
+
+@any_problem
+def test_the_answer_is_that_of_a_search_without_a_screen(problem: Callable[[], Problem]) -> None:
+    x, ctrs = problem()
+    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], 5, len(ctrs), machine=CPU), at_once_rows=0)
+    expected = run(x, ctrs, changed(plan, screen="none"))
+    for workers in (1, 2):
+        assert torch.equal(run(x, ctrs, changed(plan, screen="cells", workers=workers, row_block=7)), expected)
+
+
+@pytest.mark.parametrize(("wide", "taken"), [(10.0, "cells"), (0.0, "dense")])
+def test_cells_are_taken_for_clusters_and_for_nothing_else(
+    wide: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "_LEAST_WORK", 0.0)
+    monkeypatch.setattr(cost, "_GAIN", 10.0)
+    x, ctrs = clusters(1000, 9000, 40, wide)
+    plan = make_plan.__wrapped__(1000, 9000, 40, 10, 9000, machine=CPU)
+    with watch_knn() as reports:
+        found = run(x, ctrs, plan)
+    assert plan.screen == "cells"
+    assert reports[0].plan.screen == taken
+    assert torch.equal(found, run(x, ctrs, changed(plan, screen="portable")))
