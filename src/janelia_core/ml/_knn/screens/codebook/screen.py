@@ -7,9 +7,9 @@ every centre. Of the rows nothing is known beforehand: what is not finite has a 
 
 Exactness
 ---------
-Let x' = (x - m) 2^e and c' = (c - m) 2^e in real arithmetic, with m near the mean of the centres and a power of two that
-brings the largest norm of a centre, R, below 1 and near it; both change no order. Nearest is where s = <x', c'> -
-|c'|^2 / 2 is largest, since D 4^e = |x'|^2 - 2 s. Let u = 2^-24 and g(n) = n u / (1 - n u).
+Let x' = (x - m) 2^e and c' = (c - m) 2^e in real arithmetic, with m near the mean of the centres and a power of two
+that brings the largest norm of a centre, R, below 1 and near it; both change no order. Nearest is where
+s = <x', c'> - |c'|^2 / 2 is largest, since D 4^e = |x'|^2 - 2 s. Let u = 2^-24 and g(n) = n u / (1 - n u).
 
 Rows are held as x^ = fl(x - m) 2^e: one rounding a coordinate, or two where x is float64, of a relative u at most.
 Centres c^ and levels b = -|c'|^2 / 2 are rounded to float32 once, after float64 operations whose own errors are nothing
@@ -29,9 +29,10 @@ the norm of the row nor the scale counts.
 
 Exact scores
 ------------
-If all centres, m and a row are multiples of a step h, and |x'| R + R^2 / 2 <= 2^22 h'^2, |x'| <= 2^22 h' with h' = h 2^e,
-then x^ = x', c^ = c', and all partial sums are multiples of h'^2 / 2 below 2^24 of them: P = s. Lists hold the lower
-number first where scores are equal, so they are the answer.
+If all centres, m and a row are multiples of a step h, and |x'| R + R^2 / 2 <= 2^22 h'^2, |x'| <= 2^22 h' with
+h' = h 2^e, then x^ = x', c^ = c', and all partial sums are multiples of h'^2 / 2 below 2^24 of them: P = s; so for
+inner products with h h' in the place of h'^2. Lists hold the lower number first where scores are equal: they are the
+answer.
 
 Groups in bfloat16
 ------------------
@@ -42,8 +43,9 @@ need not round each sum to nearest, and w = g(d + 16) of v,
     |P~ - s|  <=  F,    F = l (R + L) + |x'| (L + w (R + L)) + w R^2 / 2 + t.
 
 A group of centres, all of whose P~ are more than 2 F below the best P~ of all, holds no centre as near as that one. All
-other groups are scored in float32 (by four sums, which are added: not more roundings than above), and (1) does the rest.
-2 F is evaluated times 1 + 2^-8 or with d + 16 for d + 9 roundings, which outweighs its own and that of the difference.
+other groups are scored in float32 (by four sums, then added: no more roundings than above), and (1) does the rest.
+2 F is evaluated times 1 + 2^-8, and w for more roundings than there are, which outweighs those of 2 F and of the
+difference.
 """
 
 from __future__ import annotations
