@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import TYPE_CHECKING
 
+import numpy as np
+import torch
+
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.copies import without_spare_copies
 from janelia_core.ml._knn.data.frame import Place
-from janelia_core.ml._knn.data.points import is_wide
-from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.data.points import Points, is_wide
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.codebook import cost
 from janelia_core.ml._knn.screens.contract import Asked
@@ -33,8 +35,7 @@ class Codebook:
             return "the compiled screens take no masks"
         if (is_wide(asked.x.values) or is_wide(asked.centres.points.values)) and not asked.frame.held:
             return "float64 does not hold all values"
-        seen = asked.centres.seen(Reader())  # few, so that handing them out would take longer
-        return "" if seen.finite and seen.largest < _LARGEST else "centres are not all of moderate magnitude"
+        return "" if _are_moderate(asked.centres.points) else "centres are not all of moderate magnitude"
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Of copies of a centre as many stay as are wanted."""
@@ -49,6 +50,16 @@ class Codebook:
         if plan.sifts and may_hold_copies(points):
             points = without_spare_copies(points, plan.k, plan.workspace_bytes // 2)
         return PreparedBook(points, plan.problem.form)
+
+
+def _are_moderate(ctrs: Points) -> bool:
+    """Tell whether all values are finite, and their squares in float64 too."""
+    values = ctrs.block(0, len(ctrs))
+    if not values.is_floating_point():
+        return True
+    if values.dtype in (torch.float32, torch.float64):  # few, so that torch's threads would take longer
+        return float(np.abs(values.numpy()).max()) < _LARGEST
+    return bool(torch.isfinite(values).all())
 
 
 CODEBOOK = Codebook()

@@ -1,4 +1,52 @@
-"""The codebook screen: a pass over many rows, in which blocks of them meet all of few centres at once."""
+"""The codebook screen: a pass over many rows, in which blocks of them meet all of few centres at once.
+
+Each lane of a vector holds a row; centres come one after the other, and of each row the best scores so far stay in
+registers or in a short list. Most rows are answered where the gaps between these prove their order; nothing is written
+of the others until a longer list, put in order in float64, does (`resolve`); who is in doubt even then is verified with
+every centre. Of the rows nothing is known beforehand: what is not finite has a norm that is not, and proves nothing.
+
+Exactness
+---------
+Let x' = (x - m) 2^e and c' = (c - m) 2^e in real arithmetic, with m near the mean of the centres and a power of two
+that brings the largest norm of a centre, R, below 1 and near it; both change no order. Nearest is where
+s = <x', c'> - |c'|^2 / 2 is largest, since D 4^e = |x'|^2 - 2 s. Let u = 2^-24 and g(n) = n u / (1 - n u).
+
+Rows are held as x^ = fl(x - m) 2^e: one rounding a coordinate, or two where x is float64, of a relative u at most.
+Centres c^ and levels b = -|c'|^2 / 2 are rounded to float32 once, after float64 operations whose own errors are nothing
+beside u. A score P starts from b, or adds it last, and takes d products, fused or not; so every term of s carries at
+most d + 9 roundings in any order (at most 4 of them of the factors), and with Cauchy-Schwarz
+
+    |P - s|  <=  E,    E = g(d + 9) (|x'| R + R^2 / 2) + t,                                              (1)
+
+t = g (d + 8) 2^-60 for what underflows: less than d 2^-126 (R + 1) of products and of coordinates, and g R d 2^-63 of a
+norm whose squares do. Norms of rows, |x'|, are summed in float32 and taken times 1 + 2^-12, which outweighs their
+roundings for d <= 1024. A row's first k are proven, in their order, where each of their scores exceeds the next one by
+more than 2 E; what is not listed has scores of at most the last one listed. 2 E is evaluated times 1 + 2^-8, which
+outweighs the roundings of itself and of the gap. Where R, scaled, is not in [2^-20, 2], E is infinite.
+
+Inner products and cosines: s = <x, c'>, where c' = c 2^e or the direction of c, in float64; m = 0, b = 0, and neither
+the norm of the row nor the scale counts.
+
+Exact scores
+------------
+If all centres, m and a row are multiples of a step h, and |x'| R + R^2 / 2 <= 2^22 h'^2, |x'| <= 2^22 h' with
+h' = h 2^e, then x^ = x', c^ = c', and all partial sums are multiples of h'^2 / 2 below 2^24 of them: P = s; so for
+inner products with h h' in the place of h'^2. Lists hold the lower number first where scores are equal: they are the
+answer.
+
+Groups in bfloat16
+------------------
+Where k = 1, centres are many and the machine multiplies bfloat16, scores are made of points x~, c~ rounded to that
+first, with measured norms l >= |x^ - x~| and L = max |c' - c~|. As in `dense.screen`, with v = 2^-23 since the hardware
+need not round each sum to nearest, and w = g(d + 16) of v,
+
+    |P~ - s|  <=  F,    F = l (R + L) + |x'| (L + w (R + L)) + w R^2 / 2 + t.
+
+A group of centres, all of whose P~ are more than 2 F below the best P~ of all, holds no centre as near as that one. All
+other groups are scored in float32 (by four sums, then added: no more roundings than above), and (1) does the rest.
+2 F is evaluated times 1 + 2^-8, and w for more roundings than there are, which outweighs those of 2 F and of the
+difference.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +72,7 @@ from janelia_core.ml._simd.row_lanes import ROWS
 _IN_PLACE = (torch.float32, torch.float64)
 _NARROW = (torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
 _PIECES, _WORK = 4, 1e6  # for each worker, and the least of one in nanoseconds
-_PROBE, _PROBED = 256, 4096  # rows that tell whether the pass proves enough, of so many
+_PROBE, _PROBED = 256, 1 << 14  # rows that tell whether the pass proves enough, of so many
 _MOST_LOST = 0.2  # of them
 _NONE = np.empty(0, np.int64)
 
