@@ -7,7 +7,7 @@ from decimal import Context, Decimal, localcontext
 import pytest
 import torch
 
-from janelia_core.ml._neighbors.derivatives import pair_blocks
+from janelia_core.ml._neighbors.derivatives import few_pairs, pair_blocks
 from janelia_core.ml.neighbors import knn
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script.
@@ -17,10 +17,12 @@ FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 MANY = Context(prec=60, Emin=-(10**6), Emax=10**6)
 
 
-@pytest.fixture(params=[0, 1 << 60], ids=["kernels", "torch"], autouse=True)
+@pytest.fixture(params=[(0, 0), (1 << 60, 0), (1 << 60, 1 << 60)], ids=["kernels", "torch", "few"], autouse=True)
 def route(request, monkeypatch):
-    """Both ways of summing over pairs: compiled, and in torch operations."""
-    monkeypatch.setattr(pair_blocks, "_FEWEST", request.param)
+    """All ways of summing over pairs: compiled, and in torch operations, by chunks or all at once."""
+    fewest, most = request.param
+    monkeypatch.setattr(pair_blocks, "FEWEST", fewest)
+    monkeypatch.setattr(few_pairs, "MOST", most)
 
 
 def unit(x: torch.Tensor, c: torch.Tensor) -> torch.Tensor:

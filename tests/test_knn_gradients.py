@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from janelia_core.ml._knn.distances.distances import distances as distances_of
-from janelia_core.ml._neighbors.derivatives import norm_pairs, pair_blocks, pairs
+from janelia_core.ml._neighbors.derivatives import few_pairs, norm_pairs, pair_blocks, pairs
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml.neighbors import knn
@@ -36,10 +36,12 @@ def plain(x, ctrs, indices, metric):
     return out.masked_fill(missing, 0)
 
 
-@pytest.fixture(params=[0, 1 << 60], ids=["kernels", "torch"])
+@pytest.fixture(params=[(0, 0), (1 << 60, 0), (1 << 60, 1 << 60)], ids=["kernels", "torch", "few"])
 def route(request, monkeypatch):
-    """Both ways of summing over pairs: compiled, and in torch operations in chunks of few pairs."""
-    monkeypatch.setattr(pair_blocks, "_FEWEST", request.param)
+    """All ways of summing over pairs: compiled, and in torch operations in chunks of few pairs, or all at once."""
+    fewest, most = request.param
+    monkeypatch.setattr(pair_blocks, "FEWEST", fewest)
+    monkeypatch.setattr(few_pairs, "MOST", most)
 
 
 @pytest.mark.parametrize("metric", METRICS)
@@ -161,8 +163,9 @@ def test_kernels_and_torch_operations_agree_whatever_the_memory(differences, dty
     r = distances_of(x, c, indices, centres=listed.centres)
     bends = u[:, None], v[:, None]
     results = []
-    for fewest in (0, 1 << 60):
-        monkeypatch.setattr(pair_blocks, "_FEWEST", fewest)
+    for fewest, most in ((0, 0), (1 << 60, 0), (1 << 60, 1 << 60)):
+        monkeypatch.setattr(pair_blocks, "FEWEST", fewest)
+        monkeypatch.setattr(few_pairs, "MOST", most)
         for budget in (1, 5000, 1 << 26):
             got = pairs.products(u, v, x, c, listed, differences, 2.0, budget)
             norms = (

@@ -32,7 +32,7 @@ def plain(weight, bias, x, c, indices):
 @pytest.fixture(params=[0, 1 << 60], ids=["kernels", "torch"])
 def route(request, monkeypatch):
     """Both ways of summing over pairs: compiled, and in torch operations."""
-    monkeypatch.setattr(pair_blocks, "_FEWEST", request.param)
+    monkeypatch.setattr(pair_blocks, "FEWEST", request.param)
 
 
 @pytest.mark.usefixtures("route")
@@ -66,7 +66,7 @@ def test_kernels_and_torch_operations_agree_whatever_the_memory(dtype, monkeypat
     indices = torch.randint(-1, m, (n, k), generator=torch.Generator().manual_seed(0))
     results = []
     for fewest in (0, 1 << 60):
-        monkeypatch.setattr(pair_blocks, "_FEWEST", fewest)
+        monkeypatch.setattr(pair_blocks, "FEWEST", fewest)
         for budget in (1, 5000, 1 << 26):
             values = affine.values(weight, bias, x, c, indices, budget)
             results.append((values, *affine.maps(g, x, c, indices, budget), *affine.points(g, weight, indices, budget)))

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.distances.distances import of_few
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.small.brief import nearest_briefly
@@ -182,7 +183,8 @@ def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
     found = nearest_briefly(x, ctrs, call.k, call.m, call.metric, but_self=call.but_self, rounded=True)
     if found is None:
         return None
-    far = distances(x, ctrs, found.indices, call.metric, call.max_memory, known=found.distances)
+    known = of_few(x, ctrs, found.indices, call.metric) if found.distances is None else found.distances
+    far = distances(x, ctrs, found.indices, call.metric, call.max_memory, known=known)
     return Neighbors(far, found.indices)
 
 

@@ -7,4 +7,5 @@ integers        compensated     sums of float64 with a measured error, by compil
 integers of any size, and their rounding
 rounding        do both ends of an interval round alike?
 to_float32      the same of one number at a time, by compiled kernels
+to_float64      the same of one double-double
 """

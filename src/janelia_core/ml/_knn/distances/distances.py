@@ -16,10 +16,10 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
-from janelia_core.ml._knn.metrics.metric import UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
-from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
@@ -100,6 +100,29 @@ def distances(
     return out
 
 
+@optional_kernels
+def of_few(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor | None:
+    """Return the distances of few pairs of float64 points on the CPU, by a kernel alone; None where it does not serve.
+
+    Args:
+        x: (n, d).
+        ctrs: (n_ctrs, d).
+        indices: (n, k) int64 row numbers of ctrs.
+        metric: As for `distances`.
+    """
+    known = metric_named(metric)
+    if not (x.dtype == ctrs.dtype == torch.float64 and known.form in (DISTANCE, DOT) and may_serve()):
+        return None
+    if not _are_loaded(known, x.dtype, torch.float64):
+        return None
+    from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
+
+    with torch.inference_mode(False):  # or nobody else could write to what it makes
+        points = x.detach().contiguous(), ctrs.detach().contiguous()
+        out, certain = rounded_pairs(known, *points, indices, torch.float64)
+    return out if certain is None else None
+
+
 def _count(x: Tensor, indices: Tensor, max_memory: int) -> int:
     return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS, max_memory // PER_WORKER))
 
@@ -142,10 +165,10 @@ class _Work:
 
     def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return distances (r, k) by float64 intervals, and whether each is certain, or None if all are."""
-        if self._kernels and self._dtype == torch.float32:
+        if self._kernels and (self._dtype == torch.float32 or self._metric.form != COSINE):
             from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
 
-            return rounded_pairs(self._metric, x_rows, self._ctrs, indices)
+            return rounded_pairs(self._metric, x_rows, self._ctrs, indices, self._dtype)
         missing = (indices < 0).to(float64_device(x_rows.device))
         if self._kernels:
             from janelia_core.ml._knn.distances.pair_sums import pair_sums

@@ -1,11 +1,16 @@
-"""Numba kernels that round order values of listed pairs to float32, where float64 leaves no doubt of it."""
+"""Numba kernels that round order values of listed pairs where nothing leaves a doubt of them.
+
+To float32 what float64 tells of them, to float64 what double-double arithmetic does.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from janelia_core.ml._knn.arithmetic.compensated import compensated_product, compensated_square
 from janelia_core.ml._knn.arithmetic.to_float32 import NORMAL, PLAIN, round_root, round_value
-from janelia_core.ml._knn.metrics.metric import Bound
+from janelia_core.ml._knn.arithmetic.to_float64 import round_sum
+from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound
 from janelia_core.ml._knn.verify.pair_kernels import value_of_pair
 from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
@@ -109,3 +114,27 @@ def round_plain(root: bool, relative: float, squares: F64, out: F32, certain: B8
         out[t], certain[t] = last, plain & (first == last) & (last >= NORMAL)
         n_certain += certain[t]
     return n_certain
+
+
+@jit
+def rounded_sums(form: int, root: bool, x: Reals, ctrs: Reals, indices: I64, out: F64, certain: B8) -> int:
+    """Fills squared distances, their roots, or negative inner products in float64, as `rounded_values` does float32.
+
+    Returns:
+        How many are not certain.
+    """
+    doubtful = 0
+    for i in range(indices.shape[0]):
+        for slot in range(indices.shape[1]):
+            j = indices[i, slot]
+            if j < 0:
+                out[i, slot], certain[i, slot] = np.inf, True
+                continue
+            if form == DISTANCE:
+                hi, lo, error = compensated_square(x, i, ctrs, j)
+            else:
+                hi, lo, error = compensated_product(x, i, ctrs, j)
+                hi, lo = -hi, -lo
+            out[i, slot], certain[i, slot] = round_sum(hi, lo, error, root)
+            doubtful += not certain[i, slot]
+    return doubtful

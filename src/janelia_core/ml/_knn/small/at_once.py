@@ -100,14 +100,14 @@ def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Ten
     n, known = len(x), terms(metric, x.shape[1], x.dtype)
     assert known is not None
     indices = torch.zeros(k, n, dtype=torch.int64, device="cpu")  # kernels write only clear rows
-    clear, none = torch.empty(n, dtype=torch.bool, device="cpu"), torch.empty(0, dtype=torch.float32, device="cpu")
+    clear, none = torch.empty(n, dtype=torch.bool, device="cpu"), torch.empty(0, 0, dtype=torch.float32, device="cpu")
     lanes.nearest_by_lanes(
         (known.form, k, known.root, known.by_product, False),
         known.slack,
         known.within,
         x.numpy(),
         ctrs.numpy(),
-        indices.view(-1).numpy(),
+        indices.numpy(),
         (n, 1),
         none.numpy(),
         clear.numpy(),

@@ -8,25 +8,25 @@ someone watches: then the general way takes it, whose look at few pairs (`at_onc
 
 from __future__ import annotations
 
-import contextlib
 import sys
+from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.problem import FEWEST_CTRS, LEAST_MEMORY
 from janelia_core.ml._knn.report import is_watched
 from janelia_core.ml._knn.small.at_once import lanes_are_ready
-from janelia_core.ml._knn.small.cost import LANES, MOST_BY_LANES, held_by_lanes
-from janelia_core.ml._knn.small.terms import MODULE, terms
+from janelia_core.ml._knn.small.cost import FEWEST_SHARED, LANES, MOST_BY_LANES, held_by_lanes, work_of_lanes
+from janelia_core.ml._knn.small.terms import MODULE, Terms, terms
+from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals
 
 _DTYPES = (torch.float32, torch.float64)
-_MOST_WORK = 1 << 23  # coordinates of pairs: what more takes is worth a thread's start
-_PER_PAIR = 6  # coordinates that cost as much as what a pair costs beside its own
-_NONE = torch.empty(0, device="cpu").numpy()
+_NONE = np.empty((0, 0), np.float32)
 
 
 class Brief(NamedTuple):
@@ -34,7 +34,7 @@ class Brief(NamedTuple):
 
     Attributes:
         indices: (k, n), or (n, k) with distances.
-        distances: (n, k) float32, correctly rounded; None: not asked for, or not all are certain.
+        distances: (n, k) float32, correctly rounded; None: not asked for, of float64, or not all are certain.
     """
 
     indices: Tensor
@@ -64,27 +64,45 @@ def nearest_briefly(
     known = terms(metric, x.shape[1], x.dtype)
     if known is None:
         return None
-    n = x.shape[0]
-    with torch.inference_mode(False) if torch.is_inference_mode_enabled() else contextlib.nullcontext():
-        indices = torch.empty((n, k) if rounded else (k, n), dtype=torch.int64, device="cpu")
-        clear = torch.empty(n, dtype=torch.bool, device="cpu")
-        distances = (
-            torch.empty(n, k, device="cpu", dtype=torch.float32) if rounded and x.dtype == torch.float32 else None
-        )
+    if torch.is_inference_mode_enabled():  # what it makes, nobody else could write to
+        with torch.inference_mode(False):
+            return _asked(search, x, ctrs, k, known, but_self, rounded)
+    return _asked(search, x, ctrs, k, known, but_self, rounded)
+
+
+def _asked(
+    search: Callable[..., tuple[int, int]],
+    x: Tensor,
+    ctrs: Tensor,
+    k: int,
+    known: Terms,
+    but_self: bool,
+    rounded: bool,
+) -> Brief | None:
+    """Return what the kernel answers, if it leaves no row in doubt."""
+    n, rounds, distances = x.shape[0], rounded and x.dtype == torch.float32, None
+    indices = torch.empty((n, k) if rounded else (k, n), dtype=torch.int64, device="cpu")
+    if rounds:
+        distances = torch.empty((n, k), dtype=torch.float32, device="cpu")
     in_doubt, unrounded = search(
         (known.form, k, known.root, known.by_product, but_self),
         known.slack,
         known.within,
-        x.detach().contiguous().numpy(),
-        ctrs.detach().contiguous().numpy(),
-        indices.numpy().reshape(-1),
+        _array(x),
+        _array(ctrs),
+        indices.numpy(),
         (1, k) if rounded else (n, 1),
-        _NONE if distances is None else distances.numpy().reshape(-1),
-        clear.numpy(),
+        _NONE if distances is None else distances.numpy(),
+        np.empty(n, np.bool_),
     )
     if in_doubt:
         return None
     return Brief(indices, None if unrounded else distances)
+
+
+def _array(points: Tensor) -> Reals:
+    array: Reals = (points.detach() if points.requires_grad else points).contiguous().numpy()
+    return array
 
 
 def _is_small(x: Tensor, ctrs: Tensor, wanted: int, m: int | None) -> bool:
@@ -96,7 +114,7 @@ def _is_small(x: Tensor, ctrs: Tensor, wanted: int, m: int | None) -> bool:
         and ctrs.dtype == dtype
         and n * d > 0
         and wanted <= min(MOST_BY_LANES, n_ctrs)
-        and max(n, LANES) * n_ctrs * (d + _PER_PAIR) <= _MOST_WORK
+        and work_of_lanes(n, n_ctrs, d) < FEWEST_SHARED
         and held_by_lanes(n_ctrs, d, wanted, dtype.itemsize) <= LEAST_MEMORY // 2
         and (m is None or min(n, LANES) * n_ctrs <= n * max(m, FEWEST_CTRS))
         and not (x.is_neg() or ctrs.is_neg())

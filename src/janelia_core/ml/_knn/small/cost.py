@@ -11,7 +11,10 @@ MOST_BESIDE = 1 << 15  # the same where centres stand prepared for one
 _MOST_WORK_COMPILED = 1 << 26  # the same with compiled kernels
 _MOST_PAIRS = 1 << 20
 _MOST_TABLE = 1 << 20  # coordinates of centres: of more, a pass by the direct screen reads each but once
-_FEWEST_SHARED = 1 << 24  # n_smps * n_ctrs * d from which workers share the rows
+_MOST_PAIRS_OF_LANES = 1 << 22  # up to which sixteen rows at a time cost less than a tree or packed centres
+_MOST_WORK_OF_LANES = 1 << 28
+_PER_PAIR_OF_LANES = 6
+FEWEST_SHARED = 1 << 24  # coordinates of pairs from which workers share the rows: half a millisecond
 PER_PAIR_OF_OPERATIONS = 24  # bytes of a pair, by torch operations
 FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
 MOST_BY_LANES = 32  # neighbours, a row's own included, that the kernel of lanes finds: it sorts twice as many a row
@@ -32,13 +35,22 @@ def pays(problem: Problem, few_ctrs: bool) -> bool:
     work = pairs * max(problem.d, 1)
     if work <= MOST_WORK:
         return True
-    quick = problem.float32 and machine.exact_products and pairs <= _MOST_PAIRS and work <= _MOST_WORK_COMPILED
+    if takes_lanes(problem.form, problem.k):
+        work = work_of_lanes(problem.n_smps, problem.n_ctrs, problem.d)
+        quick = problem.float32 and pairs <= _MOST_PAIRS_OF_LANES and work <= _MOST_WORK_OF_LANES
+    else:
+        quick = problem.float32 and machine.exact_products and pairs <= _MOST_PAIRS and work <= _MOST_WORK_COMPILED
     return _compiled(problem) and (few_ctrs or (quick and problem.n_ctrs * problem.d <= _MOST_TABLE))
 
 
 def is_shared(problem: Problem) -> bool:
     """Tell whether workers share the rows."""
-    return problem.work >= _FEWEST_SHARED
+    return work_of_lanes(problem.n_smps, problem.n_ctrs, problem.d) >= FEWEST_SHARED
+
+
+def work_of_lanes(n_smps: int, n_ctrs: int, d: int) -> int:
+    """Return the work of the kernel of lanes in coordinates of pairs: a pair costs as much as some, whatever d."""
+    return max(n_smps, LANES) * n_ctrs * (d + _PER_PAIR_OF_LANES)
 
 
 def rows_at_once(problem: Problem, workers: int) -> int:

@@ -82,9 +82,10 @@ def nearest_by_lanes(
         within: `Metric.bound`.
         x: Rows.
         ctrs: Centres, of the dtype of the rows, float32 or float64.
-        indices: Memory, written where a row is clear: place t of row i at t * strides[0] + i * strides[1].
+        indices: Two dimensions in C order, written where a row is clear: place t of row i is item
+            t * strides[0] + i * strides[1].
         strides: See indices.
-        distances: (n * k,), written likewise row by row, or empty.
+        distances: (n, k), written likewise, or empty.
         clear: (n,), written.
 
     Returns:
@@ -99,7 +100,7 @@ def nearest_by_lanes(
     limits = np.empty(ROWS, x.dtype)
     heap = np.empty(ROWS * (most + STEP)), np.empty(ROWS * (most + STEP), np.int64), np.zeros(ROWS, np.int64)
     best = np.empty(width), np.empty(width, np.int64)
-    out = indices, distances, clear
+    out = indices.reshape(indices.size), distances.reshape(distances.size), clear
     squares, levels, factors, reach = of_centres(form, by_product, ctrs)
     whole = form != COSINE and is_whole(x) and is_whole(ctrs)
     in_doubt, unrounded = 0, 0

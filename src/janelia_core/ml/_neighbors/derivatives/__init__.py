@@ -8,5 +8,6 @@ operators       janelia_core::knn_distances and all others, as torch sees them
       |
 pairs           sums over (row, neighbour) pairs, linear in the points     pair_lists: who pairs
 norm_pairs      derivatives of Euclidean distances over pairs
+few_pairs       the first derivatives of few pairs, all together
 pair_blocks     both, shared out to threads                                pair_kernels: the loops
 """

@@ -31,7 +31,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import result_dtype
-from janelia_core.ml._neighbors.derivatives import pair_blocks
+from janelia_core.ml._neighbors.derivatives import few_pairs, pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
 from janelia_core.ml._runtime.kernels import optional_kernels
 
@@ -86,6 +86,9 @@ def sums(
     """
     if u.shape[1] < 2 and pair_blocks.fits(pairs.indices, w, x, c, *(t[:, 0] for t in (u, v) if t.shape[1])):
         return pair_blocks.norm_sums(w, u, v, x, c, r, pairs, budget)
+    few = None if u.shape[1] else few_pairs.norm_sums(w, x, c, r, pairs)
+    if few is not None:
+        return few
     dtype = result_dtype(x, c)
     by_row = torch.zeros(x.shape, dtype=dtype, device=x.device)
     by_centre = torch.zeros(c.shape, dtype=dtype, device=x.device)

@@ -19,7 +19,7 @@ from janelia_core.ml._runtime.workers import Workers
 if TYPE_CHECKING:  # or Numba would be imported
     from janelia_core.ml._neighbors.derivatives.pair_kernels import Form, Lengths, Listed, Moves, Weights
 
-_FEWEST = 1 << 14  # pairs times numbers a pair below which torch operations cost less than loading the kernels
+FEWEST = 1 << 14  # pairs times numbers a pair below which torch operations cost less than loading the kernels
 _WORTH_A_THREAD = 1 << 18
 
 
@@ -27,7 +27,7 @@ def fits(indices: Tensor, *tensors: Tensor) -> bool:
     """Whether the kernels take these tensors and a problem of this size is worth them."""
     first = tensors[0]
     return (
-        indices.numel() * max(tensor[:1].numel() for tensor in tensors) >= _FEWEST
+        indices.numel() * max(tensor[:1].numel() for tensor in tensors) >= FEWEST
         and first.dtype in (torch.float32, torch.float64)
         and all(tensor.dtype == first.dtype for tensor in tensors)
         and this_machine(first.device).kernels

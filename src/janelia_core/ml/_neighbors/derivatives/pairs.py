@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import result_dtype
-from janelia_core.ml._neighbors.derivatives import pair_blocks
+from janelia_core.ml._neighbors.derivatives import few_pairs, pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
 from janelia_core.ml._runtime.kernels import optional_kernels
 
@@ -76,7 +76,7 @@ def sums(
     """
     if pair_blocks.fits(pairs.indices, w, x, c):
         return pair_blocks.sums(w, x, c, pairs, differences, factor, budget)
-    return (
+    return few_pairs.sums(w, x, c, pairs, differences, factor) or (
         _by_row(w, x, c, pairs, differences, factor, budget),
         _by_centre(w, x, c, pairs, differences, factor, budget),
     )
