@@ -10,8 +10,7 @@ import numpy as np
 from janelia_core.ml._knn.problem import PER_WORKER, clamp
 from janelia_core.ml._runtime.arrays import B8, I64
 
-GROUPS = 1 << 12
-"""Groups that are shared out at a time."""
+_GROUPS, _PER_GROUP = 1 << 16, 1 << 10  # groups shared out at a time at most, and bytes of memory for each
 LONGEST_LIST = 256
 """Slots of the lists of rows with many near-ties."""
 _MOST_CTRS, _MOST_OF_FEW_COLUMNS = 2048, 1536  # of a cloud: of more, a dense screen or a tree leaves most out sooner,
@@ -24,6 +23,11 @@ _MOST_UNEVEN = 1.5  # times what a worker has in the mean, a cloud of more is sh
 _ROWS_AND_BLOCK = 24  # rows and spare centres beside those of a cloud
 _LANES = 16  # rows in work
 _SHARES = 4  # for each worker
+
+
+def groups_at_once(budget: int) -> int:
+    """Return how many groups are shared out at a time: what is worked out of each takes some hundred bytes."""
+    return clamp(budget // _PER_GROUP, _GROUPS)
 
 
 def suited(groups: I64, d: int, k: int, budget: int, single: bool, copied: bool) -> B8:
