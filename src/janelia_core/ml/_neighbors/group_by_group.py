@@ -11,7 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.clouds.at_once import Clouds, search_at_once
-from janelia_core.ml._knn.clouds.cost import GROUPS
+from janelia_core.ml._knn.clouds.cost import groups_at_once
 from janelia_core.ml._knn.problem import PER_WORKER, clamp
 from janelia_core.ml._knn.report import Report, is_watched, publish
 from janelia_core.ml._runtime.machine import this_machine
@@ -37,7 +37,7 @@ def search_groups(groups: Tensor, d: int, max_memory: int, one: One, clouds: Clo
         clouds: The search, where nothing but rows and centres matters to it.
         alone: In this thread only.
     """
-    for some in torch.split(groups.cpu(), GROUPS):
+    for some in torch.split(groups.cpu(), groups_at_once(max_memory)):
         left = some if clouds is None else _left_by_one_look(clouds, some.contiguous())
         workers = 1 if alone else _workers(left, d, max_memory, groups.device)
         if workers == 1:

@@ -22,7 +22,7 @@ from janelia_core.ml._runtime.workers import Workers
 _KERNELS = "janelia_core.ml._knn.clouds.kernels"
 _PATIENCE = 1 << 12  # groups one by one, which take some 0.4 s, after which kernels are loaded
 _WANTS_KERNELS = 1 << 21  # work from which a single call does
-_NARROW = 16  # coordinates from which float32 distances save more than their near-ties cost
+_NARROW, _MANY = 16, 256  # coordinates or centres from which float32 distances save more than their near-ties cost
 _TINY = 1 << 11  # numbers: torch shares out no operation on so few
 
 _seen = 0
@@ -88,13 +88,15 @@ def search_at_once(clouds: Clouds, groups: Tensor) -> tuple[Tensor, int]:
     if not clouds.searchable:
         return groups, 0
     table = groups.numpy()
-    machine, d, k = this_machine(clouds.x.device), clouds.x.shape[1], clouds.k
-    chosen = cost.suited(table, d, k, clouds.budget, clouds.copied)
-    works = np.where(chosen, cost.work(table, d, k), 0)
-    total = int(works.sum())
+    threads, d, k = this_machine(clouds.x.device).threads, clouds.x.shape[1], clouds.k
+    works = cost.work(table, d, k)
+    chosen = cost.suited(table, d, k, clouds.budget, clouds.single, clouds.copied)
+    workers = cost.crew(int(works[chosen].sum()), threads, clouds.budget)
+    if workers > 1:
+        chosen &= cost.even(works, workers)
+    total = int(works[chosen].sum())
     if not _want_kernels(total, len(table)):
         return groups, 0
-    workers = cost.crew(total, machine.threads, clouds.budget)
     n_bytes = 8 * d * int((table[chosen, 1] - table[chosen, 0] + table[chosen, 3] - table[chosen, 2]).sum())
     least = -(-n_bytes * 4 * workers // clouds.budget) if clouds.copied else 1
     asked = np.concatenate([table[chosen], np.zeros((int(chosen.sum()), 1), np.int64)], axis=1)
@@ -122,11 +124,11 @@ def _search_share(clouds: Clouds, groups: I64) -> B8:
 
     part = clouds.part(groups)
     d, longest = part.x.shape[1], int((groups[:, 3] - groups[:, 2]).max())
-    narrow = clouds.single and d >= _NARROW
-    room = np.empty(cost.numbers(d, longest), np.float32 if narrow else np.float64)
-    lists = np.empty(cost.slots(clouds.k, longest) * cost.LANES)
+    narrow = clouds.single and (d >= _NARROW or longest >= _MANY)
+    kind, lists = np.float32 if narrow else np.float64, np.empty(cost.list_numbers(clouds.k, longest))
+    room, far = (np.empty(size, kind) for size in (cost.numbers(d, longest), cost.distances(longest)))
     task = (part.x.numpy(), part.ctrs.numpy(), groups, clouds.but_self, *bound_of(d, clouds.single, narrow))
-    if search_clouds(*task, part.out.numpy(), room, lists):
+    if search_clouds(*task, part.out.numpy(), room, far, lists):
         from janelia_core.ml._knn.clouds.near_ties import settle_clouds
 
         settle_clouds(*task, part.out.numpy(), room, lists)

@@ -10,27 +10,48 @@ import numpy as np
 from janelia_core.ml._knn.problem import PER_WORKER, clamp
 from janelia_core.ml._runtime.arrays import B8, I64
 
-GROUPS = 1 << 12
-"""Groups that are shared out at a time."""
+_GROUPS, _PER_GROUP = 1 << 16, 1 << 10  # groups shared out at a time at most, and bytes of memory for each
 LONGEST_LIST = 256
 """Slots of the lists of rows with many near-ties."""
-_MOST_CTRS = 1 << 10  # of a cloud: of more, a tree or a dense screen leaves most out sooner,
-_MOST_TABLE = 1 << 15  # and of so many coordinates, too
+_MOST_CTRS, _MOST_OF_FEW_COLUMNS = 2048, 1536  # of a cloud: of more, a dense screen or a tree leaves most out sooner,
+_FEW_COLUMNS = 8
+_MOST_TABLE, _MOST_DOUBLES = 1 << 18, 1 << 15  # coordinates of its centres, likewise: float32, and others
 _MOST_PAIRS = 1 << 22  # of a cloud: more rows are worth being shared out by themselves
 _MOST_SLOTS, _CTRS_LISTED_WHOLE = 64, 256
-_FEWEST_WORK = 1 << 19  # coordinates and slots of pairs from which a thread is worth its start: some 0.3 ms
+_FEWEST_WORK = 1 << 21  # coordinates and slots of pairs from which a thread is worth its start: some 0.2 ms
+_MOST_UNEVEN = 1.5  # times what a worker has in the mean, a cloud of more is shared out by itself
 _ROWS_AND_BLOCK = 24  # rows and spare centres beside those of a cloud
-LANES = 16
-"""Numbers of each slot of the lists."""
+_LANES = 16  # rows in work
 _SHARES = 4  # for each worker
 
 
-def suited(groups: I64, d: int, k: int, budget: int, copied: bool) -> B8:
-    """Tell which groups (n_groups, 5) are searched by all their distances; copied: of their values, in float64."""
+def groups_at_once(budget: int) -> int:
+    """Return how many groups are shared out at a time: what is worked out of each takes some hundred bytes."""
+    return clamp(budget // _PER_GROUP, _GROUPS)
+
+
+def suited(groups: I64, d: int, k: int, budget: int, single: bool, copied: bool) -> B8:
+    """Tell which groups (n_groups, 5) are searched by all their distances.
+
+    Args:
+        groups: Rows and centres.
+        d: Columns.
+        k: How many are wanted.
+        budget: Bytes of workspace.
+        single: Values are float32.
+        copied: Of all values copies are made.
+    """
     n, m = groups[:, 1] - groups[:, 0], groups[:, 3] - groups[:, 2]
+    few = m <= (_MOST_OF_FEW_COLUMNS if d < _FEW_COLUMNS else _MOST_CTRS)
+    few &= (m * d <= (_MOST_TABLE if single else _MOST_DOUBLES)) & (n * m <= _MOST_PAIRS)
     listed = (m <= _CTRS_LISTED_WHOLE) | (k < _MOST_SLOTS)
-    fits = 8 * (numbers(d, m) + copied * d * (n + m)) <= budget // 4
-    small: B8 = (m <= _MOST_CTRS) & (m * d <= _MOST_TABLE) & (n * m <= _MOST_PAIRS) & listed & fits
+    suited: B8 = few & listed & (8 * (numbers(d, m) + distances(m) + copied * d * (n + m)) <= budget // 4)
+    return suited
+
+
+def even(works: I64, workers: int) -> B8:
+    """Tell which groups are not so large that one worker would have most to do."""
+    small: B8 = works * workers <= _MOST_UNEVEN * works.sum()
     return small
 
 
@@ -39,9 +60,14 @@ def numbers(d: int, m: Any) -> Any:
     return d * (m + _ROWS_AND_BLOCK)
 
 
-def slots(k: int, m: int) -> int:
-    """Return how long the longest list is among m centres."""
-    return max(min(k + 1, m), min(LONGEST_LIST, m), 1)
+def distances(m: Any) -> Any:
+    """Return how many numbers are held of the distances to m centres, and of the least of some of these."""
+    return _LANES * (m + m // 16 + 10)
+
+
+def list_numbers(k: int, m: int) -> int:
+    """Return how many numbers are held of the longest lists among m centres."""
+    return _LANES * (1 + max(min(k + 1, m), min(LONGEST_LIST, m), 1))
 
 
 def work(groups: I64, d: int, k: int) -> I64:

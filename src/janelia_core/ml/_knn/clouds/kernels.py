@@ -19,10 +19,12 @@ import numpy as np
 
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
-from janelia_core.ml._simd.lane_lists import BLOCK, LANES, list_nearest, proven
+from janelia_core.ml._simd.lane_lists import BLOCK, LANES, PART, list_among_many, list_nearest, proven
 
 OPEN = -2
 """Stands for the first neighbour of a row that is not answered."""
+MANY = 3 * PART
+"""Centres for each slot of a list, from which it pays to look for a limit first."""
 _LARGEST, _MOST_COLUMNS = 2.0**20, 1 << 10  # so many whole coordinates up to so much: D stays below 2^53
 
 
@@ -36,6 +38,7 @@ def search_clouds(
     absolute: float,
     out: I64,
     room: Reals,
+    far: Reals,
     lists: F64,
 ) -> int:
     """Searches groups of rows and centres: numbers of centres, plus a group's first column, go to out (n, k).
@@ -50,7 +53,8 @@ def search_clouds(
         absolute: and beside that.
         out: (n, k) int64, written for the rows of groups: -1 where there are fewer centres.
         room: 2 LANES + BLOCK + the most centres of a group, times d, numbers: float32 for distances in float32.
-        lists: 2 LANES for each slot of the longest list.
+        far: 2 LANES for each centre and each part of the largest group, and BLOCK more of both, of the type of room.
+        lists: 2 LANES for each slot of the longest list, and one more.
 
     Returns:
         How many groups have open rows.
@@ -78,7 +82,10 @@ def search_clouds(
                 for lane in range(lanes):
                     spread(x, i + min(lane, n - 1), lane, lanes, rows)
                     own[lane] = i + lane - first if but_self else -1
-                list_nearest(rows, own, held, d, last_ctr - first_ctr, low, lists, slots)
+                if last_ctr - first_ctr > MANY * slots:
+                    list_among_many(rows, own, held, d, last_ctr - first_ctr, low, lists, slots, far)
+                else:
+                    list_nearest(rows, own, held, d, last_ctr - first_ctr, low, lists, slots)
                 clear = 0
                 for half in range(0, lanes, LANES):
                     clear |= proven(lists, lanes, half, slots, there, relative + cut, absolute, low, exact) << half

@@ -18,7 +18,7 @@ from janelia_core.ml._simd.lane_lists import FAR, LANES, list_nearest
 
 LONGEST_RUN = 64
 """Centres that rounding cannot tell apart: who meets more takes the general way."""
-_BEYOND = 32  # slots of a list beyond twice k
+_BEYOND = 8  # slots of the first list beyond k
 
 
 @jit
@@ -62,7 +62,7 @@ def settle_clouds(
             available, slots, some = m - but_self, 0, n
             there = min(out.shape[1], available)
             while some > 0 and slots < min(available, longest):
-                slots = min(available, longest, max(4 * slots, 2 * there + _BEYOND))
+                slots = min(available, longest, max(4 * slots, there + _BEYOND))
                 list_nearest(room, own, room[lanes * d :], d, m, low, lists, slots)
                 for lane in range(n):
                     row = chosen[lane]

@@ -36,7 +36,8 @@ class Typed(Protocol):
 
 _CHUNK, _PER_CHUNKED = 1 << 18, 128  # coordinates of pairs gathered at a time by a thread, and bytes that each takes
 _TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
-_FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs
+_FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs,
+_FEWEST_COORDINATES, _FEWEST_COLUMNS = 1 << 18, 8  # or coordinates of pairs that kernels round to float32
 _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithmetic, with some twenty temporaries
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
 
@@ -84,7 +85,8 @@ def distances(
         value = _exact([[]], [[]], metric_named(metric), dtype).to(x.device)  # of points without coordinates
         return value.expand(indices.shape).masked_fill(indices < 0, torch.inf)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
-    count = _count(x, indices, max_memory)
+    rounded_there = dtype == torch.float32 and _for_kernels(x, ctrs, metric_named(metric))
+    count = _count(x, indices, max_memory, rounded_there)
     tiny = indices.numel() * x.shape[1] < _TINY
     with torch.inference_mode(False), Workers.if_several(count, tiny) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
@@ -123,8 +125,17 @@ def of_few(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor | No
     return out if certain is None else None
 
 
-def _count(x: Tensor, indices: Tensor, max_memory: int) -> int:
-    return max(1, min(this_machine(x.device).threads, indices.numel() // _FEWEST_PAIRS, max_memory // PER_WORKER))
+def _count(x: Tensor, indices: Tensor, max_memory: int, rounded_there: bool) -> int:
+    worth = indices.numel() // _FEWEST_PAIRS
+    if rounded_there:
+        worth = indices.numel() * max(x.shape[1], _FEWEST_COLUMNS) // _FEWEST_COORDINATES
+    return max(1, min(this_machine(x.device).threads, worth, max_memory // PER_WORKER))
+
+
+def _for_kernels(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
+    """Tell whether kernels can read these values, and know the metric."""
+    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form != UNKNOWN
+    return known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
 
 
 def _are_loaded(metric: Metric, dtype: torch.dtype, of_results: torch.dtype) -> bool:
@@ -142,9 +153,7 @@ class _Work:
 
     def __init__(self, x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
-        known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form != UNKNOWN
-        usable = known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
-        self._kernels = usable and _are_loaded(metric, x.dtype, dtype)
+        self._kernels = _for_kernels(x, ctrs, metric) and _are_loaded(metric, x.dtype, dtype)
         # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
         coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
         self.pairs_at_once = max(1, min(_CHUNK, share // _PER_CHUNKED) // max(1, coordinates))
