@@ -10,6 +10,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.mask import Allowed, Table
+from janelia_core.ml._knn.report import Report
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.neighbors import knn, watch_knn
 from plans import changed, run
@@ -74,12 +75,12 @@ def tiles_of(table: Tensor) -> Allowed:
     return lambda rows, start, stop: table[rows, start:stop]
 
 
-def searched(x: Tensor, ctrs: Tensor, allowed: Allowed, metric: str, **changes: object) -> tuple[Tensor, str]:
-    """Search in a given way; also return the screen that ran."""
+def searched(x: Tensor, ctrs: Tensor, allowed: Allowed, metric: str, **changes: object) -> tuple[Tensor, Report]:
+    """Search in a given way; also return what was reported."""
     plan = make_plan(len(x), len(ctrs), x.shape[1], K, 10**6, machine=CPU, metric=metric, masked=True)
     with watch_knn() as reports:
         found = run(x, ctrs, changed(plan, at_once_rows=0, **changes), allowed)
-    return found, reports[0].plan.screen
+    return found, reports[0]
 
 
 @pytest.mark.parametrize(
@@ -91,9 +92,10 @@ def test_a_compiled_screen_answers_with_the_nearest_that_a_row_may_have(way: str
     value = values(x, ctrs, metric)
     for name, table in tables(value).items():
         for allowed in (Table(table), tiles_of(table)):
-            found, screen = searched(x, ctrs, allowed, metric, **WAYS[way])
+            found, report = searched(x, ctrs, allowed, metric, **WAYS[way])
             assert torch.equal(found, expected(value, table, K)), name
-            assert screen == WAYS[way]["screen"]
+            assert report.plan.screen == WAYS[way]["screen"]
+            assert report.n_exhaustive == report.n_escalated == 0, name  # lists told, also of rows that may have few
 
 
 @pytest.mark.parametrize("way", TWO)

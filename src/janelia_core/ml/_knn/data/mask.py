@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,9 +32,14 @@ class Table:
 
     def __call__(self, rows: Tensor, start: int, stop: int) -> Tensor:
         """Return a tile."""
-        columns = slice(start + self.column, stop + self.column)
-        if self.values.ndim == 2:
-            return self.values[:, columns].index_select(0, rows + self.row if self.row else rows)
+        columns, (*lead, n_rows) = slice(start + self.column, stop + self.column), self.values.shape[:-1]
+        run = _run_of(rows, self.row)
+        if run is not None and run[0] // n_rows == (run[1] - 1) // n_rows:  # of one table: nothing is gathered
+            table = self.values
+            for number in np.unravel_index(run[0] // n_rows, lead):
+                table = table[int(number)]
+            first = run[0] % n_rows
+            return table[first : first + len(rows), columns]
         where: Any = (*torch.unravel_index(rows + self.row, self.values.shape[:-1]), columns)
         return self.values[where]
 
@@ -57,6 +63,16 @@ class Table:
         for numbers, stride in zip(where, values.stride()[:-1], strict=True):
             offsets += numbers * stride
         return items, offsets
+
+
+def _run_of(rows: Tensor, more: int) -> tuple[int, int] | None:
+    """Return the first of some row numbers and what follows the last, with more added, if they follow each other."""
+    if rows.device.type != "cpu" or not len(rows):
+        return None
+    numbers = rows.numpy()
+    first = int(numbers[0])
+    follow = int(numbers[-1]) - first + 1 == len(numbers) and bool((np.diff(numbers) == 1).all())
+    return (first + more, first + more + len(numbers)) if follow else None
 
 
 def _extent(values: Tensor) -> int:

@@ -17,7 +17,7 @@ from janelia_core.ml._runtime.arrays import I64, U8
 from janelia_core.ml._simd.dot_tiles import TILE
 
 _LINE = 64 // np.dtype(WORD).itemsize  # words of a line of cache
-_OCTET = 8
+_OCTET, _ROWS = 8, 64  # rows asked for at once, where centres of one are more than enough
 
 
 class Order(NamedTuple):
@@ -70,7 +70,7 @@ class BitMask:
             items, places = table.bytes_of(rows)
             _fill(items.numpy(), places.numpy(), 0, n_ctrs, order, words)
             return words
-        width = min(n_ctrs, max(order.unit, self.cells // order.unit * order.unit))
+        width = min(n_ctrs, max(order.unit, self.cells // _ROWS // order.unit * order.unit))
         for part in parts(len(rows), max(1, self.cells // width)):
             some, own = rows[part], words[: len(rows)][part]
             tile = torch.empty(len(some), width, dtype=torch.bool, device="cpu")

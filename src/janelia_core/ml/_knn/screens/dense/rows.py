@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.mask_kernels import WORD, Bits
+from janelia_core.ml._knn.data.mask_kernels import Bits
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import INT8
@@ -21,7 +21,6 @@ from janelia_core.ml._simd.dot_tiles import ROWS, TILE, WORDS
 # Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.
 _FEWEST, _MOST, _ONE_IN = 8, 16, 4
 _MOST_SEEN = 1 << 13  # centres in these groups: their scores are kept
-_ALL = np.empty((0, 0), WORD)
 
 
 class RowBlock:
@@ -48,7 +47,7 @@ class RowBlock:
         self._centres, self._k = centres, k
         r = len(rows)
         n = -(-r // ROWS) * ROWS
-        self._allowed = _ALL if allowed is None else allowed
+        self._allowed = allowed
         words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
         sums = np.empty(r, SUMS)
         centres.frame.round(rows, centres.format, 1, words, alpha, sums)

@@ -49,7 +49,7 @@ class Tiles(NamedTuple):
 
 
 @jit
-def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits, sample: int, groups: int) -> None:
+def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits | None, sample: int, groups: int) -> None:
     """Lists what may matter of the scores of all rows, a multiple of ROWS, with some tiles of centres.
 
     Half of all that would be listed without thresholds would be so in the first sixteenth of the centres. So the scores
@@ -59,7 +59,8 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits, sample: int,
         tiles: The centres.
         rows: The rows, packed.
         lists: Theirs.
-        allowed: (n, n_words) of TILE bits: which centres of each tile a row may have; (0, 0): all.
+        allowed: (n, n_words) of TILE bits: which centres of each tile a row may have; None: all, and
+            Numba leaves out what asks.
         sample: How many of the tiles set first thresholds; 0 but in the first scan of these rows.
         groups: Centres of the sample that are as far apart make a group, k groups at least; divides sample * TILE.
     """
@@ -71,7 +72,7 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits, sample: int,
     at_once = min(n, max(1, _KEPT_SCORES // seen // ROWS) * ROWS) if sample else n
     fresh, masks = np.empty(max(ROWS * TILE, at_once * seen), np.float32), np.empty(ROWS, np.uint64)
     work = np.empty(capacity + LANES, np.int32)
-    masked, before = allowed.shape[0] > 0, tiles.first // TILE
+    before = tiles.first // TILE
     error = gap = np.float32(0.0)
     for c in range(tiles.first, tiles.first + seen):
         error, gap = max(error, errs[c, 0]), max(gap, errs[c, 1])
@@ -85,12 +86,12 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits, sample: int,
                 for row in range(some, stop, ROWS):
                     place = (row - some) * seen + tile * TILE
                     score_tile(tiles, tile, rows, row, threshold, fresh, place, seen, masks)
-                    if masked:
+                    if allowed is not None:
                         _deny(allowed, row, before + tile, fresh, place, seen)
             _raise_thresholds(fresh, seen, groups, some, stop, (error, gap), rows, lists)
         for tile in range(begin, end):
             for row in range(some, stop, ROWS):
-                if masked and not _any_allowed(allowed, row, before + tile):
+                if allowed is not None and not _any_allowed(allowed, row, before + tile):
                     continue
                 any_hit = np.uint64(0)
                 place = 0
@@ -105,7 +106,7 @@ def scan(tiles: Tiles, rows: KeyTerms, lists: Lists, allowed: Bits, sample: int,
                     continue
                 for r in range(ROWS):
                     mask = masks[r]
-                    if masked:
+                    if allowed is not None:
                         mask &= np.uint64(allowed[np.uint64(row + r), np.uint64(before + tile)])
                     if mask == 0:
                         continue
