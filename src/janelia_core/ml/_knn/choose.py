@@ -25,6 +25,7 @@ from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, 
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.keeping import Storing
+from janelia_core.ml._knn.screens.line.offer import LINE
 from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 from janelia_core.ml._knn.screens.rungs import Rungs
@@ -33,10 +34,12 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, DIRECT, SORTED, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (LINE, TREE, DIRECT, SORTED, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
+_MOST_BY_LOOKS = 1 << 16  # n_smps * n_ctrs * d up to which nothing beats a look at all distances
+_PER_LOOK, _PER_SORTED = 0.5, 10.0  # nanoseconds of a pair at a look, and of a neighbour
 _ROUNDING = 1e-12  # of sums of costs
 _NOWHERE = Place(torch.empty(0, dtype=torch.float64, device="cpu"), 0)
 
@@ -66,12 +69,12 @@ def make_plan(
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
     few = n_ctrs <= 4 * width
-    of_many = few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1)
-    if not of_many and small.pays(problem, few) and not _is_prepared(problem):
+    first = _of_all(problem, few)
+    if first is None and small.pays(problem, few) and not _is_prepared(problem):
         return _plan_at_once(problem)
     if few:
         plan = plan_without(problem, f"{n_ctrs} centres are few for {width} candidates a row: each is verified")
-        return _plan_sorted(problem, plan) if of_many else plan
+        return plan if first is None else _plan_before(first, problem, plan)
     if problem.form == UNKNOWN:
         return plan_without(problem, f"no screen knows the metric {metric}")
     if gamma(portable.n_columns(d), UNIT32) > portable.WORST_GAMMA:
@@ -129,11 +132,23 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
     return plan
 
 
-def _plan_sorted(problem: Problem, otherwise: Plan) -> Plan:
-    """Plan to sort all distances, where that fits."""
-    who = crew(problem, parallel=True, pooled=True)
-    demand = SORTED.demand(problem, room(problem, who), who.workers, Cost(math.inf))
-    return otherwise if isinstance(demand, str) else _preferred(_shared_out(problem, who, "sorted", demand), otherwise)
+def _of_all(problem: Problem, few: bool) -> Screen | None:
+    """Return a screen that orders all centres of a row, where it takes less than to look at a small problem at once."""
+    if problem.work <= _MOST_BY_LOOKS:
+        return None
+    if not LINE.why_not(problem, 1):
+        looks = problem.n_smps * (problem.n_ctrs * _PER_LOOK + problem.k * _PER_SORTED)
+        return LINE if LINE.cost(problem).work < looks else None
+    return SORTED if few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1) else None
+
+
+def _plan_before(screen: Screen, problem: Problem, otherwise: Plan) -> Plan:
+    """Plan with a screen where that fits."""
+    who = crew(problem, screen.parallel, pooled=screen.parallel)
+    demand = screen.demand(problem, room(problem, who), who.workers, Cost(math.inf))
+    if isinstance(demand, str):
+        return otherwise
+    return _preferred(_shared_out(problem, who, screen.name, demand), otherwise)
 
 
 def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:

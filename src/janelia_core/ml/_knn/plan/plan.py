@@ -49,8 +49,8 @@ class Plan:
 
     Attributes:
         problem: What is asked.
-        screen: "tree", "direct", "sorted", "dense" (compiled kernels), "portable" (torch operations), or "none": all
-            are verified.
+        screen: "line", "tree", "direct", "sorted", "dense" (compiled kernels), "portable" (torch operations), or
+            "none": all are verified.
         reason: Why this screen.
         crew: Who works.
         blocks: How many rows and centres at a time.
