@@ -69,7 +69,9 @@ def test_every_centre_that_is_not_listed_is_at_least_as_far_as_excluded(screen: 
     with Workers(1, pool=False) as workers:
         search = asked(screen, x, Centres(Points(ctrs)), k, workers)
         if screen.why_not_here(search):
-            assert not (search.frame.in_float64 and search.frame.ctrs_finite and search.frame.fits_float32)
+            assert (screen.name == "line" and x.shape[1] > 1) or not (
+                search.frame.in_float64 and search.frame.ctrs_finite and search.frame.fits_float32
+            )
             return
         meeting = screen.prepare(search.centres, search.frame.place, search.plan, workers).meet(search)
         if meeting is None:

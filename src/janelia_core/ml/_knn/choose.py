@@ -27,6 +27,7 @@ from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.keeping import Storing
+from janelia_core.ml._knn.screens.line.offer import LINE
 from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 from janelia_core.ml._knn.screens.rungs import Rungs
@@ -35,10 +36,12 @@ from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (TREE, CODEBOOK, DIRECT, SORTED, CELLS, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, CELLS, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
+_MOST_BY_LOOKS = 1 << 16  # n_smps * n_ctrs * d up to which nothing beats a look at all distances
+_PER_LOOK, _PER_SORTED = 0.5, 10.0  # nanoseconds of a pair at a look, and of a neighbour
 _ROUNDING = 1e-12  # of sums of costs
 _NOWHERE = Place(torch.empty(0, dtype=torch.float64, device="cpu"), 0)
 
@@ -133,19 +136,26 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
 
 
 def _of_few(problem: Problem, few: bool) -> Screen | None:
-    """Return the screen that serves where centres are few for any list, if there is one."""
-    if problem.form != UNKNOWN and not CODEBOOK.why_not(problem, 1):
-        return CODEBOOK
-    return SORTED if few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1) else None
+    """Return the screen that takes less than a look at all pairs of a small problem, or of few centres, if any does."""
+    if problem.form == UNKNOWN:
+        return None
+    looks = problem.n_smps * (problem.n_ctrs * _PER_LOOK + problem.k * _PER_SORTED)
+    on_line = problem.work > _MOST_BY_LOOKS and not LINE.why_not(problem, 1) and LINE.cost(problem).work < looks
+    serve: list[Screen] = [LINE] if on_line else []
+    if not CODEBOOK.why_not(problem, 1):
+        serve.append(CODEBOOK)
+    elif few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1):
+        serve.append(SORTED)
+    return min(serve, key=lambda screen: screen.cost(problem).work, default=None)
 
 
 def _plan_alone(problem: Problem, screen: Screen, otherwise: Plan) -> Plan:
     """Plan with one screen, where it fits; the other plan takes longer."""
-    who = crew(problem, screen.parallel, pooled=True)
+    who = crew(problem, screen.parallel, pooled=screen.parallel)
     demand = screen.demand(problem, room(problem, who), who.workers, Cost(math.inf))
-    return (
-        otherwise if isinstance(demand, str) else _preferred(_shared_out(problem, who, screen.name, demand), otherwise)
-    )
+    if isinstance(demand, str):
+        return otherwise
+    return _preferred(_shared_out(problem, who, screen.name, demand), otherwise)
 
 
 def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:

@@ -7,6 +7,7 @@ ready       lists that were made of all rows of a call as these met the centres
 
 None of them knows another; `choose` names them all.
 
+line        centres of one coordinate sorted, from which rows walk outward, compiled: a CPU
 direct      one pass over the centres as they are stored, by compiled kernels: few rows, a CPU
 sorted      all distances of a row and a sort, compiled: many neighbours, a CPU
 codebook    one pass over the rows, blocks of which meet few centres at once: many rows, a CPU

@@ -134,14 +134,14 @@ class SortedRows(Meeting):
         yield torch.arange(len(self._x))
 
     def answer(self, positions: Tensor, answers: Answers) -> Tensor:
-        """Answer rows whose order is proven."""
-        numbers = self._x.row_numbers(positions)
-        x = as_float64(self._x.take(numbers)).contiguous().numpy()
+        """Answer rows whose order is proven, one after the other as `turns` has them."""
+        first, last = int(positions[0]), int(positions[-1])
+        x = as_float64(self._x.block(first, last + 1)).contiguous().numpy()
         keyed: Reals = x.astype(self._key_type)
         keys = np.empty((TOGETHER, self._ground.tiles.shape[0] * TILE), self._key_type)
         bits = keys.view(np.int64 if keys.itemsize == 8 else np.int32)
         memory, strides = memory_of(answers.out)
-        own = numbers.numpy() if answers.but_self else _NONE
+        own = self._x.row_numbers(positions).numpy() if answers.but_self else _NONE
         output, doubtful = Output(memory, strides, positions.numpy(), own), np.empty(len(x), np.int64)
         failed = answer_rows(x, keyed, keys, bits, self._ground, self._wanted, output, doubtful)
         return positions[torch.from_numpy(doubtful[:failed])]
