@@ -9,6 +9,9 @@ what has one right answer may be asked so: which of two ways answers first is ch
     waiting         in this thread, calls load what they want, however long that takes
     JANELIA_CORE_KERNELS=wait       so do all calls of the process
 
+Numba compiles in Python for the most part, and torch operations want the interpreter between two of them: while the
+thread runs, interpreters switch threads ten times as often.
+
 Whoever forks waits until that thread stands still between two functions, and the child has its own (`forks`). At the
 end of the process the thread ends first: with the function that is being compiled at the latest.
 """
@@ -18,6 +21,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -30,6 +34,7 @@ Rehearsal = Callable[[], object]
 
 VARIABLE = "JANELIA_CORE_KERNELS"
 _WAITS = "wait"
+_SWITCH = 5e-4  # seconds after which a thread hands the interpreter on; usually 5e-3
 _YIELD = 1e-4  # seconds in which a thread that waits for the compiler gets its turn
 
 _ready: set[Hashable] = set()
@@ -47,6 +52,8 @@ class _Loader:
         self._turn = threading.Condition()
         self._asked: deque[tuple[Hashable, Rehearsal]] = deque()
         self._thread: threading.Thread | None = None
+        self._usual: float | None = None
+        self._mine = 0.0
         self._ends, self._holds, self._still, self._compiles = False, 0, True, False
 
     def ask(self, use: Hashable, rehearse: Rehearsal) -> None:
@@ -104,6 +111,18 @@ class _Loader:
     def _work(self) -> None:
         _this_thread.loads = True
         keep_warnings()
+        self._usual = sys.getswitchinterval()
+        sys.setswitchinterval(min(self._usual, _SWITCH))
+        self._mine = sys.getswitchinterval()
+        self._rehearse_all()
+
+    def switch_as_usual(self) -> None:
+        """Give the interpreter back the interval that it had, unless somebody has set another meanwhile."""
+        if self._usual is not None and sys.getswitchinterval() == self._mine:
+            sys.setswitchinterval(self._usual)
+        self._usual = None
+
+    def _rehearse_all(self) -> None:
         while (asked := self._next()) is not None:
             use, rehearse = asked
             try:
@@ -123,6 +142,7 @@ class _Loader:
             self._turn.notify_all()
             self._turn.wait_for(lambda: self._ends or not self._holds)
             if self._ends or not self._asked:
+                self.switch_as_usual()
                 self._thread = None
                 return None
             self._still = False
@@ -198,6 +218,7 @@ def go_on() -> None:
 def begin_anew() -> None:
     """Forget the thread, which a forked child does not have, and what it had not finished."""
     global _loader
+    _loader.switch_as_usual()
     _loader = _Loader()
     _this_thread.loads = False
 
