@@ -204,7 +204,7 @@ def answer(book: Book, wide: Wide, asked: Asked, out: Output) -> int:
             proven = clear[r] or _is_exact(book, asked, row, norms[r])
             if not proven and asked.width > k + 1:
                 floor = _floor(book, scores[k - 1, r], norms[r])
-                proven = in_order(wide, asked.x, row, k, floor, scores, who, r, values)
+                proven = floor > WORST and in_order(wide, asked.x, row, k, floor, scores, who, r, values)
             if proven:
                 _write(asked, row, who, r, out)
             else:
