@@ -40,7 +40,7 @@ Outliers and clusters make R large beside the gaps that count. So the rows that 
 a longer list, by K = sum fl(fl(x^ - c^)^2), whose error is relative to itself: d + 2 roundings a term, r = g(d + 4).
 Where float32 holds rows and centres, m = 0, x^ = x' and c^ = c' (what underflows is less than 2^-100); else both are
 off by o <= 2^-22 (|x'| + R) together, so that a true distance is within sqrt(K) (1 +- r) +- o. A centre as near as the
-k-th of the list, of K_k, has sqrt(K) <= sqrt(K_k) (1 + 4 r) + 2 o; where the list reaches beyond that, and float32 does,
+k-th of the list, of K_k, has sqrt(K) <= sqrt(K_k) (1 + 4 r) + 2 o; if the list reaches beyond that, and float32 does,
 it holds the answer, and float64 order values tell it. For inner products the same is done with (1).
 
 Groups in bfloat16
