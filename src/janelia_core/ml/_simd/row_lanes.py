@@ -2,10 +2,12 @@
 
 Nothing is written but what a row keeps: sums, bests and their numbers stay in registers, and no lane needs another.
 A score is  level_j + sum_q c_jq x_q,  summed in this order, fused where the CPU can. The larger is the better; of equal
-ones the lower number is.
+ones the lower number is. For gaps it is  level_j - sum_q (c_jq - x_q)^2.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from janelia_core.ml._simd.dot_tiles import WIDE
 from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f32, i1, i32, i64, lanes, vector
@@ -25,8 +27,8 @@ WORST = -(2.0**127)
 _FLOATS, _INTEGERS = vector(f32, LANES), vector(i32, LANES)
 
 
-def _tile(build: Builder, rows: Array, words: Array, tile: Value) -> list[Values]:
-    """Emit the scores of a tile: of each of its centres, vector by vector of rows."""
+def _tile(build: Builder, rows: Array, words: Array, tile: Value, gaps: bool = False) -> list[Values]:
+    """Emit the scores of a tile, or levels less squares of gaps: of each of its centres, vector by vector of rows."""
     length = words.length(1)
     first = words.at(build.mul(tile, length), CTRS)
 
@@ -37,7 +39,9 @@ def _tile(build: Builder, rows: Array, words: Array, tile: Value) -> list[Values
     def step(q: Value, sums: Values) -> Values:
         column = rows.at(build.sub(q, i64(1)), ROWS)
         points = [build.load(build.behind(column, v, LANES), LANES) for v in range(VECTORS)]
-        pairs = ((c, x) for c in centres(q) for x in points)
+        pairs = [(c, x) for c in centres(q) for x in points]
+        if gaps:
+            pairs = [(build.fsub(c, x), build.fsub(x, c)) for c, x in pairs]  # one is the other's negative
         return [
             build.fadd(build.fmul(c, x, flags=FUSE), total, flags=FUSE)
             for total, (c, x) in zip(sums, pairs, strict=True)
@@ -127,30 +131,35 @@ def two_best(build: Builder, rows: Array, words: Array, scores: Array, who: Arra
     return i64(ROWS)
 
 
-@intrinsic
-def scores_of_tile(
-    build: Builder, rows: Array, words: Array, tile: Int64, least: Array, at: Int64, new: Array
-) -> Uint64:
-    """Write the scores of a block with a tile of centres; return a mask of the vectors in which any is good enough.
+def _scores(gaps: bool) -> Any:
+    """Return an intrinsic: scores of a tile, or of gaps."""
 
-    Args:
-        build: The builder.
-        rows: As in `two_best`.
-        words: Likewise.
-        tile: Number of the tile.
-        least: float32; from number `at` on, of each row what a score has to exceed.
-        at: See least.
-        new: (CTRS, ROWS) float32, written; bit t * VECTORS + v of the mask stands for vector v of row t.
-    """
-    mask, bounds = i64(0), [build.load(build.behind(least.at(at), v, LANES), LANES) for v in range(VECTORS)]
-    for t, of_ctr in enumerate(_tile(build, rows, words, tile)):
-        for v, (score, bound) in enumerate(zip(of_ctr, bounds, strict=True)):
-            cell = t * VECTORS + v
-            build.store(score, new.at(cell, LANES))
-            hits = build.bits_of(build.fcmp_ordered(">", score, bound))
-            any_hit = build.zext(build.icmp_unsigned("!=", hits, i64(0)), i64)
-            mask = build.or_(mask, build.shl(any_hit, i64(cell)))
-    return mask
+    def emit(build: Builder, rows: Array, words: Array, tile: Int64, least: Array, at: Int64, new: Array) -> Uint64:
+        """Write the scores of a block with a tile of centres; return a mask of the vectors in which any is good enough.
+
+        Args:
+            build: The builder.
+            rows: As in `two_best`.
+            words: Likewise.
+            tile: Number of the tile.
+            least: float32; from number `at` on, of each row what a score has to exceed.
+            at: See least.
+            new: (CTRS, ROWS) float32, written; bit t * VECTORS + v of the mask stands for vector v of row t.
+        """
+        mask, bounds = i64(0), [build.load(build.behind(least.at(at), v, LANES), LANES) for v in range(VECTORS)]
+        for t, of_ctr in enumerate(_tile(build, rows, words, tile, gaps)):
+            for v, (score, bound) in enumerate(zip(of_ctr, bounds, strict=True)):
+                cell = t * VECTORS + v
+                build.store(score, new.at(cell, LANES))
+                hits = build.bits_of(build.fcmp_ordered(">", score, bound))
+                any_hit = build.zext(build.icmp_unsigned("!=", hits, i64(0)), i64)
+                mask = build.or_(mask, build.shl(any_hit, i64(cell)))
+        return mask
+
+    return intrinsic(emit)
+
+
+scores_of_tile, gap_scores_of_tile = _scores(gaps=False), _scores(gaps=True)
 
 
 @intrinsic

@@ -95,9 +95,30 @@ def _book_of(wide: Wide, dtype: Any) -> Book:
         words=words,
         middle=placed.middle.astype(dtype),
         scale=np.array([2.0**placed.exponent if form == DISTANCE else 1.0], dtype),
+        gaps=np.empty(0),
         sure=np.array([*_apart(placed, form, d), *_exact(placed, form, step)]),
         halves=_halves(placed, words, form),
     )
+
+
+def gaps_of(wide: Wide, dtype: Any) -> Book:
+    """Return the words of centres for distances that are summed as squares of gaps, for rows of a type.
+
+    Where float32 holds rows and centres, nothing is taken from them.
+    """
+    ctrs, d = wide.ctrs, wide.ctrs.shape[1]
+    with np.errstate(all="ignore"):
+        held = dtype is np.float32 and np.array_equal(ctrs, ctrs.astype(np.float32))
+        placed = _placed(ctrs, np.zeros(d) if held else ctrs.mean(axis=0), dtype)
+        words = _words(placed, DISTANCE)
+        words[:, 0] = np.where(words[:, 0] == WORST, WORST, 0.0)
+        usable = (held and abs(placed.exponent) < _MOST_EXPONENT) or _LEAST_REACH <= placed.reach <= 2.0
+        off = (0.0, 0.0) if held else (2.0**-22, 2.0**-22 * placed.reach + 2.0**-60)
+        gaps = gamma(d + 4, UNIT32) * _UP, *(off if usable else (math.inf, math.inf))
+        scale = np.array([2.0**placed.exponent], dtype)
+    none = Halves(*(np.empty(shape, kind) for shape, kind in _NO_HALVES))
+    unproven = np.array([math.inf, math.inf, -1.0, 1.0])
+    return Book(words, placed.middle.astype(dtype), scale, np.array(gaps), unproven, none)
 
 
 def _placed(ctrs: F64, middle: F64, dtype: Any) -> _Placed:

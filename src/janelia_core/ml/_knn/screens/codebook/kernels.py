@@ -8,11 +8,22 @@ import numpy as np
 
 from janelia_core.ml._knn.screens.codebook.halves import Halves, half_block, list_two
 from janelia_core.ml._knn.screens.codebook.resolve import Wide, in_order
-from janelia_core.ml._runtime.arrays import F32, I32, I64, Reals
+from janelia_core.ml._runtime.arrays import F32, F64, I32, I64, Reals
 from janelia_core.ml._runtime.jit import inlined, jit_with
 from janelia_core.ml._simd.bits import first_bit
 from janelia_core.ml._simd.row_halves import CHAINS
-from janelia_core.ml._simd.row_lanes import CTRS, ROWS, SQUARE, VECTORS, WORST, bring, enter, scores_of_tile, two_best
+from janelia_core.ml._simd.row_lanes import (
+    CTRS,
+    ROWS,
+    SQUARE,
+    VECTORS,
+    WORST,
+    bring,
+    enter,
+    gap_scores_of_tile,
+    scores_of_tile,
+    two_best,
+)
 
 
 class Book(NamedTuple):
@@ -22,6 +33,8 @@ class Book(NamedTuple):
         words: As `row_lanes` wants them.
         middle: (d,) in the type of rows: what is taken from them.
         scale: (1,) likewise, a power of two: what they are multiplied by then.
+        gaps: (3,) float64: scores are less squared distances, off by a relative gaps[0], of points off by gaps[1] times
+            a row's norm and gaps[2]; empty: they are not.
         sure: (4,) float64: a row of norm r has scores apart by more than sure[0] r + sure[1] in the right order; up to
             a norm of sure[2] scores are exact if sure[3] times its coordinates are integers.
         halves: The same centres in bfloat16.
@@ -30,7 +43,8 @@ class Book(NamedTuple):
     words: F32
     middle: Reals
     scale: Reals
-    sure: Reals
+    gaps: F64
+    sure: F64
     halves: Halves
 
 
@@ -112,7 +126,10 @@ def _list(book: Book, points: F32, scores: F32, who: I32, new: F32) -> None:
     scores[:], who[:] = np.float32(WORST), -1
     last = (scores.shape[0] - 1) * ROWS
     for tile in range(book.words.shape[0]):
-        mask = scores_of_tile(points, book.words, tile, scores, last, new)
+        if len(book.gaps) > 0:
+            mask = gap_scores_of_tile(points, book.words, tile, scores, last, new)
+        else:
+            mask = scores_of_tile(points, book.words, tile, scores, last, new)
         while mask != 0:
             cell = first_bit(mask)
             mask &= mask - np.uint64(1)
@@ -146,6 +163,16 @@ def _is_exact(book: Book, asked: Asked, row: int, norm: float) -> bool:
 
 
 @inlined
+def _floor(book: Book, score: float, norm: float) -> float:
+    """What the score of any centre as near as one with this score must reach."""
+    if len(book.gaps) == 0:
+        return float(score - (np.float32(book.sure[0]) * norm + np.float32(book.sure[1])))
+    relative, shift = book.gaps[0], book.gaps[1] * norm + book.gaps[2]
+    far = np.sqrt(np.maximum(0.0, -np.float64(score))) * (1.0 + 4.0 * relative) + 2.0 * shift
+    return float(-far * far * (1.0 + 2.0**-20) - 2.0**-100)
+
+
+@inlined
 def _write(asked: Asked, row: int, who: I32, r: int, out: Output) -> None:
     at = (row + asked.column) * out.strides[1]
     for place in range(asked.k):
@@ -176,8 +203,8 @@ def answer(book: Book, wide: Wide, asked: Asked, out: Output) -> int:
             row = _row(asked, first + r)
             proven = clear[r] or _is_exact(book, asked, row, norms[r])
             if not proven and asked.width > k + 1:
-                floor = scores[k - 1, r] - (np.float32(book.sure[0]) * norms[r] + np.float32(book.sure[1]))
-                proven = in_order(wide, asked.x, row, k, floor, scores, who, r, values)
+                floor = _floor(book, scores[k - 1, r], norms[r])
+                proven = floor > WORST and in_order(wide, asked.x, row, k, floor, scores, who, r, values)
             if proven:
                 _write(asked, row, who, r, out)
             else:

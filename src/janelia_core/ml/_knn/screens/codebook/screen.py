@@ -34,6 +34,15 @@ h' = h 2^e, then x^ = x', c^ = c', and all partial sums are multiples of h'^2 / 
 inner products with h h' in the place of h'^2. Lists hold the lower number first where scores are equal: they are the
 answer.
 
+Rows in doubt
+-------------
+Outliers and clusters make R large beside the gaps that count. So the rows that (1) leaves in doubt are asked again for
+a longer list, by K = sum fl(fl(x^ - c^)^2), whose error is relative to itself: d + 2 roundings a term, r = g(d + 4).
+Where float32 holds rows and centres, m = 0, x^ = x' and c^ = c' (what underflows is less than 2^-100); else both are
+off by o <= 2^-22 (|x'| + R) together, so that a true distance is within sqrt(K) (1 +- r) +- o. A centre as near as the
+k-th of the list, of K_k, has sqrt(K) <= sqrt(K_k) (1 + 4 r) + 2 o; if the list reaches beyond that, and float32 does,
+it holds the answer, and float64 order values tell it. For inner products the same is done with (1).
+
 Groups in bfloat16
 ------------------
 Where k = 1, centres are many and the machine multiplies bfloat16, scores are made of points x~, c~ rounded to that
@@ -50,6 +59,7 @@ difference.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -59,11 +69,12 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import Answers, memory_of
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics.metric import COSINE
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.codebook import cost, kernels
-from janelia_core.ml._knn.screens.codebook.book import book_of, wide_of
+from janelia_core.ml._knn.screens.codebook.book import book_of, gaps_of, wide_of
 from janelia_core.ml._knn.screens.codebook.kernels import Book, Output
+from janelia_core.ml._knn.screens.codebook.resolve import Wide
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.arrays import I64
@@ -90,7 +101,7 @@ class PreparedBook:
     def __init__(self, ctrs: Points, form: int) -> None:
         self.wide = wide_of(ctrs, form)
         self.numbers = _NONE if ctrs.subset is None else ctrs.subset.numpy()
-        self._books: dict[Any, Book] = {}
+        self._books: dict[tuple[Any, Callable[[Wide, Any], Book]], Book] = {}
 
     @property
     def nbytes(self) -> int:
@@ -100,9 +111,16 @@ class PreparedBook:
 
     def book(self, dtype: Any) -> Book:
         """Return the words for rows of a type."""
-        found = self._books.get(dtype)
+        return self._made(dtype, book_of)
+
+    def again(self, dtype: Any) -> Book:
+        """Return the words for those of them that are in doubt."""
+        return self._made(dtype, gaps_of if self.wide.form == DISTANCE else book_of)
+
+    def _made(self, dtype: Any, make: Callable[[Wide, Any], Book]) -> Book:
+        found = self._books.get((dtype, make))
         if found is None:
-            found = self._books[dtype] = book_of(self.wide, dtype)
+            found = self._books[dtype, make] = make(self.wide, dtype)
         return found
 
     def meet(self, asked: Asked) -> Meeting | None:
@@ -188,4 +206,6 @@ class Sweep(Meeting):
             return left
         again = np.empty(len(left), np.int64)
         asked = asked._replace(rows=left, start=0, stop=len(left), width=k + 1 + cost.SLACK)
-        return again[: kernels.answer(book, prepared.wide, asked, output._replace(doubtful=again))]
+        return again[
+            : kernels.answer(prepared.again(x.dtype.type), prepared.wide, asked, output._replace(doubtful=again))
+        ]
