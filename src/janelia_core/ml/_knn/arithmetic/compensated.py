@@ -45,19 +45,24 @@ def compensated_square(x: Reals, i: int, ctrs: Reals, j: int) -> tuple[float, fl
     """Returns (hi, lo, error) of sum (x_q - c_q)^2."""
     s, low, m, lossy = 0.0, 0.0, 0.0, 0
     for q in range(x.shape[1]):
-        f, g = np.float64(x[i, q]), np.float64(ctrs[j, q])
-        gap, gap_low = two_sum(f, -g)
-        p = gap * gap
-        s, first = two_sum(s, p)
-        second = fma(gap, gap, -p)
-        third = (2.0 * gap + gap_low) * gap_low
-        low += first + second + third
-        m += abs(first) + abs(second) + abs(third)
-        lossy += (p < SMALL) & (gap != 0.0)
+        s, low, m, lossy = with_square(np.float64(x[i, q]), np.float64(ctrs[j, q]), s, low, m, lossy)
     return total(s, low, m, lossy, x.shape[1])
 
 
-@jit
+@inlined
+def with_square(f: float, g: float, s: float, low: float, m: float, lossy: int) -> tuple[float, float, float, int]:
+    """Adds (f - g)^2 to a sum s, to the errors of its terms, to the sum of their sizes, and counts what is lossy."""
+    gap, gap_low = two_sum(f, -g)
+    p = gap * gap
+    s, first = two_sum(s, p)
+    second = fma(gap, gap, -p)
+    third = (2.0 * gap + gap_low) * gap_low
+    low += first + second + third
+    m += abs(first) + abs(second) + abs(third)
+    return s, low, m, lossy + ((p < SMALL) & (gap != 0.0))
+
+
+@inlined
 def total(s: float, low: float, m: float, lossy: int, d: int) -> tuple[float, float, float]:
     """Returns hi + lo = s + low, and a bound of what is lost: six roundings a term, of parts that add up to m."""
     error = 2.0 * (6.0 * d + 16.0) * UNIT64 * m + lossy * LOSS

@@ -2,5 +2,5 @@
 
 distances   float64 intervals first; what rounds differently at their ends is evaluated exactly
 pair_sums   those of listed pairs, by compiled kernels
-rounding_kernels   float32 distances of listed pairs, where float64 leaves no doubt
+rounding_kernels   the same rounded: to float32 where float64 leaves no doubt, or to float64
 """

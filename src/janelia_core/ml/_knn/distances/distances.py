@@ -16,7 +16,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
-from janelia_core.ml._knn.metrics.metric import UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._runtime.kernels import optional_kernels
@@ -140,10 +140,10 @@ class _Work:
 
     def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return distances (r, k) by float64 intervals, and whether each is certain, or None if all are."""
-        if self._kernels and self._dtype == torch.float32:
+        if self._kernels and (self._dtype == torch.float32 or self._metric.form == DISTANCE):
             from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
 
-            return rounded_pairs(self._metric, x_rows, self._ctrs, indices)
+            return rounded_pairs(self._metric, x_rows, self._ctrs, indices, self._dtype)
         missing = (indices < 0).to(float64_device(x_rows.device))
         if self._kernels:
             from janelia_core.ml._knn.distances.pair_sums import pair_sums

@@ -7,23 +7,28 @@ from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.compensated import sums_of_pairs
 from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Sum, cosine_of_sums
-from janelia_core.ml._knn.distances.rounding_kernels import rounded_distances, rounded_values
+from janelia_core.ml._knn.distances.rounding_kernels import rounded_distances, rounded_doubles, rounded_values
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, Metric
 
 
-def rounded_pairs(metric: Metric, x: Tensor, ctrs: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
-    """Return distances (r, k) float32, and whether each is certain, or None if all are.
+def rounded_pairs(
+    metric: Metric, x: Tensor, ctrs: Tensor, indices: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor | None]:
+    """Return distances (r, k), and whether each is certain, or None if all are.
 
     Args:
-        metric: Of a form that kernels know.
+        metric: Of a form that kernels know; of distances for float64.
         x: (r, d) rows, contiguous on the CPU, float32 or float64.
         ctrs: (n_ctrs, d), likewise, of x's dtype.
         indices: (r, k) int64, -1 for none, which counts as infinitely far.
+        dtype: Of distances, float32 or float64.
     """
-    out = torch.empty(indices.shape, dtype=torch.float32, device="cpu")
+    out = torch.empty(indices.shape, dtype=dtype, device="cpu")
     certain = torch.empty(indices.shape, dtype=torch.bool, device="cpu")
     within, pairs = metric.bound(x.shape[1]), (x.numpy(), ctrs.numpy(), indices.contiguous().numpy())
-    if metric.form == DISTANCE:
+    if dtype == torch.float64:
+        doubtful = rounded_doubles(metric.root, *pairs, out.numpy(), certain.numpy())
+    elif metric.form == DISTANCE:
         doubtful = rounded_distances(metric.root, within, *pairs, out.numpy(), certain.numpy())
     else:
         doubtful = rounded_values(metric.form, metric.root, within, *pairs, out.numpy(), certain.numpy())

@@ -1,14 +1,21 @@
-"""Numba kernels that round order values of listed pairs to float32, where float64 leaves no doubt of it."""
+"""Numba kernels that round order values of listed pairs: to float32, where float64 leaves no doubt of it; to float64.
+
+Distances in float64 come of compensated sums, by the steps of `rounding.rounded_double`, one pair at a time; products
+whose error is wanted are fused multiply-adds.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
+from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
+from janelia_core.ml._knn.arithmetic.compensated import total, with_square
 from janelia_core.ml._knn.arithmetic.to_float32 import NORMAL, PLAIN, round_root, round_value
 from janelia_core.ml._knn.metrics.metric import Bound
 from janelia_core.ml._knn.verify.pair_kernels import value_of_pair
 from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
-from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._runtime.jit import inlined, jit
+from janelia_core.ml._simd.fused import fma
 from janelia_core.ml._simd.row_sums import product, squared_distance
 
 _PAIRS = 256  # whose squares are held, for a loop over them that becomes vectors
@@ -109,3 +116,43 @@ def round_plain(root: bool, relative: float, squares: F64, out: F32, certain: B8
         out[t], certain[t] = last, plain & (first == last) & (last >= NORMAL)
         n_certain += certain[t]
     return n_certain
+
+
+@jit
+def rounded_doubles(root: bool, x: Reals, ctrs: Reals, indices: I64, out: F64, certain: B8) -> int:
+    """Does the same in float64, where out is float64 too."""
+    doubtful = 0
+    for i in range(indices.shape[0]):
+        for slot in range(indices.shape[1]):
+            j = indices[i, slot]
+            if j < 0:
+                out[i, slot], certain[i, slot] = np.inf, True
+                continue
+            s, low, m, lossy = 0.0, 0.0, 0.0, 0
+            for q in range(x.shape[1]):  # here: a call that is given arrays counts references to them
+                s, low, m, lossy = with_square(np.float64(x[i, q]), np.float64(ctrs[j, q]), s, low, m, lossy)
+            hi, lo, error = total(s, low, m, lossy, x.shape[1])
+            if root:
+                hi, lo, error = root_of_sum(hi, lo, error)
+            if error != 0.0:
+                error = (error + 2.0**-52 * abs(lo)) * OUTWARD
+            least, most = hi + (lo - error), hi + (lo + error)
+            out[i, slot], certain[i, slot] = least if least != 0.0 else 0.0, least == most
+            doubtful += not certain[i, slot]
+    return doubtful
+
+
+@inlined
+def root_of_sum(hi: float, lo: float, error: float) -> tuple[float, float, float]:
+    """Returns the root of hi + lo, known to within an error, in the same form, as `rounding.rounded_double` does."""
+    if hi == 0.0 and lo == 0.0 and error == 0.0:
+        return 0.0, 0.0, 0.0
+    if not hi > PLAIN:
+        return 0.0, 0.0, np.inf
+    r = np.sqrt(hi)
+    square = r * r
+    rest = (hi - square) + (lo - fma(r, r, -square))
+    error = error / (2.0 * r) * OUTWARD
+    if rest != 0.0:
+        error += r * 2.0**-100
+    return r, rest / (2.0 * r), error
