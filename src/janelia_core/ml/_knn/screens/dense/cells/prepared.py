@@ -47,7 +47,8 @@ class PreparedCells:
     @property
     def nbytes(self) -> int:
         """What is held."""
-        return self.under.nbytes + sum(centres.nbytes for centres in self._packed.values())
+        held = (*self._packed.values(), *self._groupings.values())
+        return self.under.nbytes + sum(one.nbytes for one in held)
 
     def meet(self, asked: Asked) -> Meeting | None:
         """Let rows visit the cells, unless a few of them tell that they would visit too many."""
