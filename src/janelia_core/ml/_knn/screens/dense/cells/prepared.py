@@ -47,8 +47,8 @@ class PreparedCells:
     @property
     def nbytes(self) -> int:
         """What is held."""
-        held = (*self._packed.values(), *self._groupings.values())
-        return self.under.nbytes + sum(one.nbytes for one in held)
+        packed = sum(centres.nbytes for centres in self._packed.values())
+        return self.under.nbytes + packed + sum(grouping.nbytes for grouping in self._groupings.values())
 
     def meet(self, asked: Asked) -> Meeting | None:
         """Let rows visit the cells, unless a few of them tell that they would visit too many."""
