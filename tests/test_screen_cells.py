@@ -24,7 +24,7 @@ from problems import LOW_FORMATS
 from test_screen_dense import assert_nothing_is_excluded_wrongly
 
 CPU = this_machine(torch.device("cpu"))
-N, ROWS = 1500, 12
+N, ROWS = 900, 12
 Problem = tuple[Tensor, Tensor]
 
 
@@ -99,7 +99,7 @@ any_problem = pytest.mark.parametrize("problem", PROBLEMS)
 def screen(ctrs: Tensor, chosen: str, k: int = 5) -> CellScreen:
     workers = Workers(1, pool=False)
     points = Points(ctrs)
-    return CellScreen(CellCentres(points, group(points, workers), FORMATS[chosen], workers), k)
+    return CellScreen(CellCentres(points, group(points, workers), FORMATS[chosen], workers, float(ctrs.abs().max())), k)
 
 
 @any_problem

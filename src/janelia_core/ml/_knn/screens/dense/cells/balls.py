@@ -13,20 +13,15 @@ _summing = jit_with(fastmath={"reassoc", "contract", "nsz"})
 
 
 @_summing
-def cell_middle(u: Reals, middle: F64) -> float:
-    """Writes the middle (d,) of points (n, d), and returns about how far from it a coordinate is at most."""
+def cell_middle(u: Reals, scale: float, middle: F64) -> None:
+    """Writes the middle (d,) of points (n, d), times scale."""
     n, d = u.shape
     middle[:] = 0.0
     for i in range(n):
         for q in range(d):
             middle[q] += np.float64(u[i, q])
     for q in range(d):
-        middle[q] /= n
-    most = 0.0
-    for i in range(n):
-        for q in range(d):
-            most = max(most, abs(np.float64(u[i, q]) - middle[q]))
-    return most
+        middle[q] *= scale / n
 
 
 @_summing

@@ -68,6 +68,7 @@ class CellCentres:
         grouping: Their order.
         chosen: Format of the coordinates.
         workers: Threads that share the packing.
+        largest: No magnitude of a coordinate is above it.
 
     Attributes:
         tiles: The packed centres; those of a cell begin a tile.
@@ -83,7 +84,7 @@ class CellCentres:
         asked: What centres ask of rows.
     """
 
-    def __init__(self, ctrs: Points, grouping: Grouping, chosen: Format, workers: Workers) -> None:
+    def __init__(self, ctrs: Points, grouping: Grouping, chosen: Format, workers: Workers, largest: float) -> None:
         self.ctrs, self.format, self.d, self.n_words = ctrs, chosen, ctrs.d, chosen.n_words(ctrs.d)
         self._grouping = grouping
         first = grouping.first_tiles
@@ -95,10 +96,7 @@ class CellCentres:
         self.heads = Packing.empty(int(self.first_heads[-1]), self.n_words)
         self.radii, self.numbers = np.zeros(n_tiles), np.full(n_tiles * TILE, -1, np.int64)
         self.shifts, self.lengths, self.reach = np.empty((n_cells, ctrs.d)), np.empty(n_cells), np.empty(n_cells)
-        largest = float(max(workers.each(self._place, range(n_cells)), default=0.0))
-        self.scale = 2.0 ** min(20 - int(np.frexp(largest)[1]), 1000) if largest else 1.0
-        self.shifts *= self.scale
-        self.lengths[:] = np.sqrt(np.square(self.shifts).sum(1)) * UP
+        self.scale = 2.0 ** (20 - int(np.frexp(2.0 * largest * np.sqrt(self.d))[1]))  # differences are below 2^20
         roundings = EPILOGUE if chosen is INT8 else self.d + EPILOGUE
         sum_unit = max(chosen.sum_unit, 2.0**-24)
         self._gamma, self._tiny = roundings * sum_unit / (1.0 - roundings * sum_unit), (roundings + 4) * TINY
@@ -129,12 +127,14 @@ class CellCentres:
         values = values.contiguous() if values.dtype in (torch.float32, torch.float64) else values.double()
         return values.numpy()
 
-    def _place(self, g: int) -> float:
-        """Notes who is where, and the middle of a cell; returns how far from it a coordinate is at most."""
+    def _placed(self, g: int) -> Float32s | Float64s:
+        """Notes who is where, and the middle of a cell; returns its centres."""
         members, first = self._grouping.members(g), int(self.first_tiles[g]) * TILE
         self.numbers[first : first + len(members)] = members.numpy()
-        farthest: float = cell_middle(self._values(g), self.shifts[g])
-        return farthest * float(np.sqrt(self.d))
+        values = self._values(g)
+        cell_middle(values, self.scale, self.shifts[g])
+        self.lengths[g] = np.sqrt(np.square(self.shifts[g]).sum()) * UP
+        return values
 
     def _rounding(self, g: int) -> Rounding:
         return Rounding(
@@ -154,7 +154,7 @@ class CellCentres:
 
     def _losses(self, g: int) -> Float64s:
         """What the centres of a cell lose, relative to their norms."""
-        values, n_tiles = self._values(g), int(self.first_tiles[g + 1] - self.first_tiles[g])
+        values, n_tiles = self._placed(g), int(self.first_tiles[g + 1] - self.first_tiles[g])
         _, sums = self._rounded(values, g, np.empty((n_tiles * TILE, self.n_words), np.uint32))
         sums = sums[: len(values)]
         losses: Float64s = np.sqrt(sums["loss"] / np.maximum(sums["square"], TINY))
@@ -162,7 +162,7 @@ class CellCentres:
 
     def _pack(self, g: int) -> None:
         """Packs the centres of a cell, and the middles of its tiles."""
-        values, (first, last) = self._values(g), self.first_tiles[g : g + 2]
+        values, (first, last) = self._placed(g), self.first_tiles[g : g + 2]
         middles = np.empty((last - first, self.d))
         tile_balls(values, self.scale, middles, self.radii[first:last])
         largest = self._bounded(values, g, self.tiles.part(first, last))

@@ -85,6 +85,11 @@ class Grouping(NamedTuple):
     tiles: Tensor
 
     @property
+    def nbytes(self) -> int:
+        """What is held."""
+        return sum(one.nbytes for one in (self.middles, self.order, self.begins, self.tiles, self.sketch.directions))
+
+    @property
     def first_tiles(self) -> Tensor:
         """(g + 1,) int64; the first tile of each cell."""
         return _first_tiles(self.begins)

@@ -47,7 +47,8 @@ class PreparedCells:
     @property
     def nbytes(self) -> int:
         """What is held."""
-        return self.under.nbytes + sum(centres.nbytes for centres in self._packed.values())
+        packed = sum(centres.nbytes for centres in self._packed.values())
+        return self.under.nbytes + packed + sum(grouping.nbytes for grouping in self._groupings.values())
 
     def meet(self, asked: Asked) -> Meeting | None:
         """Let rows visit the cells, unless a few of them tell that they would visit too many."""
@@ -64,12 +65,14 @@ class PreparedCells:
             self._groupings = {**self._groupings, n: grouping}
         return CellMeeting(asked, self, grouping, sifted)
 
-    def packed(self, points: Points, grouping: Grouping, name: str, workers: Workers) -> CellCentres:
+    def packed(self, sifted: Centres, grouping: Grouping, name: str, workers: Workers) -> CellCentres:
         """Return cells in a format."""
-        key = len(points), name
+        points, key = sifted.points, (len(sifted), name)
         with self._lock:
             if key not in self._packed:
-                self._packed = {**self._packed, key: CellCentres(points, grouping, FORMATS[name], workers)}
+                largest = sifted.seen(Reader(workers)).largest
+                packed = CellCentres(points, grouping, FORMATS[name], workers, largest)
+                self._packed = {**self._packed, key: packed}
             return self._packed[key]
 
     def _looks_clustered(self, asked: Asked) -> bool:
@@ -99,14 +102,14 @@ class CellMeeting(Meeting):
         plan, points = asked.plan, sifted.points
         names = formats(plan.problem)
         panels: Panels = plan.own or Panels(FEWEST_CTRS, 0, names)
-        packed = prepared.packed(points, grouping, names[0], asked.workers)
+        packed = prepared.packed(sifted, grouping, names[0], asked.workers)
 
         def lister(name: str) -> Lister:
             """Return who lists in a format: among cells while memory lasts, else among all centres."""
             if name == names[0]:
                 return CellScreen(packed, plan.k)
             if FORMATS[name].words_bytes(len(packed.numbers), points.d) <= panels.pack_bytes // len(names):
-                return CellScreen(prepared.packed(points, grouping, name, Workers(1, pool=False)), plan.k)
+                return CellScreen(prepared.packed(sifted, grouping, name, Workers(1, pool=False)), plan.k)
             return prepared.under.lister(name, sifted, panels, plan.k)
 
         super().__init__(Rungs(lister, names), compiled=True)

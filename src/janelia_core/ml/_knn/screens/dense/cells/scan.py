@@ -66,6 +66,7 @@ class Local(NamedTuple):
         exact: (n,), of no use here.
         lost: (n,); beyond what the format holds.
         needs: (n / ROWS,) uint64; bit t: some of ROWS rows need tile t.
+        done: (n / ROWS,) uint64; bit t: they have seen it.
     """
 
     values: Reals
@@ -79,6 +80,7 @@ class Local(NamedTuple):
     exact: B8
     lost: B8
     needs: U64
+    done: U64
 
 
 @jit
@@ -94,24 +96,53 @@ def scan(cells: Cells, x: Reals, visits: I64, ceilings: F64, local: Local, lists
         lists: Of the rows.
         lost: (r,), written where rows are beyond what the format holds.
     """
-    fresh, masks = np.empty(ROWS * TILE, np.float32), np.empty(ROWS, np.uint64)
-    work = np.empty(lists.keys.shape[1] + LANES, np.int32)
-    first_tiles, first_heads, needs = cells.first_tiles, cells.first_heads, local.needs
+    # Held in locals: reading a field of a tuple of arrays, or handing one on, counts references.
+    fresh, masks, tiles, terms = np.empty(ROWS * TILE, np.float32), np.empty(ROWS, np.uint64), cells.tiles, local.terms
+    errs, reach, lift, needs, which = tiles.errs, terms.reach, terms.lift, local.needs, local.which
+    floor, square, upper = local.least, local.square, local.upper
+    length, full, threshold, limit = lists.length, lists.full, lists.threshold, lists.limit
+    keys, ids, lows, capacity, each = lists.keys, lists.ids, lists.lows, lists.keys.shape[1], BETWEEN + lists.k // 4
+    work, first_tiles, first_heads = np.empty(capacity + LANES, np.int32), cells.first_tiles, cells.first_heads
     for visit in range(visits.shape[0]):
         g = visits[visit]
         n = _enter(cells, x, g, ceilings, local, lists, lost)
-        if n == 0:
-            continue
-        for head in range(first_heads[g], first_heads[g + 1]):
+        for head in range(first_heads[g], first_heads[g + 1] if n else 0):
             begin = first_tiles[g] + (head - first_heads[g]) * TILE
             end = min(begin + TILE, first_tiles[g + 1])
-            for row in range(0, n, ROWS):
-                needs[row // ROWS] = _needed(cells, head, begin, end, row, n, local, lists, fresh, masks)
-            for tile in range(begin, end):
-                bit = np.uint64(1) << np.uint64(tile - begin)
-                for row in range(0, n, ROWS):
-                    if needs[row // ROWS] & bit:
-                        _score(cells.tiles, tile, row, local, lists, fresh, masks, work)
+            for turn in range(2):
+                if not _note_needs(cells, head, begin, end, n, turn == 0, local, lists):
+                    continue
+                for tile in range(begin, end):
+                    bit = np.uint64(1) << np.uint64(tile - begin)
+                    for row in range(0, n, ROWS):
+                        if needs[row // ROWS] & bit == 0:
+                            continue
+                        if score_tile(tiles, tile, terms, row, floor, fresh, 0, TILE, masks) == 0:
+                            continue
+                        for r in range(ROWS):
+                            mask, p = masks[r], row + r
+                            if mask == 0:
+                                continue
+                            i = which[p]
+                            m, least, most, half, above = length[i], floor[p], full[i], square[p] / 2.0, upper[p] / 2.0
+                            twice, more = np.float32(2.0) * reach[p], lift[p]
+                            while mask != 0:
+                                q = first_bit(mask)
+                                mask &= mask - np.uint64(1)
+                                key = fresh[np.uint64(r * TILE + q)]
+                                if key < least:
+                                    continue
+                                j = np.uint64(tile * TILE + q)
+                                low = np.float64(float_of_rank(rank_below(key, twice, errs[j, 0], errs[j, 1], more)))
+                                keys[np.uint64(i), np.uint64(m)] = _outward(np.float64(key), half, 1.0)
+                                ids[np.uint64(i), np.uint64(m)] = j
+                                lows[np.uint64(i * capacity + m)] = rank_of_float(_outward(low, above, -1.0))
+                                m += 1
+                                if m == most:
+                                    m, threshold[i], gone = compact(lists, i, m, threshold[i], work)
+                                    limit[i] = max(limit[i], float(gone), np.float64(threshold[i]))
+                                    most, least = min(capacity, m + each), _local_least(threshold[i], square[p])
+                            length[i], floor[p], full[i] = m, least, most
 
 
 @inlined
@@ -153,66 +184,44 @@ def _local_least(threshold: np.float32, square: float) -> np.float32:
     return max(_LEAST, np.float32(least - 2.0**-22 * abs(least) - 2.0**-120))
 
 
-@inlined
-def _needed(
-    cells: Cells, head: int, begin: int, end: int, row: int, n: int, local: Local, lists: Lists, keys: F32, masks: U64
-) -> np.uint64:
-    """A mask of the tiles begin .. end - 1 that some of ROWS rows need, by the keys of their middles."""
-    score_tile(cells.heads, head, local.terms, row, local.least, keys, 0, TILE, masks)
-    threshold, limit, radii, which = lists.threshold, lists.limit, cells.radii, local.which
-    mask = np.uint64(0)
-    everything = ~np.uint64(0) >> np.uint64(TILE - (end - begin))
-    for r in range(min(ROWS, n - row)):
-        i = which[row + r]
-        least = np.float64(threshold[i])
-        if threshold[i] == _LEAST:
-            return everything
-        kth, half = np.sqrt(max(0.0, -2.0 * least)) * _LOOSE, local.square[row + r] / 2.0
-        own = np.uint64(0)
-        for t in range(end - begin):
-            far = radii[begin + t] + kth
-            own |= np.uint64(np.float64(keys[r * TILE + t]) >= half - far * far * (0.5 * _LOOSE)) << np.uint64(t)
-        if own != everything:
-            limit[i] = max(limit[i], least)
-        mask |= own
-    return mask
+@jit
+def _note_needs(cells: Cells, head: int, begin: int, end: int, n: int, first: bool, local: Local, lists: Lists) -> bool:
+    """Writes which of the tiles begin .. end - 1 some of each ROWS of n rows need, by the keys of their middles.
 
-
-@inlined
-def _score(
-    tiles: Tiles, tile: int, row: int, local: Local, lists: Lists, fresh: F32, masks: U64, work: np.ndarray
-) -> None:
-    """Lists what may matter of the keys of ROWS rows with a tile."""
-    if score_tile(tiles, tile, local.terms, row, local.least, fresh, 0, TILE, masks) == 0:
-        return
-    which, floor, square, upper, errs = local.which, local.least, local.square, local.upper, tiles.errs
-    length, full, threshold, limit = lists.length, lists.full, lists.threshold, lists.limit
-    keys, ids, lows, capacity, each = lists.keys, lists.ids, lists.lows, lists.keys.shape[1], BETWEEN + lists.k // 4
-    for r in range(ROWS):
-        mask = masks[r]
-        if mask == 0:
-            continue
-        p = row + r
-        i = which[p]
-        m, least, most, half, above = length[i], floor[p], full[i], square[p] / 2.0, upper[p] / 2.0
-        twice, more = np.float32(2.0) * local.terms.reach[p], local.terms.lift[p]
-        while mask != 0:
-            q = first_bit(mask)
-            mask &= mask - np.uint64(1)
-            key = fresh[np.uint64(r * TILE + q)]
-            if key < least:
-                continue
-            j = np.uint64(tile * TILE + q)
-            low = np.float64(float_of_rank(rank_below(key, twice, errs[j, 0], errs[j, 1], more)))
-            keys[np.uint64(i), np.uint64(m)] = _outward(np.float64(key), half, 1.0)
-            ids[np.uint64(i), np.uint64(m)] = j
-            lows[np.uint64(i * capacity + m)] = rank_of_float(_outward(low, above, -1.0))
-            m += 1
-            if m == most:
-                m, threshold[i], gone = compact(lists, i, m, threshold[i], work)
-                limit[i] = max(limit[i], float(gone), np.float64(threshold[i]))
-                most, least = min(capacity, m + each), _local_least(threshold[i], square[p])
-        length[i], floor[p], full[i] = m, least, most
+    first: Only of rows without a threshold yet, and of each the one most promising tile; after these, of all rows, all
+    other tiles that they need. Returns whether there are any.
+    """
+    heads, terms, floor, which, halves = cells.heads, local.terms, local.least, local.which, local.square
+    threshold, limit, radii, needs, done = lists.threshold, lists.limit, cells.radii, local.needs, local.done
+    keys, masks = np.empty(ROWS * TILE, np.float32), np.empty(ROWS, np.uint64)
+    everything, found, any_fresh = ~np.uint64(0) >> np.uint64(64 - (end - begin)), False, False
+    for p in range(n if first else 0):
+        any_fresh |= threshold[which[p]] == _LEAST
+    if first and not any_fresh:
+        done[:] = 0
+        return False
+    for row in range(0, n, ROWS):
+        score_tile(heads, head, terms, row, floor, keys, 0, TILE, masks)
+        mask = np.uint64(0)
+        for p in range(row, min(row + ROWS, n)):
+            i, own, start = which[p], np.uint64(0), (p - row) * TILE
+            if threshold[i] == _LEAST:
+                best = np.argmax(keys[start : start + end - begin])
+                own = np.uint64(1) << np.uint64(best) if first else everything
+            elif not first:
+                least = np.float64(threshold[i])
+                kth, half = np.sqrt(max(0.0, -2.0 * least)) * _LOOSE, halves[p] / 2.0
+                for t in range(end - begin):
+                    far = radii[begin + t] + kth
+                    needed = np.float64(keys[start + t]) >= half - far * far * (0.5 * _LOOSE)
+                    own |= np.uint64(needed) << np.uint64(t)
+                if own != everything:
+                    limit[i] = max(limit[i], least)
+            mask |= own
+        done[row // ROWS] = mask if first else done[row // ROWS]
+        needs[row // ROWS] = mask if first else mask & ~done[row // ROWS]
+        found |= needs[row // ROWS] != 0
+    return found
 
 
 @inlined

@@ -54,7 +54,7 @@ from janelia_core.ml._knn.screens.dense.screen import joined
 from janelia_core.ml._runtime.arrays import B8, Reals
 from janelia_core.ml._simd.dot_tiles import ROWS, WORDS
 
-MOST_ROWS, ROW_BYTES = 256, 1 << 20
+MOST_ROWS, ROW_BYTES = 512, 1 << 22
 """Rows that visit cells together, of so many bytes of values and of places in cells."""
 
 
@@ -127,6 +127,7 @@ class CellScreen:
             exact=flags[0],
             lost=flags[1],
             needs=np.empty(n // ROWS, np.uint64),
+            done=np.empty(n // ROWS, np.uint64),
         )
 
     def _proven(self, lists: Lists, lost: B8) -> Candidates:
