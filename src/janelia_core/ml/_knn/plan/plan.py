@@ -49,7 +49,8 @@ class Plan:
 
     Attributes:
         problem: What is asked.
-        screen: "tree", "codebook", "direct", "dense" (compiled kernels), "portable" (torch operations), or "none": all are verified.
+        screen: "tree", "codebook", "direct", "dense" (compiled kernels), "portable" (torch operations), or "none": all
+            are verified.
         reason: Why this screen.
         crew: Who works.
         blocks: How many rows and centres at a time.
