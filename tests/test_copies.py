@@ -74,7 +74,7 @@ def test_codes_of_small_integers_differ():
 
 @pytest.mark.parametrize("metric", ["euclidean", "dot", "cosine"])
 def test_many_copies_crowd_no_list(metric):
-    x, ctrs = torch.randn(600, 40, generator=torch.Generator().manual_seed(1)), repeated(2400, 40, d=40)
+    x, ctrs = torch.randn(2000, 40, generator=torch.Generator().manual_seed(1)), repeated(2400, 40, d=40)
     with watch_knn() as reports:
         found = knn(x, ctrs, 5, metric=metric).indices
     assert reports[0].plan.screen == "dense"
