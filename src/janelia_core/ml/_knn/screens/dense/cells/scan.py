@@ -161,7 +161,7 @@ def _needed(
     score_tile(cells.heads, head, local.terms, row, local.least, keys, 0, TILE, masks)
     threshold, limit, radii, which = lists.threshold, lists.limit, cells.radii, local.which
     mask = np.uint64(0)
-    everything = ~np.uint64(0) >> np.uint64(TILE - (end - begin))
+    everything = ~np.uint64(0) >> np.uint64(64 - (end - begin))
     for r in range(min(ROWS, n - row)):
         i = which[row + r]
         least = np.float64(threshold[i])
