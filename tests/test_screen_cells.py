@@ -13,12 +13,14 @@ from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.cells import cost
+from janelia_core.ml._knn.screens.dense.cells.ceilings import Ceilings
 from janelia_core.ml._knn.screens.dense.cells.centres import CellCentres
 from janelia_core.ml._knn.screens.dense.cells.grouping import group
 from janelia_core.ml._knn.screens.dense.cells.screen import CellScreen
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._simd.dot_tiles import TILE
 from plans import changed, run
 from problems import LOW_FORMATS
 from test_screen_dense import assert_nothing_is_excluded_wrongly
@@ -129,6 +131,18 @@ def test_a_loosened_bound_is_caught(loosen: Callable[[CellCentres], None]) -> No
     loosened = CellScreen(loosened.centres, 5)
     with pytest.raises(AssertionError):
         assert_nothing_is_excluded_wrongly(x, ctrs, 5, loosened)
+
+
+@pytest.mark.parametrize("smallness", [1e-23, 3e-24])
+def test_no_centre_is_nearer_than_the_ceiling_of_its_cell_says_where_float32_underflows_too(smallness: float) -> None:
+    x, ctrs = (smallness * points for points in clusters(d=3, n_ctrs=4 * N, wide=30.0))
+    cells = screen(ctrs, "float32", k=1).centres
+    ceilings, _ = Ceilings(cells).of(x)
+    gaps = (x.double()[:, None] - ctrs.double()) * cells.scale
+    halves = gaps.square().sum(2) / -2.0
+    for g, ceiling in enumerate(ceilings.T):
+        places = cells.numbers[cells.first_tiles[g] * TILE : cells.first_tiles[g + 1] * TILE]
+        assert (halves[:, places[places >= 0]].amax(1).numpy() <= ceiling + 1e-9 * np.abs(ceiling)).all()
 
 
 @any_problem

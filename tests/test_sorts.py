@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.sorted import screen as sorted_screen
 from janelia_core.ml._knn.screens.sorted.cost import Sorting
+from janelia_core.ml._knn.screens.sorted.distances import TILE
+from janelia_core.ml._knn.screens.sorted.runs import Listed, room_for_runs, settle_runs
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.extra_torch_functions import knn_mc
@@ -137,3 +140,13 @@ def test_many_neighbours_are_sorted_and_few_are_not() -> None:
     assert "sorted" not in (chosen(500, 3000, 16, 3000, masked=True), chosen(500, 3000, 16, 3000, metric="dot"))
     x, ctrs, _ = gaussian(n=200, n_ctrs=1000, d=8)[:3]
     assert torch.equal(knn_mc(x, ctrs, 900, 1000), in_float64(x, ctrs, 900))
+
+
+def test_a_run_too_long_to_settle_is_not_sorted_before_it_climbs() -> None:
+    n, d = 100, 3
+    tiles = np.zeros((1, d, TILE))
+    tiles[0, 0, :n] = np.arange(n)
+    listed = Listed(np.ones(n), np.arange(n, dtype=np.int32), tiles)
+    slots = np.arange(n, dtype=np.uint64)[::-1].copy()
+    assert settle_runs(np.zeros((1, d)), 0, listed, slots, n, 5, (1e-15, 0.0), room_for_runs(d)) == np.inf
+    assert (slots[::-1] == np.arange(n)).all()

@@ -140,9 +140,11 @@ def settle_runs(
             alike = alike and _are_identical(listed, slots[first], slots[stop])
             bound = far[slots[stop]] * (1.0 + relative) + absolute
             stop += 1
+        if not alike and stop - first > _LONGEST:
+            return np.inf
         if stop - first > 1:
             _ascending(slots, first, stop)
-            if not alike and (stop - first > _LONGEST or not _settled(x, i, listed, slots, first, stop, room)):
+            if not alike and not _settled(x, i, listed, slots, first, stop, room):
                 return np.inf
         first = stop
     return bound

@@ -26,8 +26,9 @@ Cells. Let R_g >= |c'| for all centres of a cell. |x - m_g| for all rows and cel
 float32 of y = fl(x - z) and w = fl(m_g - z), with z a common point: their roundings, to float64 and to float32, shift
 either by at most 2^-23 of its norm. |y|^2 + |w|^2 - 2 <y, w>, with norms in float64 of what was rounded to float32, has
 an error of at most (d + 8) 2^-24 (|y| + |w|)^2 in any order (Higham, 3.1; the sum of |y_q w_q| is at most |y| |w|, and
-rounding to float32 moved each square by at most 2^-22 of itself). The ceiling -(max(0, |x'| - R_g))^2 / 2 of -D / 2 in
-that cell follows, rounded up. A cell whose ceiling is below T is left out.
+rounding to float32 moved each square by at most 2^-22 of itself). Where coordinates, products or sums of these become
+subnormal, or are flushed, 4 (d + 2) 2^-125 more outweighs that, of a square and of a distance. The ceiling
+-(max(0, |x'| - R_g))^2 / 2 of -D / 2 in that cell follows, rounded up. A cell whose ceiling is below T is left out.
 
 Whoever leaves something out raises `limit` to T, so that it bounds -D / 2 of all that is not listed, and
 D >= -2 limit.
