@@ -133,6 +133,17 @@ def test_missing_neighbours_pull_at_nothing():
 
 
 @pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_without_any_neighbour_have_derivatives_of_zero(metric, dtype):
+    x, ctrs = (random(n, 2, dtype=torch.float32).detach().to(dtype).requires_grad_() for n in (3, 5))
+    far = knn(x, ctrs, 4, metric=metric, mask=torch.zeros(3, 5, dtype=torch.bool)).distances
+    first = torch.autograd.grad(far.masked_fill(torch.isinf(far), 0).sum(), (x, ctrs), create_graph=True)
+    second = torch.autograd.grad(sum(g.float().sum() for g in first), (x, ctrs))
+    assert all((g == 0).all() for g in (*first, *second))
+
+
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("metric", METRICS)
 def test_what_is_not_finite_and_nobody_may_have_pulls_at_nothing(metric):
     x, ctrs = random(6, 2, dtype=torch.float32).detach(), random(5, 2, dtype=torch.float32).detach()
