@@ -177,3 +177,22 @@ def test_an_error_in_one_of_many_groups_is_raised(monkeypatch):
     x, batch = torch.randn(3600, 8), torch.arange(3600) // 600
     with pytest.raises(ArithmeticError, match="of the caller"):
         knn(x, x, 3, mask=fail, x_batch=batch, ctrs_batch=batch)
+
+
+def test_copies_of_clouds_hold_no_padding_and_no_larger_cloud_between(monkeypatch):
+    copied, part = [], Clouds.part
+
+    def watched(self, groups):
+        found = part(self, groups)
+        copied.append(8 * (found.x.numel() + found.ctrs.numel()))
+        return found
+
+    monkeypatch.setattr(Clouds, "part", watched)
+    monkeypatch.setattr(at_once, "_want_kernels", lambda total, n_groups: total > 0)
+    padded = torch.randn(20, 5000, 8).half()
+    knn(padded, k=2, lengths=torch.full((20,), 5), max_memory=1 << 20)
+    flat = torch.randn(80_016, 8).half()
+    x_batch = torch.cat([torch.zeros(8), torch.ones(80_000), torch.full((8,), 2)]).long()
+    knn(flat, flat[:24], k=2, x_batch=x_batch, ctrs_batch=torch.arange(24) // 8, max_memory=1 << 20)
+    assert len(copied) >= 4
+    assert max(copied) <= 1 << 18

@@ -133,6 +133,34 @@ def test_missing_neighbours_pull_at_nothing():
 
 
 @pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize("metric", METRICS)
+def test_rows_without_any_neighbour_have_derivatives_of_zero(metric, dtype):
+    x, ctrs = (random(n, 2, dtype=torch.float32).detach().to(dtype).requires_grad_() for n in (3, 5))
+    far = knn(x, ctrs, 4, metric=metric, mask=torch.zeros(3, 5, dtype=torch.bool)).distances
+    first = torch.autograd.grad(far.masked_fill(torch.isinf(far), 0).sum(), (x, ctrs), create_graph=True)
+    second = torch.autograd.grad(sum(g.float().sum() for g in first), (x, ctrs))
+    assert all((g == 0).all() for g in (*first, *second))
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("metric", METRICS)
+def test_what_is_not_finite_and_nobody_may_have_pulls_at_nothing(metric):
+    x, ctrs = random(6, 2, dtype=torch.float32).detach(), random(5, 2, dtype=torch.float32).detach()
+    x[5], ctrs[0], ctrs[1, 0] = torch.inf, torch.nan, -torch.inf
+    x.requires_grad_(), ctrs.requires_grad_()
+    mask = torch.tensor([False, False, True, True, True]).repeat(6, 1)
+    mask[5] = False
+    found = knn(x, ctrs, 4, mask=mask, metric=metric)
+    got = torch.autograd.grad(found.distances.masked_fill(found.indices < 0, 0).sum(), (x, ctrs))
+    sound = x.detach()[:5].requires_grad_(), ctrs.detach()[2:].requires_grad_()
+    expected = torch.autograd.grad(knn(*sound, 3, metric=metric).distances.sum(), sound)
+    torch.testing.assert_close(
+        got, (torch.cat([expected[0], x.new_zeros(1, 2)]), torch.cat([x.new_zeros(2, 2), expected[1]]))
+    )
+
+
+@pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_backward_is_the_same_every_time_and_for_any_number_of_threads(dtype):
     x, ctrs = random(3000, 5, dtype=dtype), random(40, 5, dtype=dtype)

@@ -70,7 +70,7 @@ class Clouds:
 
     def part(self, groups: I64) -> Clouds:
         """Return the search of some groups, which count rows and centres from the first of these then."""
-        (row, ctr), (last_row, last_ctr) = groups[:, (0, 2)].min(axis=0), groups[:, (1, 3)].max(axis=0)
+        (row, ctr), (last_row, last_ctr) = cost.span(groups)
         x, ctrs = self.x[row:last_row], self.ctrs[ctr:last_ctr]
         groups[:, :4] -= (row, row, ctr, ctr)
         if self.copied:
@@ -100,7 +100,10 @@ def search_at_once(clouds: Clouds, groups: Tensor) -> tuple[Tensor, int]:
     n_bytes = 8 * d * int((table[chosen, 1] - table[chosen, 0] + table[chosen, 3] - table[chosen, 2]).sum())
     least = -(-n_bytes * 4 * workers // clouds.budget) if clouds.copied else 1
     asked = np.concatenate([table[chosen], np.zeros((int(chosen.sum()), 1), np.int64)], axis=1)
-    parts = [asked[part] for part in cost.shares(works[chosen], workers, least)]
+    slices = cost.shares(works[chosen], workers, least)
+    if clouds.copied:
+        slices = cost.close(asked, slices, clouds.budget // (4 * workers) // (8 * d))
+    parts = [asked[part] for part in slices]
     with Workers.if_several(workers, tiny=total < _TINY) as team:
         done = np.concatenate(team.each(lambda part: _search_share(clouds, part), parts))
     left = ~chosen

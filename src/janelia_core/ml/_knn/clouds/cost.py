@@ -89,3 +89,27 @@ def shares(works: I64, workers: int, least: int) -> list[slice]:
     cuts = np.searchsorted(so_far, so_far[-1] * np.arange(1, count) / count)
     ends = np.unique(np.concatenate([[0], cuts + 1, [len(works)]]))
     return [slice(int(a), int(b)) for a, b in itertools.pairwise(ends)]
+
+
+def span(groups: I64) -> tuple[I64, I64]:
+    """Return where rows and centres of groups begin, and where they end, with all that lies between."""
+    return groups[:, (0, 2)].min(axis=0), groups[:, (1, 3)].max(axis=0)
+
+
+def close(groups: I64, parts: list[slice], most: int) -> list[slice]:
+    """Cut parts so that at most so many rows and centres are from the first to the last of each, or it is one group.
+
+    Groups may lie far apart: between them is padding, or what is searched otherwise.
+    """
+    cut = []
+    for part in parts:
+        start, (begin, end) = part.start, span(groups[part])
+        if (end - begin).sum() > most:
+            begin, end = groups[start, (0, 2)], groups[start, (1, 3)]
+            for at in range(start + 1, part.stop):
+                begin, end = np.minimum(begin, groups[at, (0, 2)]), np.maximum(end, groups[at, (1, 3)])
+                if (end - begin).sum() > most:
+                    cut.append(slice(start, at))
+                    start, begin, end = at, groups[at, (0, 2)], groups[at, (1, 3)]
+        cut.append(slice(start, part.stop))
+    return cut

@@ -64,14 +64,19 @@ def distances(
 
 
 def _unit(x: Tensor) -> Tensor:
-    """Return x / |x| row by row, 0 where x is 0, without overflow or underflow."""
+    """Return x / |x| row by row, 0 where x is 0, without overflow or underflow.
+
+    NaN where x is not finite, and no derivative there: a gradient of 0, of what is nobody's neighbour, would be NaN.
+    """
     x = x.to(result_dtype(x, x))
+    wild = ~torch.isfinite(x.detach()).all(dim=-1, keepdim=True)
+    x = x.masked_fill(wild, 0)
     largest = x.detach().abs().amax(dim=-1, keepdim=True) if x.shape[-1] else x.detach().sum(-1, keepdim=True)
     # A factor of the row changes no unit vector, and hence no derivative.
     scaled = x / torch.where(largest > 0, largest, 1)
     zero = largest == 0
     norm = (scaled.square().sum(dim=-1, keepdim=True) + zero).sqrt()
-    return (scaled / norm).masked_fill(zero, 0)
+    return (scaled / norm).masked_fill(zero, 0).masked_fill(wild, torch.nan)
 
 
 _FACTORS = {"sqeuclidean": 2.0, "dot": -1.0}

@@ -24,15 +24,20 @@ def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, facto
     if not _fit(pairs, w, x, c):
         return None
     j, weights = pairs.centres(slice(0, len(x))), w.double() * factor
-    if bool((j < 0).any()):
-        weights = torch.where(j < 0, 0.0, weights)
+    missing = j < 0
+    some_missing = bool(missing.any())
+    if some_missing:
+        weights = torch.where(missing, 0.0, weights)
         j = j.clamp(min=0)
     rows, ctrs, each = x.double()[:, None], _picked(c, j), weights[..., None]
     if differences:
-        gaps = (rows - ctrs).mul_(each)
-        by_row, by_centre = gaps, gaps.neg()
+        by_row = (rows - ctrs).mul_(each)
+        by_centre = by_row.neg()
     else:
         by_row, by_centre = ctrs * each, rows * each
+    if some_missing:
+        for some in (by_row, by_centre):
+            _clear(some, missing)
     return _narrowed((by_row.sum(1), _by_centre(by_centre, j, c)), weights, x.dtype)
 
 
@@ -41,17 +46,19 @@ def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums 
     if not _fit(pairs, w, x, c, r):
         return None
     least, most, tiny = pair_blocks.limits(r.dtype)
-    j, weights = pairs.centres(slice(0, len(x))), w.double() / r
+    j, weights, missing = pairs.centres(slice(0, len(x))), w.double() / r, None
     low, high = r.aminmax()
     if not (low >= least and high <= most):
         ordinary = (r >= least) & (r <= most)
         if not bool((ordinary | (r == 0) | (j < 0)).all()):
             return None
         weights = torch.where(ordinary, weights, 0.0)
-        j = j.clamp(min=0)
+        missing, j = j < 0, j.clamp(min=0)
     if r.dtype == torch.float64 and not bool(((weights == 0) | (weights.abs() >= tiny)).all()):
         return None
     gaps = (x.double()[:, None] - _picked(c, j)).mul_(weights[..., None])
+    if missing is not None:
+        _clear(gaps, missing)
     return _narrowed((gaps.sum(1), _by_centre(gaps.neg(), j, c)), weights, x.dtype)
 
 
@@ -70,6 +77,11 @@ def _fit(pairs: Pairs, w: Tensor, x: Tensor, c: Tensor, *others: Tensor) -> bool
 def _picked(c: Tensor, j: Tensor) -> Tensor:
     """Return the centres (n, k, d) at j (n, k)."""
     return c.index_select(0, j.reshape(-1)).view(*j.shape, c.shape[1])
+
+
+def _clear(vectors: Tensor, missing: Tensor) -> None:
+    """Make vectors (n, k, d) 0 where centre 0 stood in for none: if it is not finite, a weight of 0 does not do."""
+    vectors.masked_fill_(missing[..., None], 0.0)
 
 
 def _by_centre(vectors: Tensor, j: Tensor, c: Tensor) -> Tensor:

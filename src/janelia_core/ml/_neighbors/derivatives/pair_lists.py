@@ -48,7 +48,8 @@ class Pairs(NamedTuple):
         for rows in self.chunks(bytes_a_pair + 32, budget):
             centres = self.centres(rows).reshape(-1)
             order = centres.argsort(stable=True)[int((centres < 0).sum()) :]
-            yield rows.start + order // k, order % k, centres[order]
+            if len(order):  # torch sums up no segments of nothing
+                yield rows.start + order // k, order % k, centres[order]
 
 
 def add_by_centre(out: Tensor, centres: Tensor, values: Tensor) -> None:
