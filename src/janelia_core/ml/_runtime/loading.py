@@ -28,7 +28,7 @@ from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 
 from janelia_core.ml._runtime.aside import keep_warnings
-from janelia_core.ml._runtime.kernels import failed
+from janelia_core.ml._runtime.kernels import are_given_up, failed
 
 Rehearsal = Callable[[], object]
 
@@ -160,10 +160,8 @@ def are_ready(use: Hashable, rehearse: Rehearsal, patience: float = 0.0) -> bool
         rehearse: Does the same on a few numbers; is called in another thread.
         patience: Seconds to wait for kernels that may be on disk.
     """
-    if use in _ready:
-        return True
-    if must_wait():
-        return True
+    if use in _ready or must_wait():
+        return not are_given_up()  # a call that met with that beside it goes on as it is
     _loader.ask(use, rehearse)
     return patience > 0.0 and _loader.await_(use, patience)
 
