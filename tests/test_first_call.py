@@ -7,6 +7,7 @@ import threading
 import time
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,8 +15,9 @@ import torch
 import fresh_process
 from janelia_core.ml import CenterIndex, knn
 from janelia_core.ml._knn import meanwhile
-from janelia_core.ml._knn.choose import SCREENS
+from janelia_core.ml._knn.choose import SCREENS, make_plan
 from janelia_core.ml._runtime import loading
+from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.neighbors import watch_knn
 from janelia_core.ml.warming import warm
 
@@ -43,7 +45,7 @@ def ready_from(monkeypatch: pytest.MonkeyPatch, question: int) -> None:
     monkeypatch.setattr(meanwhile, "are_ready", lambda *_: next(asked) >= question)
 
 
-@pytest.mark.parametrize(("n", "n_ctrs", "d", "screen"), [(3000, 3000, 3, "tree"), (700, 3000, 24, "dense")])
+@pytest.mark.parametrize(("n", "n_ctrs", "d", "screen"), [(3000, 3000, 3, "tree"), (700, 6000, 24, "dense")])
 @pytest.mark.parametrize("of", ["others", "themselves", "some"])
 def test_screens_switch_in_the_middle_of_a_call(
     n: int, n_ctrs: int, d: int, screen: str, of: str, monkeypatch: pytest.MonkeyPatch
@@ -78,6 +80,52 @@ def test_a_call_says_what_it_waits_for_and_stays_within_its_memory(monkeypatch: 
     assert plan.reason == "torch operations, until the kernels for the tree screen are loaded"
     assert plan.workspace_bytes <= 4 * LITTLE
     assert reports[0].n_meanwhile == 3000
+
+
+def test_until_kernels_are_there_rows_are_shared_out_to_threads_of_one_torch_thread_each(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ctrs, x = points(3000, 3, 0), points(6000, 3, 1)
+    right = knn(x, ctrs, 5)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        counts: list[int] = []
+
+        def is_ready(*_: object) -> bool:
+            counts.append(torch.get_num_threads())
+            return len(counts) > 2  # asked once for the plan
+
+        monkeypatch.setattr(meanwhile, "are_ready", is_ready)
+        with watch_knn() as reports:
+            found = knn(x, ctrs, 5, max_memory=64 * LITTLE)
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(found.indices, right.indices)
+    assert 0 < reports[0].n_meanwhile < len(x)
+    assert counts[0] == 2
+    assert set(counts[1:3]) == {1}
+
+
+def test_uses_that_call_other_kernels_have_other_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    uses: list[tuple[object, ...]] = []
+    monkeypatch.setattr(meanwhile, "are_ready", lambda use, *_: uses.append(use) or True)
+    shapes = [(10, 40_000, 32, 5), (20, 200_000, 8, 5), (500, 3000, 16, 3000), (500, 3000, 16, 1500)]
+    machine = this_machine(torch.device("cpu"))
+    for n, n_ctrs, d, k in shapes:
+        plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=machine)
+        meanwhile.asker(torch.ones(1, d), torch.ones(1, d))(plan)
+    masked = replace(plan, problem=plan.problem._replace(masked=True))
+    meanwhile.asker(torch.ones(1, d), torch.ones(1, d))(masked)
+    assert [use[1] for use in uses] == ["direct", "direct", "sorted", "sorted", "sorted"]
+    assert len(set(uses)) == len(uses)
+
+
+def test_kernels_given_up_beside_a_call_do_not_take_over(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    loading._ready.add("broken")
+    assert loading.are_ready("broken", lambda: None)
+    monkeypatch.setattr(loading, "are_given_up", lambda: True)
+    assert not loading.are_ready("broken", lambda: None)
 
 
 def test_nothing_is_kept_of_torch_operations_and_an_index_prepares_with_kernels(
@@ -170,6 +218,7 @@ LOADS = """
 import os, signal, sys, threading, time
 os.environ.pop("JANELIA_CORE_KERNELS", None)
 from janelia_core.ml._runtime import loading
+from janelia_core.ml._runtime.machine import this_machine
 begun = threading.Event()
 def rehearse():
     while True:  # functions without end, each of them short

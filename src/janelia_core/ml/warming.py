@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -10,23 +11,33 @@ from typing import NamedTuple
 
 import torch
 
-from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.meanwhile import rehearse
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._neighbors.call import knn
 from janelia_core.ml._runtime.kernels import may_serve
 from janelia_core.ml._runtime.loading import waiting
+from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.index import CenterIndex
 
 __all__ = ["Warmed", "warm"]
 
-_SHAPES = (  # rows, centres, coordinates: one for each screen, and for each kernel of small problems
-    (3000, 3000, 3),
-    (600, 3000, 64),
-    (4, 20_000, 16),
-    (4, 20_000, 128),
-    (300, 200, 3),
-    (300, 200, 64),
+_PLANS = (  # rows, centres, coordinates, neighbours: of each screen and variant, in the midst of its range
+    (100_000, 100_000, 1, 5),
+    (100_000, 100_000, 3, 10),
+    (20_000, 20_000, 16, 10),
+    (10_000, 16_384, 64, 10),
+    (10_000, 20_000, 768, 10),
+    (100_000, 100, 8, 1),
+    (10, 200_000, 8, 10),
+    (10, 200_000, 128, 10),
+    (500, 3000, 16, 3000),
+    (500, 3000, 16, 1500),
+    (2000, 10_000, 64, 1000),
 )
+_SHAPES = ((300, 200, 3), (300, 200, 64))  # rows, centres, coordinates: small problems
+_NEIGHBORS = (5, 40)  # by lanes, and by others
 _FORMS = ("euclidean", "dot", "cosine")
 _LARGE = 1 << 17  # elements of log_cosh
 
@@ -74,14 +85,24 @@ def warm(dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> Warmed:
 
 
 def _searches(dtype: torch.dtype) -> Iterator[str]:
-    """Search points of all shapes by all metrics, with gradients; yield which screen ran."""
+    """Rehearse large searches by all screens and metrics, and do small ones, with gradients; yield the screens."""
+    machine = this_machine(torch.device("cpu"))
+    for (n, n_ctrs, d, k), metric in itertools.product(_PLANS if machine.kernels else (), _FORMS):
+        if d == 1 and metric != _FORMS[0]:
+            continue  # cosines of numbers are all alike, which takes long
+        single = dtype == torch.float32
+        plan: Plan | None = make_plan(n, n_ctrs, d, k, n_ctrs, machine=machine, float32=single, metric=metric)
+        while plan is not None:
+            if not plan.at_once_rows:
+                rehearse(plan, dtype, dtype)
+                yield plan.screen
+            plan = plan.otherwise
     source = torch.Generator("cpu").manual_seed(0)
-    for n, n_ctrs, d in _SHAPES:
+    for (n, n_ctrs, d), metric, k in itertools.product(_SHAPES, _FORMS, _NEIGHBORS):
         x, ctrs = (torch.rand(rows, d, generator=source, dtype=dtype, device="cpu") for rows in (n, n_ctrs))
-        for metric in _FORMS:
-            with watch_knn() as reports:
-                distances = knn(x.requires_grad_(), ctrs, 5, metric=metric).distances
-                torch.autograd.grad(distances.sum(), x)
-            yield from (report.plan.screen for report in reports)
-    index = CenterIndex(ctrs[:, :3].contiguous()).prepare(10**6, 5)
-    index.knn(x[:2, :3].detach().contiguous(), 5)
+        allowed = torch.ones(n, n_ctrs, dtype=torch.bool, device="cpu")
+        for mask in (None, allowed, allowed[0]):
+            distances = knn(x.requires_grad_(), ctrs, k, metric=metric, mask=mask).distances
+            torch.autograd.grad(distances.sum(), x)
+    ctrs = torch.rand(20_000, 3, generator=source, dtype=dtype, device="cpu")
+    CenterIndex(ctrs).prepare(10**6, 5).knn(ctrs[:2], 5)

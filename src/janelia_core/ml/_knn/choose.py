@@ -127,7 +127,8 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
         plan = _preferred(_shared_out(problem, workers, screen.name, demand), plan)
         rival = screen.cost(problem)
     if plan is None:
-        alone = crew(problem, parallel=last.parallel, pooled=False)
+        # Threads of torch's own wait for each other at each of some dozen operations on a block of rows.
+        alone = crew(problem, parallel=last.parallel or problem.machine.on_cpu, pooled=False)
         demand = last.demand(problem, room(problem, alone), alone.workers, rival)
         assert not isinstance(demand, str)
         reasons = [demand.reason, *(refused[screen] for screen in preferred[-1:])]

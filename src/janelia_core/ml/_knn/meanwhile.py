@@ -19,11 +19,14 @@ from torch import Tensor
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._knn.verify.verify import rehearse as rehearse_verify
 from janelia_core.ml._runtime.loading import are_ready
 
-_ROWS, _CTRS = 128, 1024  # of a rehearsal
+_ROWS, _CTRS = 512, 1024  # of a rehearsal: so many rows that they are put in order, where a screen does that
 _NUMBERS = 1 << 21  # in its centres, at most
 _COPIES = 16  # of its centres are there twice, so that near-ties are settled
 _PER_PAIR, _PER_COORDINATE = 5e-9, 2e-11  # seconds of a core for torch operations; measured
@@ -43,7 +46,8 @@ def asker(x: Tensor, ctrs: Tensor) -> _IsReady:
     def is_ready(plan: Plan, patience: float = 0.0) -> bool:
         if not plan.kernels:
             return True
-        use = "search", plan.screen, plan.problem.form, *dtypes
+        # What the values decide (a finer format, say) is not named; a rehearsal brings what it meets of that.
+        use = "search", plan.screen, plan.variant, plan.problem.form, plan.problem.masked, *dtypes
         return are_ready(use, lambda: rehearse(plan, *dtypes), patience)
 
     return is_ready
@@ -86,7 +90,22 @@ def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
     source = torch.Generator("cpu").manual_seed(0)
     centres = _points(n_ctrs, asked.d, ctrs, source)
     centres[-_COPIES:] = centres[:_COPIES].clone()
-    search(Points(_points(n_smps, asked.d, rows, source)), Centres(Points(centres)), small)
+    allowed = _all_but_first if asked.masked else None
+    search(Points(_points(n_smps, asked.d, rows, source)), Centres(Points(centres)), small, allowed)
+    _look(centres)
+    rehearse_verify(rows, ctrs, metric_named(asked.metric))
+
+
+def _all_but_first(numbers: Tensor, start: int, stop: int) -> Tensor:
+    return (torch.arange(start, stop, device="cpu") > 0).expand(len(numbers), -1)
+
+
+def _look(centres: Tensor) -> None:
+    """Look at values in all ways, of which sizes and values choose one."""
+    reader, points = Reader(kernels=True), Points(centres)
+    reader.ends(points)
+    reader.column_ends(points)
+    reader.all_multiples(Points(torch.zeros_like(centres)), 1.0)
 
 
 def _points(n: int, d: int, dtype: torch.dtype, source: torch.Generator) -> Tensor:

@@ -205,15 +205,18 @@ def _after_sweep(asked: Asked, chosen: Chosen, left: Tensor, answers: Answers, d
 
 def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers) -> int:
     """Search rows as they come until the plan that follows finds its kernels loaded; return how many."""
-    x, later = asked.x, asked.plan.later
+    x, later, ends = asked.x, asked.plan.later, [len(asked.x)]
     assert later is not None
-    for part in parts(len(x), chosen.plan.blocks.rows):
-        if part.start and asked.is_ready(later):
-            return int(part.start)
+
+    def work(part: slice) -> None:
+        if len(ends) > 1 or (part.start and asked.is_ready(later)):
+            ends.append(part.start)  # parts are taken in order: those before the least of these are answered
+            return
         rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
-        found = asked.workers.once(functools.partial(ladder.search, rows))
-        answers.put(part, found, rows.numbers)
-    return len(x)
+        answers.put(part, ladder.search(rows), rows.numbers)
+
+    asked.workers.each(work, parts(len(x), chosen.plan.blocks.rows))
+    return min(ends)
 
 
 def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Workers, allowed: Allowed | None) -> Asked:

@@ -9,9 +9,6 @@ what has one right answer may be asked so: which of two ways answers first is ch
     waiting         in this thread, calls load what they want, however long that takes
     JANELIA_CORE_KERNELS=wait       so do all calls of the process
 
-Numba compiles in Python for the most part, and torch operations want the interpreter between two of them: while the
-thread runs, interpreters switch threads ten times as often.
-
 Whoever forks waits until that thread stands still between two functions, and the child has its own (`forks`). At the
 end of the process the thread ends first: with the function that is being compiled at the latest.
 """
@@ -21,20 +18,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 
 from janelia_core.ml._runtime.aside import keep_warnings
-from janelia_core.ml._runtime.kernels import failed
+from janelia_core.ml._runtime.kernels import are_given_up, failed
 
 Rehearsal = Callable[[], object]
 
 VARIABLE = "JANELIA_CORE_KERNELS"
 _WAITS = "wait"
-_SWITCH = 5e-4  # seconds after which a thread hands the interpreter on; usually 5e-3
 _YIELD = 1e-4  # seconds in which a thread that waits for the compiler gets its turn
 
 _ready: set[Hashable] = set()
@@ -52,8 +47,6 @@ class _Loader:
         self._turn = threading.Condition()
         self._asked: deque[tuple[Hashable, Rehearsal]] = deque()
         self._thread: threading.Thread | None = None
-        self._usual: float | None = None
-        self._mine = 0.0
         self._ends, self._holds, self._still, self._compiles = False, 0, True, False
 
     def ask(self, use: Hashable, rehearse: Rehearsal) -> None:
@@ -111,16 +104,7 @@ class _Loader:
     def _work(self) -> None:
         _this_thread.loads = True
         keep_warnings()
-        self._usual = sys.getswitchinterval()
-        sys.setswitchinterval(min(self._usual, _SWITCH))
-        self._mine = sys.getswitchinterval()
         self._rehearse_all()
-
-    def switch_as_usual(self) -> None:
-        """Give the interpreter back the interval that it had, unless somebody has set another meanwhile."""
-        if self._usual is not None and sys.getswitchinterval() == self._mine:
-            sys.setswitchinterval(self._usual)
-        self._usual = None
 
     def _rehearse_all(self) -> None:
         while (asked := self._next()) is not None:
@@ -133,7 +117,8 @@ class _Loader:
                 failed(error)
             with self._turn:
                 _ready.add(use)
-                self._asked.popleft()
+                if self._asked and self._asked[0] is asked:  # Ctrl-C may have let a second thread begin
+                    self._asked.popleft()
                 self._compiles = False
 
     def _next(self) -> tuple[Hashable, Rehearsal] | None:
@@ -142,7 +127,6 @@ class _Loader:
             self._turn.notify_all()
             self._turn.wait_for(lambda: self._ends or not self._holds)
             if self._ends or not self._asked:
-                self.switch_as_usual()
                 self._thread = None
                 return None
             self._still = False
@@ -160,10 +144,8 @@ def are_ready(use: Hashable, rehearse: Rehearsal, patience: float = 0.0) -> bool
         rehearse: Does the same on a few numbers; is called in another thread.
         patience: Seconds to wait for kernels that may be on disk.
     """
-    if use in _ready:
-        return True
-    if must_wait():
-        return True
+    if use in _ready or must_wait():
+        return not are_given_up()  # a call that met with that beside it goes on as it is
     _loader.ask(use, rehearse)
     return patience > 0.0 and _loader.await_(use, patience)
 
@@ -218,7 +200,6 @@ def go_on() -> None:
 def begin_anew() -> None:
     """Forget the thread, which a forked child does not have, and what it had not finished."""
     global _loader
-    _loader.switch_as_usual()
     _loader = _Loader()
     _this_thread.loads = False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from janelia_core.ml._knn.problem import Problem
@@ -60,6 +61,7 @@ class Demand(NamedTuple):
         kept: Prepared centres are kept for all blocks of rows.
         sifts: The screen itself leaves out copies that no one can be answered with.
         products: Of the portable screen, by that alone.
+        variant: What decides, by sizes, which of the screen's kernels run; where that is not alike for all.
     """
 
     held: int
@@ -70,6 +72,7 @@ class Demand(NamedTuple):
     kept: bool = False
     sifts: bool = False
     products: Products | None = None
+    variant: Hashable = None
 
 
 def cells_asked(problem: Problem) -> int:

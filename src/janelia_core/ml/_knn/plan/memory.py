@@ -80,6 +80,7 @@ def share_out(
         blocks=blocks,
         products=products,
         own=demand.own,
+        variant=demand.variant,
         width=demand.width,
         kept=demand.kept,
         sifts=demand.sifts,

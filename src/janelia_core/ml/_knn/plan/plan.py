@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -62,6 +63,7 @@ class Plan:
         workspace_bytes: What the call allocates at most, beyond inputs and outputs.
         otherwise: The plan that runs where the values, or a look at them, speak against this one.
         later: The plan that takes over as soon as its kernels are loaded; this one does without.
+        variant: See `Demand`.
     """
 
     problem: Problem
@@ -78,6 +80,7 @@ class Plan:
     workspace_bytes: int
     otherwise: Plan | None = None
     later: Plan | None = None
+    variant: Hashable = None
 
     @property
     def k(self) -> int:

@@ -74,15 +74,16 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
 
 def are_loaded(x: torch.dtype, ctrs: torch.dtype, metric: Metric) -> bool:
     """Tell whether the kernels of `at_sight` and `ordered` are there for some dtypes; else they begin to load."""
+    return are_ready(("verify", metric.form, x, ctrs), lambda: rehearse(x, ctrs, metric))
 
-    def rehearse() -> None:
-        row, centres = torch.ones(1, 2, dtype=x, device="cpu"), Points(torch.ones(2, 2, dtype=ctrs, device="cpu"))
-        both = torch.tensor([[0, 1]], device="cpu")
-        everything = Candidates(both, torch.full((1,), torch.inf, dtype=torch.float64, device="cpu"))
-        at_sight(row, centres, everything, metric, 1)
-        ordered(row, centres, both, metric, compiled=True)
 
-    return are_ready(("verify", metric.form, x, ctrs), rehearse)
+def rehearse(x: torch.dtype, ctrs: torch.dtype, metric: Metric) -> None:
+    """Put a row's centres in order, both ways, so that kernels are loaded."""
+    row, centres = torch.ones(1, 2, dtype=x, device="cpu"), Points(torch.ones(2, 2, dtype=ctrs, device="cpu"))
+    both = torch.tensor([[0, 1]], device="cpu")
+    everything = Candidates(both, torch.full((1,), torch.inf, dtype=torch.float64, device="cpu"))
+    at_sight(row, centres, everything, metric, 1)
+    ordered(row, centres, both, metric, compiled=True)
 
 
 def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int, at_least: Tensor | None) -> Ordered:

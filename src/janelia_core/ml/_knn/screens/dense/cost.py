@@ -60,6 +60,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
         width=_listed(problem, chosen),
         reason=f"scores in {' or '.join(chosen)} by compiled kernels",
         own=Panels(panel, kept, chosen, cells),
+        variant=chosen[0],
         kept=kept > 0,
         sifts=True,
     )

@@ -52,5 +52,6 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         width=width(problem.k),
         reason="one pass over the centres as they are stored, by compiled kernels",
         own=width(problem.k),
+        variant=problem.d <= _SHORT,
         sifts=True,
     )

@@ -54,12 +54,14 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     held = _tiles(problem) + workers * _scratch(problem)
     if cost(problem).work > rival.work or held > room // _SHARE * 3:
         return ""
+    sorting = min(_ways(problem), key=lambda way: _per_row(problem, way))
     return Demand(
         held=held,
         per_row=40 * problem.d + 64,
         width=1,
         reason="all distances, and a sort of the nearest, by compiled kernels",
-        own=min(_ways(problem), key=lambda sorting: _per_row(problem, sorting)),
+        own=sorting,
+        variant=sorting,
         kept=True,
         sifts=True,
     )
