@@ -30,7 +30,7 @@ from janelia_core.ml._runtime.workers import Workers
 
 _SAMPLE = 512  # points that tell the leading directions, and more where these are many
 _POWERS = 2  # of the iteration that finds them
-_SHARE = 8  # of a chunk, for coordinates taken at a time
+_SHARE = 2  # of a chunk, for coordinates taken at a time
 _UNIT = 2.0**-53
 
 

@@ -6,23 +6,29 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.leading import Leading, leading
-from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.tree.cost import walk_work
 from janelia_core.ml._knn.screens.tree.leading.cost import MOST_DIRECTIONS, Rival, longest
-from janelia_core.ml._knn.screens.tree.leading.look import MOST_REST, look
+from janelia_core.ml._knn.screens.tree.leading.look import MOST_REST, Told, look
 from janelia_core.ml._knn.screens.tree.leading.screen import Images, LeadingScreen
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.locks import ForkSafeLock
+from janelia_core.ml._runtime.workers import Workers
 
 _FEW = 6  # directions where nobody looks
 _MOST_WORK = 0.7  # of the rival's: what is verified comes on top
+_ASKED, _MOST_FAILED = 128, 0.1  # rows whose lists are tried, and of which the first may fail
+_SHARE = 2  # of a chunk, for coordinates taken at a time
 _AGAIN = 4  # times as many are listed where the first list told too little
 
 
@@ -66,36 +72,38 @@ class PreparedLeading:
         plan, workers, rival = asked.plan, asked.workers, asked.plan.own
         finite = asked.centres.finite(Reader(workers, plan.kernels))
         with self._lock:
-            if rival is not None and not self.stands:
-                rough = workers.once(lambda: leading(finite.points, MOST_DIRECTIONS))
-                asked.report.look = f"{float(rough.share[-1]):.2f} of a sample lies outside the leading directions"
-                if float(rough.share[-1]) > MOST_REST:
-                    return None
-            sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
-            planted = self._planted.get(len(sifted)) or _plant(asked, sifted)
-            if planted is None:
+            found, gap = (None, 0.0) if self.stands else self._looked(asked, finite.points)
+            if found is None and not self.stands:
                 return None
+            sifted = finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
+            planted = self._planted.get(len(sifted)) or self._plant(sifted, found, gap, workers)
             meeting = LeadingMeeting(asked, planted)
-            if rival is not None and not meeting.pays(rival):
+            if rival is not None and not (meeting.pays(rival) and workers.once(meeting.proves)):
                 return None
             self._planted = {**self._planted, len(sifted): planted}
         return meeting
 
+    def _looked(self, asked: Asked, ctrs: Points) -> Told:
+        """Return which directions tell enough; of them none, where a look says that no number does."""
+        report, once = asked.report, asked.workers.once
+        if asked.plan.own is None:
+            return Told(once(lambda: leading(ctrs, _FEW)), 0.0)
+        rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
+        report.look = f"{float(rough.share[-1]):.2f} of a sample lies outside the leading directions"
+        if float(rough.share[-1]) > MOST_REST:
+            return Told(None, 0.0)
+        told: Told = once(lambda: look(asked.x, ctrs, rough, asked.plan.k))
+        if told.leading is None:
+            report.look = f"more than {MOST_DIRECTIONS} directions tell rows apart"
+        return told
 
-def _plant(asked: Asked, sifted: Centres) -> Planted | None:
-    """Plant a tree over images, unless a look says that these tell too little."""
-    points, workers, k = sifted.points, asked.workers, asked.plan.k
-    looked = asked.plan.own is not None
-    found: Leading | None = workers.once(lambda: leading(points, MOST_DIRECTIONS if looked else _FEW))
-    gap, rough = 0.0, found
-    if looked:
-        assert rough is not None
-        found, gap = workers.once(lambda: look(asked.x, points, rough, k))
-    if found is None:
-        asked.report.look = f"more than {MOST_DIRECTIONS} directions tell rows apart"
-        return None
-    images, off = found.of_all(points, workers)
-    return Planted(found, BoxTree(Points(images), len(images), workers), off, gap, sifted)
+    def _plant(self, sifted: Centres, found: Leading | None, gap: float, workers: Workers) -> Planted:
+        """Plant a tree over images, in directions that are known already if this is not the first."""
+        if found is None:
+            first = next(iter(self._planted.values()))
+            found, gap = first.leading, first.gap
+        images, off = found.of_all(sifted.points, workers)
+        return Planted(found, BoxTree(Points(images), len(images), workers), off, gap, sifted)
 
 
 class LeadingMeeting(Meeting):
@@ -133,6 +141,33 @@ class LeadingMeeting(Meeting):
         asked.report.look += f"rest: {work / rival.work:.2f} of the dense product's work"
         return work <= _MOST_WORK * rival.work
 
+    def proves(self) -> bool:
+        """Tell whether lists prove the answers of a few rows: others would take long."""
+        x, k = self._asked.x, self._asked.plan.k
+        positions = self._order[:: -(-len(self._order) // _ASKED)]
+        numbers, left = x.row_numbers(positions), []
+        for rung in range(len(self.listers)):
+            rows = Rows(x.take(numbers), numbers)
+            left.append(_unproven(rows, self._planted.sifted.points, self.listers[rung].candidates(rows), k))
+            numbers = numbers[left[-1]]
+            if len(numbers) == 0:
+                break
+        failed = [int(one.sum()) for one in left]
+        self._asked.report.look += f"; lists of {failed[0]} of {len(positions)} told too little"
+        return failed[0] <= _MOST_FAILED * len(positions) and len(numbers) == 0
+
     def turns(self) -> Iterator[Tensor | None]:
         """Yield all rows, neighbours one after the other."""
         yield self._order
+
+
+def _unproven(rows: Rows, ctrs: Points, found: Candidates, k: int) -> Tensor:
+    """Tell which rows (r,) have less than k listed centres that are surely nearer than all others, roughly."""
+    values, listed = as_float64(rows.values), found.indices
+    if listed.shape[1] < k:
+        return torch.ones(len(listed), dtype=torch.bool, device="cpu")
+    far = torch.empty(len(listed), dtype=torch.float64, device="cpu")
+    for some in parts(len(listed), max(1, ctrs.chunk // _SHARE // (listed.shape[1] * ctrs.d))):
+        near = (as_float64(ctrs.take(listed[some].clamp(min=0))) - values[some, None]).square_().sum(2)
+        far[some] = near.masked_fill_(listed[some] < 0, torch.inf).kthvalue(k, dim=1).values
+    return far >= found.excluded
