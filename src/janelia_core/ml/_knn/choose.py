@@ -32,11 +32,12 @@ from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.sorted.offer import SORTED
+from janelia_core.ml._knn.screens.tree.leading.offer import LEADING
 from janelia_core.ml._knn.screens.tree.offer import TREE
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, CELLS, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()

@@ -14,5 +14,6 @@ codebook    one pass over the rows, blocks of which meet few centres at once: ma
 dense       low-precision scores by compiled kernels, compared while in registers: many dimensions, a CPU
             and dense.cells: the same among cells of near centres, of which most are left out: data in clusters
 tree        boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU
+            and tree.leading: the same over a few leading directions: more columns than directions, a CPU
 portable    torch operations: any device, masks, and the radius of the ladder
 """

@@ -1,0 +1,177 @@
+"""Leading directions never exclude wrongly, whatever they miss; they are taken where few tell nearly all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from fractions import Fraction
+
+import pytest
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.leading import Leading, leading
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.report import watch_knn
+from janelia_core.ml._knn.screens.tree.leading import cost
+from janelia_core.ml._knn.screens.tree.leading.screen import Images, LeadingScreen
+from janelia_core.ml._knn.screens.tree.planted import BoxTree
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
+from plans import changed, rows_of, run
+from test_screen_dense import exact_distances
+
+CPU = this_machine(torch.device("cpu"))
+N, ROWS, D = 900, 12, 40
+Problem = tuple[Tensor, Tensor]
+
+
+def normal(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def few_directions(n: int = ROWS, n_ctrs: int = N, d: int = D, rest: float = 0.01) -> Problem:
+    total = n + n_ctrs
+    points = normal(total, 5, seed=0) @ normal(5, d, seed=1) + rest * normal(total, d, seed=2)
+    return points[:n].contiguous(), points[n:].contiguous()
+
+
+def one_direction_only() -> Problem:
+    return few_directions(rest=0.0)
+
+
+def no_direction_leads() -> Problem:
+    return normal(ROWS, D, seed=0), normal(N, D, seed=1)
+
+
+def a_direction_that_a_sample_misses() -> Problem:
+    x, ctrs = few_directions(rest=0.0)
+    ctrs[1::97, 7] += 50.0
+    x[:4, 7] += 50.0
+    return x, ctrs
+
+
+def near_ties() -> Problem:
+    x, ctrs = few_directions()
+    ring = normal(N // 2, D, seed=3)
+    ctrs[::2] = x[0] + ring / ring.norm(dim=1, keepdim=True)
+    return x, ctrs
+
+
+def images_alike_of_points_that_differ() -> Problem:
+    x, ctrs = few_directions(rest=0.0)
+    ctrs[: N // 2] = ctrs[0]
+    ctrs[: N // 2, 30:] += normal(N // 2, D - 30, seed=5).sign()
+    return x, ctrs
+
+
+def duplicates() -> Problem:
+    x, ctrs = few_directions(n_ctrs=30)
+    return x, ctrs.repeat(N // 30, 1)
+
+
+def far_origin() -> Problem:
+    x, ctrs = few_directions()
+    return x + 1e5, ctrs + 1e5
+
+
+def in_float64() -> Problem:
+    x, ctrs = few_directions()
+    return x.double() * (1.0 + 2.0**-40), ctrs.double() * (1.0 - 2.0**-41)
+
+
+def clumps_finer_than_float32() -> Problem:
+    x, ctrs = (normal(n, D, seed=n).double() * 1e-3 for n in (ROWS, N))
+    return x + 3e4 * (-1.0) ** torch.arange(ROWS)[:, None], ctrs + 3e4 * (-1.0) ** torch.arange(N)[:, None]
+
+
+def all_alike() -> Problem:
+    return torch.ones(ROWS, D), torch.ones(N, D)
+
+
+any_problem = pytest.mark.parametrize(
+    "problem",
+    [
+        few_directions,
+        one_direction_only,
+        no_direction_leads,
+        a_direction_that_a_sample_misses,
+        near_ties,
+        images_alike_of_points_that_differ,
+        duplicates,
+        far_origin,
+        in_float64,
+        clumps_finer_than_float32,
+        all_alike,
+    ],
+    ids=lambda problem: problem.__name__,
+)
+
+
+def screen(
+    ctrs: Tensor, p: int = 3, k: int = 5, change: Callable[[Leading], Leading] = lambda found: found
+) -> LeadingScreen:
+    workers, points = Workers(1, pool=False), Points(ctrs)
+    found = change(leading(points, p))
+    images, off = found.of_all(points, workers)
+    return LeadingScreen(found, Images(BoxTree(Points(images), len(images)), k, k + 4, 0.0), off, points)
+
+
+def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, lister: LeadingScreen) -> None:
+    found = lister.candidates(rows_of(x))
+    for i, distances in enumerate(exact_distances(x, ctrs)):
+        kept = {j for j in found.indices[i].tolist() if j >= 0}
+        assert len(kept) == int((found.indices[i] >= 0).sum())
+        assert len(kept) < len(ctrs)
+        bound = float(found.excluded[i])
+        assert bound < torch.inf
+        if bound > -torch.inf:
+            assert all(distance >= Fraction(bound) for j, distance in enumerate(distances) if j not in kept)
+
+
+@any_problem
+@pytest.mark.parametrize("p", [1, 5, D])
+def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Callable[[], Problem], p: int) -> None:
+    x, ctrs = problem()
+    assert_nothing_is_excluded_wrongly(x[:4], ctrs, screen(ctrs, p))
+
+
+def no_error_of_images(found: Leading) -> Leading:
+    return found._replace(unit=0.0)
+
+
+def directions_that_are_too_long(found: Leading) -> Leading:
+    return found._replace(directions=found.directions * 1.1)
+
+
+@pytest.mark.parametrize(
+    ("problem", "loosen"),
+    [(clumps_finer_than_float32, no_error_of_images), (no_direction_leads, directions_that_are_too_long)],
+)
+def test_a_loosened_bound_is_caught(problem: Callable[[], Problem], loosen: Callable[[Leading], Leading]) -> None:
+    x, ctrs = problem()
+    with pytest.raises(AssertionError):
+        assert_nothing_is_excluded_wrongly(x, ctrs, screen(ctrs, D, change=loosen))
+
+
+@any_problem
+def test_the_answer_is_that_of_a_search_without_a_screen(problem: Callable[[], Problem]) -> None:
+    x, ctrs = problem()
+    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], 5, len(ctrs), machine=CPU), at_once_rows=0)
+    expected = run(x, ctrs, changed(plan, screen="none"))
+    for workers in (1, 2):
+        assert torch.equal(run(x, ctrs, changed(plan, screen="leading", workers=workers, row_block=7)), expected)
+
+
+@pytest.mark.parametrize(("rest", "taken"), [(0.01, "leading"), (10.0, "dense")])
+def test_leading_directions_are_taken_for_few_of_them_and_for_nothing_else(
+    rest: float, taken: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cost, "_LEAST_WORK", 0.0)
+    x, ctrs = few_directions(4000, 4000, 64, rest)
+    plan = make_plan.__wrapped__(4000, 4000, 64, 10, 4000, machine=CPU)
+    with watch_knn() as reports:
+        found = run(x, ctrs, plan)
+    assert plan.screen == "leading"
+    assert reports[0].plan.screen == taken
+    assert torch.equal(found, run(x, ctrs, changed(plan, screen="portable")))
