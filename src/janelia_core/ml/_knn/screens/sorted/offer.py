@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.sorted import cost
@@ -25,8 +26,8 @@ class Sorted:
 
     def why_not_here(self, asked: Asked) -> str:
         """Distances are of finite centres that float64 holds."""
-        if asked.mask is not None:
-            return "the compiled screens take no masks"
+        if asked.mask is not None or asked.plan.problem.form != DISTANCE:
+            return "distances alone are sorted, without masks"
         if not asked.frame.in_float64:
             return "values are of extreme magnitude"
         few = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels))) < asked.plan.k
