@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.tree import cost as tree
 
@@ -18,6 +19,7 @@ MOST_DIRECTIONS = 15
 _FEWEST_COLUMNS = 33  # below, a tree over the columns themselves serves
 _MOST_COLUMNS = 4096
 _LEAST_WORK = 5e7  # of the rival: less is over before a look has paid
+_FEWEST_PAIRS = 1 << 22
 _GAIN = 0.5  # of that work, which the easiest data may take
 _PER_IMAGE = 3.0  # nanoseconds of a coordinate of a point that is brought to its image
 _SHARE = 2  # of the memory
@@ -56,6 +58,8 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     """Return what a tree over images asks for; or nothing, where it cannot pay."""
     if rival.work == math.inf or rival.work < _LEAST_WORK or cost(problem).work > _GAIN * rival.work:
         return ""
+    if problem.n_smps * problem.n_ctrs < _FEWEST_PAIRS:
+        return ""
     p, width = MOST_DIRECTIONS + 1, _WIDTH * longest(problem.k)
     held = problem.n_ctrs * (17 * p + 31) + problem.n_smps * (4 * p + 21)
     if held > room // _SHARE:
@@ -69,6 +73,12 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         kept=True,
         sifts=True,
     )
+
+
+def rival_of(plan: Plan) -> Rival | None:
+    """Return what a look compares with; None, and none is taken: in a rehearsal, whose points tell nothing."""
+    problem, own = plan.problem, plan.own
+    return own if problem.n_smps * problem.n_ctrs >= _FEWEST_PAIRS else None
 
 
 def longest(k: int) -> int:
