@@ -50,7 +50,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.choose"],
     f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.ladder"],
     f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose"],
-    f"{KNN}.meanwhile": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search"],
+    f"{KNN}.meanwhile": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.verify"],
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept", f"{KNN}.meanwhile"],
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],

@@ -56,7 +56,7 @@ class Local(NamedTuple):
 
     Fields:
         values: (n, d) as given.
-        words: (n, n_words) uint32, the memory of `terms.words`.
+        words: (n, n_words) uint32, the memory of the words in `terms`.
         terms: What their keys are made of.
         sums: (n,), as `round_points` writes them.
         which: (n,); which rows of the block these are.
