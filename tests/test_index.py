@@ -653,3 +653,12 @@ def test_switches_and_sizes_are_checked_before_any_number_is_drawn(wrong: dict[s
             with pytest.raises(TypeError, match=next(iter(wrong))):
                 ask(**wrong, **drawn)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_what_only_rows_can_tell_keeps_nothing_else_from_being_prepared() -> None:
+    ctrs = torch.randn(20_000, 50, generator=torch.Generator().manual_seed(0))
+    index = CenterIndex(ctrs)
+    assert index.plan(20_000, 10).screen != "dense"  # but one that looks at rows first
+    kept = index.prepare(20_000, 10).nbytes
+    assert kept > ctrs.numel()
+    assert index.plan(100, 10).screen == "dense"

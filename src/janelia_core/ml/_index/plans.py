@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.among import Among
-from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.choose import make_plan, screen_of
 from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
+from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._neighbors.draw import drawn
 from janelia_core.ml._neighbors.indices import Settings, search
 from janelia_core.ml._neighbors.spelling import check_metric
@@ -36,12 +37,19 @@ def prepare(ctrs: Tensor, among: Among, n_smps: int, k: int, metric: str) -> Non
     n_smps, k = checked_count("n_smps", n_smps), checked_count("k", k, len(among), "n_ctrs")
     for part in among.parts:
         if len(part):
-            part.kept.pay(_plan(part.kept, n_smps, min(k, len(part)), metric, DEFAULT_MEMORY))
+            _pay(part.kept, _plan(part.kept, n_smps, min(k, len(part)), metric, DEFAULT_MEMORY))
     some = ctrs[:: -(-len(ctrs) // _LOOKING)].contiguous()
     finite = torch.isfinite(as_float64(some)).all(dim=1)  # others say nothing of rows to come
     some = some[finite] if bool(finite.any()) else some
     with waiting():  # for kernels: torch operations would leave nothing prepared
         search(some, ctrs, Settings(k, metric, None, DEFAULT_MEMORY, False), kept=among)
+
+
+def _pay(kept: Kept, plan: Plan | None) -> None:
+    """Pay for what is planned; and if only rows to come tell whether that pays, for what serves where it does not."""
+    while plan is not None:
+        kept.pay(plan)
+        plan = None if isinstance(screen_of(plan), Storing) else plan.otherwise
 
 
 def _plan(kept: Kept, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:

@@ -82,15 +82,18 @@ class Leading(NamedTuple):
 
 
 def leading(points: Points, most: int) -> Leading:
-    """Return up to `most` leading directions of finite points of moderate magnitude."""
+    """Return `most` leading directions of finite points of moderate magnitude; the columns, where these are no more."""
     wanted = max(1, min(max(_SAMPLE, 4 * most), points.chunk // points.d))
     sample = as_float64(points.block(0, len(points), -(-len(points) // wanted)))
     middle = sample.mean(0)
+    if most >= points.d:
+        whole = torch.eye(points.d, dtype=torch.float64, device="cpu")
+        return _measured(middle, whole, torch.zeros(points.d, dtype=torch.float64, device="cpu"))
     rough = sample - middle
     largest = float(rough.abs().amax())
     rough = (rough / largest if largest > 0.0 else rough).float()
     source = torch.Generator(device="cpu").manual_seed(0)
-    basis = torch.randn(points.d, min(most, points.d), generator=source, dtype=torch.float32, device="cpu")
+    basis = torch.randn(points.d, most, generator=source, dtype=torch.float32, device="cpu")
     for _ in range(_POWERS):
         basis = torch.linalg.qr(rough.T @ (rough @ basis)).Q
     inner = rough @ basis

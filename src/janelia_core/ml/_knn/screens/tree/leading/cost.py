@@ -1,6 +1,6 @@
 """When leading directions are looked for, and what a tree over them holds: pure arithmetic.
 
-What they spare depends on the data alone, so by sizes they cost what their rival does.
+What they spare depends on the data alone, so by sizes they cost what the dense screen does.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.tree import cost as tree
 
@@ -18,7 +19,10 @@ MOST_DIRECTIONS = 15
 _FEWEST_COLUMNS = 33  # below, a tree over the columns themselves serves
 _MOST_COLUMNS = 4096
 _LEAST_WORK = 5e7  # of the rival: less is over before a look has paid
+_FEWEST_PAIRS = 1 << 22
 _GAIN = 0.5  # of that work, which the easiest data may take
+_PER_PAIR, _PER_COLUMN, _PER_BYTE, _BESIDE = 0.48, 0.0028, 0.1, 40  # as in `dense.cost`
+_PER_LISTED, _PER_PACKED = 190.0, 120.0  # likewise
 _PER_IMAGE = 3.0  # nanoseconds of a coordinate of a point that is brought to its image
 _SHARE = 2  # of the memory
 _WIDTH = 4  # times k, entries of the longest list
@@ -46,15 +50,25 @@ def why_not(problem: Problem, workers: int) -> str:
 
 
 def cost(problem: Problem) -> Cost:
-    """Return what a tree over images takes at least."""
+    """Return what low-precision scores of all pairs take, which is the most, and what images and a tree do."""
+    n_smps, n_ctrs, d = problem.n_smps, problem.n_ctrs, problem.d
+    pairs = n_ctrs * max(n_smps * (_PER_PAIR + _PER_COLUMN * d), _PER_BYTE * (d + _BESIDE))
+    making = tree.build_work(n_ctrs, MOST_DIRECTIONS + 1) + n_ctrs * (_PER_PACKED + 2.0 * _PER_IMAGE * d)
+    return Cost(pairs + _PER_LISTED * problem.k * n_smps + problem.unpaid("leading", making))
+
+
+def easiest(problem: Problem) -> float:
+    """Return what the easiest data would ask."""
     imaged = _PER_IMAGE * problem.d * (problem.n_smps + (problem.n_ctrs if problem.unpaid("leading", 1.0) else 0))
     images = problem._replace(d=MOST_DIRECTIONS + 1, paid=_as_of_trees(problem))
-    return Cost(tree.cost(images).work + imaged)
+    return tree.cost(images).work + imaged
 
 
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
     """Return what a tree over images asks for; or nothing, where it cannot pay."""
-    if rival.work == math.inf or rival.work < _LEAST_WORK or cost(problem).work > _GAIN * rival.work:
+    if rival.work == math.inf or rival.work < _LEAST_WORK or easiest(problem) > _GAIN * rival.work:
+        return ""
+    if problem.n_smps * problem.n_ctrs < _FEWEST_PAIRS:
         return ""
     p, width = MOST_DIRECTIONS + 1, _WIDTH * longest(problem.k)
     held = problem.n_ctrs * (17 * p + 31) + problem.n_smps * (4 * p + 21)
@@ -69,6 +83,12 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         kept=True,
         sifts=True,
     )
+
+
+def rival_of(plan: Plan) -> Rival | None:
+    """Return what a look compares with; None, and none is taken: in a rehearsal, whose points tell nothing."""
+    problem, own = plan.problem, plan.own
+    return own if problem.n_smps * problem.n_ctrs >= _FEWEST_PAIRS else None
 
 
 def longest(k: int) -> int:

@@ -18,14 +18,14 @@ from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.tree.cost import walk_work
-from janelia_core.ml._knn.screens.tree.leading.cost import MOST_DIRECTIONS, Rival, longest
+from janelia_core.ml._knn.screens.tree.leading.cost import MOST_DIRECTIONS, Rival, longest, rival_of
 from janelia_core.ml._knn.screens.tree.leading.look import MOST_REST, Told, look
 from janelia_core.ml._knn.screens.tree.leading.screen import Images, LeadingScreen
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
-_FEW = 6  # directions where nobody looks
+_UNSEEN = 1 << 10  # columns at most where nobody looks: all of them are taken, so that lists prove something
 _MOST_WORK = 0.7  # of the rival's: what is verified comes on top
 _ASKED, _MOST_FAILED = 128, 0.1  # rows whose lists are tried, and of which the first may fail
 _SHARE = 2  # of a chunk, for coordinates taken at a time
@@ -69,7 +69,7 @@ class PreparedLeading:
 
     def meet(self, asked: Asked) -> Meeting | None:
         """Bring the rows; None where leading directions tell too little, or a walk takes too long."""
-        plan, workers, rival = asked.plan, asked.workers, asked.plan.own
+        plan, workers, rival = asked.plan, asked.workers, rival_of(asked.plan)
         finite = asked.centres.finite(Reader(workers, plan.kernels))
         with self._lock:
             found, gap = (None, 0.0) if self.stands else self._looked(asked, finite.points)
@@ -86,8 +86,8 @@ class PreparedLeading:
     def _looked(self, asked: Asked, ctrs: Points) -> Told:
         """Return which directions tell enough; of them none, where a look says that no number does."""
         report, once = asked.report, asked.workers.once
-        if asked.plan.own is None:
-            return Told(once(lambda: leading(ctrs, _FEW)), 0.0)
+        if rival_of(asked.plan) is None:
+            return Told(once(lambda: leading(ctrs, ctrs.d)) if ctrs.d <= _UNSEEN else None, 0.0)
         rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
         report.look = f"{float(rough.share[-1]):.2f} of a sample lies outside the leading directions"
         if float(rough.share[-1]) > MOST_REST:
