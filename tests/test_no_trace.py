@@ -65,7 +65,7 @@ def test_global_state_is_as_before_an_exception(monkeypatch, threads):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ladder_module, "at_sight", fail)
-    x, ctrs, k, _ = gaussian(n=1500, n_ctrs=2000, d=40)
+    x, ctrs, k, _ = gaussian(n=1500, n_ctrs=6000, d=40)
     original = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

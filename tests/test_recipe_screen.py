@@ -90,5 +90,5 @@ def test_a_search_that_it_declines_goes_to_the_next(toy: EveryCentre) -> None:
     with watch_knn() as reports:
         found = knn(x, ctrs, 3, mask=allowed).indices
     assert torch.equal(found.T, nearest(x, ctrs, 3))
-    assert reports[0].plan.screen == "portable"
+    assert reports[0].plan.screen == "direct"
     assert toy.prepared == 0

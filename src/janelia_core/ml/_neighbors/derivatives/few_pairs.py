@@ -47,9 +47,9 @@ def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums 
         return None
     least, most, tiny = pair_blocks.limits(r.dtype)
     j, weights, missing = pairs.centres(slice(0, len(x))), w.double() / r, None
-    low, high = r.aminmax()
-    if not (low >= least and high <= most):
-        ordinary = (r >= least) & (r <= most)
+    (low, high), some_missing = r.aminmax(), bool((j < 0).any())
+    if some_missing or not (low >= least and high <= most):
+        ordinary = (r >= least) & (r <= most) & (j >= 0)
         if not bool((ordinary | (r == 0) | (j < 0)).all()):
             return None
         weights = torch.where(ordinary, weights, 0.0)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.line import cost
@@ -25,8 +26,8 @@ class LineScreen:
 
     def why_not_here(self, asked: Asked) -> str:
         """Numbers are finite ones that float64 holds."""
-        if asked.x.d != 1:
-            return "points have several coordinates"
+        if asked.x.d != 1 or asked.plan.problem.form != DISTANCE:
+            return "points have several coordinates, or no distances"
         if asked.mask is not None:
             return "the compiled screens take no masks"
         if not asked.frame.in_float64:
