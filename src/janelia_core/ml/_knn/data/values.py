@@ -108,6 +108,8 @@ class Reader:
         """Return what each piece of the values tells, cut by row or, flat, anywhere."""
         n, unit = (len(points) * points.d, 1) if flat else (len(points), points.d)
         step = max(-(-n // (_PIECES * self.workers.count)), -(-_SMALLEST_PIECE // unit))
+        if n <= step:
+            return [look(0, n)]
         return self.workers.each(lambda start: look(start, min(start + step, n)), range(0, n, step))
 
 

@@ -89,7 +89,8 @@ def _wants_kernels(plan: Plan, n: int) -> bool:
     asked = plan.problem
     pairs = n * asked.n_ctrs
     held = PER_PAIR_OF_OPERATIONS * pairs + 8 * (asked.d + 1) * (n + asked.n_ctrs)  # both as float64
-    return _spent > _PATIENCE or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
+    much = _spent > _PATIENCE or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
+    return much or "numba" in sys.modules  # whose import takes longer than these kernels do
 
 
 def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Tensor]:
