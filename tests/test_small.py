@@ -95,13 +95,12 @@ def test_distances_without_their_error_bound_are_caught(monkeypatch):
 def test_kernels_are_loaded_when_torch_has_taken_as_long(monkeypatch):
     plan = make_plan(100, 50, 3, 5, 50)
     monkeypatch.setattr(small, "_spent", 0.0)
-    with monkeypatch.context() as before_numba:
-        before_numba.delitem(sys.modules, "numba", raising=False)
-        assert not small._wants_kernels(plan, 100)
-    monkeypatch.setitem(sys.modules, "numba", sys)
-    assert small._wants_kernels(plan, 100)
-    monkeypatch.undo()
-    monkeypatch.setattr(small, "_spent", 0.0)
+    assert not small._wants_kernels(plan, 100)
+    monkeypatch.setattr(small, "_spent", small._PATIENCE / 2)
     monkeypatch.delitem(sys.modules, "numba", raising=False)
+    assert not small._wants_kernels(plan, 100)
+    monkeypatch.setitem(sys.modules, "numba", sys)  # its import takes longer than the kernels of small problems
+    assert small._wants_kernels(plan, 100)
+    monkeypatch.delitem(sys.modules, "numba")
     monkeypatch.setattr(small, "_spent", small._PATIENCE + 0.1)
     assert small._wants_kernels(plan, 100)

@@ -23,7 +23,6 @@ from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.search import search
-from janelia_core.ml._knn.small.at_once import lanes_are_ready
 from janelia_core.ml._knn.verify.verify import rehearse as rehearse_verify
 from janelia_core.ml._runtime.loading import are_ready
 
@@ -61,7 +60,6 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
     """
     if plan.at_once_rows or is_ready(plan, _patience(plan)):  # a look at all pairs asks by itself
         return plan
-    lanes_are_ready(torch.float32, torch.float32)  # which begin to load behind these: small problems will come, too
     asked = plan.problem
     terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
     terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte

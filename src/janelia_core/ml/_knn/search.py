@@ -27,7 +27,7 @@ from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.contract import Asked
-from janelia_core.ml._knn.small.at_once import nearest_at_once
+from janelia_core.ml._knn.small.at_once import lanes_are_ready, nearest_at_once
 from janelia_core.ml._knn.small.masked import nearest_allowed
 from janelia_core.ml._runtime.workers import Workers
 
@@ -138,6 +138,7 @@ def _by_blocks(
     """Search all rows block by block; where kernels are loaded meanwhile, the first by torch operations."""
     done, plan = 0, plan if is_ready(plan) else plan.without_kernels()
     if plan.later is not None:
+        lanes_are_ready(x.values.dtype, centres.points.values.dtype)  # small problems come, too
         done = _prepared(x, centres.apart(), plan, report, answers, is_ready, allowed)
         report.add(n_meanwhile=done)
         if done == len(x):

@@ -24,6 +24,7 @@ from janelia_core.ml._runtime.loading import are_ready
 
 _KERNELS = MODULE
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
+_WITH_NUMBA = 0.002  # of that, where Numba is there already: its import takes longer than these kernels do
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
 
 _FAR = 2.0**500  # distances: squares that overflow belong to larger ones
@@ -89,8 +90,8 @@ def _wants_kernels(plan: Plan, n: int) -> bool:
     asked = plan.problem
     pairs = n * asked.n_ctrs
     held = PER_PAIR_OF_OPERATIONS * pairs + 8 * (asked.d + 1) * (n + asked.n_ctrs)  # both as float64
-    much = _spent > _PATIENCE or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
-    return much or "numba" in sys.modules  # whose import takes longer than these kernels do
+    patience = _PATIENCE * (_WITH_NUMBA if "numba" in sys.modules else 1.0)
+    return _spent > patience or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
 
 
 def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Tensor]:
