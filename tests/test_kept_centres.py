@@ -54,12 +54,17 @@ def crowded() -> Tensor:
     return ctrs[torch.randperm(len(ctrs), generator=torch.Generator().manual_seed(3))]
 
 
+FOR_DISTANCES = ("line", "sorted", "cells", "leading")
+
+
 def searches(ctrs: Tensor) -> Iterator[Search]:
     """Yield searches of all screens, metrics, k, memories and magnitudes of rows, as little alike as can be."""
     near = torch.cat([gaussian(n=20, n_ctrs=2, d=5).x, ctrs[torch.isfinite(ctrs).all(1)][:20]])
     kinds = itertools.product(SCREEN_NAMES, ("euclidean", "dot", "cosine"), (1, 60), (0, 100), (1, 64))
     for screen, metric, k, exponent, mebibytes in kinds:
-        if screen == "tree" and metric != "euclidean":
+        if metric != "euclidean" and screen in ("tree", *FOR_DISTANCES):
+            continue
+        if screen in FOR_DISTANCES and mebibytes == 1:  # which keep the same whatever the memory
             continue
         x = near * 2.0**exponent
         sizes = len(x), len(ctrs), x.shape[1], k, len(ctrs)
