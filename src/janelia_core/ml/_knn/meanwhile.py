@@ -30,7 +30,7 @@ _ROWS, _CTRS = 512, 1024  # of a rehearsal: so many rows that they are put in or
 _NUMBERS = 1 << 21  # in its centres, at most
 _COPIES = 16  # of its centres are there twice, so that near-ties are settled
 _PER_PAIR, _PER_COORDINATE = 5e-9, 2e-11  # seconds of a core for torch operations; measured
-_LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 0.5  # seconds; loading from disk takes 0.2 to 0.3
+_WORTH, _LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 0.6, 1.5  # seconds; loading from disk takes 0.3 to 0.7
 _SPARE = 16  # that part of the memory is left
 _MOST = 100  # magnitude of integers
 
@@ -71,10 +71,13 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
 
 
 def _patience(plan: Plan) -> float:
-    """Return how many seconds torch operations would take, as far as it is worth to wait so long."""
+    """Return how many seconds to wait for kernels that are on disk; none, where torch operations are soon done.
+
+    Who waits is told as soon as something turns out to need compiling.
+    """
     asked = plan.problem
     seconds = asked.n_smps * asked.n_ctrs * (_PER_PAIR + _PER_COORDINATE * asked.d) / asked.machine.threads
-    return min(seconds, _MOST_PATIENCE) if seconds > _LEAST_PATIENCE else 0.0
+    return min(max(2.0 * seconds, _LEAST_PATIENCE), _MOST_PATIENCE) if seconds > _WORTH else 0.0
 
 
 def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
