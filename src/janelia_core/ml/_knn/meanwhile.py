@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.choose import make_plan, screen_of
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
@@ -58,9 +58,14 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
 
     Kernels on disk are waited for, if that may take less than torch operations would: some tenths of a second.
     """
-    if plan.at_once_rows or is_ready(plan, _patience(plan)):  # a look at all pairs asks by itself
+    if plan.at_once_rows:  # a look at all pairs asks by itself
         return plan
-    asked = plan.problem
+    usual = _usual(plan)
+    if is_ready(usual, _patience(usual)):
+        return plan if usual is plan or is_ready(plan) else usual
+    if usual is not plan:
+        is_ready(plan)  # its kernels begin to load behind those
+    plan, asked = usual, plan.problem
     terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
     terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte
     machine = replace(asked.machine, kernels=False)
@@ -68,6 +73,13 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
     reason = f"torch operations, until the kernels for the {plan.screen} screen are loaded"
     most = max(first.workspace_bytes, plan.workspace_bytes)
     return replace(first, reason=reason, workspace_bytes=most, later=replace(plan, workspace_bytes=most))
+
+
+def _usual(plan: Plan) -> Plan:
+    """Return the plan that most data take: that of the first screen which is not rare."""
+    while plan.otherwise is not None and getattr(screen_of(plan), "rare", False):
+        plan = plan.otherwise
+    return plan
 
 
 def _patience(plan: Plan) -> float:

@@ -144,6 +144,8 @@ class Prepared(Protocol):
 class Screen(Protocol):
     """One way to exclude centres. Light to import: kernels are loaded where centres are prepared.
 
+    One that few data suit may say so, by `rare = True`: then its kernels are no reason to wait (`meanwhile.py`).
+
     Attributes:
         name: What plans and reports call it.
         parallel: Its rows are shared out to workers; else torch's own threads share each operation.

@@ -22,6 +22,7 @@ class Cells:
     """The dense screen's scores among cells of near centres: data in clusters, a CPU."""
 
     name, parallel, looks = "cells", True, True
+    rare = True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:

@@ -22,6 +22,7 @@ class LeadingDirections:
     """A box tree over the leading directions and the length of the rest: more columns than directions, a CPU."""
 
     name, parallel, looks = "leading", True, True
+    rare = True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
