@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 _AS_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
+IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
+"""Dtypes of which float32 holds all values."""
 _WIDE = (torch.int64, torch.uint64)  # dtypes with values that float64 cannot hold
 
 

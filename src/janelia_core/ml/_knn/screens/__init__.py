@@ -4,6 +4,8 @@ contract    what a screen is
 keeping     what a screen may offer beside, for centres that are kept
 rungs       listers one after the other: rows that one cannot certify try the next
 ready       lists that were made of all rows of a call as these met the centres
+row_by_row  rows that a kernel answers or leaves in doubt: nothing is listed       output: where it puts answers
+suited      why values do not suit a screen, as several of them say it
 
 None of them knows another; `choose` names them all.
 

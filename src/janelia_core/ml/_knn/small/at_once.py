@@ -27,7 +27,7 @@ _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loade
 _WITH_NUMBA = 0.002  # of that, where Numba is there already: its import takes longer than these kernels do
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
 
-_FAR = 2.0**500  # distances: squares that overflow belong to larger ones
+FAR = 2.0**500  # distances: squares that overflow belong to larger ones
 
 _spent = 0.0
 
@@ -98,7 +98,7 @@ def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Ten
     """Search by the kernel that the brief way asks, too."""
     from janelia_core.ml._knn.small import lanes
 
-    x, ctrs = _alike(x, ctrs)
+    x, ctrs = alike(x, ctrs)
     n, known = len(x), terms(metric, x.shape[1], x.dtype)
     assert known is not None
     indices = torch.zeros(k, n, dtype=torch.int64, device="cpu")  # kernels write only clear rows
@@ -117,7 +117,7 @@ def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Ten
     return indices, clear
 
 
-def _alike(x: Tensor, ctrs: Tensor) -> tuple[Tensor, Tensor]:
+def alike(x: Tensor, ctrs: Tensor) -> tuple[Tensor, Tensor]:
     """Return both in C order, in the dtype of both or else in float64."""
     if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
         x, ctrs = as_float64(x), as_float64(ctrs)
@@ -128,7 +128,7 @@ def _by_kernels(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     from janelia_core.ml._knn.small import canary
     from janelia_core.ml._knn.small import kernels as small_kernels
 
-    x, ctrs = _alike(x, ctrs)
+    x, ctrs = alike(x, ctrs)
     d, exact_products = x.shape[1], plan.problem.machine.exact_products
     bound = DistanceBound.of(d, exact=False)
     indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
@@ -161,5 +161,5 @@ def _by_operations(x: Tensor, ctrs: Tensor, plan: Plan, metric: Metric) -> tuple
     nearest = roots.topk(few, dim=1, largest=False)
     relative, smallest = 4.0 * (x.shape[1] + 4) * UNIT64, 2.0**-480
     nearer, farther = nearest.values[:, :-1], nearest.values[:, 1:]
-    gaps = (farther > nearer * (1.0 + relative) + smallest) & (nearer < _FAR)
+    gaps = (farther > nearer * (1.0 + relative) + smallest) & (nearer < FAR)
     return nearest.indices[:, :k].T, gaps.all(dim=1)

@@ -21,9 +21,9 @@ from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.row_sums import squared_distance
 
 _LARGEST, _MOST = 2.0**20, 1 << 10  # so many whole coordinates up to so much: squared distances stay below 2^53
-_TINY = 2.0**-70  # a coordinate: what underflows or is flushed to zero, of points whose squared norm is below 2^100
-_HUGE = 2.0**100
-_FAR = 2.0**1000
+TINY = 2.0**-70  # a coordinate: what underflows or is flushed to zero, of points whose squared norm is below 2^100
+HUGE = 2.0**100
+FAR = 2.0**1000
 
 
 @jit
@@ -91,7 +91,7 @@ def nearest_directly(x: Reals, ctrs: Reals, relative: float, absolute: float, in
             if n <= k:  # of the one after the k-th, only the distance matters
                 ids[n - 1] = winner(keys, starts)
                 withdraw(keys, starts, ids[n - 1])
-        clear[i] = n >= k and best[k - 1] < _FAR and (whole or gaps_are_clear(n, best, relative, absolute))
+        clear[i] = n >= k and best[k - 1] < FAR and (whole or gaps_are_clear(n, best, relative, absolute))
         if clear[i]:
             for place in range(k):
                 indices[place, i] = ids[place]
@@ -134,13 +134,13 @@ def nearest_by_product(
         square = 0.0
         for q in range(d):
             square += np.float64(x[i, q]) * np.float64(x[i, q])
-        if not (finite and max(square, largest) < _HUGE):
+        if not (finite and max(square, largest) < HUGE):
             clear[i] = False
             continue
         for j in range(n_ctrs):
             keys[j] = half[j] - product[i, j]
         play(keys, starts)
-        error = g * (np.sqrt(square) * reach + largest) * (1.0 + 2.0**-20) + (d + 4) * _TINY
+        error = g * (np.sqrt(square) * reach + largest) * (1.0 + 2.0**-20) + (d + 4) * TINY
         n, limit = 0, np.inf
         for drawn in range(n_ctrs):
             j = winner(keys, starts)

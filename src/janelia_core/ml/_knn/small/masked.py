@@ -17,13 +17,13 @@ from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.small.at_once import FAR, alike
 from janelia_core.ml._knn.small.cost import FEW_COLUMNS
 from janelia_core.ml._runtime.loading import are_ready
 
 _KERNELS = "janelia_core.ml._knn.small.masked_kernels"
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
-_FAR = 2.0**500  # distances: squares that overflow belong to larger ones
 
 _spent = 0.0
 
@@ -65,9 +65,7 @@ def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
 def _by_kernels(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:
     from janelia_core.ml._knn.small import canary, masked_kernels
 
-    if x.dtype != ctrs.dtype or x.dtype not in (torch.float32, torch.float64):
-        x, ctrs = as_float64(x), as_float64(ctrs)
-    x, ctrs, d = x.contiguous(), ctrs.contiguous(), x.shape[1]
+    (x, ctrs), d = alike(x, ctrs), x.shape[1]
     bound = DistanceBound.of(d, exact=False)
     within = bound.relative, bound.absolute
     indices = torch.zeros(plan.k, len(x), dtype=torch.int64, device="cpu")  # kernels write only clear rows
@@ -96,7 +94,7 @@ def _by_operations(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tupl
             4.0 * (x.shape[1] + 4) * UNIT64,
             torch.full((len(x), 1), 2.0**-480, dtype=torch.float64, device="cpu"),
         )
-        most, sound = _FAR, torch.ones_like(counts, dtype=torch.bool)
+        most, sound = FAR, torch.ones_like(counts, dtype=torch.bool)
     else:
         value, error = metric.at_once(as_float64(x), as_float64(ctrs), plan.crew.chunk)
         relative, absolute, most, sound = 0.0, 2.0 * error, torch.inf, torch.isfinite(value).all(dim=1)

@@ -9,13 +9,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from janelia_core.ml._knn.small.kernels import fill_distances, gaps_are_clear, halved_squares, insert, is_whole
+from janelia_core.ml._knn.small.kernels import (
+    FAR,
+    HUGE,
+    TINY,
+    fill_distances,
+    gaps_are_clear,
+    halved_squares,
+    insert,
+    is_whole,
+)
 from janelia_core.ml._knn.small.tournament import play, rounds_of, winner, withdraw
 from janelia_core.ml._runtime.arrays import B8, F32, I64, Reals
 from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.row_sums import squared_distance
-
-_TINY, _HUGE, _FAR = 2.0**-70, 2.0**100, 2.0**1000  # as in `kernels`
 
 
 @inlined
@@ -63,7 +70,7 @@ def allowed_directly(
             best[place] = keys[ids[place]]
             withdraw(keys, starts, ids[place])
         least = min(count, k)
-        near = least == 0 or best[least - 1] < _FAR
+        near = least == 0 or best[least - 1] < FAR
         clear[i] = near and (whole or gaps_are_clear(n, best, relative, absolute))
         if clear[i]:
             _write(ids, least, i, indices)
@@ -94,14 +101,14 @@ def allowed_by_product(
         square = 0.0
         for q in range(d):
             square += np.float64(x[i, q]) * np.float64(x[i, q])
-        if not (finite and max(square, largest) < _HUGE):
+        if not (finite and max(square, largest) < HUGE):
             clear[i] = False
             continue
         for j in range(n_ctrs):
             keys[j] = half[j] - product[i, j]
         count = _deny(allowed, i, keys)
         play(keys, starts)
-        error = g * (np.sqrt(square) * reach + largest) * (1.0 + 2.0**-20) + (d + 4) * _TINY
+        error = g * (np.sqrt(square) * reach + largest) * (1.0 + 2.0**-20) + (d + 4) * TINY
         n, limit = 0, np.inf
         for drawn in range(count):
             j = winner(keys, starts)

@@ -67,16 +67,14 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers, memory_of
-from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE
-from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.codebook import cost, kernels
 from janelia_core.ml._knn.screens.codebook.book import book_of, gaps_of, wide_of
 from janelia_core.ml._knn.screens.codebook.kernels import Book, Output
 from janelia_core.ml._knn.screens.codebook.resolve import Wide
-from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
-from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.row_by_row import without_lists
 from janelia_core.ml._runtime.arrays import I64
 from janelia_core.ml._simd.row_lanes import ROWS
 
@@ -132,16 +130,6 @@ class PreparedBook:
         return sweep
 
 
-class _Nobody:
-    """Lists nothing: what the pass leaves in doubt is verified with every centre."""
-
-    def candidates(self, rows: Rows) -> Candidates:
-        """Return no candidates."""
-        r = len(rows.values)
-        nobody = torch.full((r, 1), -1, dtype=torch.int64, device="cpu")
-        return Candidates(nobody, torch.full((r,), -torch.inf, dtype=torch.float64, device="cpu"))
-
-
 class Sweep(Meeting):
     """The pass over all rows.
 
@@ -151,8 +139,7 @@ class Sweep(Meeting):
     """
 
     def __init__(self, prepared: PreparedBook, asked: Asked) -> None:
-        nobody: Lister = _Nobody()
-        super().__init__(Rungs(lambda _: nobody), compiled=True)
+        super().__init__(without_lists(), compiled=True)
         self._prepared, self._asked, self._k = prepared, asked, asked.plan.k
 
     def loses_many(self) -> bool:

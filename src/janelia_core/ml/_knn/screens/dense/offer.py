@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
-from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.keeping import Stored
+from janelia_core.ml._knn.screens.suited import EXTREME, why_not_finite
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -27,9 +27,8 @@ class Dense:
     def why_not_here(self, asked: Asked) -> str:
         """Scores are of finite centres that float64 holds."""
         if not asked.frame.in_float64:
-            return "values are of extreme magnitude"
-        few = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels))) < asked.plan.k
-        return "fewer than k centres are finite" if few else ""
+            return EXTREME
+        return why_not_finite(asked)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Whatever k and the memory, what is packed is the same, or stands side by side."""

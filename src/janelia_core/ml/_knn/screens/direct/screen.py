@@ -42,7 +42,7 @@ from torch import Tensor
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.mask_bits import BitMask, Order
 from janelia_core.ml._knn.data.mask_kernels import WORD, Bits, count
-from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.points import IN_FLOAT32, Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.direct.kernels import SHORT, Lowest, sweep_long, sweep_short
@@ -54,7 +54,6 @@ from janelia_core.ml._simd.dot_tiles import TILE
 _BITS: dict[Any, Any] = {np.float32: np.int32, np.float64: np.int64}
 _TORCH: dict[Any, Any] = {np.float32: torch.float32, np.float64: torch.float64}
 _ALL = np.empty((0, 0), WORD)
-_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
 
 
 class Swept(NamedTuple):
@@ -121,7 +120,7 @@ class DirectScreen:
 
     def _dtype(self, x: Tensor) -> Any:
         """Return the type of keys: float32 where it holds rows and centres."""
-        single = self._ctrs.values.dtype == torch.float32 and x.dtype in _IN_FLOAT32
+        single = self._ctrs.values.dtype == torch.float32 and x.dtype in IN_FLOAT32
         return np.float32 if single and not self._in_float64 else np.float64
 
     def _sweep(self, held: Held, allowed: Bits, start: int, stop: int) -> tuple[Lowest, float, bool]:

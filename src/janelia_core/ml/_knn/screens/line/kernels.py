@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from janelia_core.ml._knn.arithmetic.compensated import two_sum
+from janelia_core.ml._knn.screens.output import Output
 from janelia_core.ml._runtime.arrays import F64, I32, I64, U32, U64
 from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.bits import bits_of_double, float_of_bits
@@ -28,22 +29,6 @@ class Line(NamedTuple):
     values: F64
     positions: I32
     numbers: I64
-
-
-class Output(NamedTuple):
-    """Where answers go.
-
-    Attributes:
-        memory: Of (k, n_smps), nearest first.
-        strides: Its strides.
-        columns: (r,) where in it the answers of the rows go.
-        own: (r,) what the rows are called among centres: left out, and k - 1 are written; empty: none is.
-    """
-
-    memory: I64
-    strides: tuple[int, int]
-    columns: I64
-    own: I64
 
 
 @inlined

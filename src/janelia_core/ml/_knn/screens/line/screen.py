@@ -13,22 +13,17 @@ numbers whose difference does not overflow, subnormal ones included (`Frame.in_f
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.answers import Answers, memory_of
-from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.points import Points, as_float64
-from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.data.points import IN_FLOAT32, Points, as_float64
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
-from janelia_core.ml._knn.screens.line.kernels import Line, Output, fill_line, sort_float32, walk_rows
-from janelia_core.ml._knn.screens.rungs import Rungs
+from janelia_core.ml._knn.screens.line.kernels import Line, fill_line, sort_float32, walk_rows
+from janelia_core.ml._knn.screens.row_by_row import RowByRow
 
 _NONE = np.empty(0, np.int64)
-_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
 
 
 class PreparedLine:
@@ -45,7 +40,7 @@ class PreparedLine:
         stored = ctrs.block(0, n)[:, 0]
         numbers = _NONE if ctrs.subset is None else ctrs.subset.numpy()
         self.line = Line(np.empty(n + 2), np.empty(2 * n + 4, np.int32), numbers)
-        if stored.dtype in _IN_FLOAT32:
+        if stored.dtype in IN_FLOAT32:
             bits = (stored.to(torch.float32) + 0.0).contiguous().numpy().view(np.uint32)
             sort_float32(bits, np.empty(n, np.uint64), np.empty(n, np.uint64), self.line)
         else:
@@ -62,17 +57,7 @@ class PreparedLine:
         return Walks(self.line, asked)
 
 
-class _Nothing:
-    """Lists nothing: rows in doubt are searched among every centre."""
-
-    def candidates(self, rows: Rows) -> Candidates:
-        """Tell nothing."""
-        n = len(rows.values)
-        nowhere = torch.full((n, 1), -1, dtype=torch.int64)
-        return Candidates(nowhere, torch.full((n,), -torch.inf, dtype=torch.float64))
-
-
-class Walks(Meeting):
+class Walks(RowByRow):
     """Rows that walk outward.
 
     Args:
@@ -81,19 +66,13 @@ class Walks(Meeting):
     """
 
     def __init__(self, line: Line, asked: Asked) -> None:
-        super().__init__(Rungs(lambda _: _Nothing()))
-        self._line, self._x, self._k = line, asked.x, asked.plan.k
-
-    def turns(self) -> Iterator[Tensor | None]:
-        """Yield all rows as they come."""
-        yield torch.arange(len(self._x))
+        super().__init__(asked)
+        self._line, self._k = line, asked.plan.k
 
     def answer(self, positions: Tensor, answers: Answers) -> Tensor:
         """Answer finite rows, one after the other as `turns` has them."""
         first, last = int(positions[0]), int(positions[-1])
-        x = as_float64(self._x.block(first, last + 1))[:, 0].contiguous().numpy()
-        memory, strides = memory_of(answers.out)
-        own = self._x.row_numbers(positions).numpy() if answers.but_self else _NONE
-        output, doubtful = Output(memory, strides, positions.numpy(), own), np.empty(len(x), np.int64)
+        x = as_float64(self.x.block(first, last + 1))[:, 0].contiguous().numpy()
+        output, doubtful = self.output(positions, answers), np.empty(len(x), np.int64)
         failed = walk_rows(x, self._line, self._k, output, doubtful)
         return positions[torch.from_numpy(doubtful[:failed])]

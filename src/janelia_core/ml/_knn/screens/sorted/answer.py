@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from janelia_core.ml._knn.screens.output import Output
 from janelia_core.ml._knn.screens.sorted.distances import TILE, fill_distances
 from janelia_core.ml._knn.screens.sorted.entries import (
     COUNTERS,
@@ -57,22 +58,6 @@ class Wanted(NamedTuple):
     spare: int
     error: tuple[float, float]
     of_keys: tuple[float, float]
-
-
-class Output(NamedTuple):
-    """Where answers go.
-
-    Attributes:
-        memory: Of (k, n_smps), written in columns without doubt, nearest first.
-        strides: Its strides.
-        columns: (r,) where in it the answers of the rows go.
-        own: (r,) what the rows are called among centres: left out, and k - 1 are written; empty: none is.
-    """
-
-    memory: I64
-    strides: tuple[int, int]
-    columns: I64
-    own: I64
 
 
 class Scratch(NamedTuple):

@@ -12,6 +12,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.sorted import cost
+from janelia_core.ml._knn.screens.suited import EXTREME, why_not_finite
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -29,9 +30,8 @@ class Sorted:
         if asked.mask is not None or asked.plan.problem.form != DISTANCE:
             return "distances alone are sorted, without masks"
         if not asked.frame.in_float64:
-            return "values are of extreme magnitude"
-        few = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels))) < asked.plan.k
-        return "fewer than k centres are finite" if few else ""
+            return EXTREME
+        return why_not_finite(asked)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Whatever k, the tiles are the same."""

@@ -32,27 +32,22 @@ differences (`settle.kernels`), and what is not proven goes up the ladder.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.answers import Answers, memory_of
+from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.arithmetic.bounds import TINY32, UNIT32, gamma
-from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.points import Points, as_float64
+from janelia_core.ml._knn.data.points import IN_FLOAT32, Points, as_float64
 from janelia_core.ml._knn.metrics.metric import Bound
 from janelia_core.ml._knn.metrics.registry import metric_named
-from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
-from janelia_core.ml._knn.screens.rungs import Rungs
-from janelia_core.ml._knn.screens.sorted.answer import TOGETHER, Ground, Output, Wanted, answer_rows
+from janelia_core.ml._knn.screens.row_by_row import RowByRow
+from janelia_core.ml._knn.screens.sorted.answer import TOGETHER, Ground, Wanted, answer_rows
 from janelia_core.ml._knn.screens.sorted.distances import TILE
 from janelia_core.ml._runtime.arrays import I64, Reals
 from janelia_core.ml._runtime.workers import Workers
 
-_IN_FLOAT32 = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16)
 _SPARE, _SHARE = 8, 64  # centres listed beyond k by float32 keys, and k / _SHARE more
 _NONE = np.empty(0, np.int64)
 
@@ -68,7 +63,7 @@ class PreparedSorted:
     stands = True
 
     def __init__(self, ctrs: Points, workers: Workers) -> None:
-        kind = torch.float32 if ctrs.values.dtype in _IN_FLOAT32 else torch.float64
+        kind = torch.float32 if ctrs.values.dtype in IN_FLOAT32 else torch.float64
         number = -(-len(ctrs) // TILE)
         tiles = torch.zeros(number, ctrs.d, TILE, dtype=kind)
 
@@ -92,17 +87,7 @@ class PreparedSorted:
         return SortedRows(self, asked)
 
 
-class Nothing:
-    """Lists nothing: rows in doubt are searched among every centre."""
-
-    def candidates(self, rows: Rows) -> Candidates:
-        """Tell nothing."""
-        n = len(rows.values)
-        nowhere = torch.full((n, 1), -1, dtype=torch.int64)
-        return Candidates(nowhere, torch.full((n,), -torch.inf, dtype=torch.float64))
-
-
-class SortedRows(Meeting):
+class SortedRows(RowByRow):
     """Rows that are answered by a sort.
 
     Args:
@@ -111,8 +96,8 @@ class SortedRows(Meeting):
     """
 
     def __init__(self, prepared: PreparedSorted, asked: Asked) -> None:
-        super().__init__(Rungs(lambda _: Nothing()))
-        self._prepared, self._x, frame, k = prepared, asked.x, asked.frame, asked.plan.k
+        super().__init__(asked)
+        frame, k = asked.frame, asked.plan.k
         ctrs, own = prepared.ctrs, asked.plan.own
         stored = ctrs.values
         plain = stored.dtype == asked.x.values.dtype == torch.float32 and stored.is_contiguous()
@@ -129,20 +114,14 @@ class SortedRows(Meeting):
             of_keys=_of_float32(ctrs.d) if single else within,
         )
 
-    def turns(self) -> Iterator[Tensor | None]:
-        """Yield all rows as they come."""
-        yield torch.arange(len(self._x))
-
     def answer(self, positions: Tensor, answers: Answers) -> Tensor:
         """Answer rows whose order is proven, one after the other as `turns` has them."""
         first, last = int(positions[0]), int(positions[-1])
-        x = as_float64(self._x.block(first, last + 1)).contiguous().numpy()
+        x = as_float64(self.x.block(first, last + 1)).contiguous().numpy()
         keyed: Reals = x.astype(self._key_type)
         keys = np.empty((TOGETHER, self._ground.tiles.shape[0] * TILE), self._key_type)
         bits = keys.view(np.int64 if keys.itemsize == 8 else np.int32)
-        memory, strides = memory_of(answers.out)
-        own = self._x.row_numbers(positions).numpy() if answers.but_self else _NONE
-        output, doubtful = Output(memory, strides, positions.numpy(), own), np.empty(len(x), np.int64)
+        output, doubtful = self.output(positions, answers), np.empty(len(x), np.int64)
         failed = answer_rows(x, keyed, keys, bits, self._ground, self._wanted, output, doubtful)
         return positions[torch.from_numpy(doubtful[:failed])]
 

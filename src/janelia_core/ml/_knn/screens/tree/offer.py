@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
-from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.keeping import Stored
+from janelia_core.ml._knn.screens.suited import finite_ctrs, why_not_moderate
 from janelia_core.ml._knn.screens.tree import cost
 from janelia_core.ml._runtime.workers import Workers
 
@@ -27,15 +27,10 @@ class Tree:
 
     def why_not_here(self, asked: Asked) -> str:
         """Keys are float32 distances of finite points; whether they pay, a look at the rows tells later."""
-        frame, look = asked.frame, asked.plan.own
-        if asked.mask is not None:
-            return "the compiled screens take no masks"
-        if not frame.in_float64:
-            return "values are of extreme magnitude"
-        if not (asked.plan.problem.form == DISTANCE and frame.x_finite and frame.fits_float32):
-            return "the tree wants Euclidean distances, finite rows and moderate magnitudes"
-        n_ctrs = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels)))
-        few = n_ctrs < asked.plan.k * (look.trees.parts if look else 1)
+        why, look = why_not_moderate(asked, "the tree wants"), asked.plan.own
+        if why:
+            return why
+        few = finite_ctrs(asked) < asked.plan.k * (look.trees.parts if look else 1)
         return "fewer than k centres of a tree are finite" if few else ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
-from janelia_core.ml._knn.data.values import Reader
-from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.dense.cells import cost
+from janelia_core.ml._knn.screens.suited import why_not_finite, why_not_moderate
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -27,15 +26,7 @@ class Cells:
 
     def why_not_here(self, asked: Asked) -> str:
         """Cells are of finite centres of moderate magnitude; whether they pay, a look at the rows tells later."""
-        frame = asked.frame
-        if asked.mask is not None:
-            return "the compiled screens take no masks"
-        if not frame.in_float64:
-            return "values are of extreme magnitude"
-        if not (asked.plan.problem.form == DISTANCE and frame.x_finite and frame.fits_float32):
-            return "cells want Euclidean distances, finite rows and moderate magnitudes"
-        few = len(asked.centres.finite(Reader(asked.workers, asked.plan.kernels))) < asked.plan.k
-        return "fewer than k centres are finite" if few else ""
+        return why_not_moderate(asked, "cells want") or why_not_finite(asked)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Nothing but the centres goes into them."""
