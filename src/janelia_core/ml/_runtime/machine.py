@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from janelia_core.ml._runtime.gpu import Gpu, gpu_at
 from janelia_core.ml._runtime.kernels import may_serve
 
 _SMALLEST, _ONE = 5e-324, 1.0
@@ -24,6 +25,8 @@ class Machine:
         kernels: Numba kernels may run on the tensors' device.
         formats: In which the dense screen multiplies there, the fastest first; float32 is always the last.
         threads: How many threads torch would use there.
+        gpu: The GPU, where Triton kernels can run on it.
+        no_gpu: Why they can't, on a GPU.
     """
 
     on_cpu: bool = False
@@ -31,17 +34,22 @@ class Machine:
     kernels: bool = False
     formats: tuple[str, ...] = ("float32",)
     threads: int = 1
+    gpu: Gpu | None = None
+    no_gpu: str = ""
 
 
 def this_machine(device: torch.device) -> Machine:
     """Describe this process as seen from the calling thread."""
     on_cpu = device.type == "cpu"
+    gpu, no_gpu = (None, "") if on_cpu else gpu_at(device)
     return Machine(
         on_cpu=on_cpu,
         exact_products=products_are_exact(device),
         kernels=on_cpu and may_serve(),
         formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
         threads=torch.get_num_threads() if on_cpu else 1,
+        gpu=gpu,
+        no_gpu=no_gpu,
     )
 
 
