@@ -23,7 +23,7 @@ needs_triton = pytest.mark.skipif(importlib.util.find_spec("triton") is None, re
 
 K = 1024
 SHARED = {80: 163 * K, 86: 99 * K, 89: 99 * K, 90: 227 * K, 100: 227 * K, 120: 99 * K}
-"""Bytes of shared memory that a block may have at most, by compute capability. Triton compiles beyond them in silence."""
+"""Bytes of shared memory that a block may have, by compute capability. Triton compiles beyond them in silence."""
 
 MATRIX = ("HMMA", "HGMMA", "UTCHMMA", "IMMA", "IGMMA", "UTCIMMA", "QMMA", "QGMMA", "UTCQMMA")
 """Instructions of tensor cores."""
