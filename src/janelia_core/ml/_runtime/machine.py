@@ -11,6 +11,7 @@ import torch
 from janelia_core.ml._runtime.kernels import may_serve
 
 _SMALLEST, _ONE = 5e-324, 1.0
+_WITH_FLOAT64 = ("cpu", "cuda", "meta")
 _KERNEL_TARGETS = {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
 
 
@@ -24,6 +25,7 @@ class Machine:
         kernels: Numba kernels may run on the tensors' device.
         formats: In which the dense screen multiplies there, the fastest first; float32 is always the last.
         threads: How many threads torch would use there.
+        float64: The tensors' device knows float64; else what asks for it is done on the CPU.
     """
 
     on_cpu: bool = False
@@ -31,6 +33,7 @@ class Machine:
     kernels: bool = False
     formats: tuple[str, ...] = ("float32",)
     threads: int = 1
+    float64: bool = True
 
 
 def this_machine(device: torch.device) -> Machine:
@@ -42,7 +45,22 @@ def this_machine(device: torch.device) -> Machine:
         kernels=on_cpu and may_serve(),
         formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
         threads=torch.get_num_threads() if on_cpu else 1,
+        float64=has_float64(device),
     )
+
+
+def has_float64(device: torch.device) -> bool:
+    """Tell whether a device computes in float64, which some GPUs (Apple's, some of Intel's) do not."""
+    return device.type in _WITH_FLOAT64 or _tells_float64(device)
+
+
+@functools.cache
+def _tells_float64(device: torch.device) -> bool:
+    """Ask a device, once: it may take float64, and refuse to compute with it."""
+    try:
+        return bool((torch.ones(2, dtype=torch.float64, device=device) + 2.0**-50 > 1.0).all())
+    except (RuntimeError, TypeError):  # NotImplementedError is a RuntimeError
+        return False
 
 
 def flushes_subnormals() -> bool:
