@@ -36,10 +36,15 @@ def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
     return Crew(
         workers=workers,
         pooled=problem.machine.on_cpu and ((pooled and worth > 0) or workers > 1) and problem.budget >= 2 * PER_WORKER,
-        chunk=clamp(
-            problem.budget // _CHUNK_SHARE // workers, _MOST_CHUNK if problem.machine.on_cpu else problem.budget
-        ),
+        chunk=clamp(problem.budget // _CHUNK_SHARE // workers, _most_chunk(problem)),
     )
+
+
+def _most_chunk(problem: Problem) -> int:
+    """Return how many coordinates make nothing faster: on an accelerator those of all points or candidates at once."""
+    if problem.machine.on_cpu:
+        return _MOST_CHUNK
+    return max(_MOST_CHUNK, problem.d * max(problem.n_ctrs, problem.n_smps * most_listed(problem.k)))
 
 
 def room(problem: Problem, crew: Crew) -> int:

@@ -25,7 +25,7 @@ from janelia_core.ml._knn.data.points import Points, as_float64, float64_device
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Products
-from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
 
 
@@ -42,13 +42,22 @@ class PackedCentres:
         self.ctrs, self.place, self.products, self.form = ctrs, place, products, metric_named(metric).form
         step, n_ctrs = products.ctr_block, len(ctrs)
         self.blocks = [(start, min(start + step, n_ctrs)) for start in range(0, n_ctrs, step)]
-        self._kept = [self._pack(start, stop) for start, stop in self.blocks] if products.keep_packed else None
+        self._kept = self._all_packed() if products.keep_packed else None
         self.nbytes = sum(block.nbytes for block in self._kept or ())
         self.stands = self.nbytes > 0
 
     def packed(self, start: int, stop: int) -> Tensor:
         """Return one of the blocks."""
         return self._pack(start, stop) if self._kept is None else self._kept[start // self.products.ctr_block]
+
+    def _all_packed(self) -> list[Tensor]:
+        """Pack all blocks, as many together as a chunk holds: on an accelerator every operation costs a launch."""
+        packed: list[Tensor] = []
+        step = max(1, self.ctrs.chunk // max(1, self.ctrs.d) // self.products.ctr_block)
+        for some in parts(len(self.blocks), step):
+            blocks = self.blocks[some]
+            packed += torch.split(self._pack(blocks[0][0], blocks[-1][1]), self.products.ctr_block)
+        return packed
 
     def _pack(self, start: int, stop: int) -> Tensor:
         product = self.form != DISTANCE
