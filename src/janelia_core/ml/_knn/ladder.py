@@ -98,6 +98,8 @@ class Ladder:
 
     def _verified_in_parts(self, rows: Rows, candidates: Candidates, above: Above) -> Tensor:
         cuts = parts(len(candidates.indices), self._plan.blocks.verified_rows)
+        if len(cuts) == 1:
+            return self._verified(rows, candidates, above)
         return torch.cat([self._verified(rows.pick(part), candidates.rows(part), above) for part in cuts])
 
     def _verified(self, rows: Rows, candidates: Candidates, above: Above) -> Tensor:

@@ -75,7 +75,8 @@ def quietly(inference: bool, device_type: str = "cpu") -> contextlib.AbstractCon
 
     Autocast is that of the CPU, where everything may end, and of the tensors' own type of device.
     """
-    cast = [kind for kind in {"cpu", device_type} if torch.is_autocast_enabled(kind)]
+    own = device_type != "cpu" and torch.amp.is_autocast_available(device_type)
+    cast = [kind for kind in (("cpu", device_type) if own else ("cpu",)) if torch.is_autocast_enabled(kind)]
     if not cast and torch.is_inference_mode_enabled() == inference:
         return torch.no_grad()
     stack = contextlib.ExitStack()

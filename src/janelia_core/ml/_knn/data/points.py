@@ -120,7 +120,12 @@ def multiples(values: Tensor, step: float) -> Tensor:
     quotient = values / step
     # A quotient that underflows to zero is no whole number.
     whole = (quotient == quotient.round()) & ((quotient != 0) | (values == 0))
-    return (whole | ~torch.isfinite(values)).all()
+    return (whole | ~is_finite(values)).all()
+
+
+def is_finite(values: Tensor) -> Tensor:
+    """Return what torch.isfinite does of floats, in half as many operations."""
+    return values.abs() < torch.inf
 
 
 def halves(values: Tensor) -> tuple[Tensor, Tensor]:

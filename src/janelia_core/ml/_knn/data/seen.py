@@ -8,11 +8,13 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.data.points import Points, as_float64, float64_device, has_infinities, is_wide
+from janelia_core.ml._knn.data.points import Points, as_float64, float64_device, has_infinities, is_finite, is_wide
 from janelia_core.ml._knn.data.there import begin_ends, begin_middle, told
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
+_reading = ForkSafeLock()
 _SAMPLE = 512  # points sampled for the common point
 
 
@@ -123,8 +125,11 @@ class Seen:
 
     def expect_middle(self, shifted: bool, workers: Workers) -> None:
         """Begin to look for the middle, where what is seen is waited for: then both are told together."""
-        if self._ends_there is not None and shifted not in self._middles:
-            self._middles_there[shifted] = workers.once(lambda: begin_middle(_sample(self.points), shifted))
+        if self._ends_there is None:
+            return
+        with _reading:
+            if self._ends_there is not None and shifted not in self._middles_there:
+                self._middles_there[shifted] = workers.once(lambda: begin_middle(_sample(self.points), shifted))
 
     def has_infinities(self, workers: Workers) -> bool:
         """Tell whether any value is infinite."""
@@ -135,18 +140,19 @@ class Seen:
 
 def read_together(seen: Sequence[Seen]) -> None:
     """Wait for what was begun on an accelerator, of several points at once."""
-    waiting = [one for one in seen if one._ends_there is not None]
-    looks: list[Tensor] = []
-    for one in waiting:
-        assert one._ends_there is not None
-        looks += [one._ends_there, *(spread for _, spread in one._middles_there.values())]
-    numbers = iter(told(looks) if looks else ())
-    for one in waiting:
-        low, high, finite = next(numbers)
-        one._told, one._ends_there = (low, high, bool(finite)), None
-        for shifted, (middle, _) in one._middles_there.items():
-            one._middles[shifted] = _on_coarse_grid(one.points, middle, *next(numbers))
-        one._middles_there = {}
+    if all(one._ends_there is None for one in seen):
+        return
+    with _reading:  # kept centres are seen by several threads
+        waiting = [(one, one._ends_there) for one in seen if one._ends_there is not None]
+        looks: list[Tensor] = []
+        for one, ends in waiting:
+            looks += [ends, *(spread for _, spread in one._middles_there.values())]
+        numbers = iter(told(looks) if looks else ())
+        for one, _ in waiting:
+            low, high, finite = next(numbers)
+            for shifted, (middle, _) in one._middles_there.items():
+                one._middles[shifted] = _on_coarse_grid(one.points, middle, *next(numbers))
+            one._told, one._ends_there, one._middles_there = (low, high, bool(finite)), None, {}
 
 
 def _sample(points: Points) -> Tensor:
@@ -180,4 +186,4 @@ def _on_coarse_grid(points: Points, middle: Tensor, median: float, largest: floa
         quantum = max(quantum, 1.0)
     if quantum > 0 and math.isfinite(quantum):
         middle = (middle / quantum).round_().mul_(quantum)
-    return torch.where(torch.isfinite(middle), middle, 0.0), spread if math.isfinite(spread) else 0.0
+    return torch.where(is_finite(middle), middle, 0.0), spread if math.isfinite(spread) else 0.0

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.data.points import IN_FLOAT32, Points, as_float64, multiples
+from janelia_core.ml._knn.data.points import IN_FLOAT32, Points, as_float64, is_finite, multiples
 
 _WITH_AMINMAX = (torch.float64, torch.float32, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -30,7 +30,7 @@ def begin_middle(sample: Tensor, shifted: bool) -> tuple[Tensor, Tensor]:
 
     shifted: Else it is the origin. The distances are the lower median, and the largest; 0 where no point is finite.
     """
-    finite = torch.isfinite(sample).all(dim=1)
+    finite = is_finite(sample).all(dim=1)
     at = (finite.sum().clamp(min=1) - 1) // 2
     middle = torch.zeros_like(sample[0])
     if shifted:

@@ -24,7 +24,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
-from janelia_core.ml._knn.data.points import Points, as_float64, halves, is_wide, picked_rows
+from janelia_core.ml._knn.data.points import Points, as_float64, halves, is_finite, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Metric
 from janelia_core.ml._runtime.loading import are_ready
 
@@ -99,7 +99,7 @@ def open_between(found: Ordered, metric: Metric) -> Tensor:
     value, error = found.value, found.error
     if metric.exact:
         return torch.zeros_like(value[:, 1:], dtype=torch.bool)
-    high, low, finite = value + error, value - error, torch.isfinite(value)
+    high, low, finite = value + error, value - error, is_finite(value)
     if not metric.uniform:  # what lies further up may reach down past its neighbour
         high = high.masked_fill(~finite, -torch.inf).cummax(dim=1).values
         low = low.masked_fill(~finite, torch.inf).flip(1).cummin(dim=1).values.flip(1)

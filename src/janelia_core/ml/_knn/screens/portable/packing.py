@@ -26,7 +26,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT32, UNIT64, gamma
 from janelia_core.ml._knn.data.directions import direction_error
 from janelia_core.ml._knn.data.frame import Place
-from janelia_core.ml._knn.data.points import as_float64, is_wide
+from janelia_core.ml._knn.data.points import as_float64, is_finite, is_wide
 from janelia_core.ml._knn.screens.portable.cost import CUT_BITS, FULL_BITS, columns, n_columns
 
 _MOST = 1 << 15  # coordinates packed at a time on a CPU, whose temporaries stay in a core's cache
@@ -66,7 +66,7 @@ def pack_ctrs(values: Tensor, place: Place, bits: int, product: bool = False, ch
     g = gamma(n_columns(d), UNIT32)
     for part in _chunks(values, chunk):
         u = place.apply(values[part])
-        finite = torch.isfinite(u).all(dim=1)
+        finite = is_finite(u).all(dim=1)
         u = torch.where(finite[:, None], u, 0.0)
         z, residual, square_low, norm_high = _rounded(u, values[part], place, bits)
         bias = torch.zeros_like(square_low) if product else -0.5 * square_low + g * norm_high.square()
