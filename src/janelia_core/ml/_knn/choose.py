@@ -72,7 +72,7 @@ def make_plan(
     m = max(m, FEWEST_CTRS, n_ctrs // max(1, n_smps))
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
-    few = n_ctrs <= 4 * width
+    few = machine.on_cpu and n_ctrs <= 4 * width  # elsewhere float64 takes longer, and a launch for each coordinate
     at_once = small.pays(problem, few) and not _is_prepared(problem)
     if at_once or few:
         why = f"{n_ctrs} centres are few for {width} candidates a row: each is verified"

@@ -88,7 +88,7 @@ def distances(
     rounded_there = dtype == torch.float32 and _for_kernels(x, ctrs, metric_named(metric))
     count = _count(x, indices, max_memory, rounded_there)
     tiny = indices.numel() * x.shape[1] < _TINY
-    with torch.inference_mode(False), Workers.if_several(count, tiny) as workers:
+    with torch.inference_mode(False), Workers.if_several(count, tiny, x.device) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
         work = _Work(x.detach(), ctrs.detach(), metric_named(metric), out.dtype, max_memory // count)
         rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))
