@@ -11,11 +11,14 @@ import functools
 import importlib.metadata
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 _OLDEST = (3, 2)
 _given_up: dict[str, str] = {}  # "why": the reason
@@ -46,19 +49,21 @@ def launching(*tensors: Tensor) -> Iterator[None]:
         yield
 
 
-def failed_on_device(error: Exception) -> bool:
-    """Tell whether an exception came from Triton itself, whose kernels are given up then."""
-    if isinstance(error, torch.OutOfMemoryError) or not _is_of_triton(error.__traceback__):
-        return False
-    if not _given_up:
+def launched(launch: Callable[[], T]) -> T | None:
+    """Return launch(), or None where Triton itself fails, whose kernels are given up then."""
+    try:
+        return launch()
+    except Exception as error:
+        if isinstance(error, torch.OutOfMemoryError) or not _is_of_triton(error.__traceback__):
+            raise
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
-        _given_up["why"] = why
-        warnings.warn(
-            f"janelia_core does without its Triton kernels in this process ({why}). Torch operations give the same "
-            "answers, slower.",
-            stacklevel=2,
-        )
-    return True
+        if _given_up.setdefault("why", why) is why:
+            warnings.warn(
+                f"janelia_core does without its Triton kernels in this process ({why}). Torch operations give the same "
+                "answers, slower.",
+                stacklevel=2,
+            )
+        return None
 
 
 def _is_of_triton(traceback: TracebackType | None) -> bool:

@@ -20,7 +20,7 @@ from janelia_core.ml._knn.distances.triton import pairs as device_pairs
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
-from janelia_core.ml._runtime.device_kernels import failed_on_device
+from janelia_core.ml._runtime.device_kernels import launched
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
@@ -121,11 +121,8 @@ def _on_device(
     """Do as `distances`, by a kernel of the tensors' device; None where that fails."""
     with torch.inference_mode(False):
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
-        try:
-            left = device_pairs.rounded_pairs(metric, x, ctrs, indices, centres, max_memory, out)
-        except Exception as error:
-            if not failed_on_device(error):
-                raise
+        left = launched(lambda: device_pairs.rounded_pairs(metric, x, ctrs, indices, centres, max_memory, out))
+        if left is None:
             return None
         _Work(x, ctrs, metric, dtype, max_memory).decide(x, left, out)
     return out

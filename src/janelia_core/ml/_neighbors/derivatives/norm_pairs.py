@@ -88,7 +88,7 @@ def sums(
     """
     if u.shape[1] < 2 and pair_blocks.fits(pairs.indices, w, x, c, *(t[:, 0] for t in (u, v) if t.shape[1])):
         return pair_blocks.norm_sums(w, u, v, x, c, r, pairs, budget)
-    on_device = None if u.shape[1] else sums_on_device(Vectors(w, x, c, LENGTHS, r=r), pairs, budget)
+    on_device = None if u.shape[1] else sums_on_device(Vectors(w[None], x, c, LENGTHS, r=r), pairs, budget)
     if on_device is not None:
         return on_device
     few = None if u.shape[1] else few_pairs.norm_sums(w, x, c, r, pairs)

@@ -79,7 +79,7 @@ def sums(
     if pair_blocks.fits(pairs.indices, w, x, c):
         return pair_blocks.sums(w, x, c, pairs, differences, factor, budget)
     kind = DIFFERENCES if differences else PRODUCTS
-    on_device = sums_on_device(Vectors(w, x, c, kind, factor), pairs, budget)
+    on_device = sums_on_device(Vectors(w[None], x, c, kind, factor), pairs, budget)
     if on_device is not None:
         return on_device
     return few_pairs.sums(w, x, c, pairs, differences, factor) or (

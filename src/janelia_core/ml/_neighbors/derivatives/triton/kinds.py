@@ -14,7 +14,7 @@ class Vectors(NamedTuple):
     """What pairs add.
 
     Attributes:
-        w: (n, k) weights.
+        w: (parts, n, k) weights, of which each has sums of its own.
         x: (n, d) rows.
         c: (m, d) centres.
         kind: One of those above.
