@@ -38,7 +38,7 @@ def round_pairs(
 
     x (n, d) rows and ctrs (m, d) centres have strides x_row, x_col, c_row, c_col; indices, from the row of first_pair
     on, i_row, i_slot: -1 for none. out (n k,), float32 or float64, is written. Pairs that stay in doubt are appended to
-    doubtful (most, 2), with their centres, and counted in count (1,) int32, also those beyond `most`. FORM is the
+    doubtful (most, 2), with their centres, and counted in count (1,) int64, also those beyond `most`. FORM is the
     metric's; with ROOT square roots are wanted; WIDE: values are float64. W = 2^LOG columns are taken at a time.
     """
     at = tl.program_id(0).to(tl.int64) * P + tl.arange(0, P)

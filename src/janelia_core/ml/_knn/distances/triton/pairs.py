@@ -10,7 +10,7 @@ from torch import Tensor
 from janelia_core.ml._knn.metrics.metric import COSINE, UNKNOWN, Metric
 from janelia_core.ml._runtime.device_kernels import device_kernels_serve, launching
 
-_DTYPES = (
+DTYPES = (
     torch.float64,
     torch.float32,
     torch.float16,
@@ -21,7 +21,7 @@ _DTYPES = (
     torch.int32,
 )
 """Dtypes that the kernel reads: float64 holds all their values."""
-_MOST_IN_DOUBT, _PER_DOUBT = 1 << 17, 16  # pairs listed, and bytes of each
+MOST_IN_DOUBT, _PER_DOUBT = 1 << 17, 16  # pairs listed, and bytes of each
 _PER_CENTRE = 32  # bytes of a pair whose centre is looked up
 _TILE = 512  # coordinates that a program holds at a time
 _COLUMNS = (2, 3, 5)  # of which it holds 2^2, 2^3, 2^5
@@ -31,7 +31,7 @@ Centres = Callable[[slice], Tensor]
 
 def fits(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether the kernel knows the metric and reads these values."""
-    return metric.form != UNKNOWN and x.dtype in _DTYPES and ctrs.dtype in _DTYPES and device_kernels_serve(x, ctrs)
+    return metric.form != UNKNOWN and x.dtype in DTYPES and ctrs.dtype in DTYPES and device_kernels_serve(x, ctrs)
 
 
 def rounded_pairs(
@@ -54,13 +54,13 @@ def rounded_pairs(
     """
     x, ctrs = x.resolve_neg(), ctrs.resolve_neg()
     n, k = indices.shape
-    most = max(k, min(_MOST_IN_DOUBT, max_memory // (2 * _PER_DOUBT)))
+    most = max(k, min(MOST_IN_DOUBT, max_memory // (2 * _PER_DOUBT)))
     per = n if centres is None else max(1, max_memory // (2 * _PER_CENTRE * k))
 
     def in_doubt(start: int, stop: int) -> Tensor | None:
         """Round some rows; return the pairs in doubt, or None if there are more than are listed."""
         doubtful = torch.empty(min(most, k * (stop - start)), 2, dtype=torch.int64, device=x.device)
-        count = torch.zeros(1, dtype=torch.int32, device=x.device)
+        count = torch.zeros(1, dtype=torch.int64, device=x.device)
         for first in range(start, stop, per):
             rows = slice(first, min(first + per, stop))
             there = indices[rows] if centres is None else centres(rows)
@@ -80,19 +80,19 @@ def _launch(
 ) -> None:
     from janelia_core.ml._knn.distances.triton.kernel import round_pairs
 
-    n_pairs, d = indices.numel(), x.shape[1]
-    log = next((log for log in _COLUMNS if d <= 1 << log), _COLUMNS[-1])
-    tile = (_TILE // 2 if metric.form == COSINE else _TILE) >> log  # three sums of a pair
-    wide = torch.float64 in (x.dtype, ctrs.dtype)
+    n_pairs, fixed = indices.numel(), constants(metric, x, ctrs, x.shape[1])
     with launching(x):
-        round_pairs[(-(-n_pairs // tile),)](
-            *(x, ctrs, indices, out, doubtful, count, n_pairs, first, indices.shape[1], d),
+        round_pairs[(-(-n_pairs // fixed["P"]),)](
+            *(x, ctrs, indices, out, doubtful, count, n_pairs, first, indices.shape[1], x.shape[1]),
             *(*x.stride(), *ctrs.stride(), *indices.stride(), len(doubtful)),
-            FORM=metric.form,
-            ROOT=metric.root,
-            WIDE=wide,
-            P=tile,
-            W=1 << log,
-            LOG=log,
+            **fixed,
             enable_fp_fusion=False,
         )
+
+
+def constants(metric: Metric, x: Tensor, ctrs: Tensor, d: int) -> dict[str, int]:
+    """Return what the kernel is compiled for."""
+    log = next((log for log in _COLUMNS if d <= 1 << log), _COLUMNS[-1])
+    tile = _TILE // 2 if metric.form == COSINE else _TILE  # three sums of a pair
+    wide = torch.float64 in (x.dtype, ctrs.dtype)
+    return {"FORM": metric.form, "ROOT": metric.root, "WIDE": wide, "P": tile >> log, "W": 1 << log, "LOG": log}

@@ -14,7 +14,7 @@ _FLOATS = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 _DTYPES = (*_FLOATS, torch.uint8, torch.int8, torch.int16, torch.int32)
 _PER_PAIR = 64  # bytes of a pair while pairs are sorted by centre
 _TILE, _MOST_COLUMNS, _MOST_PAIRS = 1024, 64, 32  # coordinates that a program holds at a time
-_PIECE = 128  # pairs of one centre that one program adds up, at least
+PIECE = 128  # pairs of one centre that one program adds up, at least
 
 Sums = tuple[Tensor, Tensor]
 
@@ -87,7 +87,7 @@ def _sum_centres(vectors: Vectors, centres: Tensor, out: Tensor, budget: int, mo
     tensors, numbers, constants, shares = _shared(vectors, centres.shape[1])
     keys, order = torch.sort(centres.view(-1).to(torch.int32 if m < 1 << 31 else torch.int64), stable=True)
     offsets = torch.searchsorted(keys, torch.arange(m + 1, dtype=keys.dtype, device=keys.device))
-    piece = max(_PIECE, -(-n_pairs * parts * d * 8 // budget))
+    piece = max(PIECE, -(-n_pairs * parts * d * 8 // budget))
     pieces = torch.empty(n_pairs // piece + 1, parts, d, dtype=torch.float64, device=out.device)
     sum_pieces[(-(-n_pairs // piece), shares, parts)](
         *tensors, keys, order, offsets, pieces, piece, *numbers, **constants
