@@ -1,4 +1,4 @@
-"""What is made of found neighbours on a GPU is what the CPU makes of them: kernels interpreted, or compiled for GPUs."""
+"""What is made of neighbours on a GPU is what the CPU makes of them: kernels interpreted, and compiled for GPUs."""
 
 from __future__ import annotations
 
