@@ -94,7 +94,9 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     settings = _settings(problem, gpu, room - held)
     if settings.rows < min(problem.n_smps, _FEWEST) or settings.again < 1:
         return f"packed centres and the lists of a few rows take more than the {room} bytes there are for them"
-    used = held + max(settings.rows * bytes_of_row(settings, problem), settings.again * bytes_of_row(again(settings), problem))
+    used = held + max(
+        settings.rows * bytes_of_row(settings, problem), settings.again * bytes_of_row(again(settings), problem)
+    )
     return Demand(used, 4 * MOST_CTRS, settings.keep, "float16 products on a GPU", settings, kept=True, sifts=True)
 
 
@@ -154,7 +156,7 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
 
 
 def parts_of(n_smps: int, tile: Tile, gpu: Gpu, n_tiles: int, most: int) -> int:
-    """Return how many programs, `most` at most, share the centres of rows, so that all processors have something to do."""
+    """Return how many programs, `most` at most, share the centres of rows, so that no processor is idle."""
     blocks, room = -(-n_smps // tile.rows), gpu.processors * tile.together
 
     def idle(parts: int) -> float:  # a share of all that is not used, and what more lists cost

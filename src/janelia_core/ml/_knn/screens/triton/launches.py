@@ -5,7 +5,6 @@ Every launch is made on the tensors' own device, in the stream that the caller h
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any, NamedTuple
 
 import torch
@@ -23,6 +22,7 @@ from janelia_core.ml._knn.screens.triton.kernels.scan import scan
 from janelia_core.ml._knn.screens.triton.kernels.selection import choose_again, choose_first
 from janelia_core.ml._knn.screens.triton.kernels.verification import verify
 from janelia_core.ml._knn.screens.triton.tiles import Tile
+from janelia_core.ml._runtime.device_kernels import launching
 
 _AT_A_TIME = 2048  # numbers that a program packs
 
@@ -75,16 +75,11 @@ class Listed(NamedTuple):
 
 
 class Found(NamedTuple):
-    """Centres found for rows: row numbers (n, keep) int32, how many (n,) int32, and why a row is in doubt (n,) int32."""
+    """Centres found for rows: row numbers (n, keep), how many (n,), and why a row is in doubt (n,), all int32."""
 
     centres: Tensor
     counts: Tensor
     doubt: Tensor
-
-
-def on(device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Make a tensor's device the current one, for launches."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def readable(values: Tensor) -> Tensor:
@@ -93,14 +88,14 @@ def readable(values: Tensor) -> Tensor:
 
 
 def placed(ctrs: Points, form: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return what is taken from points (d,), what the difference is multiplied by (1,), both float64, and (1,) int32 0."""
+    """Return what is taken from points (d,) float64, by what the rest is multiplied (1,) float64, and (1,) int32 0."""
     values, subset, device = readable(ctrs.values), ctrs.subset, ctrs.device
     d, n = ctrs.d, len(ctrs)
     middle = torch.empty(d, dtype=torch.float64, device=device)
     factor = torch.empty(1, dtype=torch.float64, device=device)
     some, columns = subset is not None, min(128, max(16, 1 << (d - 1).bit_length()))
     given = values, middle if subset is None else subset, middle
-    with on(device):
+    with launching(values):
         place_middle[(-(-d // columns),)](
             *given, n, *values.stride(), d, BD=columns, SOME=some, SHIFTED=form == DISTANCE, num_warps=8
         )
@@ -114,7 +109,7 @@ def measured(ctrs: Points, to: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     reach = torch.empty(len(ctrs), dtype=torch.float32, device=ctrs.device)
     columns = min(128, max(16, 1 << (ctrs.d - 1).bit_length()))
     rows = _AT_A_TIME // columns
-    with on(ctrs.device):
+    with launching(values):
         measure[(-(-len(ctrs) // rows),)](
             values, reach if subset is None else subset, *to[:2], reach, len(ctrs), *values.stride(), ctrs.d,
             BD=columns, BM=rows, SOME=subset is not None,
@@ -136,7 +131,7 @@ def packed_points(
     numbers = torch.empty(4 if centres else 3, n, dtype=torch.float32, device=values.device)
     columns = min(width, 128 if width % 128 == 0 else 64)
     rows = max(1, _AT_A_TIME // columns)
-    with on(values.device):
+    with launching(values):
         pack[(-(-n // rows),)](
             values, numbers if order is None else order, middle, factor, operands, numbers, strange,
             n, len(values), *values.stride(), gamma16(width), d,
@@ -151,7 +146,7 @@ def extremes_of(numbers: Tensor, tile: Tile, biased: bool) -> Tensor:
     """Return what holds of all centres of a tile (tiles, 4), of numbers (4, n)."""
     n = numbers.shape[1]
     extremes = torch.empty(n // tile.ctrs, 4, dtype=torch.float32, device=numbers.device)
-    with on(numbers.device):
+    with launching(numbers):
         tile_extremes[(len(extremes),)](numbers, extremes, n, BN=tile.ctrs, BIASED=biased, num_warps=1)
     return extremes
 
@@ -169,7 +164,7 @@ def scanned(
             TensorDescriptor.from_tensor(x.operands, [tile.rows, tile.columns]),
             TensorDescriptor.from_tensor(c.operands, [tile.ctrs, tile.columns]),
         )
-    with on(x.operands.device):
+    with launching(x.operands):
         scan[(-(-n // tile.rows), settings.parts)](
             *operands, x.numbers, c.extremes, c.numbers[2], c.strange if shown is None else shown, x.thresholds, out,
             x.counts, n, first, last, out.shape[1], 0 if shown is None else shown.shape[1],
@@ -186,7 +181,7 @@ def chosen_first(x: Listed, c: Packed, settings: Settings, stored: Tensor, maske
         x.thresholds.copy_(stored.topk(settings.kth, dim=1).values[:, -1])
         known = True
     power = max(8, 1 << (width - 1).bit_length())
-    with on(stored.device):
+    with launching(stored):
         choose_first[(len(stored),)](
             stored, x.numbers, c.extremes, c.strange, x.thresholds, x.lists, x.counts, x.doubt,
             len(stored), width, x.lists.shape[1], settings.kth,
@@ -198,7 +193,7 @@ def chosen_first(x: Listed, c: Packed, settings: Settings, stored: Tensor, maske
 def chosen_again(x: Listed, c: Packed, settings: Settings) -> None:
     """Raise thresholds, and shorten lists."""
     lists = power_above(8 * x.lists.shape[1])
-    with on(x.lists.device):
+    with launching(x.lists):
         choose_again[(len(x.operands),)](
             x.numbers, c.extremes, x.thresholds, x.lists, x.counts, x.doubt, len(x.operands), settings.kth,
             8 * x.lists.shape[1], LISTS=lists, CAP=settings.cap, num_warps=_warps(lists * settings.cap, 256),
@@ -211,13 +206,14 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
     found = torch.empty(n, keep, dtype=torch.int32, device=device)
     groups, counts = torch.empty_like(found), torch.empty(n, dtype=torch.int32, device=device)
     width, lists = tile.ctrs // 8, power_above(8 * x.lists.shape[1])
-    with on(device):
+    with launching(found):
         list_members[(n,)](
             x.operands, c.operands, x.numbers, c.numbers, *_given(c.strange, c.order, shown), x.thresholds,
             x.lists, x.counts, groups, found, counts, x.doubt,
             n, len(c.operands), n_ctrs, 8 * x.lists.shape[1],
             W=tile.width, BK=min(tile.width, 64), G=width, GROUPS=2, LISTS=lists, CAP=settings.cap,
-            KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None, num_warps=max(2, _warps(lists * settings.cap, 512)),
+            KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
+            num_warps=max(2, _warps(lists * settings.cap, 512)),
         )  # fmt: skip
     return Found(found, counts, x.doubt)
 
@@ -228,7 +224,7 @@ def verified(x: Tensor, ctrs: Tensor, found: Found, form: int) -> tuple[Tensor, 
     values = torch.empty(3, n, keep, dtype=torch.float64, device=x.device)
     x, ctrs = readable(x), readable(ctrs)
     rows = 128
-    with on(x.device):
+    with launching(x):
         verify[(-(-n // rows), keep)](
             x, ctrs, found.centres, found.counts, values[0], values[1], values[2], found.doubt, n,
             *x.stride(), *ctrs.stride(), x.shape[1], KEEP=keep, BM=rows, FORM=form, num_warps=4, enable_fp_fusion=False,
@@ -240,7 +236,7 @@ def ranked(found: Found, values: tuple[Tensor, Tensor, Tensor], k: int, masked: 
     """Return the centres in order (n, keep) int32, and which are too close to the next to tell."""
     n, keep = found.centres.shape
     out, near = torch.empty_like(found.centres), torch.empty(n, keep, dtype=torch.int8, device=found.centres.device)
-    with on(out.device):
+    with launching(out):
         rank[(n,)](
             found.centres, found.counts, *values, out, near, found.doubt, k,
             KEEP=keep, MASKED=masked, num_warps=_warps(keep * keep, 1024), enable_fp_fusion=False,
@@ -252,7 +248,7 @@ def ties_looked_at(x: Tensor, ctrs: Tensor, ordered: tuple[Tensor, Tensor], doub
     """Take rows out of doubt whose near centres tie for sure."""
     out, near = ordered
     x, ctrs = readable(x), readable(ctrs)
-    with on(out.device):
+    with launching(out):
         look_at_ties[(len(out),)](
             x, ctrs, out, near, doubt, *x.stride(), *ctrs.stride(), x.shape[1], k,
             BD=min(128, max(16, 1 << (x.shape[1] - 1).bit_length())), KEEP=out.shape[1], FORM=form,

@@ -1,4 +1,4 @@
-"""Triton kernels of the screen: the map. Imported where a tensor is on a GPU, and never else.
+"""The kernels of the Triton screen, imported where a tensor is on a GPU and never else: the map.
 
 placement   where centres lie -> a middle, a factor, an order of their norms, extremes of tiles
 packing     points -> float16 operands, and the numbers that pay for all they lose
