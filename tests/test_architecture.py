@@ -24,7 +24,8 @@ WORDS = [
 BELOW = [RUNTIME, SIMD, *WORDS]
 SCREENS = f"{KNN}.screens"
 OF_ALL_SCREENS = [
-    f"{SCREENS}.{name}" for name in ("contract", "keeping", "output", "ready", "row_by_row", "rungs", "suited")
+    f"{SCREENS}.{name}"
+    for name in ("contract", "keeping", "output", "ready", "rerank", "row_by_row", "rungs", "suited")
 ]
 SIZES = [f"{KNN}.plan.plan", f"{KNN}.plan.demand"]
 STAGES = [f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.small", f"{KNN}.distances"]
