@@ -68,18 +68,16 @@ def list_candidates(
     lists = Lists(found, n_found, doubt)
     with on(values.device):
         rows = _bounded(boxes, values, shape, mark)
-        size = tiles * shape.cap * shape.rows
-        keys = torch.empty(size, dtype=torch.float32, device=values.device)
-        listed = torch.empty(size, dtype=torch.int32, device=values.device)
+        kept = torch.empty(tiles * shape.cap * shape.rows * 2, dtype=torch.int32, device=values.device)
         counts = torch.empty(tiles * shape.rows, dtype=torch.int32, device=values.device)
         # What the first walk could not keep in full has a lower bound by then.
         for walk in range(_WALKS):
             last = -(-n // shape.rows)
             for first in range(0, last, tiles):
                 some = min(tiles, last - first)
-                _walk(boxes, rows, shape, (keys, listed, counts), first, some)
+                _walk(boxes, rows, shape, (kept, counts), first, some)
                 mark(f"walk {walk + 1}")
-                _tighten(boxes, rows, shape, (keys, listed, counts), first, some, lists)
+                _tighten(boxes, rows, shape, (kept, counts), first, some, lists)
                 mark(f"tighten {walk + 1}")
     return lists
 
@@ -129,10 +127,11 @@ def _residuals(boxes: Boxes, lacks: Tensor | None, order: Tensor, room: int) -> 
 
 
 def _walk(boxes: Boxes, rows: _Rows, shape: Shape, kept: tuple[Tensor, ...], first: int, some: int) -> None:
-    levels = [part for level in boxes.levels for part in (level.low, level.high, level.nodes)]
     walk_boxes[(some,)](
-        rows.x, rows.x.shape[1], rows.limits, boxes.centres, boxes.numbers, boxes.centres.shape[1], *levels, *kept,
-        first, D=len(rows.x), T=shape.rows, CAP=shape.cap, num_warps=1,
+        rows.x, rows.x.shape[1], rows.limits, boxes.centres, boxes.numbers, boxes.centres.shape[1],
+        boxes.low, boxes.high, boxes.low.shape[1], *boxes.levels, *kept, first,
+        D=len(rows.x), T=shape.rows, CAP=shape.cap, INLINE=rows.x.is_cuda and torch.version.hip is None,
+        num_warps=1,
     )  # fmt: skip
 
 
@@ -142,7 +141,7 @@ def _tighten(
     rounded = len(rows.residuals) > 0
     tighten[(-(-some * shape.rows // shape.tightened),)](
         *kept, rows.limits, rows.residuals, boxes.ground.most, rows.order, *lists, first * shape.rows,
-        len(rows.order), min(rows.x.shape[1], (first + some) * shape.rows),
-        K=shape.k, T=shape.rows, CAP=shape.cap, KEEP=shape.keep, R=shape.tightened, ROUNDED=rounded,
+        (first + some) * shape.rows, len(rows.order),
+        K=shape.k, T=shape.rows, CAP=shape.cap, KEEP=shape.keep, R=shape.tightened, SOME=shape.at_a_time, ROUNDED=rounded,
         num_warps=shape.warps,
     )  # fmt: skip

@@ -17,23 +17,6 @@ LEAF = FAN = 32
 _BLOCK = 256
 
 
-class Level(NamedTuple):
-    """Boxes of one level, a multiple of FAN of them; those that fill up hold nothing.
-
-    Attributes:
-        low: (d, nodes) float32.
-        high: (d, nodes) float32.
-    """
-
-    low: Tensor
-    high: Tensor
-
-    @property
-    def nodes(self) -> int:
-        """How many there are."""
-        return self.low.shape[1]
-
-
 class Boxes(NamedTuple):
     """Centres along the curve, in leaves, these in nodes, and these in nodes again.
 
@@ -41,7 +24,9 @@ class Boxes(NamedTuple):
         centres: (d, room) float32, infinite behind the last.
         numbers: (room,) int32, what they are called.
         places: (n,) int64, ascending: where they lie on the curve.
-        levels: The leaves, and two levels above them.
+        low: (d, nodes) float32, the corners of boxes: of leaves, of the nodes above them, and of the top ones.
+        high: (d, nodes) float32.
+        levels: How many these are, each a multiple of FAN; those that fill up hold nothing.
         ground: Where the centres lie.
         lacks: () float64, the most that the z of a centre lack; None: nothing.
     """
@@ -49,15 +34,17 @@ class Boxes(NamedTuple):
     centres: Tensor
     numbers: Tensor
     places: Tensor
-    levels: tuple[Level, ...]
+    low: Tensor
+    high: Tensor
+    levels: tuple[int, int, int]
     ground: Ground
     lacks: Tensor | None
 
     @property
     def nbytes(self) -> int:
         """What is held."""
-        boxes = sum(2 * level.low.nbytes for level in self.levels)
-        return self.centres.nbytes + self.numbers.nbytes + self.places.nbytes + boxes
+        parts = (self.centres, self.numbers, self.places, self.low, self.high)
+        return sum(part.nbytes for part in parts)
 
 
 def on(device: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -95,23 +82,20 @@ def plant(ctrs: Points) -> Boxes:
     ground = ground_of(values)
     z, lacks = at_infinity(placed(values, ground.middle), ground.reach)
     places, order = places_of(z, ground).sort(stable=True)
-    nodes = up_to(-(-len(z) // LEAF), FAN)
-    room = nodes * LEAF
+    leaves = up_to(-(-len(z) // LEAF), FAN)
+    above = up_to(leaves // FAN, FAN)
+    levels = leaves, above, up_to(above // FAN, FAN)
+    room = leaves * LEAF
     centres = arranged(z, order, room, torch.inf)
     numbers = torch.nn.functional.pad(ctrs.row_numbers(order).to(torch.int32), (0, room - len(z)))
-    low, high = (torch.empty(ctrs.d, nodes, dtype=torch.float32, device=z.device) for _ in range(2))
+    low = torch.full((ctrs.d, sum(levels)), torch.inf, dtype=torch.float32, device=z.device)
+    high = torch.full_like(low, -torch.inf)
     with on(z.device):
-        box_leaves[(-(-nodes // 8),)](centres, low, high, room, nodes, D=ctrs.d, LEAF=LEAF, BLOCK=8)
-    levels = [Level(low, high)]
-    for _ in range(2):
-        levels.append(_above(levels[-1]))
-    return Boxes(centres, numbers, places, tuple(levels), ground, lacks)
-
-
-def _above(level: Level) -> Level:
-    nodes = level.nodes // FAN
-    more = up_to(nodes, FAN) - nodes
-    low = level.low.view(-1, nodes, FAN).amin(dim=2)
-    high = level.high.view(-1, nodes, FAN).amax(dim=2)
-    pad = torch.nn.functional.pad
-    return Level(pad(low, (0, more), value=torch.inf), pad(high, (0, more), value=-torch.inf))
+        box_leaves[(-(-leaves // 8),)](centres, low, high, room, leaves, sum(levels), D=ctrs.d, LEAF=LEAF, BLOCK=8)
+    first = 0
+    for many in levels[:2]:
+        parents = slice(first + many, first + many + many // FAN)
+        low[:, parents] = low[:, first : first + many].unflatten(1, (-1, FAN)).amin(dim=2)
+        high[:, parents] = high[:, first : first + many].unflatten(1, (-1, FAN)).amax(dim=2)
+        first += many
+    return Boxes(centres, numbers, places, low, high, levels, ground, lacks)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MOST_NEIGHBOURS = 512
-_HELD = 2048  # numbers that a warp holds: 64 registers of each thread
+_HELD = 1024  # numbers that a warp holds: 32 registers of each thread
 _BESIDE = 4  # centres beside a row on the curve that it is bounded by, for each neighbour,
 _FEWEST_BESIDE = 128  # or so many
 _PER_NEIGHBOUR = 6  # what is listed of a row before it is tightened
@@ -22,6 +22,7 @@ class Shape(NamedTuple):
         bounded: Rows that a program bounds.
         cap: What is listed of a row before it is tightened.
         tightened: Rows that a program tightens.
+        at_a_time: Slots of their lists that are looked at together.
         keep: Candidates of a row.
         warps: Of programs that bound or tighten.
     """
@@ -32,6 +33,7 @@ class Shape(NamedTuple):
     bounded: int
     cap: int
     tightened: int
+    at_a_time: int
     keep: int
     warps: int
 
@@ -53,7 +55,8 @@ def shape_for(n: int, n_ctrs: int, k: int) -> Shape:
         some=some,
         bounded=min(rows, max(1, _HELD // some)),
         cap=cap,
-        tightened=min(max(1, _HELD // cap), 32),
+        tightened=(tightened := min(rows, max(1, _HELD // cap))),
+        at_a_time=min(cap, max(32, _HELD // 2 // tightened)),
         keep=kept_for(k),
         warps=max(1, max(some, cap) // _HELD),
     )

@@ -18,12 +18,12 @@ def arrange(points, order, out, n, room, filler, D: tl.constexpr, BLOCK: tl.cons
 
 
 @triton.jit
-def box_leaves(centres, low, high, room, leaves, D: tl.constexpr, LEAF: tl.constexpr, BLOCK: tl.constexpr):
-    """Write low, high (D, leaves), the extremes of the finite coordinates in each LEAF centres of (D, room)."""
+def box_leaves(centres, low, high, room, leaves, nodes, D: tl.constexpr, LEAF: tl.constexpr, BLOCK: tl.constexpr):
+    """Write the first `leaves` of low, high (D, nodes): the extremes of the finite ones in each LEAF of (D, room)."""
     leaf = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     at = leaf[:, None] * LEAF + tl.arange(0, LEAF)[None, :]
     for q in tl.static_range(D):
         z = tl.load(centres + q * room.to(tl.int64) + at, mask=at < room, other=float("inf"))
-        where = q * leaves.to(tl.int64) + leaf
+        where = q * nodes.to(tl.int64) + leaf
         tl.store(low + where, tl.min(z, axis=1), mask=leaf < leaves)
         tl.store(high + where, tl.max(tl.where(z < float("inf"), z, float("-inf")), axis=1), mask=leaf < leaves)

@@ -12,9 +12,8 @@ _REST: tl.constexpr = tl.constexpr((1 << 10) - 1)
 
 
 @triton.jit
-def kth_key(keys, K: tl.constexpr):
-    """At least the K-th smallest of each column of keys (s, r) >= 0, by bisection of their bits."""
-    bits = keys.to(tl.int32, bitcast=True)
+def kth_key(bits, K: tl.constexpr):
+    """At least the K-th smallest of each column of keys >= 0, given their bits (s, r), by bisection of these."""
     found = tl.sum(tl.zeros_like(bits), axis=0)
     step = 1 << 30
     for _ in range(_STEPS):
@@ -51,6 +50,6 @@ def bound_rows(
         gap = z - tl.load(x + q * n_room.to(tl.int64) + rows, mask=rows < n_room, other=0.0)[None, :]
         key += gap * gap
     residual = tl.load(residuals + rows, mask=rows < n_room, other=0.0) if ROUNDED else 0.0
-    limit = limit_of(kth_key(key, K), residual, tl.load(most), ROUNDED)
+    limit = limit_of(kth_key(key.to(tl.int32, bitcast=True), K), residual, tl.load(most), ROUNDED)
     sound = tl.load(fine + rows, mask=rows < n_room, other=0) != 0
     tl.store(limits + rows, tl.where(sound, limit, -1.0), mask=rows < n_room)
