@@ -11,9 +11,10 @@ from torch import Tensor
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.screens.boxes.kernels.arrange import arrange, box_leaves
 from janelia_core.ml._knn.screens.boxes.kernels.curve import place_on_curve
+from janelia_core.ml._knn.screens.boxes.shapes import LEAF
 from janelia_core.ml._knn.screens.boxes.values import Ground, at_infinity, bits_of_place, ground_of, placed, scale_of
 
-LEAF = FAN = 32
+FAN = LEAF
 _BLOCK = 256
 
 

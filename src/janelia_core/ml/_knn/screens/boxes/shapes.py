@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 MOST_NEIGHBOURS = 512
+LEAF = 32
+"""Centres of a leaf; of a node, 32 leaves or nodes."""
 _HELD = 1024  # numbers that a warp holds: 32 registers of each thread
 _BESIDE = 4  # centres beside a row on the curve that it is bounded by, for each neighbour,
 _FEWEST_BESIDE = 128  # or so many
