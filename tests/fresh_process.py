@@ -10,9 +10,10 @@ import multiprocessing
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing.connection import Connection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 PRELOAD = ["janelia_core.cli", "janelia_core.ml", "janelia_core.files"]
 # Freed blocks go back at once, so that where memory is measured no earlier peak hides a later one.
@@ -27,11 +28,16 @@ class Run(NamedTuple):
 
 def run(program: str, *arguments: object, timeout: float = 300) -> Run:
     """Run a program as `python -c` does, and return how it ended and what it printed."""
+    return Run(*forked(_work, (program, [str(argument) for argument in arguments]), timeout))
+
+
+def forked(function: Callable[..., None], arguments: tuple[object, ...], timeout: float = 300) -> Any:
+    """Return what a function sends to its first argument, a connection, in a fork that does nothing else."""
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload(PRELOAD)
     mine, its = context.Pipe(duplex=False)
-    process = context.Process(target=_work, args=(its, program, [str(argument) for argument in arguments]))
+    process = context.Process(target=function, args=(its, *arguments))
     before = os.environ.copy()
     os.environ.update(ENVIRONMENT)  # for the process that is forked, which the first call starts
     try:
@@ -42,18 +48,18 @@ def run(program: str, *arguments: object, timeout: float = 300) -> Run:
     its.close()
     try:
         ended = mine.poll(timeout)
-        result = mine.recv() if ended else f"ran longer than {timeout} seconds"
+        result, why = (mine.recv(), "") if ended else (None, f"ran longer than {timeout} seconds")
     except EOFError:
         process.join()
-        result = f"died, with exit code {process.exitcode}"
+        result, why = None, f"died, with exit code {process.exitcode}"
     finally:
         process.kill()
         process.join()
         process.close()
         mine.close()
-    if isinstance(result, str):
-        raise RuntimeError(result)
-    return Run(*result)
+    if why:
+        raise RuntimeError(why)
+    return result
 
 
 def _work(to: Connection, program: str, arguments: list[str]) -> None:

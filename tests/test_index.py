@@ -75,7 +75,7 @@ def tree_and_dense() -> Iterator[tuple[Tensor, str]]:
 )
 def test_rows_few_and_many_are_answered_as_by_knn_before_and_after_anything_is_kept(ctrs: Tensor, metric: str) -> None:
     index = CenterIndex(ctrs, metric=metric)
-    for turn, n in enumerate((1, 7, 100, 3000, 5000, 1, 2, 60, 700, 3000)):
+    for turn, n in enumerate((1, 7, 100, 1500, 3000, 1, 2, 60, 700)):
         for k in (1, 10, 40):
             x = rows_of(ctrs, n, turn)
             assert same(index.knn(x, k), knn(x, ctrs, k, metric=metric)), (turn, n, k)

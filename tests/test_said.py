@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tokenize
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import pytest
@@ -39,12 +39,18 @@ THEIRS = {"Function.apply", "handle_torch_function", "kneighbors_graph", "to_pan
 THEIR_FILES = {"benchmark/dataset_io.py"}  # of the repository that big-ann-benchmarks.com tells of
 
 
+@lru_cache(maxsize=2)  # what is asked of a file is asked in a row; trees of all files would fill the memory
 def code_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-def prose(path: Path) -> Iterator[str]:
-    """Yield the docstrings and comments of a file."""
+@cache
+def prose(path: Path) -> list[str]:
+    """Return the docstrings and comments of a file."""
+    return list(_prose(path))
+
+
+def _prose(path: Path) -> Iterator[str]:
     for node in ast.walk(code_of(path)):
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
             yield node.value.value
@@ -67,10 +73,11 @@ def names_in(tree: ast.AST) -> set[str]:
 
 def texts_in(path: Path) -> str:
     """Return all that a file has beside docstrings and comments."""
+    said = set(prose(path))
     return " ".join(
         node.value
         for node in ast.walk(code_of(path))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in set(prose(path))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and node.value not in said
     )
 
 
@@ -180,6 +187,7 @@ def test_a_file_that_does_not_exist_is_caught() -> None:
     } == {"_knn/piecewise.py"}
 
 
+@cache
 def maps() -> list[Path]:
     """Return the files whose docstring is a map of their folder."""
     heads = {path: (ast.get_docstring(code_of(path)) or "\n").splitlines()[0] for path in SOURCES}

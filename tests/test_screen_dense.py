@@ -267,10 +267,13 @@ def test_rows_beyond_what_a_format_holds_go_up_the_ladder() -> None:
     sign = torch.where(torch.rand(4000, 256, generator=generator) < 0.5, -1.0, 1.0)
     ctrs = torch.randint(2**21, 2**22, (4000, 256), generator=generator).float() * sign
     x = (torch.rand(1, 256, generator=generator) + 1) * 2.0**98
-    for rows in (x.repeat(300, 1), -x.repeat(300, 1)):
-        found = knn_mc(rows, ctrs, 5, 4000)
+    plan = changed(make_plan(20, 4000, 256, 5, 4000, machine=CPU), screen="dense", at_once_rows=0)
+    for rows in (x.repeat(20, 1), -x.repeat(20, 1)):
+        with watch_knn() as reports:
+            found = run(rows, ctrs, plan)
         scores = rows[0].double() @ ctrs.double().T  # |c|^2 is nothing beside them
-        assert found[:, 0].tolist() == scores.topk(5).indices.tolist()
+        assert torch.equal(found, scores.topk(5).indices[:, None].expand(5, 20))
+        assert "exhaustive: 20 rows" in str(reports[0])
 
 
 @pytest.mark.parametrize("memory", [8 << 20, 256 << 20])

@@ -103,7 +103,7 @@ def kinds_of_rows() -> dict[str, Tensor]:
         "float16": x.half(),
         "on a lattice": (x * 8).round() / 8,
         "integers": (x * 50).long(),
-        "far off": x * 2.0**60,
+        "far off": x[:20] * 2.0**60,  # every pair of them is compared exactly
         "tiny": x * 2.0**-60,
         "with rows that are not finite": torch.where(x > 2.0, torch.nan, x),
         "few": x[:3],

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.face import checked_count, checked_generator, checked_memory, checked_points
-from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._neighbors.draw import draw
 from janelia_core.ml._neighbors.indices import nearest
@@ -21,7 +20,7 @@ LOG_2 = torch.tensor(math.log(2.0), dtype=torch.float32, device="cpu")
 """log 2 as a 0-dim float32 tensor."""
 
 
-def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT_MEMORY) -> Tensor:
+def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int | None = None) -> Tensor:
     """Find the k nearest centres of each row of x, looking at no more than m centres at a time.
 
     Args:
@@ -31,6 +30,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         m: Bounds how many scores are held at once: at most as many as m centres, or 64 if that is more, have with all
             samples, or one sample has with all centres. It never changes the result; more is faster on a GPU.
         max_memory: Bytes of workspace beyond inputs and result, at least 2^20 (1 MiB); it never changes the result.
+            None: 256 MiB; on a GPU, if that is more, a quarter of what is free there, up to 16 GiB.
 
     Returns:
         (k, n_smps) int64 indices into ctrs on x's device, nearest first: `indices[:, i]` belongs to `x[i, :]`.
@@ -46,7 +46,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         0 .. k-1, and a centre that holds one comes last.
 
     Memory:
-        At most max_memory bytes (256 MiB) beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where
+        At most max_memory bytes beyond inputs and result, whatever n_smps, n_ctrs, d and m; more only where
         a single row or centre with its k candidates does not fit into that. Little memory costs time.
 
     Ways of PyTorch:
@@ -65,7 +65,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int = DEFAULT
         return handle_torch_function(knn_mc, (x, ctrs), x, ctrs, k, m, max_memory=max_memory)
     checked_points(x, ctrs)
     k = checked_count("k", k, ctrs.shape[0], "n_ctrs")
-    return nearest(x, ctrs, k, checked_count("m", m), checked_memory(max_memory))
+    return nearest(x, ctrs, k, checked_count("m", m), checked_memory(max_memory, x.device))
 
 
 def knn_do(
@@ -76,7 +76,7 @@ def knn_do(
     n_ctrs_used: int,
     *,
     generator: torch.Generator | None = None,
-    max_memory: int = DEFAULT_MEMORY,
+    max_memory: int | None = None,
 ) -> Tensor:
     """Find the k nearest centres of each row of x among n_ctrs_used centres drawn at random: dropout of centres.
 
@@ -120,6 +120,6 @@ def knn_do(
     n_ctrs = ctrs.shape[0]
     n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, n_ctrs, "n_ctrs")
     k = checked_count("k", k, n_ctrs_used, "n_ctrs_used")
-    m, max_memory = checked_count("m", m), checked_memory(max_memory)
+    m, max_memory = checked_count("m", m), checked_memory(max_memory, x.device)
     checked_generator(generator, x.device)
     return nearest(x, ctrs, k, m, max_memory, draw(n_ctrs, n_ctrs_used, x.device, generator))

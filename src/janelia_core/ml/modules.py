@@ -35,7 +35,7 @@ class NearestCenters(nn.Module):
             In `eval()` mode, or if None, all are searched.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
         metric: "euclidean", "sqeuclidean", "cosine" or "dot", as for `knn`.
-        max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
+        max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte; None as for `knn`.
         device: Where the module's own tensors go; None: where ctrs is. On "meta" it holds no values yet: move it with
             `to_empty` and load its state.
 
@@ -63,7 +63,7 @@ class NearestCenters(nn.Module):
         m: int | None = None,
         *,
         metric: str = "euclidean",
-        max_memory: int = DEFAULT_MEMORY,
+        max_memory: int | None = None,
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
@@ -76,7 +76,7 @@ class NearestCenters(nn.Module):
         self.n_ctrs_used = n_ctrs_used
         self.m = None if m is None else checked_count("m", m)
         self.metric = metric
-        self.max_memory = checked_memory(max_memory)
+        self.max_memory = None if max_memory is None else checked_memory(max_memory, ctrs.device)
         there = ctrs if device is None else ctrs.detach().to(device)
         if isinstance(ctrs, nn.Parameter):
             self.ctrs = ctrs if device is None else nn.Parameter(there, ctrs.requires_grad)
@@ -91,7 +91,7 @@ class NearestCenters(nn.Module):
 
     def forward(self, x: Tensor) -> Neighbors:
         """Return the neighbours of x (..., d): distances and indices (..., k)."""
-        if not self.training and self.m is None and self.max_memory == DEFAULT_MEMORY:
+        if not self.training and self.m is None and self.max_memory in (None, DEFAULT_MEMORY):
             few = self._watched.few(x, self.ctrs, self.k, self.metric)
             if few is not None:
                 return few
@@ -146,7 +146,7 @@ class PiecewiseLinear(nn.Module):
         k: How many centres' maps are added up.
         n_ctrs_used: Dropout of centres, as for `NearestCenters`.
         m: Bounds how many scores are held at once; None: as many as the memory allows.
-        max_memory: Bytes of workspace beyond inputs, results and gradients, at least a mebibyte.
+        max_memory: Bytes of workspace beyond inputs, results and gradients, at least a mebibyte; None as for `knn`.
         device: Where the module's own tensors go; None: where ctrs is.
 
     Attributes:
@@ -175,7 +175,7 @@ class PiecewiseLinear(nn.Module):
         n_ctrs_used: int | None = None,
         m: int | None = None,
         *,
-        max_memory: int = DEFAULT_MEMORY,
+        max_memory: int | None = None,
         device: torch.device | str | int | None = None,
     ) -> None:
         super().__init__()
@@ -195,9 +195,10 @@ class PiecewiseLinear(nn.Module):
             return _sum_of_maps(x, *maps, nearest.k, nearest.m, nearest.max_memory, nearest.sample)
         rows = _rows(x)
         arguments.check_points(rows, nearest.ctrs)
-        settings = Settings(nearest.k, "euclidean", nearest.m, nearest.max_memory, False)
+        memory = checked_memory(nearest.max_memory, x.device)
+        settings = Settings(nearest.k, "euclidean", nearest.m, memory, False)
         indices = search(rows.detach(), nearest.ctrs.detach(), settings, kept=index.unchanged())
-        return _summed(x, rows, *maps, indices, nearest.max_memory)
+        return _summed(x, rows, *maps, indices, memory)
 
     def extra_repr(self) -> str:
         """Return the number of outputs, for `print(module)`."""
@@ -205,7 +206,7 @@ class PiecewiseLinear(nn.Module):
 
 
 def _nearest(
-    x: Tensor, ctrs: Tensor, k: int, metric: str, m: int | None, max_memory: int, sample: int | None
+    x: Tensor, ctrs: Tensor, k: int, metric: str, m: int | None, max_memory: int | None, sample: int | None
 ) -> Neighbors:
     """Return the neighbours of x (..., d): distances and indices (..., k)."""
     if is_stand_in(x):
@@ -220,7 +221,14 @@ def _shaped(x: Tensor, found: Neighbors) -> Neighbors:
 
 
 def _sum_of_maps(
-    x: Tensor, weight: Tensor, bias: Tensor, ctrs: Tensor, k: int, m: int | None, max_memory: int, sample: int | None
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    ctrs: Tensor,
+    k: int,
+    m: int | None,
+    max_memory: int | None,
+    sample: int | None,
 ) -> Tensor:
     """Return the sum of the maps of each row's nearest centres (..., n_outputs) at x (..., d)."""
     if is_stand_in(x):
@@ -228,9 +236,10 @@ def _sum_of_maps(
     rows = _rows(x)
     arguments.check_points(rows, ctrs)
     subset = drawn(rows, ctrs, sample, None)
-    settings = (k, "euclidean", m, max_memory, False, subset)
+    memory = checked_memory(max_memory, rows.device)
+    settings = (k, "euclidean", m, memory, False, subset)
     indices = knn_indices(rows.detach(), ctrs.detach(), *settings, None, None, None, None)
-    return _summed(x, rows, weight, bias, ctrs, indices, max_memory)
+    return _summed(x, rows, weight, bias, ctrs, indices, memory)
 
 
 def _summed(

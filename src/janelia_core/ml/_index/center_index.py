@@ -117,7 +117,7 @@ class CenterIndex:
         *,
         metric: str | None = None,
         m: int | None = None,
-        max_memory: int = DEFAULT_MEMORY,
+        max_memory: int | None = None,
         mask: Mask | None = None,
         sample: int | None = None,
         generator: torch.Generator | None = None,
@@ -132,7 +132,7 @@ class CenterIndex:
             k: How many centres to find for each sample, at least 1; where there are fewer, the rest is filled up.
             metric: What to order by in this call; None: the index's own.
             m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
-            max_memory: Bytes of workspace beyond inputs, results and what is kept, at least a mebibyte.
+            max_memory: Bytes of workspace beyond inputs, results and what is kept, at least a mebibyte; None as there.
             mask: Who may be a neighbour, as for `knn`, by number: (n_ctrs,), (..., n_smps, n_ctrs) or a function.
             sample: Search only so many centres, drawn at random for this call from all that are left.
             generator: Source of the draw, for sample alone.
@@ -145,7 +145,8 @@ class CenterIndex:
         """
         among = self.unchanged()
         asked = not (m is None and mask is None and sample is None and generator is None and lengths is None)
-        asked = asked or progress is not False or type(max_memory) is not int or max_memory != DEFAULT_MEMORY
+        usual = max_memory is None or (type(max_memory) is int and max_memory == DEFAULT_MEMORY)
+        asked = asked or progress is not False or not usual
         metric = self._metric if metric is None else metric
         if not asked and type(k) is int and k >= 1 and few_rows.are_few(x, self._ctrs):
             found = few_rows.answer(x, self._ctrs, among, k, metric)  # type: ignore[arg-type]
@@ -156,19 +157,19 @@ class CenterIndex:
         arguments.check_lengths("lengths", lengths, "x", rows)
         arguments.check_mask(mask, rows, self._ctrs)
         arguments.check_switch("progress", progress)
-        call = checked_settings(k, metric, m, max_memory, but_self)
+        call = checked_settings(k, metric, m, max_memory, rows.device, but_self)
         subset = drawn_of(among, rows, self._ctrs, sample, generator)
         batches = Batches(lengths=lengths)
         return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=among)
 
-    def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int = DEFAULT_MEMORY) -> Plan:
+    def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int | None = None) -> Plan:
         """Return what a search of float32 rows would run now, for the largest part of the centres.
 
         Args:
             n_smps: How many rows.
             k: How many neighbours of each, at most as many as there are centres.
             metric: What to order by; None: the index's own.
-            max_memory: Bytes of workspace.
+            max_memory: Bytes of workspace, as for `knn`.
         """
         return planned(self._among, n_smps, k, self._metric if metric is None else metric, max_memory)
 

@@ -51,7 +51,7 @@ def answer(x: Tensor, ctrs: Tensor, among: Among, k: int, metric: str) -> Neighb
         return None
     nearest, doubtful = found
     if len(doubtful):
-        call = checked_settings(k, metric, None, DEFAULT_MEMORY)
+        call = checked_settings(k, metric, None, DEFAULT_MEMORY, x.device)
         others = neighbors(x[doubtful], ctrs, call, None, None, Batches(), kept=among)
         for part, of_others in zip(nearest, others, strict=True):
             part[doubtful] = of_others

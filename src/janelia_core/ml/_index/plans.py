@@ -11,7 +11,6 @@ from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._neighbors.draw import drawn
 from janelia_core.ml._neighbors.indices import Settings, search
@@ -22,10 +21,10 @@ from janelia_core.ml._runtime.machine import this_machine
 _LOOKING = 32  # rows that show a screen what to expect, where none have been asked for
 
 
-def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int) -> Plan:
+def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int | None) -> Plan:
     """Return what a search of float32 rows would run now among the largest part of the centres."""
     check_metric(metric)
-    n_smps, max_memory = checked_count("n_smps", n_smps), checked_memory(max_memory)
+    n_smps, max_memory = checked_count("n_smps", n_smps), checked_memory(max_memory, among.values.device)
     k = checked_count("k", k, len(among), "n_ctrs")
     largest = max(among.parts, key=len)
     return _plan(largest.kept, n_smps, min(k, len(largest)), metric, max_memory)
@@ -34,15 +33,16 @@ def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int) -> 
 def prepare(ctrs: Tensor, among: Among, n_smps: int, k: int, metric: str) -> None:
     """Make what a search of n_smps rows among the centres (n_ctrs, d) would prepare: count it as paid, and search."""
     check_metric(metric)
+    memory = checked_memory(None, ctrs.device)
     n_smps, k = checked_count("n_smps", n_smps), checked_count("k", k, len(among), "n_ctrs")
     for part in among.parts:
         if len(part):
-            _pay(part.kept, _plan(part.kept, n_smps, min(k, len(part)), metric, DEFAULT_MEMORY))
+            _pay(part.kept, _plan(part.kept, n_smps, min(k, len(part)), metric, memory))
     some = ctrs[:: -(-len(ctrs) // _LOOKING)].contiguous()
     finite = torch.isfinite(as_float64(some)).all(dim=1)  # others say nothing of rows to come
     some = some[finite] if bool(finite.any()) else some
     with waiting():  # for kernels: torch operations would leave nothing prepared
-        search(some, ctrs, Settings(k, metric, None, DEFAULT_MEMORY, False), kept=among)
+        search(some, ctrs, Settings(k, metric, None, memory, False), kept=among)
 
 
 def _pay(kept: Kept, plan: Plan | None) -> None:

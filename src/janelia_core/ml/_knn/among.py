@@ -185,7 +185,7 @@ class Among:
         found = torch.cat(lists, dim=1)
         count = min(this_machine(found.device).threads, max(1, found.numel() // _SHARED))
         cuts = parts(len(found), -(-len(found) // count))
-        with Workers.if_several(count) as workers:
+        with Workers.if_several(count, device=found.device) as workers:
             share = max_memory // count
             shares = workers.each(lambda cut: self._first(rows.pick(cut), found[cut], k, metric, share), cuts)
         return torch.cat(shares)

@@ -64,6 +64,9 @@ def _without_own(found: Tensor, numbers: Tensor, k: int) -> Tensor:
     width = found.shape[1] - 1
     own = found == numbers[:, None]
     own[:, width] = ~own[:, :width].any(dim=1)
+    if not own.is_cpu:  # there a bool index is waited for
+        places = torch.arange(width, device=own.device)
+        return found.gather(1, places + (places >= own.to(torch.int8).argmax(dim=1)[:, None]))
     return found[~own].view(len(found), width)
 
 

@@ -34,10 +34,11 @@ from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.sorted.offer import SORTED
 from janelia_core.ml._knn.screens.tree.leading.offer import LEADING
 from janelia_core.ml._knn.screens.tree.offer import TREE
+from janelia_core.ml._knn.screens.triton.offer import TRITON
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, PORTABLE)
+SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, TRITON, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
@@ -71,7 +72,7 @@ def make_plan(
     m = max(m, FEWEST_CTRS, n_ctrs // max(1, n_smps))
     problem = Problem(n_smps, n_ctrs, d, k, m, machine, float32, budget, metric, masked, paid, keeps)
     width = portable.width(problem)
-    few = n_ctrs <= 4 * width
+    few = machine.on_cpu and n_ctrs <= 4 * width  # elsewhere float64 takes longer, and a launch for each coordinate
     at_once = small.pays(problem, few) and not _is_prepared(problem)
     if at_once or few:
         why = f"{n_ctrs} centres are few for {width} candidates a row: each is verified"
@@ -204,8 +205,8 @@ class Chosen:
 
     @property
     def listers(self) -> Rungs[Lister] | None:
-        """Who list candidates for the ladder: among all centres, so not who takes them part by part."""
-        whole = self.meeting is None or self.meeting.parts == 1
+        """Who list candidates for the ladder: among all centres, so not who takes them part by part, or lists nothing."""
+        whole = self.meeting is None or (self.meeting.parts == 1 and self.meeting.listers is not None)
         chosen = self.meeting if whole else self.fallback()
         return None if chosen is None else chosen.listers
 

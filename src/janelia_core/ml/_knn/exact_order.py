@@ -12,7 +12,7 @@ from janelia_core.ml._knn.data.points import Points, plain_nan
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.settle.settle import settle
+from janelia_core.ml._knn.settle.settle import open_between, settle
 from janelia_core.ml._knn.verify.verify import ordered
 
 
@@ -49,6 +49,10 @@ class ExactOrder:
         if self.metric.uniform:
             return found.value[:, self.k - 1] + found.error[:, self.k - 1]
         return plain_nan(found.value + found.error).sort(dim=1).values[:, self.k - 1]
+
+    def doubtful(self, found: Ordered) -> Tensor:
+        """Tell in which rows (r,) float64 leaves the first k in doubt, or their order."""
+        return open_between(found, self.metric)[:, : self.k].any(dim=1)
 
     def settled(self, rows: Rows, found: Ordered) -> Tensor:
         """Return the first k (r, at most k) in the exact order."""

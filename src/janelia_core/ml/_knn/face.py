@@ -9,6 +9,7 @@ import operator
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.plan.budget import sensible_memory
 from janelia_core.ml._knn.problem import LEAST_MEMORY
 from janelia_core.ml._ordinary import check_ordinary
 
@@ -69,8 +70,10 @@ def checked_count(name: str, value: object, most: int | None = None, most_name: 
     return count
 
 
-def checked_memory(max_memory: object) -> int:
-    """Return max_memory as an int if it is a number of bytes that a search can keep to."""
+def checked_memory(max_memory: object, device: torch.device) -> int:
+    """Return max_memory as an int if it is a number of bytes that a search can keep to; None: what is sensible."""
+    if max_memory is None:
+        return sensible_memory(device)
     n_bytes = _integer("max_memory", max_memory, "an int, a number of bytes")
     if n_bytes < LEAST_MEMORY:
         raise ValueError(f"max_memory must be at least {LEAST_MEMORY} bytes (1 MiB), got {n_bytes}")
@@ -91,6 +94,15 @@ def _integer(name: str, value: object, expected: str) -> int:
         with contextlib.suppress(TypeError):
             return operator.index(value)  # type: ignore[arg-type]
     raise TypeError(f"{name} must be {expected}, got {type(value).__name__}: {value!r}")
+
+
+def check_not_captured(x: Tensor) -> None:
+    """Check that no CUDA graph records what happens: a search looks at values on the host, which no graph can."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "an exact search looks at values, which a CUDA graph cannot record: search before the capture, and capture "
+            "what follows; torch.compile leaves searches out of its graphs by itself"
+        )
 
 
 def checked_generator(generator: object, device: torch.device) -> None:

@@ -10,6 +10,7 @@ from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
+from janelia_core.ml._knn.face import check_not_captured
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, now
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
@@ -52,6 +53,7 @@ def find(
         but_self: x is ctrs, and rows do not meet themselves: k counts one more than `out` is to hold (`Answers`).
         kept: What is kept of ctrs, or of some of them: then these are searched. Without subset.
     """
+    check_not_captured(x)
     if kept is not None:
         subset = kept.centres.points.subset
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]

@@ -86,7 +86,7 @@ class Ladder:
         """List, verify, certify and settle; rows whose certificate fails are searched `above`."""
         candidates = lister.candidates(rows)  # Step 6: candidates are listed
         n = len(candidates.indices)
-        self._report.add(n_screened=n, n_candidates=int((candidates.indices >= 0).sum()))
+        self._report.add_listed(candidates.indices)
         if not self.order.compiled:
             return self._verified_in_parts(rows, candidates, above)
         out, doubtful = at_sight(rows.values, self.order.ctrs, candidates, self.order.metric, self._plan.k)
@@ -98,6 +98,8 @@ class Ladder:
 
     def _verified_in_parts(self, rows: Rows, candidates: Candidates, above: Above) -> Tensor:
         cuts = parts(len(candidates.indices), self._plan.blocks.verified_rows)
+        if len(cuts) == 1:
+            return self._verified(rows, candidates, above)
         return torch.cat([self._verified(rows.pick(part), candidates.rows(part), above) for part in cuts])
 
     def _verified(self, rows: Rows, candidates: Candidates, above: Above) -> Tensor:
@@ -108,6 +110,8 @@ class Ladder:
         # Step 8: the list is certified
         # A list that is the whole answer needs no k-th distance, which may be infinite or missing.
         certified = (radius < excluded) | (excluded == torch.inf)
+        if not rows.values.is_cpu and bool((certified & ~self.order.doubtful(found)).all()):
+            return found.indices[:, : self._plan.k]  # all that an accelerator is waited for, as long as all is well
         if bool(certified.all()):  # Step 9: near-ties are settled
             return self.order.settled(rows, found)
         out = torch.empty(len(excluded), self._plan.k, dtype=torch.int64, device=found.indices.device)

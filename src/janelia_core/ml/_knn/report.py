@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 
+from torch import Tensor
+
 from janelia_core.ml._knn.contract import Counts
 from janelia_core.ml._knn.plan.plan import Plan
 
@@ -20,7 +22,7 @@ class Report:
         plan: The plan.
         n_screened: Rows that went through the screen.
         n_climbed: Rows that the dense screen could not certify in one format, and searched again in the next.
-        n_candidates: Candidates the screen left for them, in total.
+        n_candidates: Candidates the screen left for them, in total; 0 on an accelerator where nobody watches.
         n_escalated: Rows the screen could not certify, searched again with a proven radius.
         n_exhaustive: Rows for which every centre was verified.
         n_meanwhile: Rows that torch operations answered while kernels were being loaded.
@@ -50,6 +52,11 @@ class Report:
         with self._lock:
             for name, number in numbers.items():
                 setattr(self, name, getattr(self, name) + number)
+
+    def add_listed(self, indices: Tensor) -> None:
+        """Count rows screened and their candidates (r, w), -1 in empty slots: on an accelerator if anyone watches."""
+        counted = indices.is_cpu or is_watched()
+        self.add(n_screened=len(indices), n_candidates=int((indices >= 0).sum()) if counted else 0)
 
     def __str__(self) -> str:
         meanwhile = f"until kernels were loaded: {self.n_meanwhile} rows, by torch operations"

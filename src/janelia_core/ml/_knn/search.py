@@ -114,7 +114,7 @@ def _at_once(
         doubtful: Tensor = (~certain).nonzero()[:, 0] + part.start
         return doubtful
 
-    with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres)) as workers:
+    with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres), x.device) as workers:
         left = [part for part in workers.each(look, parts(len(x), plan.at_once_rows)) if part is not None]
     report.add(n_exhaustive=len(x) - sum(map(len, left)))
     if left:
@@ -162,7 +162,7 @@ def _prepared(
     Returns:
         How many of the rows are answered.
     """
-    with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres)) as workers:
+    with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres), x.device) as workers:
         # Step 4: rows and centres are seen
         asked = replace(_asked(x, centres, plan, report, workers, allowed), is_ready=is_ready)
         # Step 5: a screen is chosen, prepares the centres, and rows meet them

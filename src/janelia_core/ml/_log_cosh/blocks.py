@@ -1,6 +1,7 @@
 """Evaluate an elementwise formula: at once, or for a large CPU tensor block by block over threads.
 
     evaluate --+-- other devices, compilers, tensor subclasses, float64 ---> torch operations
+               +-- a CUDA tensor --> one launch of a Triton kernel, where that is there
                +-- a small CPU tensor --> a shorter formula in float64, where there is one
                +-- a large CPU tensor --> blocks --+-- a Numba kernel, one pass over memory
                                                   +-- torch operations within a cache-sized block
@@ -17,6 +18,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._log_cosh.formulas import CPU_TENSORS, FLOATS, Formula
+from janelia_core.ml._log_cosh.triton import elements
+from janelia_core.ml._runtime.device_kernels import launched
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.transforms import is_observed
 from janelia_core.ml._runtime.workers import shared
@@ -56,6 +59,9 @@ def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
         A new tensor of the arguments' shape, dtype and device, with the last one's strides where it is dense.
     """
     if torch.compiler.is_compiling() or not all(map(_is_plain_on_cpu, tensors)):
+        on_device = _on_device(function, tensors)
+        if on_device is not None:
+            return on_device
         return _widened(function.formula, tensors, FLOATS)
     x = tensors[-1]
     if x.numel() < LARGE or is_observed(*tensors):
@@ -67,6 +73,20 @@ def evaluate(function: Elementwise, *tensors: Tensor) -> Tensor:
 
 def _is_plain_on_cpu(t: Tensor) -> bool:
     return t.is_cpu and type(t) in _PLAIN
+
+
+def _on_device(function: Elementwise, tensors: Sequence[Tensor]) -> Tensor | None:
+    """Evaluate by one launch of a kernel, where these are ordinary tensors of a device that has it; else None."""
+    kernel = function.kernel
+    if kernel is None or torch.compiler.is_compiling() or not all(type(t) in _PLAIN for t in tensors):
+        return None
+    if not elements.fits(tensors) or is_observed(*tensors):
+        return None
+    out = torch.empty_like(tensors[-1].detach())
+    flats = [_flat(t.detach(), out) for t in tensors]
+    if any(t.stride() != (1,) for t in flats):
+        flats = [t.contiguous() for t in flats]
+    return None if launched(lambda: elements.evaluated(kernel, flats, _flat(out, out))) is None else out
 
 
 def _widened(formula: Formula, tensors: Sequence[Tensor], constants: dict[torch.dtype, Any]) -> Tensor:

@@ -12,7 +12,6 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.distances.distances import of_few
 from janelia_core.ml._knn.face import checked_count, checked_memory
-from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
@@ -33,7 +32,7 @@ def knn(
     *,
     metric: str = "euclidean",
     m: int | None = None,
-    max_memory: int = DEFAULT_MEMORY,
+    max_memory: int | None = None,
     mask: Tensor | Callable[[Tensor, int, int], Tensor] | None = None,
     sample: int | None = None,
     generator: torch.Generator | None = None,
@@ -55,7 +54,8 @@ def knn(
         metric: "euclidean" |x - c|, "sqeuclidean" |x - c|^2, "cosine" 1 - <x, c> / (|x| |c|), which is 1 where
             a vector is zero, or "dot" -<x, c>.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
-        max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte.
+        max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte. None: 256 MiB; on a GPU, if that
+            is more, a quarter of what is free there, up to 16 GiB.
         mask: Who may be a neighbour, bool, True = allowed: (n_ctrs,), or (..., n_smps, n_ctrs), broadcast over
             leading dimensions, or `mask(rows, first, last)`, which gives that block of it,
             (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1. A function is
@@ -109,19 +109,21 @@ def knn(
     x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
     arguments.check_mask(mask, x, ctrs)
     arguments.check_switch("progress", progress)
-    call = checked_settings(k, metric, m, max_memory, but_self)
+    call = checked_settings(k, metric, m, max_memory, x.device, but_self)
     subset = drawn(x, ctrs, sample, generator)
     return neighbors(x, ctrs, call, subset, mask, batches, progress=progress)
 
 
-def checked_settings(k: int, metric: str, m: int | None, max_memory: int, but_self: bool = False) -> Settings:
+def checked_settings(
+    k: int, metric: str, m: int | None, max_memory: int | None, device: torch.device, but_self: bool = False
+) -> Settings:
     """Return the settings of a call, if they are any."""
     check_metric(metric)
     return Settings(
         k=checked_count("k", k),
         metric=metric,
         m=None if m is None else checked_count("m", m),
-        max_memory=checked_memory(max_memory),
+        max_memory=checked_memory(max_memory, device),
         but_self=but_self,
     )
 

@@ -12,6 +12,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
+from janelia_core.ml._knn.face import check_not_captured
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors.group_by_group import search_groups
@@ -60,6 +61,7 @@ def search(
         groups: (n_groups, 5), see groups.py, or None.
         kept: What an index keeps of ctrs, and who of them is left.
     """
+    check_not_captured(x)
     n, k = x.shape[0], settings.k
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):

@@ -10,6 +10,7 @@ jobs            items that several threads work off, their results and failures
 kernels       whether compiled kernels serve in this process; what is done where they do not
 loading       kernels that come into memory beside the calls which want them
   aside           what is said of that, and when
+device_kernels  whether kernels of Triton serve on a device
 jit             Numba compilation as this package wants it
 kernel_cache    what was compiled, on disk, checked
 locks         a lock that a forked child finds open

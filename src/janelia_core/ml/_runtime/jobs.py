@@ -12,17 +12,20 @@ import torch
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_DEVICE_TYPES = ("cpu", "cuda", "mps", "xpu")
-
 
 class Job(Generic[Item, Result]):
     """Items, handed out in their order to every thread that runs the job, and what came of them.
 
     Work begins without graphs and autocast, and in the inference mode of whoever made the job: settings of a thread.
+
+    Args:
+        work: What is done with an item.
+        items: The items.
+        device_type: Where the tensors are.
     """
 
-    def __init__(self, work: Callable[[Item], Result], items: Iterable[Item]) -> None:
-        self._work = work
+    def __init__(self, work: Callable[[Item], Result], items: Iterable[Item], device_type: str = "cpu") -> None:
+        self._work, self._device_type = work, device_type
         self._todo = deque(enumerate(items))  # whose popleft is atomic
         self._results: list[Result | None] = [None] * len(self._todo)
         self._failures: list[tuple[int, BaseException]] = []
@@ -35,7 +38,7 @@ class Job(Generic[Item, Result]):
         """Work on items until none is left; whatever goes wrong is kept, and ends the job for all threads."""
         place = len(self)
         try:
-            with quietly(self._inference):
+            with quietly(self._inference, self._device_type):
                 while (taken := self._next()) is not None:
                     place, item = taken
                     self._results[place] = self._work(item)
@@ -67,14 +70,18 @@ class Job(Generic[Item, Result]):
             return None
 
 
-def quietly(inference: bool) -> contextlib.AbstractContextManager[object]:
-    """Return a context, to be entered at once, without graphs and autocast, and in inference mode or not."""
-    cast = [device_type for device_type in _DEVICE_TYPES if torch.is_autocast_enabled(device_type)]
+def quietly(inference: bool, device_type: str = "cpu") -> contextlib.AbstractContextManager[object]:
+    """Return a context, to be entered at once, without graphs and autocast, and in inference mode or not.
+
+    Autocast is that of the CPU, where everything may end, and of the tensors' own type of device.
+    """
+    own = device_type != "cpu" and torch.amp.is_autocast_available(device_type)
+    cast = [kind for kind in (("cpu", device_type) if own else ("cpu",)) if torch.is_autocast_enabled(kind)]
     if not cast and torch.is_inference_mode_enabled() == inference:
         return torch.no_grad()
     stack = contextlib.ExitStack()
     stack.enter_context(torch.inference_mode(inference))
     stack.enter_context(torch.no_grad())
-    for device_type in cast:
-        stack.enter_context(torch.autocast(device_type, enabled=False))
+    for kind in cast:
+        stack.enter_context(torch.autocast(kind, enabled=False))
     return stack

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 
 import torch
 
+from janelia_core.ml._runtime.gpu import Gpu, gpu_at
 from janelia_core.ml._runtime.kernels import may_serve
 
 _SMALLEST, _ONE = 5e-324, 1.0
+_WITH_FLOAT64 = ("cpu", "cuda", "meta")
 _KERNEL_TARGETS = {"NUMBA_CPU_NAME", "NUMBA_CPU_FEATURES"}
 
 
@@ -24,6 +26,9 @@ class Machine:
         kernels: Numba kernels may run on the tensors' device.
         formats: In which the dense screen multiplies there, the fastest first; float32 is always the last.
         threads: How many threads torch would use there.
+        gpu: The GPU, where Triton kernels can run on it.
+        no_gpu: Why they can't, on a GPU.
+        float64: The tensors' device knows float64; else what asks for it is done on the CPU.
     """
 
     on_cpu: bool = False
@@ -31,18 +36,39 @@ class Machine:
     kernels: bool = False
     formats: tuple[str, ...] = ("float32",)
     threads: int = 1
+    gpu: Gpu | None = None
+    no_gpu: str = ""
+    float64: bool = True
 
 
 def this_machine(device: torch.device) -> Machine:
     """Describe this process as seen from the calling thread."""
     on_cpu = device.type == "cpu"
+    gpu, no_gpu = (None, "") if on_cpu else gpu_at(device)
     return Machine(
         on_cpu=on_cpu,
         exact_products=products_are_exact(device),
         kernels=on_cpu and may_serve(),
         formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
         threads=torch.get_num_threads() if on_cpu else 1,
+        gpu=gpu,
+        no_gpu=no_gpu,
+        float64=has_float64(device),
     )
+
+
+def has_float64(device: torch.device) -> bool:
+    """Tell whether a device computes in float64, which some GPUs (Apple's, some of Intel's) do not."""
+    return device.type in _WITH_FLOAT64 or _tells_float64(device)
+
+
+@functools.cache
+def _tells_float64(device: torch.device) -> bool:
+    """Ask a device, once: it may take float64, and refuse to compute with it."""
+    try:
+        return bool((torch.ones(2, dtype=torch.float64, device=device) + 2.0**-50 > 1.0).all())
+    except (RuntimeError, TypeError):  # NotImplementedError is a RuntimeError
+        return False
 
 
 def flushes_subnormals() -> bool:

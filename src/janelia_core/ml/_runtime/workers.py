@@ -25,6 +25,7 @@ from janelia_core.ml._runtime.team import Team, is_worker, join, serves, start_a
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
+_CPU = torch.device("cpu")
 _this_thread = threading.local()
 _survivor: int | None = None  # the thread that a fork left in this process, if a fork made it
 
@@ -39,22 +40,31 @@ class Workers:
         count: How many threads at most; fewer where there is less to do, or the system gives no more.
         pool: Whether to start threads at all.
         tiny: Torch does such work in one thread anyway.
+        device: Where the tensors are. On an accelerator all is done in the calling thread: its stream and its current
+            device are settings of the thread, and kernels wait in the stream anyway.
     """
 
-    def __init__(self, count: int, pool: bool = True, tiny: bool = False) -> None:
-        self.count = count
+    def __init__(self, count: int, pool: bool = True, tiny: bool = False, device: torch.device = _CPU) -> None:
+        self._device_type = device.type
+        self.count = count if self._is_here else 1
         self._pooled, self._tiny = pool, tiny
         self._team: Team | None = None
 
     @classmethod
-    def if_several(cls, count: int, tiny: bool = False) -> Workers:
+    def if_several(cls, count: int, tiny: bool = False, device: torch.device = _CPU) -> Workers:
         """Threads if there are several, else the calling thread."""
-        return cls(count, count > 1, tiny)
+        return cls(count, count > 1, tiny, device)
+
+    @property
+    def _is_here(self) -> bool:
+        return self._device_type == "cpu"
 
     def __enter__(self) -> Workers:
         more = torch.get_num_threads() > 1  # than this one, for torch
         if is_worker():
             self._pooled = False
+        elif not self._is_here:  # what is left for the CPU must not be flushed
+            self._pooled = flushes_subnormals()
         elif self._pooled:
             # One worker, and torch would not use more threads either: then the calling thread does as well.
             self._team = borrowed() if more or self.count > 1 else None
@@ -72,9 +82,9 @@ class Workers:
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """Return [work(item) for item in items], done in any order; the first item's exception is raised."""
         if serves() or (self._team is None and not self._pooled):
-            with quietly(torch.is_inference_mode_enabled()):
+            with quietly(torch.is_inference_mode_enabled(), self._device_type):
                 return [work(item) for item in items]
-        job = Job(work, items)
+        job = Job(work, items, self._device_type)
         if self._team is not None and (count := self._team.grow(min(self.count, len(job)))):
             self._team.do(job, count)
         elif self._pooled:

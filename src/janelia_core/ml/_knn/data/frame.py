@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.directions import directions, scaled_by
 from janelia_core.ml._knn.data.points import Points, as_float64, is_wide
-from janelia_core.ml._knn.data.seen import Seen
+from janelia_core.ml._knn.data.seen import Seen, read_together
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._runtime.lazily import lazily
 
@@ -129,6 +129,8 @@ def join(x: Seen, ctrs: Seen, reader: Reader, shifted: bool = True, levelling: b
         shifted: Differences are what counts, so that the origin may be shifted.
         levelling: Rows will be `levelled`.
     """
+    ctrs.expect_middle(shifted, reader.workers)
+    read_together([x, ctrs])
     largest = max(x.largest, ctrs.largest)
     reach = ctrs.largest if levelling else largest
     top, high = _ceil_log2(largest), _ceil_log2(reach)

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data import there
 from janelia_core.ml._knn.data.points import Points, are_multiples, as_float64
 from janelia_core.ml._runtime.workers import Workers
 
@@ -70,6 +71,8 @@ class Reader:
     def all_multiples(self, points: Points, step: float) -> bool:
         """Tell whether all finite values, of a floating type, are multiples of a power of two."""
         rows = max(1, _FIRST_LOOK // max(1, points.d))
+        if points.device.type != "cpu":
+            return self.workers.once(lambda: there.all_multiples(points, step, rows))
         if not self.workers.once(lambda: are_multiples(as_float64(points.block(0, rows)), step)):
             return False
         if not self._in_place(points):

@@ -3,4 +3,5 @@
 distances   float64 intervals first; what rounds differently at their ends is evaluated exactly
 pair_sums   those of listed pairs, by compiled kernels
 rounding_kernels   distances of listed pairs: float32 where float64 leaves no doubt, float64 where double-doubles do
+triton      all of them in one launch on a GPU, in double-doubles
 """

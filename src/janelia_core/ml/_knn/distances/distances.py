@@ -16,9 +16,11 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
+from janelia_core.ml._knn.distances.triton import pairs as device_pairs
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, UNKNOWN, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
+from janelia_core.ml._runtime.device_kernels import launched
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
@@ -84,11 +86,16 @@ def distances(
     if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
         value = _exact([[]], [[]], metric_named(metric), dtype).to(x.device)  # of points without coordinates
         return value.expand(indices.shape).masked_fill(indices < 0, torch.inf)
+    known = metric_named(metric)
+    if device_pairs.fits(x, ctrs, known):
+        on_device = _on_device(x.detach(), ctrs.detach(), indices, known, dtype, max_memory, centres)
+        if on_device is not None:
+            return on_device
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     rounded_there = dtype == torch.float32 and _for_kernels(x, ctrs, metric_named(metric))
     count = _count(x, indices, max_memory, rounded_there)
     tiny = indices.numel() * x.shape[1] < _TINY
-    with torch.inference_mode(False), Workers.if_several(count, tiny) as workers:
+    with torch.inference_mode(False), Workers.if_several(count, tiny, x.device) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
         work = _Work(x.detach(), ctrs.detach(), metric_named(metric), out.dtype, max_memory // count)
         rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))
@@ -99,6 +106,25 @@ def distances(
             out[part] = work.distances(x.detach()[part], there).to(out.device)
 
         workers.each(fill, range(0, len(x), rows))
+    return out
+
+
+def _on_device(
+    x: Tensor,
+    ctrs: Tensor,
+    indices: Tensor,
+    metric: Metric,
+    dtype: torch.dtype,
+    max_memory: int,
+    centres: Callable[[slice], Tensor] | None,
+) -> Tensor | None:
+    """Do as `distances`, by a kernel of the tensors' device; None where that fails."""
+    with torch.inference_mode(False):
+        out = torch.empty(indices.shape, dtype=dtype, device=x.device)
+        left = launched(lambda: device_pairs.rounded_pairs(metric, x, ctrs, indices, centres, max_memory, out))
+        if left is None:
+            return None
+        _Work(x, ctrs, metric, dtype, max_memory).decide(x, left, out)
     return out
 
 
@@ -171,6 +197,14 @@ class _Work:
             c = picked_rows(self._ctrs, indices.to(row.device)[part].to(self._ctrs.device)).cpu()
             out[part] = self._decided(x, c).to(out.device)
         return out
+
+    def decide(self, x: Tensor, left: Tensor, out: Tensor) -> None:
+        """Write to out (n, k) the distances of pairs that are left (p, 2): their numbers, row by row, and centres."""
+        flat, k = out.view(-1), out.shape[1]
+        for part in torch.split(left, self._doubled) if len(left) else ():
+            pairs, j = part.unbind(1)
+            found = self._decided(picked_rows(x, pairs // k).cpu(), picked_rows(self._ctrs, j).cpu())
+            flat[pairs] = found.to(out.device)
 
     def _enclosed(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor | None]:
         """Return distances (r, k) by float64 intervals, and whether each is certain, or None if all are."""

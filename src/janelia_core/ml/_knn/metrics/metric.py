@@ -20,7 +20,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum
 from janelia_core.ml._knn.arithmetic.integers import Format, Rational, Rationals, common_integers, nearest_bits
 from janelia_core.ml._knn.data.frame import scale
-from janelia_core.ml._knn.data.points import as_float64, float64_device, halves, is_wide
+from janelia_core.ml._knn.data.points import as_float64, float64_device, halves, is_finite, is_wide
 from janelia_core.ml._knn.rows import tiles
 
 DISTANCE, DOT, COSINE, UNKNOWN = range(4)
@@ -144,7 +144,7 @@ class Metric(ABC):
         """Return errors as `Ordered` wants them: 0 where nothing rounds or value is not finite."""
         if self.exact:
             return torch.zeros_like(error)
-        return torch.where(torch.isfinite(value), error, 0.0)
+        return torch.where(is_finite(value), error, 0.0)
 
     def errors_of(self, value: Tensor, d: int) -> Tensor:
         """Return the errors of values of points of d coordinates, where they are `uniform`."""

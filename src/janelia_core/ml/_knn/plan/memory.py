@@ -22,7 +22,9 @@ _FEWEST_COLUMNS = 8  # where a centre of fewer takes no less
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
 _PER_BEST = 48  # a place in the lists of the rungs above the screen, while one is lengthened
-_MOST_ROWS = 4096
+_MOST_ROWS = 4096  # of a block, on a CPU: elsewhere the memory decides, as every operation costs a launch
+_PRODUCT_WORKSPACE = 32 << 20  # what an accelerator's library of products takes at its first, and keeps
+_FEWEST_FALLBACK = 64  # rows that the exhaustive rung takes together there, where the memory allows
 
 
 def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
@@ -30,12 +32,19 @@ def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
     coordinates = problem.n_smps * problem.n_ctrs * max(problem.d, _FEWEST_COLUMNS)
     worth = max(problem.n_smps // _FEWEST_ROWS, coordinates // _FEWEST_COORDINATES)
     most = clamp(min(worth, problem.budget // PER_WORKER), problem.machine.threads)
-    workers = most if parallel else 1
+    workers = most if parallel and problem.machine.on_cpu else 1
     return Crew(
         workers=workers,
-        pooled=((pooled and worth > 0) or workers > 1) and problem.budget >= 2 * PER_WORKER,
-        chunk=clamp(problem.budget // _CHUNK_SHARE // workers, _MOST_CHUNK),
+        pooled=problem.machine.on_cpu and ((pooled and worth > 0) or workers > 1) and problem.budget >= 2 * PER_WORKER,
+        chunk=clamp(problem.budget // _CHUNK_SHARE // workers, _most_chunk(problem)),
     )
+
+
+def _most_chunk(problem: Problem) -> int:
+    """Return how many coordinates make nothing faster: on an accelerator those of all points or candidates at once."""
+    if problem.machine.on_cpu:
+        return _MOST_CHUNK
+    return max(_MOST_CHUNK, problem.d * max(problem.n_ctrs, problem.n_smps * most_listed(problem.k)))
 
 
 def room(problem: Problem, crew: Crew) -> int:
@@ -44,7 +53,8 @@ def room(problem: Problem, crew: Crew) -> int:
 
 
 def _fixed(problem: Problem, crew: Crew) -> int:
-    return crew.workers * crew.chunk * _PER_CHUNKED + problem.budget // 16
+    library = 0 if problem.machine.on_cpu else min(_PRODUCT_WORKSPACE, problem.budget // 4)
+    return crew.workers * crew.chunk * _PER_CHUNKED + problem.budget // 16 + library
 
 
 def most_listed(k: int) -> int:
@@ -64,7 +74,8 @@ def share_out(
     tile = products.ctr_block * products.row_bytes
     escalation, verification = share // 2 if demand.products else share // 3, share // 8
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
-    most_rows = min(-(-problem.n_smps // crew.workers), _MOST_ROWS)
+    most_rows = -(-problem.n_smps // crew.workers)
+    most_rows = min(most_rows, _MOST_ROWS) if problem.machine.on_cpu else most_rows
     rows = clamp((share - escalation - verification) // demand.per_row, most_rows)
     rounds = max(1, -(-problem.n_smps // (crew.workers * rows)))
     rows = max(1, -(-problem.n_smps // (crew.workers * rounds)))  # as many blocks for every worker
@@ -93,7 +104,8 @@ def _blocks(problem: Problem, rows: int, verified_rows: int, free: int, products
     """Return all blocks: of the rungs above a screen, in half of `free` bytes each; and the bytes that these use."""
     k, n_ctrs, best = problem.k, problem.n_ctrs, most_listed(problem.k)
     pairs = max(1, free // 2 // _PER_FALLBACK_CELL)
-    ctrs = clamp(max(FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, MOST_CTRS))
+    most = MOST_CTRS if problem.machine.on_cpu else max(MOST_CTRS, pairs // _FEWEST_FALLBACK - best)
+    ctrs = clamp(max(FEWEST_CTRS, 4 * k, pairs - best), min(n_ctrs, most))
     fallback_rows = clamp(min(pairs // (ctrs + best), problem.n_smps * problem.m // ctrs), rows)
     per_escalated = products.row_bytes + 6 * products.ctr_block + _PER_BEST * best
     escalated = clamp(free // 2 // per_escalated, rows)

@@ -110,6 +110,7 @@ class Plan:
                 f"blocks: {self.blocks.rows} rows x {self.products.ctr_block} centres, {self.width} candidates a row, "
                 f"packed centres {'kept' if self.kept else 'made anew for every block'}, "
                 f"{workers} worker{'s' if workers > 1 else ''}",
+                *([] if asked.machine.float64 else ["float64: on the CPU, for want of it on the tensors' device"]),
                 f"workspace: at most {self.workspace_bytes / MEBIBYTE:.1f} MiB",
             ]
         )

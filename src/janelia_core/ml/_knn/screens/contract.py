@@ -84,7 +84,8 @@ class Meeting:
     """Prepared centres and the rows of one call.
 
     Attributes:
-        listers: Who list candidates; rows that one cannot certify try the next.
+        listers: Who list candidates; rows that one cannot certify try the next. None: torch operations list those of
+            the rows that this screen leaves in doubt.
         near: Who tells which centres may lie within a radius; None: this screen can't.
         compiled: Numba kernels have been loaded, so that verification may use its own.
         parts: In how many parts the centres come, one turn after the other.
@@ -97,7 +98,7 @@ class Meeting:
     brief = False
     near: Near | None = None
 
-    def __init__(self, listers: Rungs[Lister], compiled: bool = False) -> None:
+    def __init__(self, listers: Rungs[Lister] | None, compiled: bool = False) -> None:
         self.listers, self.compiled = listers, compiled
 
     def turns(self) -> Iterator[Tensor | None]:

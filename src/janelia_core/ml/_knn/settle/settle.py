@@ -24,7 +24,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
-from janelia_core.ml._knn.data.points import Points, as_float64, halves, is_wide, picked_rows
+from janelia_core.ml._knn.data.points import Points, as_float64, halves, is_finite, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Metric
 from janelia_core.ml._runtime.loading import are_ready
 
@@ -74,7 +74,7 @@ def settle(
     """
     counts = Counts()
     indices = found.indices
-    open_ = _open(found, metric)
+    open_ = open_between(found, metric)
     flagged = open_[:, :k].any(dim=1).nonzero()[:, 0]
     if flagged.numel() == 0:
         return indices, counts
@@ -91,7 +91,7 @@ def settle(
     return out, counts
 
 
-def _open(found: Ordered, metric: Metric) -> Tensor:
+def open_between(found: Ordered, metric: Metric) -> Tensor:
     """Tell (r, w - 1) bool between which sorted neighbours the order is open.
 
     Infinite and NaN values are classes, in order by index already; where values are exact a tie is a tie.
@@ -99,12 +99,11 @@ def _open(found: Ordered, metric: Metric) -> Tensor:
     value, error = found.value, found.error
     if metric.exact:
         return torch.zeros_like(value[:, 1:], dtype=torch.bool)
-    high, low = value + error, value - error
+    high, low, finite = value + error, value - error, is_finite(value)
     if not metric.uniform:  # what lies further up may reach down past its neighbour
-        finite = torch.isfinite(value)
         high = high.masked_fill(~finite, -torch.inf).cummax(dim=1).values
         low = low.masked_fill(~finite, torch.inf).flip(1).cummin(dim=1).values.flip(1)
-    return (high[:, :-1] >= low[:, 1:]) & torch.isfinite(value[:, 1:]) & torch.isfinite(value[:, :-1])
+    return (high[:, :-1] >= low[:, 1:]) & finite[:, 1:] & finite[:, :-1]
 
 
 def _clusters(table: Ints, open_: Bools, k: int) -> _Members:

@@ -4,4 +4,5 @@ gradients   the sums as a differentiable operation, of every order
 sums        by kernels or torch operations
 blocks      shared out to threads
 kernels     the loops
+triton      the same on a GPU
 """

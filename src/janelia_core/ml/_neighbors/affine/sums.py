@@ -19,7 +19,9 @@ from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.affine import blocks as affine_blocks
+from janelia_core.ml._neighbors.affine.triton import sums as on_device
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
+from janelia_core.ml._runtime.device_kernels import launched
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 
@@ -29,6 +31,10 @@ def values(weight: Tensor, bias: Tensor, x: Tensor, c: Tensor, indices: Tensor, 
     dtype = result_dtype(x, weight)
     if affine_blocks.fits(indices, weight, bias, x, c):
         return affine_blocks.values(weight, bias, x, c, indices)
+    if on_device.fits(weight, bias, c, x):
+        found = launched(lambda: on_device.values(weight, bias, x, c, indices))
+        if found is not None:
+            return found
     out = torch.zeros(x.shape[0], weight.shape[1], dtype=dtype, device=x.device)
     for rows in _pairs(indices).chunks((weight[0].numel() + 2 * x.shape[1]) * dtype.itemsize, budget):
         j = indices[rows]
@@ -46,6 +52,10 @@ def maps(g: Tensor, x: Tensor, c: Tensor, indices: Tensor, budget: int) -> tuple
     dtype = result_dtype(x, g)
     if affine_blocks.fits(indices, g, x, c):
         return affine_blocks.maps(g, x, c, indices, budget)
+    if on_device.fits(g, c, x):
+        found = launched(lambda: on_device.maps(g, x, c, indices, budget))
+        if found is not None:
+            return found
     weight = torch.zeros(c.shape[0], g.shape[1], c.shape[1], dtype=dtype, device=c.device)
     bias = torch.zeros(c.shape[0], g.shape[1], dtype=dtype, device=c.device)
     each = 2 * (weight.shape[1] + 1) * (c.shape[1] + 1) * dtype.itemsize
@@ -61,6 +71,10 @@ def points(g: Tensor, weight: Tensor, indices: Tensor, budget: int) -> tuple[Ten
     """Return K: (n, d) and (m, d)."""
     dtype = result_dtype(g, weight)
     n_ctrs, _, d = weight.shape
+    if on_device.fits(g, weight):
+        found = launched(lambda: (on_device.points(g, weight, indices), on_device.total(g, indices, n_ctrs, budget)))
+        if found is not None:
+            return found[0], -_transposed(weight, found[1].to(dtype))
     # The second part of H for points without coordinates: sums of g by centre.
     none = torch.empty(0, dtype=g.dtype, device=g.device)
     total = maps(g, none.expand(g.shape[0], 0), none.expand(n_ctrs, 0), indices, budget)[1]

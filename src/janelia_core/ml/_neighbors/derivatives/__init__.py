@@ -10,4 +10,5 @@ pairs           sums over (row, neighbour) pairs, linear in the points     pair_
 norm_pairs      derivatives of Euclidean distances over pairs
 few_pairs       the first derivatives of few pairs, all together
 pair_blocks     both, shared out to threads                                pair_kernels: the loops
+triton          their sums on a GPU
 """

@@ -33,6 +33,8 @@ from torch import Tensor
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import few_pairs, pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
+from janelia_core.ml._neighbors.derivatives.triton.kinds import LENGTHS, Vectors
+from janelia_core.ml._neighbors.derivatives.triton.sums import sums_on_device
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 _PER_COORDINATE = 12 * 8  # bytes of a pair's coordinate, beside those of its directions
@@ -86,6 +88,9 @@ def sums(
     """
     if u.shape[1] < 2 and pair_blocks.fits(pairs.indices, w, x, c, *(t[:, 0] for t in (u, v) if t.shape[1])):
         return pair_blocks.norm_sums(w, u, v, x, c, r, pairs, budget)
+    on_device = None if u.shape[1] else sums_on_device(Vectors(w[None], x, c, LENGTHS, r=r), pairs, budget)
+    if on_device is not None:
+        return on_device
     few = None if u.shape[1] else few_pairs.norm_sums(w, x, c, r, pairs)
     if few is not None:
         return few

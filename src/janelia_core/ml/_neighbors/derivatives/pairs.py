@@ -21,6 +21,8 @@ from torch import Tensor
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import few_pairs, pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
+from janelia_core.ml._neighbors.derivatives.triton.kinds import DIFFERENCES, PRODUCTS, Vectors
+from janelia_core.ml._neighbors.derivatives.triton.sums import sums_on_device
 from janelia_core.ml._runtime.kernels import optional_kernels
 
 
@@ -76,6 +78,10 @@ def sums(
     """
     if pair_blocks.fits(pairs.indices, w, x, c):
         return pair_blocks.sums(w, x, c, pairs, differences, factor, budget)
+    kind = DIFFERENCES if differences else PRODUCTS
+    on_device = sums_on_device(Vectors(w[None], x, c, kind, factor), pairs, budget)
+    if on_device is not None:
+        return on_device
     return few_pairs.sums(w, x, c, pairs, differences, factor) or (
         _by_row(w, x, c, pairs, differences, factor, budget),
         _by_centre(w, x, c, pairs, differences, factor, budget),

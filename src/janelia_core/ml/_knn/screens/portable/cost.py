@@ -12,6 +12,7 @@ CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
 WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
 
 _PER_CELL = 4  # a score of the tile
+_PER_CELL_THERE = 1  # what topk takes of it on an accelerator, where several blocks of threads share a row
 _PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
 
 
@@ -35,11 +36,18 @@ def width(problem: Problem) -> int:
     return min(problem.n_ctrs, problem.k + 8 + problem.k // 4)
 
 
+def per_cell(problem: Problem) -> int:
+    """Return the bytes of a pair of the tile."""
+    return _PER_CELL + _PER_MASKED * problem.masked + (0 if problem.machine.on_cpu else _PER_CELL_THERE)
+
+
 def products(problem: Problem, room: int, keep_packed: bool = False) -> Products:
     """Return how rows and centres are multiplied, where a block of packed centres may take `room` bytes."""
     fit = max(FEWEST_CTRS, room // _packed_bytes(problem))
+    # On an accelerator every operation costs a launch: all rows at once, and as many centres as the memory allows.
+    most = MOST_CTRS if problem.machine.on_cpu else max(MOST_CTRS, room // per_cell(problem) // max(1, problem.n_smps))
     return Products(
-        ctr_block=clamp(fit, min(problem.m, problem.n_ctrs, MOST_CTRS)),
+        ctr_block=clamp(fit, min(problem.m, problem.n_ctrs, most)),
         width=width(problem),
         operand_bits=FULL_BITS if problem.machine.exact_products else CUT_BITS,
         keep_packed=keep_packed,
@@ -55,8 +63,8 @@ def cost(problem: Problem) -> Cost:
 def demand(problem: Problem, room: int, workers: int, rival: Cost, keep: bool = True) -> Demand:
     """Return what the screen asks for: a tile of scores and a list for each row, and packed centres if they fit."""
     kept = problem.n_ctrs * _packed_bytes(problem)
-    kept = kept if keep and kept <= room // 3 else 0
+    kept = kept if keep and kept <= room // (3 if problem.machine.on_cpu else 2) else 0
     chosen = products(problem, max(0, room - kept) // workers // 4, kept > 0)
-    per_row = _packed_bytes(problem) + (_PER_CELL + _PER_MASKED * problem.masked) * chosen.ctr_block
+    per_row = _packed_bytes(problem) + per_cell(problem) * chosen.ctr_block
     per_row += PER_LISTED * chosen.width
     return Demand(kept, per_row, chosen.width, "torch operations", kept=kept > 0, products=chosen)

@@ -26,10 +26,10 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT32, UNIT64, gamma
 from janelia_core.ml._knn.data.directions import direction_error
 from janelia_core.ml._knn.data.frame import Place
-from janelia_core.ml._knn.data.points import as_float64, is_wide
+from janelia_core.ml._knn.data.points import as_float64, is_finite, is_wide
 from janelia_core.ml._knn.screens.portable.cost import CUT_BITS, FULL_BITS, columns, n_columns
 
-_MOST = 1 << 15  # coordinates packed at a time
+_MOST = 1 << 15  # coordinates packed at a time on a CPU, whose temporaries stay in a core's cache
 _FLUSH = 2.0**-60  # smaller coordinates become 0 (measured) and margins are no smaller: no product is subnormal
 _TINY = 2.0**-100  # more than all that may be flushed to zero on the way
 _NEVER = -(2.0**126)  # score of a centre that is not finite: below every finite one
@@ -47,7 +47,7 @@ def pack_rows(values: Tensor, place: Place, bits: int, chunk: int = _MOST) -> Pa
     r, d = values.shape
     packed = torch.empty(r, columns(d, bits), dtype=torch.float32, device=values.device)
     square_low = torch.empty(r, dtype=torch.float64, device=place.shift.device)
-    for part in _chunks(r, d, chunk):
+    for part in _chunks(values, chunk):
         z, residual, square_low[part], _ = _rounded(place.apply(values[part]), values[part], place, bits)
         packed[part, :d] = z
         packed[part, d:-1] = 1.0
@@ -64,9 +64,9 @@ def pack_ctrs(values: Tensor, place: Place, bits: int, product: bool = False, ch
     b, d = values.shape
     packed = torch.empty(b, columns(d, bits), dtype=torch.float32, device=values.device)
     g = gamma(n_columns(d), UNIT32)
-    for part in _chunks(b, d, chunk):
+    for part in _chunks(values, chunk):
         u = place.apply(values[part])
-        finite = torch.isfinite(u).all(dim=1)
+        finite = is_finite(u).all(dim=1)
         u = torch.where(finite[:, None], u, 0.0)
         z, residual, square_low, norm_high = _rounded(u, values[part], place, bits)
         bias = torch.zeros_like(square_low) if product else -0.5 * square_low + g * norm_high.square()
@@ -129,7 +129,8 @@ def _three_parts(value: Tensor) -> Tensor:
     return torch.stack([first, second, third], dim=1)
 
 
-def _chunks(rows: int, d: int, chunk: int) -> Iterator[slice]:
-    """Cut rows into parts of at most chunk coordinates whose float64 temporaries stay in a core's cache."""
-    step = max(1, min(chunk, _MOST) // max(1, d))
+def _chunks(values: Tensor, chunk: int) -> Iterator[slice]:
+    """Cut rows into parts of at most chunk coordinates."""
+    rows, d = values.shape
+    step = max(1, (min(chunk, _MOST) if values.is_cpu else chunk) // max(1, d))
     return (slice(start, start + step) for start in range(0, rows, step))

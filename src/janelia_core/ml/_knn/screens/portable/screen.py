@@ -21,11 +21,11 @@ from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.mask import Mask
-from janelia_core.ml._knn.data.points import Points, as_float64
+from janelia_core.ml._knn.data.points import Points, as_float64, float64_device
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Products
-from janelia_core.ml._knn.rows import Rows
+from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
 
 
@@ -42,13 +42,22 @@ class PackedCentres:
         self.ctrs, self.place, self.products, self.form = ctrs, place, products, metric_named(metric).form
         step, n_ctrs = products.ctr_block, len(ctrs)
         self.blocks = [(start, min(start + step, n_ctrs)) for start in range(0, n_ctrs, step)]
-        self._kept = [self._pack(start, stop) for start, stop in self.blocks] if products.keep_packed else None
+        self._kept = self._all_packed() if products.keep_packed else None
         self.nbytes = sum(block.nbytes for block in self._kept or ())
         self.stands = self.nbytes > 0
 
     def packed(self, start: int, stop: int) -> Tensor:
         """Return one of the blocks."""
         return self._pack(start, stop) if self._kept is None else self._kept[start // self.products.ctr_block]
+
+    def _all_packed(self) -> list[Tensor]:
+        """Pack all blocks, as many together as a chunk holds: on an accelerator every operation costs a launch."""
+        packed: list[Tensor] = []
+        step = max(1, self.ctrs.chunk // max(1, self.ctrs.d) // self.products.ctr_block)
+        for some in parts(len(self.blocks), step):
+            blocks = self.blocks[some]
+            packed += torch.split(self._pack(blocks[0][0], blocks[-1][1]), self.products.ctr_block)
+        return packed
 
     def _pack(self, start: int, stop: int) -> Tensor:
         product = self.form != DISTANCE
@@ -81,9 +90,7 @@ class PortableScreen:
         excluded.masked_fill_(empty.any(dim=1).to(excluded.device), torch.inf)
         if self._width == len(self._centres.ctrs):
             excluded = torch.full_like(excluded, torch.inf)
-        if not sound:
-            excluded = torch.full_like(excluded, -torch.inf)
-        return Candidates(indices, excluded)
+        return Candidates(indices, torch.where(sound, excluded, -torch.inf))
 
     def within(self, rows: Rows, radius: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: False where centre start + j is proven farther than radius (r,)."""
@@ -93,7 +100,7 @@ class PortableScreen:
         threshold = threshold.masked_fill_(threshold.isnan(), -torch.inf).to(of.packed.device)
         packed = self._centres.packed(start, stop)
         scores = torch.mm(of.packed, packed.T)
-        return (scores >= threshold[:, None]) | (not _is_sound(of.packed[0], packed, scores[0], self._chunk))
+        return (scores >= threshold[:, None]) | ~_is_sound(of.packed[0], packed, scores[0], self._chunk)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Return the blocks of centres, start and stop, that `within` takes."""
@@ -117,15 +124,15 @@ class PortableScreen:
         in_frame = -_down(-in_frame)
         return -in_frame if self._centres.form == DOT else 0.5 * (rows.square_low - in_frame)
 
-    def _best(self, rows: PackedRows, numbers: Tensor) -> tuple[Tensor, Tensor, bool]:
-        """Return the `width` largest U of each row, their centres (r, width), and whether the product is sound."""
+    def _best(self, rows: PackedRows, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the `width` largest U of each row, their centres (r, width), and whether (,) the product is sound."""
         device, r = rows.packed.device, rows.packed.shape[0]
         tile = torch.empty(
             r * min(self._centres.products.ctr_block, len(self._centres.ctrs)), dtype=torch.float32, device=device
         )
         best = torch.empty(r, 0, dtype=torch.float32, device=device)
         indices = torch.empty(r, 0, dtype=torch.int64, device=device)
-        sound = True
+        sound = torch.ones((), dtype=torch.bool, device=rows.square_low.device)
         for start, stop in self._centres.blocks:
             packed = self._centres.packed(start, stop)
             scores = torch.mm(rows.packed, packed.T, out=tile[: r * (stop - start)].view(r, stop - start))
@@ -147,11 +154,14 @@ def _down(value: Tensor, size: float = 0.0) -> Tensor:
     return value - (OUTWARD - 1.0) * (value.abs() + size)
 
 
-def _is_sound(row: Tensor, packed: Tensor, scores: Tensor, chunk: int) -> bool:
-    """Compare one row of a tile (b,) with the same products in float64, `chunk` coordinates at a time: the canary."""
-    step = max(1, chunk // len(row))
+def _is_sound(row: Tensor, packed: Tensor, scores: Tensor, chunk: int) -> Tensor:
+    """Compare one row of a tile (b,) with the same products in float64, `chunk` coordinates at a time: the canary.
+
+    Returns:
+        A bool (,) of the device: the host need not wait for it.
+    """
+    step, sound = max(1, chunk // len(row)), torch.ones((), dtype=torch.bool, device=float64_device(row.device))
     for part in (slice(start, start + step) for start in range(0, len(packed), step)):
         exact = torch.mv(as_float64(packed[part]), as_float64(row))
-        if not bool(((as_float64(scores[part]) - exact).abs() <= product_error(row, packed[part])).all()):
-            return False
-    return True
+        sound = sound & ((as_float64(scores[part]) - exact).abs() <= product_error(row, packed[part])).all()
+    return sound

@@ -1,0 +1,54 @@
+"""The Triton screen as `choose` knows it."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
+
+import torch
+
+from janelia_core.ml._knn.data.centres import Centres
+from janelia_core.ml._knn.data.frame import Place
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.triton import cost
+from janelia_core.ml._runtime.workers import Workers
+
+if TYPE_CHECKING:
+    from janelia_core.ml._knn.screens.triton.screen import PreparedTriton
+
+_DTYPES = (
+    torch.float32, torch.float64, torch.float16, torch.bfloat16,
+    torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool,
+)  # fmt: skip
+
+
+class TritonScreen:
+    """Float16 products on matrix units: a GPU."""
+
+    name, parallel, looks = "triton", False, False
+    why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
+
+    def why_not_here(self, asked: Asked) -> str:
+        """Values speak for themselves as they are packed; a tile of products is tried once in a process."""
+        for values in (asked.x.values, asked.centres.points.values):
+            if values.dtype not in _DTYPES:
+                return f"its kernels do not read {values.dtype}"
+        from janelia_core.ml._knn.screens.triton.canary import is_sound
+
+        if not is_sound(asked.x.device, asked.plan.own):
+            return "float16 products of this device are off by more than their bound"
+        return ""
+
+    def key(self, place: Place, plan: Plan) -> Hashable:
+        """Centres are packed for one layout of tiles."""
+        return plan.own.biased, plan.own.tile.ctrs
+
+    def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedTriton:
+        """Pack the centres on their device."""
+        from janelia_core.ml._knn.screens.triton.screen import PreparedTriton
+
+        return PreparedTriton(centres.points, plan.problem.form, plan.own)
+
+
+TRITON = TritonScreen()
