@@ -17,5 +17,6 @@ dense       low-precision scores by compiled kernels, compared while in register
             and dense.cells: the same among cells of near centres, of which most are left out: data in clusters
 tree        boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU
             and tree.leading: the same over a few leading directions: more columns than directions, a CPU
+boxes       boxes of centres along a curve, walked by tiles of neighbouring rows, in Triton: few dimensions, a GPU
 portable    torch operations: any device, masks, and the radius of the ladder
 """

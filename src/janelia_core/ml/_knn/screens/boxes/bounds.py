@@ -26,10 +26,10 @@ holds a centre with K <= limit has a key beyond limit UP + TINY.
 Far and strange values. Keys that overflow are +inf: of these D_z > 2^126, while limits are at most MOST = 2^120.
 Centres with coordinates that are not finite stand at +inf, where every key is +inf and no limit reaches them; as the
 definition has it, they are behind all finite ones. Of values that float32 does not hold, centres beyond `reach` in any
-coordinate stand there, too, that they spoil no r: rows are at most reach / 2 from the middle, else they are in doubt, so
-that such centres are farther than reach / 2 - and limits are at most reach^2 / 8. Fewer than k keys that are finite prove
-nothing; nor does a row that is not finite, or beyond 2^60: rows in doubt. A list holds all within the limit or says that
-it does not.
+coordinate stand there, too, that they spoil no r: rows are at most reach / 2 from the middle, else they are in doubt,
+so that such centres are farther than reach / 2 from them, all but 2^-20 of that, and limits are at most reach^2 / 8.
+Fewer than k keys that are finite prove nothing; nor does a row that is not finite, or beyond 2^60: rows in doubt. A
+list holds all within the limit, or says that it does not.
 """
 
 from __future__ import annotations

@@ -75,7 +75,8 @@ def _leaves(problem: Problem) -> float:
     ball = math.pi ** (d / 2) / math.gamma(d / 2 + 1)
     radius = (_MORE_LISTED * problem.k / ball) ** (1 / d)
     side = LEAF ** (1 / d)
-    return min((2.0 + 2.0 * radius / side) ** d, problem.n_ctrs / LEAF)
+    around: float = (2.0 + 2.0 * radius / side) ** d
+    return min(around, problem.n_ctrs / LEAF)
 
 
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
@@ -87,7 +88,9 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     if settings is None:
         return f"boxes of {problem.n_ctrs} centres take more than the {room} bytes there are for them"
     used = held + settings.rows * _bytes_of_row(settings.shape, problem) + settings.tiles * settings.shape.listed_bytes
-    return Demand(used, 4 * MOST_CTRS, settings.shape.keep, "boxes of near centres on a GPU", settings, kept=True, sifts=True)
+    return Demand(
+        used, 4 * MOST_CTRS, settings.shape.keep, "boxes of near centres on a GPU", settings, kept=True, sifts=True
+    )
 
 
 def _bytes_of_row(shape: Shape, problem: Problem) -> int:

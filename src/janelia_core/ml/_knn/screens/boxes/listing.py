@@ -11,9 +11,10 @@ from torch import Tensor
 from janelia_core.ml._knn.screens.boxes.kernels.nearby import bound_rows
 from janelia_core.ml._knn.screens.boxes.kernels.tighten import tighten
 from janelia_core.ml._knn.screens.boxes.kernels.walk import walk_boxes
-from janelia_core.ml._knn.screens.boxes.planted import Boxes, arranged, on, places_of, up_to
+from janelia_core.ml._knn.screens.boxes.planted import Boxes, arranged, places_of, up_to
 from janelia_core.ml._knn.screens.boxes.shapes import Shape
 from janelia_core.ml._knn.screens.boxes.values import placed
+from janelia_core.ml._runtime.device_kernels import launching
 
 _WALKS = 2
 _MOST_ROWS = 32  # of a tile: what rows are filled up to a multiple of
@@ -66,7 +67,7 @@ def list_candidates(
     n_found = torch.zeros(n, dtype=torch.int32, device=values.device)
     doubt = torch.ones(n, dtype=torch.int32, device=values.device)
     lists = Lists(found, n_found, doubt)
-    with on(values.device):
+    with launching(values):
         rows = _bounded(boxes, values, shape, mark)
         kept = torch.empty(tiles * shape.cap * shape.rows * 2, dtype=torch.int32, device=values.device)
         counts = torch.empty(tiles * shape.rows, dtype=torch.int32, device=values.device)
@@ -142,6 +143,7 @@ def _tighten(
     tighten[(-(-some * shape.rows // shape.tightened),)](
         *kept, rows.limits, rows.residuals, boxes.ground.most, rows.order, *lists, first * shape.rows,
         (first + some) * shape.rows, len(rows.order),
-        K=shape.k, T=shape.rows, CAP=shape.cap, KEEP=shape.keep, R=shape.tightened, SOME=shape.at_a_time, ROUNDED=rounded,
+        K=shape.k, T=shape.rows, CAP=shape.cap, KEEP=shape.keep, R=shape.tightened, SOME=shape.at_a_time,
+        ROUNDED=rounded,
         num_warps=shape.warps,
     )  # fmt: skip

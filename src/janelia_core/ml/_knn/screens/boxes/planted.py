@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import NamedTuple
 
 import torch
@@ -13,6 +12,7 @@ from janelia_core.ml._knn.screens.boxes.kernels.arrange import arrange, box_leav
 from janelia_core.ml._knn.screens.boxes.kernels.curve import place_on_curve
 from janelia_core.ml._knn.screens.boxes.shapes import LEAF
 from janelia_core.ml._knn.screens.boxes.values import Ground, at_infinity, bits_of_place, ground_of, placed, scale_of
+from janelia_core.ml._runtime.device_kernels import launching
 
 FAN = LEAF
 _BLOCK = 256
@@ -48,11 +48,6 @@ class Boxes(NamedTuple):
         return sum(part.nbytes for part in parts)
 
 
-def on(device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """Return in what kernels are launched: they go to the current device, wherever tensors are."""
-    return torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext()
-
-
 def up_to(n: int, step: int) -> int:
     """Return the least multiple of step that is no less than n, at least one step."""
     return max(1, -(-n // step)) * step
@@ -63,7 +58,7 @@ def places_of(z: Tensor, ground: Ground) -> Tensor:
     n, d = z.shape
     places = torch.empty(n, dtype=torch.int64, device=z.device)
     scale, bits = scale_of(ground, d), bits_of_place(d)
-    with on(z.device):
+    with launching(z):
         place_on_curve[(-(-n // _BLOCK),)](z, ground.low, scale, places, n, D=d, BITS=bits, BLOCK=_BLOCK)
     return places
 
@@ -72,7 +67,7 @@ def arranged(z: Tensor, order: Tensor, room: int, filler: float) -> Tensor:
     """Return (d, room): points (n, d) in that order, coordinate by coordinate, and filler behind them."""
     n, d = z.shape
     out = torch.empty(d, room, dtype=torch.float32, device=z.device)
-    with on(z.device):
+    with launching(z):
         arrange[(-(-room // _BLOCK),)](z, order, out, n, room, filler, D=d, BLOCK=_BLOCK)
     return out
 
@@ -91,12 +86,12 @@ def plant(ctrs: Points) -> Boxes:
     numbers = torch.nn.functional.pad(ctrs.row_numbers(order).to(torch.int32), (0, room - len(z)))
     low = torch.full((ctrs.d, sum(levels)), torch.inf, dtype=torch.float32, device=z.device)
     high = torch.full_like(low, -torch.inf)
-    with on(z.device):
+    with launching(z):
         box_leaves[(-(-leaves // 8),)](centres, low, high, room, leaves, sum(levels), D=ctrs.d, LEAF=LEAF, BLOCK=8)
     first = 0
     for many in levels[:2]:
         parents = slice(first + many, first + many + many // FAN)
-        low[:, parents] = low[:, first : first + many].unflatten(1, (-1, FAN)).amin(dim=2)
-        high[:, parents] = high[:, first : first + many].unflatten(1, (-1, FAN)).amax(dim=2)
+        low[:, parents] = low[:, first : first + many].view(ctrs.d, -1, FAN).amin(dim=2)
+        high[:, parents] = high[:, first : first + many].view(ctrs.d, -1, FAN).amax(dim=2)
         first += many
     return Boxes(centres, numbers, places, low, high, levels, ground, lacks)

@@ -13,12 +13,14 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.screens.boxes.cost import Settings
 from janelia_core.ml._knn.screens.boxes.listing import list_candidates
-from janelia_core.ml._knn.screens.boxes.planted import plant
+from janelia_core.ml._knn.screens.boxes.planted import Boxes, plant
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.row_by_row import without_lists
 from janelia_core.ml._knn.screens.triton import launches
 from janelia_core.ml._knn.screens.triton.cost import SORTED_ABOVE
 from janelia_core.ml._knn.screens.triton.launches import Found
 from janelia_core.ml._knn.screens.triton.sorting import sorted_found
+from janelia_core.ml._runtime.device_kernels import launched
 
 
 class PreparedBoxes:
@@ -31,29 +33,43 @@ class PreparedBoxes:
     stands = True
 
     def __init__(self, ctrs: Points) -> None:
-        self.ctrs, self.boxes = ctrs, plant(ctrs)
-        self.nbytes = self.boxes.nbytes
+        self.ctrs = ctrs
+        self.boxes = launched(lambda: plant(ctrs))
+        self.nbytes = 0 if self.boxes is None else self.boxes.nbytes
 
-    def meet(self, asked: Asked) -> Meeting:
+    def meet(self, asked: Asked) -> Meeting | None:
         """Rows ask for nothing more."""
-        return BoxesMeeting(self, asked)
+        if self.boxes is None:
+            asked.report.look = "its kernels do not compile here"
+            return None
+        return BoxesMeeting(self.ctrs, self.boxes, asked)
 
 
 class BoxesMeeting(Meeting):
     """Rows that are answered block by block on the device.
 
     Args:
-        prepared: The centres.
+        ctrs: The centres.
+        boxes: What they are in.
         asked: The search.
+
+    Attributes:
+        lists: Torch operations list what rows in doubt want.
     """
 
-    def __init__(self, prepared: PreparedBoxes, asked: Asked) -> None:
-        super().__init__(None)
-        self._prepared, self._x, self._k = prepared, asked.x, asked.plan.k
+    lists = False
+
+    def __init__(self, ctrs: Points, boxes: Boxes, asked: Asked) -> None:
+        super().__init__(without_lists())
+        self._ctrs, self._boxes, self._x, self._k = ctrs, boxes, asked.x, asked.plan.k
         self._settings: Settings = asked.plan.own
 
     def sweep(self, answers: Answers) -> Tensor:
         """Answer all rows of which that can be proven; return the positions of the others."""
+        left = launched(lambda: self._swept(answers))
+        return torch.arange(len(self._x), device=self._x.device) if left is None else left
+
+    def _swept(self, answers: Answers) -> Tensor:
         x, step = self._x, self._settings.rows
         doubt = torch.empty(len(x), dtype=torch.int32, device=x.device)
         for start in range(0, len(x), step):
@@ -64,8 +80,8 @@ class BoxesMeeting(Meeting):
 
     def _searched(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return what was found of rows (r, k) int64, and which are in doubt (r,)."""
-        boxes, ctrs, settings, k = self._prepared.boxes, self._prepared.ctrs.values, self._settings, self._k
-        found = Found(*list_candidates(boxes, x, settings.shape, settings.tiles))
+        ctrs, settings, k = self._ctrs.values, self._settings, self._k
+        found = Found(*list_candidates(self._boxes, x, settings.shape, settings.tiles))
         values = launches.verified(x, ctrs, found, DISTANCE)
         order = launches.ranked if settings.shape.keep <= SORTED_ABOVE else sorted_found
         ordered = order(found, values, k, False)

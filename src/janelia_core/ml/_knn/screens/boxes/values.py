@@ -1,4 +1,4 @@
-"""Values as the kernels of this screen take them: float32, and what these lack, all on the device, nothing asked of it."""
+"""Values as the kernels of this screen take them: float32, and what these lack; nothing is asked of the device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Triton kernels of the boxes screen: the map. Imported where a tensor is on a GPU, and never else.
+"""Triton kernels of the boxes screen, imported where a tensor is on a GPU: the map.
 
 curve     points -> their places along Hilbert's curve
 arrange   points in that order, and the boxes of their leaves

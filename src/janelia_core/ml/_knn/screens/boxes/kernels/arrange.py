@@ -8,7 +8,7 @@ import triton.language as tl
 
 @triton.jit
 def arrange(points, order, out, n, room, filler, D: tl.constexpr, BLOCK: tl.constexpr):
-    """Write out (D, room): coordinate by coordinate, the points (n, D) in `order` (n,) int64, and filler behind them."""
+    """Write out (D, room): coordinate by coordinate, points (n, D) in `order` (n,) int64, and filler behind them."""
     at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     here = at < n
     rows = tl.load(order + at, mask=here, other=0)

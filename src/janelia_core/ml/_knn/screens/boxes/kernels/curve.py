@@ -4,6 +4,7 @@ Skilling's transformation (2004), bit by bit from the highest: coordinates are e
 bits of all of them, one after the other, are the place.
 """
 
+# mypy: disable-error-code="assignment, misc"
 from __future__ import annotations
 
 import triton

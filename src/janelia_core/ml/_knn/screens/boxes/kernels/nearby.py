@@ -40,7 +40,7 @@ def bound_rows(
     x, n_room, fine, residuals, starts, centres, m_room, most, limits,
     D: tl.constexpr, T: tl.constexpr, K: tl.constexpr, SOME: tl.constexpr, R: tl.constexpr, ROUNDED: tl.constexpr,
 ):  # fmt: skip
-    """Write limits (n_room,): of R rows a program, by the SOME centres from `starts` on of the tile of T they are in."""
+    """Write limits (n_room,): of R rows a program, by SOME centres from `starts` on of the tile of T they are in."""
     rows = tl.program_id(0) * R + tl.arange(0, R)
     first = tl.load(starts + rows // T, mask=rows < n_room, other=0)
     at = first[None, :] + tl.arange(0, SOME)[:, None]

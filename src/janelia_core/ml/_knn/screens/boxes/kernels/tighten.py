@@ -1,4 +1,4 @@
-"""What is listed of a row -> a lower bound; and what reaches that: the row's candidates, if all that count were kept."""
+"""What is listed of a row -> a lower bound; what is within that are its candidates, if all that count were kept."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ def tighten(
     K: tl.constexpr, T: tl.constexpr, CAP: tl.constexpr, KEEP: tl.constexpr, R: tl.constexpr, SOME: tl.constexpr,
     ROUNDED: tl.constexpr,
 ):  # fmt: skip
-    """Write found (n, KEEP), n_found and doubt (n,) of the rows first_row .. last_row - 1 whose limits are not negative.
+    """Write found (n, KEEP), n_found, doubt (n,) of the rows first_row .. last_row - 1 whose limits are not negative.
 
     Those of rows of which more was within the limit than CAP are lowered, so that one more walk may list all; those of
-    others become negative. R rows a program, of one tile of T; lists: see `walk_boxes`. order (n,): which rows these are.
+    others become negative. R rows a program, of one tile of T; lists: see `walk_boxes`. order (n,): which rows it is.
     """
     first = tl.program_id(0) * R
     local = first + tl.arange(0, R)

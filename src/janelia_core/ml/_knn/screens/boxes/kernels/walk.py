@@ -42,7 +42,7 @@ def _or(a, b):
 
 
 @triton.jit
-def _opened(x, n_room, rows, reach, low, high, nodes, first, D: tl.constexpr):
+def _opened(x, n_room, rows, reach, low, high, nodes, first, D: tl.constexpr, INLINE: tl.constexpr):
     """Which of the 32 nodes from `first` on any of the rows has to enter, as bits."""
     node = first + tl.arange(0, _MANY)
     key = tl.zeros((_MANY, rows.shape[0]), tl.float32)
@@ -52,8 +52,10 @@ def _opened(x, n_room, rows, reach, low, high, nodes, first, D: tl.constexpr):
         most = tl.load(high + q * nodes.to(tl.int64) + node)[:, None]
         gap = tl.maximum(tl.maximum(least - z, z - most), 0.0)
         key += gap * gap
-    bits = tl.where(key <= reach[None, :], (1 << tl.arange(0, _MANY))[:, None], 0)
-    return tl.reduce(tl.sum(bits, axis=0), 0, _or)
+    hit, bit = key <= reach[None, :], 1 << tl.arange(0, _MANY)
+    if INLINE:
+        return tl.reduce(tl.sum(tl.where(hit, bit[:, None], 0), axis=0), 0, _or)
+    return tl.sum(tl.where(tl.max(hit.to(tl.int32), axis=1) != 0, bit, 0), axis=0)  # as Python, far sooner
 
 
 @triton.jit
@@ -120,7 +122,7 @@ def walk_boxes(
             child0 = (first1 + _lowest(open1)) * _MANY
             child1 = (first2 + _lowest(open2)) * _MANY
             first = tl.where(of1, child0, tl.where(of2, leaves + child1, leaves + above + next2))
-            bits = _opened(x, n_room, rows, reach, low, high, nodes, first, D)
+            bits = _opened(x, n_room, rows, reach, low, high, nodes, first, D, INLINE)
             open0 = tl.where(of1, bits, 0)
             first0 = tl.where(of1, child0, first0)
             first1 = tl.where(of1, first1, child1)
