@@ -19,5 +19,6 @@ dense       low-precision scores by compiled kernels, compared while in register
 tree        boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU
             and tree.leading: the same over a few leading directions: more columns than directions, a CPU
 triton      low-precision scores by matrix units, filtered where they are made, and all that follows: a GPU
+boxes       boxes of centres along a curve, walked by tiles of neighbouring rows, in Triton: few dimensions, a GPU
 portable    torch operations: any device, masks, and the radius of the ladder
 """
