@@ -13,10 +13,12 @@ from hypothesis import given
 
 from janelia_core.ml._knn.arithmetic.rounding import rounded
 from janelia_core.ml._knn.arithmetic.to_float32 import round_root, round_value
-from janelia_core.ml._knn.distances import distances as module
+from janelia_core.ml._knn.distances import work as module
 from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.distances.off_cpu import off_cpu
 from janelia_core.ml._knn.distances.rounding_kernels import round_plain
 from janelia_core.ml._knn.metrics.dot import Dot
+from janelia_core.ml._knn.metrics.registry import metric_named
 from problems import FLOATS, INTEGERS, PROBLEMS, gaussian
 
 METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
@@ -97,6 +99,9 @@ def test_every_way_of_computing_gives_the_same_bits(metric, kernels, monkeypatch
             with monkeypatch.context() as patch:
                 patch.setattr(module, "_CHUNK", chunk)
                 got = distances(x, ctrs, indices, metric)
+            torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
+        for memory in (1 << 12, 1 << 22):
+            got = off_cpu(x, ctrs, indices, metric_named(metric), expected.dtype, memory, None)
             torch.testing.assert_close(got, expected, rtol=0, atol=0, equal_nan=True)
 
 

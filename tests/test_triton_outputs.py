@@ -12,6 +12,7 @@ pytest.importorskip("triton", reason="needs the extra gpu-test")
 
 from interpreted import interpreted
 from janelia_core.ml._knn.distances.distances import distances, result_dtype
+from janelia_core.ml._knn.distances.off_cpu import off_cpu
 from janelia_core.ml._knn.distances.triton import pairs as pairs_on_device
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._log_cosh.triton import elements
@@ -45,7 +46,7 @@ def unlike(name: str) -> list[str]:
         expected = distances(x, ctrs, indices, metric)
         pairs_on_device.device_kernels_serve = lambda *_: True  # a CPU is all there is
         served = pairs_on_device.fits(x, ctrs, metric_named(metric))
-        got = distances(x, ctrs, indices, metric)
+        got = off_cpu(x, ctrs, indices, metric_named(metric), expected.dtype, MEMORY, None)
         pairs_on_device.device_kernels_serve = serve
         bits = torch.int32 if got.dtype == torch.float32 else torch.int64
         alike = torch.equal(*(t.nan_to_num(nan=7.0, posinf=torch.inf).view(bits) for t in (got, expected)))
@@ -83,7 +84,8 @@ def doubtful() -> tuple[bool, bool]:
     left = pairs_on_device.rounded_pairs(metric, x, ctrs, indices, None, MEMORY, out)
     expected = distances(x, ctrs, indices)
     pairs_on_device.device_kernels_serve = lambda *_: True
-    return len(left) == int((indices >= 0).sum()), torch.equal(distances(x, ctrs, indices), expected)
+    got = off_cpu(x, ctrs, indices, metric, expected.dtype, MEMORY, None)
+    return len(left) == int((indices >= 0).sum()), torch.equal(got, expected)
 
 
 def random(*shape: int, dtype: torch.dtype = torch.float64) -> Tensor:

@@ -206,8 +206,8 @@ class Chosen:
 
     @property
     def listers(self) -> Rungs[Lister] | None:
-        """Who list candidates for the ladder: among all centres, so not who takes them part by part, or lists nothing."""
-        whole = self.meeting is None or (self.meeting.parts == 1 and self.meeting.listers is not None)
+        """Who list candidates for the ladder: among all centres, so not who takes them part by part, or lists none."""
+        whole = self.meeting is None or (self.meeting.parts == 1 and self.meeting.lists)
         chosen = self.meeting if whole else self.fallback()
         return None if chosen is None else chosen.listers
 

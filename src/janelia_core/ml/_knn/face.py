@@ -96,15 +96,6 @@ def _integer(name: str, value: object, expected: str) -> int:
     raise TypeError(f"{name} must be {expected}, got {type(value).__name__}: {value!r}")
 
 
-def check_not_captured(x: Tensor) -> None:
-    """Check that no CUDA graph records what happens: a search looks at values on the host, which no graph can."""
-    if x.is_cuda and torch.cuda.is_current_stream_capturing():
-        raise RuntimeError(
-            "an exact search looks at values, which a CUDA graph cannot record: search before the capture, and capture "
-            "what follows; torch.compile leaves searches out of its graphs by itself"
-        )
-
-
 def checked_generator(generator: object, device: torch.device) -> None:
     """Check that generator is None or a torch.Generator for the device."""
     if generator is None:

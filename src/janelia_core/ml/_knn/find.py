@@ -10,14 +10,13 @@ from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
-from janelia_core.ml._knn.face import check_not_captured
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, now
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.kernels import optional_kernels
-from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
+from janelia_core.ml._runtime.machine import check_not_captured, flushes_subnormals, this_machine
 
 
 @optional_kernels

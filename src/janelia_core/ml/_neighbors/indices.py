@@ -12,11 +12,11 @@ from torch.library import custom_op
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
-from janelia_core.ml._knn.face import check_not_captured
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors.group_by_group import search_groups
 from janelia_core.ml._neighbors.groups import of_batch_vectors
+from janelia_core.ml._runtime.machine import check_not_captured
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, bare, batch_first, is_plain, one_by_one
 
 _SHIFTED = 1 << 14  # indices taken at a time

@@ -11,6 +11,7 @@ kernels       whether compiled kernels serve in this process; what is done where
 loading       kernels that come into memory beside the calls which want them
   aside           what is said of that, and when
 device_kernels  whether kernels of Triton serve on a device
+gpu           what they can count on there
 jit             Numba compilation as this package wants it
 kernel_cache    what was compiled, on disk, checked
 locks         a lock that a forked child finds open

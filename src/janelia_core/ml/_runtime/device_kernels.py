@@ -20,25 +20,31 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-_OLDEST = (3, 2)
+OLDEST = (3, 2)
+"""The oldest Triton whose language has all that the kernels say."""
 _given_up: dict[str, str] = {}  # "why": the reason
 
 
 def device_kernels_serve(*tensors: Tensor) -> bool:
     """Tell whether all tensors are on one CUDA device and Triton's kernels may be launched there."""
     device = tensors[0].device
-    return (
-        device.type == "cuda" and all(tensor.device == device for tensor in tensors) and not _given_up and _is_recent()
-    )
+    return device.type == "cuda" and all(tensor.device == device for tensor in tensors) and not why_no_kernels()
+
+
+def why_no_kernels() -> str:
+    """Return why no kernel of Triton can be launched in this process, or nothing."""
+    return _given_up.get("why", "") or _why_not_installed()
 
 
 @functools.cache
-def _is_recent() -> bool:
+def _why_not_installed() -> str:
     for name in ("triton", "pytorch-triton", "pytorch-triton-rocm"):
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found = re.match(r"(\d+)\.(\d+)", importlib.metadata.version(name))
-            return found is not None and (int(found[1]), int(found[2])) >= _OLDEST
-    return False
+            version = importlib.metadata.version(name)
+            found = re.match(r"(\d+)\.(\d+)", version)
+            recent = found is not None and (int(found[1]), int(found[2])) >= OLDEST
+            return "" if recent else f"Triton {version} is older than {'.'.join(map(str, OLDEST))}"
+    return "no Triton is installed here"
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""What Triton kernels can count on where a tensor is. Triton comes with CUDA builds of torch; it is imported here first."""
+"""What kernels of Triton can count on where a tensor is."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import torch
 
-OLDEST = (3, 2)
-"""The oldest Triton whose language has all that the kernels say."""
+from janelia_core.ml._runtime.device_kernels import why_no_kernels
+
 _OLDEST_CHIP = 80  # sm_80 (2020): the first whose matrix units take float16 in the shapes that Triton gives them
 
 
@@ -32,33 +32,18 @@ def gpu_at(device: torch.device) -> tuple[Gpu | None, str]:
     """Return the GPU that a device is, or why kernels of Triton cannot run there."""
     if device.type != "cuda":
         return None, ""
-    return _gpu(torch.cuda.current_device() if device.index is None else device.index)
+    why = why_no_kernels()
+    return (None, why) if why else _gpu(torch.cuda.current_device() if device.index is None else device.index)
 
 
 @functools.cache
 def _gpu(index: int) -> tuple[Gpu | None, str]:
-    version = triton_version()
-    if version is None:
-        return None, "no Triton is installed here"
-    if version < OLDEST:
-        return None, f"Triton {'.'.join(map(str, version))} is older than {'.'.join(map(str, OLDEST))}"
     major, minor = torch.cuda.get_device_capability(index)
     chip, nvidia = 10 * major + minor, torch.version.hip is None
     if nvidia and chip < _OLDEST_CHIP:
         return None, f"Triton kernels want a chip of compute capability 8.0, this one has {major}.{minor}"
     processors = torch.cuda.get_device_properties(index).multi_processor_count
     return Gpu(chip, processors, nvidia, nvidia and chip >= 90 and _has_descriptors()), ""
-
-
-@functools.cache
-def triton_version() -> tuple[int, int] | None:
-    """Return the version of the Triton that is installed, (major, minor), or None."""
-    try:
-        import triton
-    except ImportError:
-        return None
-    major, minor = triton.__version__.split(".")[:2]
-    return int(major), int(minor)
 
 
 def _has_descriptors() -> bool:

@@ -7,6 +7,7 @@ import os
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from janelia_core.ml._runtime.gpu import Gpu, gpu_at
 from janelia_core.ml._runtime.kernels import may_serve
@@ -92,6 +93,15 @@ def products_are_exact(device: torch.device) -> bool:
         return getattr(mkldnn, "fp32_precision", "none") in ("none", "ieee")
     except RuntimeError:
         return False
+
+
+def check_not_captured(x: Tensor) -> None:
+    """Check that no CUDA graph records what happens: a search looks at values on the host, which no graph can."""
+    if x.is_cuda and torch.cuda.is_current_stream_capturing():
+        raise RuntimeError(
+            "an exact search looks at values, which a CUDA graph cannot record: search before the capture, and capture "
+            "what follows; torch.compile leaves searches out of its graphs by itself"
+        )
 
 
 @functools.cache

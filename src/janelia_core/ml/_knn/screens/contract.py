@@ -84,8 +84,8 @@ class Meeting:
     """Prepared centres and the rows of one call.
 
     Attributes:
-        listers: Who list candidates; rows that one cannot certify try the next. None: torch operations list those of
-            the rows that this screen leaves in doubt.
+        listers: Who list candidates; rows that one cannot certify try the next.
+        lists: It has listers; else torch operations list candidates of rows that it leaves in doubt.
         near: Who tells which centres may lie within a radius; None: this screen can't.
         compiled: Numba kernels have been loaded, so that verification may use its own.
         parts: In how many parts the centres come, one turn after the other.
@@ -93,12 +93,13 @@ class Meeting:
         brief: Rows are so few that no look at all centres pays that would only spare them work.
     """
 
+    lists = True
     parts = 1
     number = 0
     brief = False
     near: Near | None = None
 
-    def __init__(self, listers: Rungs[Lister] | None, compiled: bool = False) -> None:
+    def __init__(self, listers: Rungs[Lister], compiled: bool = False) -> None:
         self.listers, self.compiled = listers, compiled
 
     def turns(self) -> Iterator[Tensor | None]:

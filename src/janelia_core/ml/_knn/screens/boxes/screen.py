@@ -1,4 +1,4 @@
-"""The boxes screen: lists by boxes, answers by what verifies and ranks for the Triton screen, too.
+"""The boxes screen: lists by boxes, which are then re-ranked.
 
 No number comes back to the host until all rows have gone through; then one: how many are in doubt.
 """
@@ -15,11 +15,8 @@ from janelia_core.ml._knn.screens.boxes.cost import Settings
 from janelia_core.ml._knn.screens.boxes.listing import list_candidates
 from janelia_core.ml._knn.screens.boxes.planted import Boxes, plant
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.rerank.found import Found, reranked
 from janelia_core.ml._knn.screens.row_by_row import without_lists
-from janelia_core.ml._knn.screens.triton import launches
-from janelia_core.ml._knn.screens.triton.cost import SORTED_ABOVE
-from janelia_core.ml._knn.screens.triton.launches import Found
-from janelia_core.ml._knn.screens.triton.sorting import sorted_found
 from janelia_core.ml._runtime.device_kernels import launched
 
 
@@ -82,8 +79,4 @@ class BoxesMeeting(Meeting):
         """Return what was found of rows (r, k) int64, and which are in doubt (r,)."""
         ctrs, settings, k = self._ctrs.values, self._settings, self._k
         found = Found(*list_candidates(self._boxes, x, settings.shape, settings.tiles))
-        values = launches.verified(x, ctrs, found, DISTANCE)
-        order = launches.ranked if settings.shape.keep <= SORTED_ABOVE else sorted_found
-        ordered = order(found, values, k, False)
-        launches.ties_looked_at(x, ctrs, ordered, found.doubt, k, DISTANCE)
-        return ordered[0][:, :k].to(torch.int64), found.doubt
+        return reranked(x, ctrs, found, k, DISTANCE), found.doubt

@@ -9,7 +9,7 @@ order is that of its order values turned round, is s = <u_x, u_c> + b with b = -
 (2)  The matrix unit's P is <z_x, z_c> up to g' |z_x| |z_c|, g' = 1.01 W 2^-23: products of two float16 are float32
      numbers, and a sum of W of them in any order, each step of which may truncate instead of rounding, loses at most
      W 2^-23 of the sum of magnitudes, which is at most |z_x| |z_c|. Of H100 products, the worst seen lost a
-     thirteenth of that. Sums of float16 products neither overflow float32 nor underflow: 2^-24 2^-24 is a normal number.
+     thirteenth of that. Sums of float16 products neither overflow float32 nor underflow: 2^-48 is a normal number.
 
 (3)  With g = g' + 16 2^-23 the rest pays for float32 evaluation of P + b, of thresholds and of comparisons: each of at
      most four operations rounds by 2^-24 of numbers that are at most 2 |z_x| |z_c| + |b| wherever the comparison is not

@@ -1,4 +1,4 @@
-"""One tile of products compared with float64, once in a process for every kind of tile: bounds hold here, or nothing runs.
+"""A few products compared with float64, once in a process for every kind of tile: bounds hold here, or nothing runs.
 
 Also lists are compared with what they must hold, since instructions of the chip write them.
 """
@@ -28,7 +28,18 @@ def is_sound(device: torch.device, settings: Settings) -> bool:
 @functools.cache
 def _is_sound(device: torch.device, tile: Tile, inline: bool, fetched: bool) -> bool:
     settings = Settings(
-        tile, (_TILES,), False, cap=16, keep=16, parts=1, whole=True, rows=1, again=1, kth=1, inline=inline, fetched=fetched
+        tile,
+        (_TILES,),
+        False,
+        cap=16,
+        keep=16,
+        parts=1,
+        whole=True,
+        rows=1,
+        again=1,
+        kth=1,
+        inline=inline,
+        fetched=fetched,
     )
     x, c = _numbers(tile.rows, tile.width, 1).to(device), _numbers(_TILES * tile.ctrs, tile.width, 2).to(device)
     exact = x.double() @ c.double().T
@@ -69,9 +80,7 @@ def _inputs(x: Tensor, c: Tensor, settings: Settings) -> tuple[Listed, Packed]:
         torch.zeros(n, dtype=i32, device=device),
     )
     numbers = torch.zeros(4, len(c), dtype=f32, device=device)
-    packed = Packed(
-        c, numbers, torch.zeros(_TILES, 4, dtype=f32, device=device), None, empty.to(i32), empty, empty
-    )
+    packed = Packed(c, numbers, torch.zeros(_TILES, 4, dtype=f32, device=device), None, empty.to(i32), empty, empty)
     return listed, packed
 
 

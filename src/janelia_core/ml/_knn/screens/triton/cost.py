@@ -8,6 +8,7 @@ from typing import NamedTuple
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
+from janelia_core.ml._knn.screens.rerank.cost import bytes_of_listed
 from janelia_core.ml._knn.screens.triton.tiles import WIDEST, Tile, tile_for
 from janelia_core.ml._runtime.gpu import Gpu
 
@@ -28,7 +29,7 @@ _FEWEST = 16  # rows worth a search of their own
 _WIDER = 4  # are the lists in which rows are searched again
 _PER_PICOSECOND = 1e-3 / 500.0  # of a nanosecond: a multiplication, at 500 TFLOP/s
 _PER_LAUNCH = 2e5  # nanoseconds of all launches
-_PER_LISTED_CTR = 8 + 24 + 4 + 1 + 4  # what is found, its order value, its place, and a group
+_PER_GROUP = 4  # that is looked at, of a row
 
 
 class Settings(NamedTuple):
@@ -94,7 +95,9 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     settings = _settings(problem, gpu, room - held)
     if settings.rows < min(problem.n_smps, _FEWEST) or settings.again < 1:
         return f"packed centres and the lists of a few rows take more than the {room} bytes there are for them"
-    used = held + max(settings.rows * bytes_of_row(settings, problem), settings.again * bytes_of_row(again(settings), problem))
+    used = held + max(
+        settings.rows * bytes_of_row(settings, problem), settings.again * bytes_of_row(again(settings), problem)
+    )
     return Demand(used, 4 * MOST_CTRS, settings.keep, "float16 products on a GPU", settings, kept=True, sifts=True)
 
 
@@ -109,13 +112,9 @@ def bytes_of_row(settings: Settings, problem: Problem) -> int:
     """Return the bytes of a row on its way: packed, its lists, and what is found."""
     lists = _LISTS * (1 if settings.whole else settings.parts) * (8 * settings.cap + 4)
     stored = 4 * _LISTS * settings.edges[0] + 4 * settings.kth
-    found = settings.keep * _PER_LISTED_CTR + (48 * settings.keep if settings.keep > SORTED_ABOVE else 0)
+    found = settings.keep * (_PER_GROUP + bytes_of_listed(settings.keep))
     shown = problem.n_ctrs * 2 if problem.masked else 0
     return 2 * settings.tile.width + 16 + lists + max(found, stored) + 8 * problem.k + 64 + shown
-
-
-SORTED_ABOVE = 128
-"""Listed centres of a row that one program ranks; more are sorted."""
 
 
 def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
@@ -154,7 +153,7 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
 
 
 def parts_of(n_smps: int, tile: Tile, gpu: Gpu, n_tiles: int, most: int) -> int:
-    """Return how many programs, `most` at most, share the centres of rows, so that all processors have something to do."""
+    """Return how many programs, `most` at most, share the centres of rows, so that no processor is idle."""
     blocks, room = -(-n_smps // tile.rows), gpu.processors * tile.together
 
     def idle(parts: int) -> float:  # a share of all that is not used, and what more lists cost

@@ -12,6 +12,7 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.triton import cost
+from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -36,9 +37,8 @@ class TritonScreen:
                 return f"its kernels do not read {values.dtype}"
         from janelia_core.ml._knn.screens.triton.canary import is_sound
 
-        if not is_sound(asked.x.device, asked.plan.own):
-            return "float16 products of this device are off by more than their bound"
-        return ""
+        sound = launched(lambda: is_sound(asked.x.device, asked.plan.own))
+        return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Centres are packed for one layout of tiles."""

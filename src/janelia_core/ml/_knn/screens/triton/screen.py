@@ -4,7 +4,7 @@
     scan, choose    a first part of the centres: all maxima of groups -> a threshold      kernels/scan, selection
     scan, choose    the others, four times as many in turn: groups that reach it -> a higher one
     members         centres of these groups that may be among the nearest                 kernels/members
-    verify, rank    their order values in double-double -> the answer, or doubt           kernels/verification, ranking
+    verify, rank    their order values in double-double -> the answer, or doubt           rerank
 
 No number comes back to the host until all rows have gone through; then one: how many are in doubt. Rows whose lists
 were full go through once more, from the threshold that they have now. Others take the ladder.
@@ -13,18 +13,20 @@ were full go through once more, from the threshold that they have now. Others ta
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
-from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.rerank.found import reranked
+from janelia_core.ml._knn.screens.row_by_row import without_lists
 from janelia_core.ml._knn.screens.triton import launches
-from janelia_core.ml._knn.screens.triton.cost import SORTED_ABOVE, Settings, again
-from janelia_core.ml._knn.screens.triton.launches import Found, Listed, Packed
-from janelia_core.ml._knn.screens.triton.sorting import sorted_found
+from janelia_core.ml._knn.screens.triton.cost import Settings, again
+from janelia_core.ml._knn.screens.triton.launches import Listed, Packed
+from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 
 _FULL = 2 + 4  # reasons for doubt that a second pass may take away: lists of groups, or of centres, were full
 
@@ -42,12 +44,15 @@ class PreparedTriton:
 
     def __init__(self, ctrs: Points, form: int, settings: Settings) -> None:
         self.ctrs, self.form = ctrs, form
-        self.packed = _packed(ctrs, form, settings)
-        self.nbytes = self.packed.nbytes
+        self.packed = launched(lambda: _packed(ctrs, form, settings))
+        self.nbytes = 0 if self.packed is None else self.packed.nbytes
 
-    def meet(self, asked: Asked) -> Meeting:
+    def meet(self, asked: Asked) -> Meeting | None:
         """Rows ask for nothing more."""
-        return TritonMeeting(self, asked)
+        if self.packed is None:
+            asked.report.look = why_no_kernels()
+            return None
+        return TritonMeeting(self, self.packed, asked)
 
 
 class TritonMeeting(Meeting):
@@ -55,17 +60,24 @@ class TritonMeeting(Meeting):
 
     Args:
         prepared: The centres.
+        packed: What they are packed as.
         asked: The search.
     """
 
-    def __init__(self, prepared: PreparedTriton, asked: Asked) -> None:
-        super().__init__(None)
-        self._prepared, self._x, self._mask = prepared, asked.x, asked.mask
+    lists = False
+
+    def __init__(self, prepared: PreparedTriton, packed: Packed, asked: Asked) -> None:
+        super().__init__(without_lists())
+        self._prepared, self._packed, self._x, self._mask = prepared, packed, asked.x, asked.mask
         self._settings: Settings = asked.plan.own
         self._k = asked.plan.k
 
     def sweep(self, answers: Answers) -> Tensor:
         """Answer all rows of which that can be proven; return the positions of the others."""
+        left = launched(lambda: self._swept(answers))
+        return torch.arange(len(self._x), device=self._x.device) if left is None else left
+
+    def _swept(self, answers: Answers) -> Tensor:
         x, step = self._x, self._settings.rows
         seen = []
         for start in range(0, len(x), step):
@@ -96,7 +108,7 @@ class TritonMeeting(Meeting):
         self, rows: Tensor, numbers: Tensor | None, settings: Settings, known: Tensor | None
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Return what was found of rows (r, k) int64, why they are in doubt (r,), and their thresholds (r,)."""
-        prepared, packed = self._prepared, self._prepared.packed
+        prepared, packed = self._prepared, self._packed
         x, shown = self._listed(rows, settings), None if self._mask is None else self._shown(numbers)
         first, *others = settings.edges
         stored = torch.empty(len(rows), 8 * first, dtype=torch.float32, device=x.lists.device)
@@ -110,12 +122,12 @@ class TritonMeeting(Meeting):
             launches.chosen_again(x, packed, settings)
             first = last
         found = launches.members(x, packed, settings, shown, len(prepared.ctrs))
-        out = self._ordered(rows, prepared.ctrs.values, found, settings.keep)
-        return out[:, : self._k].to(torch.int64), found.doubt, x.thresholds
+        values, masked = prepared.ctrs.values, shown is not None
+        return reranked(rows, values, found, self._k, prepared.form, masked), found.doubt, x.thresholds
 
     def _listed(self, values: Tensor, settings: Settings) -> Listed:
         """Pack rows, and make room for their lists."""
-        n, device, form, packed = len(values), values.device, self._prepared.form, self._prepared.packed
+        n, device, form, packed = len(values), values.device, self._prepared.form, self._packed
         where, parts = (packed.middle, packed.factor, packed.strange), 1 if settings.whole else settings.parts
         operands, numbers = launches.packed_points(values, None, where, settings.tile, form, n, centres=False)
         return Listed(
@@ -129,17 +141,10 @@ class TritonMeeting(Meeting):
 
     def _shown(self, numbers: Tensor | None) -> Tensor:
         """Return which centres rows may be answered with (r, n_ctrs), as bytes."""
-        assert self._mask is not None and numbers is not None
+        assert self._mask is not None
+        assert numbers is not None
         tiles = self._mask.tiles(numbers, max(1, self._settings.edges[0] * self._settings.tile.ctrs))
         return tiles.to(self._x.device).contiguous().view(torch.uint8)
-
-    def _ordered(self, x: Tensor, ctrs: Tensor, found: Found, keep: int) -> Tensor:
-        form, masked, k = self._prepared.form, self._mask is not None, self._k
-        values = launches.verified(x, ctrs, found, form)
-        order = launches.ranked if keep <= SORTED_ABOVE else sorted_found
-        ordered = order(found, values, k, masked)
-        launches.ties_looked_at(x, ctrs, ordered, found.doubt, k, form)
-        return ordered[0]
 
 
 def _packed(ctrs: Points, form: int, settings: Settings) -> Packed:

@@ -18,7 +18,8 @@ def list_members(
 ):  # fmt: skip
     """Score the members of a row's groups one by one, and list in found (n, KEEP) which centres these are.
 
-    order (n_packed,): the row number of a packed centre, -1: none; without ORDERED the first n_ctrs are as they come. live_groups (n, KEEP): room for the groups.
+    order (n_packed,): the row number of a packed centre, -1: none; without ORDERED the first n_ctrs are as they come.
+    live_groups (n, KEEP): room for the groups.
     Their scores are float32 sums of float16 products in some order, so that the bounds of the tiles hold for them, too.
     """
     row = tl.program_id(0).to(tl.int64)
@@ -57,7 +58,9 @@ def list_members(
             here = columns + k < W
             own = tl.load(x + row * W + k + columns, mask=here, other=0.0).to(tl.float32)
             others = tl.load(
-                c + centre.to(tl.int64)[:, None] * W + (k + columns)[None, :], mask=known[:, None] & here[None, :], other=0.0
+                c + centre.to(tl.int64)[:, None] * W + (k + columns)[None, :],
+                mask=known[:, None] & here[None, :],
+                other=0.0,
             )
             score += tl.sum(others.to(tl.float32) * own[None, :], axis=1)
         q = tl.load(numbers + centre, mask=known, other=0.0)

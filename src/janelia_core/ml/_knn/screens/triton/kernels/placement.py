@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from janelia_core.ml._knn.screens.triton.kernels.packing import stored
+from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
 _FAR: tl.constexpr = tl.constexpr(3.0e38)
 _SAMPLE: tl.constexpr = tl.constexpr(256)
@@ -33,7 +33,9 @@ def _median(values, there):
 
 
 @triton.jit(do_not_specialize=["n", "d"])
-def place_middle(points, subset, middle, n, stride, step, d, BD: tl.constexpr, SOME: tl.constexpr, SHIFTED: tl.constexpr):
+def place_middle(
+    points, subset, middle, n, stride, step, d, BD: tl.constexpr, SOME: tl.constexpr, SHIFTED: tl.constexpr
+):
     """Write the median of each of BD coordinates of n points, if SHIFTED, else 0: middle (d,) float64."""
     columns = tl.program_id(0) * BD + tl.arange(0, BD)
     inside = columns < d
@@ -67,8 +69,10 @@ def place_scale(points, subset, middle, factor, n, stride, step, d, BD: tl.const
 
 
 @triton.jit(do_not_specialize=["n", "d"])
-def measure(points, subset, middle, factor, reach, n, stride, step, d, BD: tl.constexpr, BM: tl.constexpr, SOME: tl.constexpr):
-    """Write how far from the middle each of n points is: reach (n,) float32, roughly, infinite where that is not finite."""
+def measure(
+    points, subset, middle, factor, reach, n, stride, step, d, BD: tl.constexpr, BM: tl.constexpr, SOME: tl.constexpr
+):
+    """Write how far from the middle each of n points is: reach (n,) float32, roughly; infinite if it is not finite."""
     at = tl.program_id(0) * BM + tl.arange(0, BM)
     here = at < n
     row = at.to(tl.int64)
@@ -80,7 +84,10 @@ def measure(points, subset, middle, factor, reach, n, stride, step, d, BD: tl.co
         columns = q + tl.arange(0, BD)
         inside = here[:, None] & (columns < d)[None, :]
         v = tl.load(points + row[:, None] * stride + columns[None, :] * step, mask=inside, other=0).to(tl.float32)
-        v = tl.where(inside, v - tl.load(middle + columns, mask=columns < d, other=0.0).to(tl.float32)[None, :], 0.0) * scale
+        v = (
+            tl.where(inside, v - tl.load(middle + columns, mask=columns < d, other=0.0).to(tl.float32)[None, :], 0.0)
+            * scale
+        )
         square += tl.sum(v * v, axis=1)
     tl.store(reach + at, tl.where(square < float("inf"), square, float("inf")), mask=here)
 

@@ -1,4 +1,4 @@
-"""Tiles of products of rows and centres, from which a group of centres leaves its maximum, or its number where it counts.
+"""Tiles of products, from which a group of centres leaves its maximum, or its number where it counts.
 
 A tile holds BN centres in 8 groups of G: group r of a tile has its members r, r + 8, r + 16, ..., so that maxima are
 taken between registers of one thread. Each pair of a row and a column of groups has a list of its own, whose length

@@ -102,7 +102,9 @@ def choose_again(
     before = tl.load(thresholds + row)
     alone = tl.reshape(tl.where(there, least, float("-inf")), (LISTS * CAP,))
     threshold = tl.maximum(_kth(alone, k), before)
-    hit = _may_reach(least, group, there, threshold, tl.load(row_numbers + row), tl.load(row_numbers + n + row), extremes)
+    hit = _may_reach(
+        least, group, there, threshold, tl.load(row_numbers + row), tl.load(row_numbers + n + row), extremes
+    )
     hits = hit.to(tl.int32)
     slot = tl.cumsum(hits, axis=1) - hits
     tl.debug_barrier()

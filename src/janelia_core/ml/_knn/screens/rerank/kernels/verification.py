@@ -19,36 +19,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from janelia_core.ml._knn.screens.triton.kernels.packing import stored
+from janelia_core.ml._knn.arithmetic.triton_sums import two_product, two_sum
+from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
 _EXTREME: tl.constexpr = tl.constexpr(16)
 _MOST: tl.constexpr = tl.constexpr(2.0**480)
 _LEAST: tl.constexpr = tl.constexpr(2.0**-480)
-_SPLIT: tl.constexpr = tl.constexpr(134217729.0)
 _UNIT: tl.constexpr = tl.constexpr(2.0**-53)
 _DISTANCE: tl.constexpr = tl.constexpr(0)
 _COSINE: tl.constexpr = tl.constexpr(2)
-
-
-@triton.jit
-def two_sum(a, b):
-    """a + b = sum + error, exactly."""
-    s = a + b
-    t = s - a
-    return s, (a - (s - t)) + (b - t)
-
-
-@triton.jit
-def two_product(a, b):
-    """a * b = product + error, exactly."""
-    p = a * b
-    t = a * _SPLIT
-    a_high = t - (t - a)
-    a_low = a - a_high
-    t = b * _SPLIT
-    b_high = t - (t - b)
-    b_low = b - b_high
-    return p, ((a_high * b_high - p) + a_high * b_low + a_low * b_high) + a_low * b_low
 
 
 @triton.jit
