@@ -13,6 +13,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
 from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Shape, kept_for, shape_for
+from janelia_core.ml._knn.screens.rerank.cost import bytes_of_listed
 
 MOST_COORDINATES = 8
 _FEWEST_CTRS = 2048  # fewer are looked at all at once
@@ -24,9 +25,7 @@ _MORE_LISTED = 1.8  # centres within the first bound, for each neighbour
 _MOST_TILES = 1 << 16
 _MOST_ROWS = 1 << 20
 _SCRATCH = 2  # a part in so many of the room is for lists on the walk
-_PER_KEPT = 8 + 24 + 4 + 4 + 1 + 4  # a candidate: its order value, its place, and what a sort of these takes
-_PER_KEPT_SORTED = 48
-_SORTED_ABOVE = 128
+_PER_KEPT = 12  # a candidate, before it is re-ranked: its number, twice, and its bound
 _PER_BLOCK_ROW = 96  # a row: places, order, bounds
 
 
@@ -98,8 +97,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
 
 
 def _bytes_of_row(keep: int, problem: Problem) -> int:
-    kept = _PER_KEPT + (_PER_KEPT_SORTED if keep > _SORTED_ABOVE else 0)
-    return keep * kept + 8 * problem.k + 24 * problem.d + _PER_BLOCK_ROW
+    return keep * (_PER_KEPT + bytes_of_listed(keep)) + 8 * problem.k + 24 * problem.d + _PER_BLOCK_ROW
 
 
 def _settings(problem: Problem, room: int) -> Settings | None:

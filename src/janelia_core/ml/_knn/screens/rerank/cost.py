@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-SORTED_ABOVE = 128
+SORTED_ABOVE = 256
 """Listed centres of a row that one program ranks; more are sorted."""
 _PER_LISTED = 4 + 24 + 4 + 1  # its number, its order value, its place, and what is said of it there
 _PER_SORTED = 48

@@ -13,7 +13,7 @@ from janelia_core.ml._knn.screens.rerank.kernels.verification import verify
 from janelia_core.ml._knn.screens.rerank.sorting import sorted_values
 from janelia_core.ml._runtime.device_kernels import launching
 
-_ROWS = 128
+_ROWS, _STEP = 128, 16
 
 
 class Found(NamedTuple):
@@ -62,7 +62,7 @@ def ranked(found: Found, values: tuple[Tensor, Tensor, Tensor], k: int, masked: 
     with launching(out):
         rank[(n,)](
             found.centres, found.counts, *values, out, near, found.doubt, k,
-            KEEP=keep, MASKED=masked, num_warps=warps_for(keep * keep, 1024), enable_fp_fusion=False,
+            KEEP=keep, STEP=_STEP, MASKED=masked, num_warps=warps_for(keep * _STEP, 512), enable_fp_fusion=False,
         )  # fmt: skip
     return out, near
 

@@ -23,6 +23,7 @@ _BIASED = 1 << 17  # centres up to which each has its own bias: tiles of so few 
 _MOST_LISTED = 1 << 30  # places in all lists, whose numbers have 32 bits
 _LISTS = 8  # of a row and part
 _MOST_PARTS = 128
+_MOST_STORED = 1 << 30  # bytes of scores of all groups, beyond which thresholds come first
 _PER_PART = 1e-3  # of the time of a search, roughly
 _MOST_PLACES = 4096  # in the lists of a row that one program reads
 _FEWEST = 16  # rows worth a search of their own
@@ -143,7 +144,7 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
         fetched=gpu.descriptors,
     )
     whole = settings._replace(edges=(n_tiles,), whole=True)
-    if parts > in_lists and bytes_of_row(whole, problem) * problem.n_smps <= room:
+    if parts > in_lists and bytes_of_row(whole, problem) * problem.n_smps <= min(room, _MOST_STORED):
         settings = whole
     elif not settings.whole:
         settings = settings._replace(parts=parts_of(problem.n_smps, tile, gpu, n_tiles, in_lists))

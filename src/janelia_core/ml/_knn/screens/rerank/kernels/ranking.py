@@ -24,7 +24,7 @@ _DOT: tl.constexpr = tl.constexpr(1)
 @triton.jit(do_not_specialize=["k"])
 def rank(
     found, n_found, high, low, error, out, near, doubt, k,
-    KEEP: tl.constexpr, MASKED: tl.constexpr,
+    KEEP: tl.constexpr, STEP: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Write out (n, KEEP) the centres in order, -1 behind the last; near (n, KEEP): too close to the next to tell."""
     row = tl.program_id(0).to(tl.int64)
@@ -38,10 +38,20 @@ def rank(
     w = tl.where(w == w, w, 0.0)
     number = tl.load(found + at, mask=there, other=_NOBODY)
     reach = 2.0 * tl.max(tl.load(error + at, mask=there, other=0.0), axis=0) + tl.zeros((KEEP,), tl.float64)
-    less = (h[None, :] < h[:, None]) | ((h[None, :] == h[:, None]) & (w[None, :] < w[:, None]))
-    alike = (h[None, :] == h[:, None]) & (w[None, :] == w[:, None])
-    less = less | (alike & (number[None, :] < number[:, None]))
-    place = tl.sum(less.to(tl.int32), axis=1)
+    place = tl.zeros((KEEP,), tl.int32)
+    for first in range(0, many, STEP):  # how many of these come before
+        some = first + tl.arange(0, STEP)
+        here = some < many
+        other = row * KEEP + some
+        g = tl.load(high + other, mask=here, other=float("inf"))
+        g = tl.where(g == g, g, float("inf"))
+        v = tl.load(low + other, mask=here, other=0.0)
+        v = tl.where(v == v, v, 0.0)
+        its_number = tl.load(found + other, mask=here, other=_NOBODY)
+        alike = (g[None, :] == h[:, None]) & (v[None, :] == w[:, None])
+        less = (g[None, :] < h[:, None]) | ((g[None, :] == h[:, None]) & (v[None, :] < w[:, None]))
+        less = less | (alike & (its_number[None, :] < number[:, None]))
+        place += tl.sum((less & here[None, :]).to(tl.int32), axis=1)
     tl.debug_barrier()  # all has been read
     tl.store(high + row * KEEP + place, h, mask=there)
     tl.store(low + row * KEEP + place, w, mask=there)
