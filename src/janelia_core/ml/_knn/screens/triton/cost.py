@@ -14,7 +14,7 @@ from janelia_core.ml._runtime.gpu import Gpu
 
 _FEWEST_PAIRS = 1 << 16  # fewer are looked at all at once, in fewer launches than this screen has
 _MOST_NEIGHBOURS = 2048
-_MOST_CTRS = 1 << 30  # groups and row numbers are 32-bit numbers
+_MOST_CTRS = 1 << 28  # groups, row numbers and places of their numbers have 32 bits
 _FIRST, _LEAST_FIRST = 64, 512  # the first part of the tiles, and groups in it at least
 MOST_FIRST = 4096
 """Groups of which one program finds the best."""
