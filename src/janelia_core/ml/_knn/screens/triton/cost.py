@@ -23,6 +23,7 @@ _BIASED = 1 << 17  # centres up to which each has its own bias: tiles of so few 
 _MOST_LISTED = 1 << 30  # places in all lists, whose numbers have 32 bits
 _LISTS = 8  # of a row and part
 _MOST_PARTS = 128
+_PER_NEIGHBOUR = 16  # groups, where all are scored
 _MOST_STORED = 1 << 30  # bytes of scores of all groups, beyond which thresholds come first
 _PER_PART = 1e-3  # of the time of a search, roughly
 _MOST_PLACES = 4096  # in the lists of a row that one program reads
@@ -40,6 +41,7 @@ class Settings(NamedTuple):
     Attributes:
         tile: What a program multiplies.
         edges: Tiles up to which centres are looked at in turn; all up to the first are scored without a threshold.
+        groups: Groups of a tile: 8, or more where centres are few and all are scored.
         biased: Centres come as they are, each with its own bias; else in the order of their norms.
         cap: Places in a list of groups.
         keep: Centres that may be listed of a row.
@@ -54,6 +56,7 @@ class Settings(NamedTuple):
 
     tile: Tile
     edges: tuple[int, ...]
+    groups: int
     biased: bool
     cap: int
     keep: int
@@ -77,8 +80,8 @@ def why_not(problem: Problem, workers: int) -> str:
         return f"float16 sums over {problem.d} coordinates exclude too little"
     if k > _MOST_NEIGHBOURS or problem.n_ctrs > _MOST_CTRS:
         return f"the Triton screen lists at most {_MOST_NEIGHBOURS} neighbours of at most {_MOST_CTRS} centres"
-    if 4 * k > _n_groups(problem, gpu):
-        return f"{problem.n_ctrs} centres are few for groups of which {k} are wanted"
+    if 2 * k > problem.n_ctrs:
+        return f"of {problem.n_ctrs} centres {k} are too many to leave others out"
     return ""
 
 
@@ -114,7 +117,7 @@ def again(settings: Settings) -> Settings:
 def bytes_of_row(settings: Settings, problem: Problem) -> int:
     """Return the bytes of a row on its way: packed, its lists, and what is found."""
     lists = _LISTS * (1 if settings.whole else settings.parts) * (8 * settings.cap + 4)
-    stored = 4 * _LISTS * settings.edges[0] + 4 * settings.kth
+    stored = 4 * settings.groups * settings.edges[0] + 4 * settings.kth
     found = settings.keep * (_PER_GROUP + bytes_of_listed(settings.keep))
     shown = problem.n_ctrs * 2 if problem.masked else 0
     return 2 * settings.tile.width + 16 + lists + max(found, stored) + 8 * problem.k + 64 + shown
@@ -132,6 +135,7 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
     settings = Settings(
         tile=tile,
         edges=edges,
+        groups=_LISTS,
         biased=problem.masked or problem.n_ctrs <= _BIASED,
         cap=cap,
         keep=power_above(k + k / 4 + 12.0),
@@ -148,6 +152,8 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
         settings = whole
     elif not settings.whole:
         settings = settings._replace(parts=parts_of(problem.n_smps, tile, gpu, n_tiles, in_lists))
+    if settings.whole:
+        settings = settings._replace(groups=_groups(n_tiles, tile, k))
     most = min(room // bytes_of_row(settings, problem), _MOST_LISTED // (cap * _LISTS * settings.parts))
     block = tile.rows * gpu.processors * tile.together
     rows = most // block * block if most >= block else most
@@ -176,8 +182,12 @@ def _edges(n_tiles: int, k: int) -> tuple[int, ...]:
     return tuple(round(first * (n_tiles / first) ** (turn / turns)) for turn in range(turns + 1))
 
 
-def _n_groups(problem: Problem, gpu: Gpu) -> int:
-    return _LISTS * -(-problem.n_ctrs // tile_for(problem.d, problem.n_smps, gpu).ctrs)
+def _groups(n_tiles: int, tile: Tile, k: int) -> int:
+    """Return into how many groups tiles are cut, so that enough of few centres make up the threshold."""
+    groups = _LISTS
+    while groups < tile.ctrs and groups * n_tiles < _PER_NEIGHBOUR * k:
+        groups *= 2
+    return groups
 
 
 def _held(problem: Problem, gpu: Gpu) -> int:

@@ -111,7 +111,7 @@ class TritonMeeting(Meeting):
         prepared, packed = self._prepared, self._packed
         x, shown = self._listed(rows, settings), None if self._mask is None else self._shown(numbers)
         first, *others = settings.edges
-        stored = torch.empty(len(rows), 8 * first, dtype=torch.float32, device=x.lists.device)
+        stored = torch.empty(len(rows), settings.groups * first, dtype=torch.float32, device=x.lists.device)
         if known is not None:
             x.thresholds.copy_(known)
         launches.scanned(x, packed, settings, 0, first, shown, stored, True)

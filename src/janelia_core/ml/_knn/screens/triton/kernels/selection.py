@@ -31,9 +31,9 @@ def _kth(values, k):
 
 
 @triton.jit
-def _may_reach(least, group, there, threshold, z, r, extremes):
+def _may_reach(least, group, there, threshold, z, r, extremes, NG: tl.constexpr):
     """Whether a group that is sure of `least` may hold a centre that reaches the threshold."""
-    tile = group // 8
+    tile = group // NG
     q = tl.load(extremes + tile * 4, mask=there, other=0.0)
     u = tl.load(extremes + tile * 4 + 1, mask=there, other=0.0)
     high = tl.load(extremes + tile * 4 + 2, mask=there, other=0.0)
@@ -46,7 +46,8 @@ def _may_reach(least, group, there, threshold, z, r, extremes):
 @triton.jit(do_not_specialize=["n", "width", "parts", "k"])
 def choose_first(
     stored, row_numbers, extremes, strange, thresholds, lists, counts, doubt, n, width, parts, k,
-    P2: tl.constexpr, STEP: tl.constexpr, CAP: tl.constexpr, MASKED: tl.constexpr, KNOWN: tl.constexpr,
+    P2: tl.constexpr, NG: tl.constexpr, STEP: tl.constexpr, CAP: tl.constexpr, MASKED: tl.constexpr,
+    KNOWN: tl.constexpr,
 ):  # fmt: skip
     """Of what `scan` stored of a row (n, width): its threshold, and lists of the groups that reach it (the first part).
 
@@ -67,7 +68,7 @@ def choose_first(
         at = start + tl.arange(0, STEP)
         there = at < wanted
         least = tl.load(stored + row * width + at, mask=there, other=float("-inf"))
-        hit = _may_reach(least, at, there, threshold, z, r, extremes)
+        hit = _may_reach(least, at, there, threshold, z, r, extremes, NG)
         if MASKED:
             hit = hit & (least > float("-inf"))
         hits = tl.reshape(hit.to(tl.int32), (STEP // 8, 8))
@@ -103,7 +104,7 @@ def choose_again(
     alone = tl.reshape(tl.where(there, least, float("-inf")), (LISTS * CAP,))
     threshold = tl.maximum(_kth(alone, k), before)
     hit = _may_reach(
-        least, group, there, threshold, tl.load(row_numbers + row), tl.load(row_numbers + n + row), extremes
+        least, group, there, threshold, tl.load(row_numbers + row), tl.load(row_numbers + n + row), extremes, 8
     )
     hits = hit.to(tl.int32)
     slot = tl.cumsum(hits, axis=1) - hits
