@@ -21,6 +21,7 @@ class Chip(NamedTuple):
         float64: FLOP/s outside of matrix units, a fused operation counted as two. Maker.
         clock: Hz of which the above follow. Maker.
         cache: Bytes of the second level. Maker.
+        holds: Bytes of its memory. Maker.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Chip(NamedTuple):
     float64: float
     clock: float
     cache: float
+    holds: float
 
     @property
     def operations(self) -> float:
@@ -38,10 +40,10 @@ class Chip(NamedTuple):
 
 
 CHIPS = (
-    Chip("H100 SXM", Gpu(90, 132), 989e12, 3.35e12, 34e12, 1.83e9, 50e6),
-    Chip("A100 SXM 80 GB", Gpu(80, 108, descriptors=False), 312e12, 2.04e12, 9.7e12, 1.41e9, 40e6),
-    Chip("L40S", Gpu(89, 142, descriptors=False), 362e12, 0.864e12, 1.43e12, 2.49e9, 96e6),
-    Chip("RTX 4090", Gpu(89, 128, descriptors=False), 165e12, 1.008e12, 1.29e12, 2.52e9, 72e6),
+    Chip("H100 SXM", Gpu(90, 132), 989e12, 3.35e12, 34e12, 1.83e9, 50e6, 80e9),
+    Chip("A100 SXM 80 GB", Gpu(80, 108, descriptors=False), 312e12, 2.04e12, 9.7e12, 1.41e9, 40e6, 80e9),
+    Chip("L40S", Gpu(89, 142, descriptors=False), 362e12, 0.864e12, 1.43e12, 2.49e9, 96e6, 48e9),
+    Chip("RTX 4090", Gpu(89, 128, descriptors=False), 165e12, 1.008e12, 1.29e12, 2.52e9, 72e6, 24e9),
 )
 
 # Measured on an H100 80GB HBM3 (torch 2.11, Triton 3.6, 2026-11-26; one run of the first version that ran there, four
