@@ -24,7 +24,8 @@ WORDS = [
 BELOW = [RUNTIME, SIMD, *WORDS]
 SCREENS = f"{KNN}.screens"
 OF_ALL_SCREENS = [
-    f"{SCREENS}.{name}" for name in ("contract", "keeping", "output", "ready", "row_by_row", "rungs", "suited")
+    f"{SCREENS}.{name}"
+    for name in ("contract", "keeping", "output", "ready", "rerank", "row_by_row", "rungs", "suited")
 ]
 SIZES = [f"{KNN}.plan.plan", f"{KNN}.plan.demand"]
 STAGES = [f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.small", f"{KNN}.distances"]
@@ -39,6 +40,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.plan": BELOW,
     **{name: [*BELOW, *OF_ALL_SCREENS, *SIZES] for name in OF_ALL_SCREENS},
     SCREENS: [*BELOW, *OF_ALL_SCREENS, *SIZES],
+    # what verifies lists on a GPU, and ranks them
     f"{SCREENS}.sorted": [*BELOW, *OF_ALL_SCREENS, *SIZES, f"{KNN}.settle.kernels"],  # runs of near-ties, likewise
     **{stage: [*BELOW, f"{KNN}.plan"] for stage in STAGES},
     f"{KNN}.verify": [*BELOW, f"{KNN}.settle.kernels"],  # runs of two or three near-ties, in the same loop

@@ -32,12 +32,19 @@ def odd_pairs(rows: Tensor, first: int, last: int) -> Tensor:
 
 
 MOST_WAITS, MOST_LAUNCHES, K = 8, 300, 5
+
+
+def numbers(x: Tensor) -> Tensor:
+    return torch.arange(len(x), device=x.device)
+
+
 SEARCHES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # of rows among centres, or among themselves
     "euclidean": lambda x, ctrs: knn(x, ctrs, K).indices,
     "dot": lambda x, ctrs: knn(x, ctrs, K, metric="dot").indices,
     "cosine": lambda x, ctrs: knn(x, ctrs, K, metric="cosine").indices,
     "self": lambda x, ctrs: knn(ctrs, k=K).indices,
     "mask": lambda x, ctrs: knn(x, ctrs, K, mask=odd_pairs).indices,
+    "table": lambda x, ctrs: knn(x, ctrs, K, mask=odd_pairs(numbers(x), 0, len(ctrs))).indices,
     "integers": lambda x, ctrs: knn_mc((100 * x).to(torch.int16), (100 * ctrs).to(torch.int16), K, len(ctrs)).T,
 }
 SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # float64, in which these points have no near-ties
@@ -45,7 +52,8 @@ SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {  # float64, in which t
     "dot": lambda x, ctrs: -x @ ctrs.T,
     "cosine": lambda x, ctrs: -normalize(x) @ normalize(ctrs).T,
     "self": lambda x, ctrs: torch.cdist(ctrs, ctrs).fill_diagonal_(torch.inf),
-    "mask": lambda x, ctrs: torch.cdist(x, ctrs).masked_fill(~odd_pairs(torch.arange(len(x)), 0, len(ctrs)), torch.inf),
+    "mask": lambda x, ctrs: torch.cdist(x, ctrs).masked_fill(~odd_pairs(numbers(x), 0, len(ctrs)), torch.inf),
+    "table": lambda x, ctrs: torch.cdist(x, ctrs).masked_fill(~odd_pairs(numbers(x), 0, len(ctrs)), torch.inf),
     "integers": lambda x, ctrs: ((100 * x).float().trunc()[:, None] - (100 * ctrs).float().trunc()).square().sum(-1),
 }
 

@@ -293,7 +293,8 @@ def test_the_bar_shows_rate_and_remaining_time_on_a_terminal_only() -> None:
 
 
 SLOW = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
 from janelia_core import cli
 from janelia_core.files import question, stream
 from janelia_core.files.layout import Layout

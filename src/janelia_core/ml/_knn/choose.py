@@ -21,6 +21,7 @@ from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
 from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
+from janelia_core.ml._knn.screens.boxes.offer import BOXES
 from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
@@ -38,7 +39,7 @@ from janelia_core.ml._knn.screens.triton.offer import TRITON
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, TRITON, PORTABLE)
+SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, BOXES, TRITON, PORTABLE)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()

@@ -105,7 +105,8 @@ def sums(
         near, j = r[part].masked_fill(j < 0, 0), j.clamp(min=0)
         by_row[part] = _vectors(w[part], u[part, None], v[j], x[part, None], c[j], near).sum(1)
     for rows, slots, j in pairs.by_centre(each, budget):
-        found = _vectors(w[rows, slots], u[rows], v[j], x[rows], c[j], r[rows, slots])
+        near = r[rows, slots].masked_fill(j < 0, 0)
+        found = _vectors(w[rows, slots], u[rows], v[j], x[rows], c[j], near)
         add_by_centre(by_centre, j, found.neg_())
     return by_row, by_centre
 

@@ -42,17 +42,25 @@ class Pairs(NamedTuple):
     def by_centre(self, bytes_a_pair: int, budget: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield rows, slots and centres of the pairs that there are, chunk by chunk, each in the order of its centres.
 
-        Sums that add up chunk by chunk have one order, whatever the device.
+        Sums that add up chunk by chunk have one order, whatever the device. On another than the CPU, which would have
+        to be waited for to know how many there are, pairs that there are not come first, of centre -1.
         """
         k = self.indices.shape[1]
         for rows in self.chunks(bytes_a_pair + 32, budget):
             centres = self.centres(rows).reshape(-1)
-            order = centres.argsort(stable=True)[int((centres < 0).sum()) :]
+            order = centres.argsort(stable=True)
+            if centres.device.type == "cpu":
+                order = order[int((centres < 0).sum()) :]
             if len(order):  # torch sums up no segments of nothing
                 yield rows.start + order // k, order % k, centres[order]
 
 
 def add_by_centre(out: Tensor, centres: Tensor, values: Tensor) -> None:
-    """Add values (p, ...) of pairs in the order of their centres to the rows of out."""
+    """Add values (p, ...) of pairs in the order of their centres to the rows of out; not those of centre -1."""
+    if out.device.type != "cpu":
+        starts = torch.searchsorted(centres, torch.arange(len(out) + 1, device=out.device))
+        lengths = torch.cat([starts[:1], starts.diff()])
+        out += torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True)[1:]
+        return
     ctrs, counts = torch.unique_consecutive(centres, return_counts=True)
     out[ctrs] += torch.segment_reduce(values, "sum", lengths=counts)

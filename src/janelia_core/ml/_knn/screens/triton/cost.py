@@ -8,6 +8,7 @@ from typing import NamedTuple
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
+from janelia_core.ml._knn.screens.rerank.cost import bytes_of_listed
 from janelia_core.ml._knn.screens.triton.tiles import WIDEST, Tile, tile_for
 from janelia_core.ml._runtime.gpu import Gpu
 
@@ -28,7 +29,7 @@ _FEWEST = 16  # rows worth a search of their own
 _WIDER = 4  # are the lists in which rows are searched again
 _PER_PICOSECOND = 1e-3 / 500.0  # of a nanosecond: a multiplication, at 500 TFLOP/s
 _PER_LAUNCH = 2e5  # nanoseconds of all launches
-_PER_LISTED_CTR = 8 + 24 + 4 + 1 + 4  # what is found, its order value, its place, and a group
+_PER_GROUP = 4  # that is looked at, of a row
 
 
 class Settings(NamedTuple):
@@ -111,13 +112,9 @@ def bytes_of_row(settings: Settings, problem: Problem) -> int:
     """Return the bytes of a row on its way: packed, its lists, and what is found."""
     lists = _LISTS * (1 if settings.whole else settings.parts) * (8 * settings.cap + 4)
     stored = 4 * _LISTS * settings.edges[0] + 4 * settings.kth
-    found = settings.keep * _PER_LISTED_CTR + (48 * settings.keep if settings.keep > SORTED_ABOVE else 0)
+    found = settings.keep * (_PER_GROUP + bytes_of_listed(settings.keep))
     shown = problem.n_ctrs * 2 if problem.masked else 0
     return 2 * settings.tile.width + 16 + lists + max(found, stored) + 8 * problem.k + 64 + shown
-
-
-SORTED_ABOVE = 128
-"""Listed centres of a row that one program ranks; more are sorted."""
 
 
 def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:

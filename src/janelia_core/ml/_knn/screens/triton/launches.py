@@ -12,15 +12,14 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT
+from janelia_core.ml._knn.screens.rerank.found import Found, readable, warps_for
 from janelia_core.ml._knn.screens.triton.bounds import gamma16
 from janelia_core.ml._knn.screens.triton.cost import MOST_FIRST, Settings, power_above
 from janelia_core.ml._knn.screens.triton.kernels.members import list_members
 from janelia_core.ml._knn.screens.triton.kernels.packing import pack
 from janelia_core.ml._knn.screens.triton.kernels.placement import measure, place_middle, place_scale, tile_extremes
-from janelia_core.ml._knn.screens.triton.kernels.ranking import look_at_ties, rank
 from janelia_core.ml._knn.screens.triton.kernels.scan import scan
 from janelia_core.ml._knn.screens.triton.kernels.selection import choose_again, choose_first
-from janelia_core.ml._knn.screens.triton.kernels.verification import verify
 from janelia_core.ml._knn.screens.triton.tiles import Tile
 from janelia_core.ml._runtime.device_kernels import launching
 
@@ -72,19 +71,6 @@ class Listed(NamedTuple):
     lists: Tensor
     counts: Tensor
     doubt: Tensor
-
-
-class Found(NamedTuple):
-    """Centres found for rows: row numbers (n, keep), how many (n,), and why a row is in doubt (n,), all int32."""
-
-    centres: Tensor
-    counts: Tensor
-    doubt: Tensor
-
-
-def readable(values: Tensor) -> Tensor:
-    """Return stored values as kernels read them."""
-    return values.view(torch.uint8) if values.dtype == torch.bool else values
 
 
 def placed(ctrs: Points, form: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -186,7 +172,7 @@ def chosen_first(x: Listed, c: Packed, settings: Settings, stored: Tensor, maske
             stored, x.numbers, c.extremes, c.strange, x.thresholds, x.lists, x.counts, x.doubt,
             len(stored), width, x.lists.shape[1], settings.kth,
             P2=8 if known else power, STEP=min(1024, power), CAP=settings.cap, MASKED=masked, KNOWN=known,
-            num_warps=4 if known else _warps(power, 512),
+            num_warps=4 if known else warps_for(power, 512),
         )  # fmt: skip
 
 
@@ -196,7 +182,7 @@ def chosen_again(x: Listed, c: Packed, settings: Settings) -> None:
     with launching(x.lists):
         choose_again[(len(x.operands),)](
             x.numbers, c.extremes, x.thresholds, x.lists, x.counts, x.doubt, len(x.operands), settings.kth,
-            8 * x.lists.shape[1], LISTS=lists, CAP=settings.cap, num_warps=_warps(lists * settings.cap, 256),
+            8 * x.lists.shape[1], LISTS=lists, CAP=settings.cap, num_warps=warps_for(lists * settings.cap, 256),
         )  # fmt: skip
 
 
@@ -213,54 +199,11 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
             n, len(c.operands), n_ctrs, 8 * x.lists.shape[1],
             W=tile.width, BK=min(tile.width, 64), G=width, GROUPS=2, LISTS=lists, CAP=settings.cap,
             KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
-            num_warps=max(2, _warps(lists * settings.cap, 512)),
+            num_warps=max(2, warps_for(lists * settings.cap, 512)),
         )  # fmt: skip
     return Found(found, counts, x.doubt)
-
-
-def verified(x: Tensor, ctrs: Tensor, found: Found, form: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return order values of what was found, high + low +- error (n, keep) float64."""
-    n, keep = found.centres.shape
-    values = torch.empty(3, n, keep, dtype=torch.float64, device=x.device)
-    x, ctrs = readable(x), readable(ctrs)
-    rows = 128
-    with launching(x):
-        verify[(-(-n // rows), keep)](
-            x, ctrs, found.centres, found.counts, values[0], values[1], values[2], found.doubt, n,
-            *x.stride(), *ctrs.stride(), x.shape[1], KEEP=keep, BM=rows, FORM=form, num_warps=4, enable_fp_fusion=False,
-        )  # fmt: skip
-    return values[0], values[1], values[2]
-
-
-def ranked(found: Found, values: tuple[Tensor, Tensor, Tensor], k: int, masked: bool) -> tuple[Tensor, Tensor]:
-    """Return the centres in order (n, keep) int32, and which are too close to the next to tell."""
-    n, keep = found.centres.shape
-    out, near = torch.empty_like(found.centres), torch.empty(n, keep, dtype=torch.int8, device=found.centres.device)
-    with launching(out):
-        rank[(n,)](
-            found.centres, found.counts, *values, out, near, found.doubt, k,
-            KEEP=keep, MASKED=masked, num_warps=_warps(keep * keep, 1024), enable_fp_fusion=False,
-        )  # fmt: skip
-    return out, near
-
-
-def ties_looked_at(x: Tensor, ctrs: Tensor, ordered: tuple[Tensor, Tensor], doubt: Tensor, k: int, form: int) -> None:
-    """Take rows out of doubt whose near centres tie for sure."""
-    out, near = ordered
-    x, ctrs = readable(x), readable(ctrs)
-    with launching(out):
-        look_at_ties[(len(out),)](
-            x, ctrs, out, near, doubt, *x.stride(), *ctrs.stride(), x.shape[1], k,
-            BD=min(128, max(16, 1 << (x.shape[1] - 1).bit_length())), KEEP=out.shape[1], FORM=form,
-            num_warps=1, enable_fp_fusion=False,
-        )  # fmt: skip
 
 
 def _given(instead: Tensor, *tensors: Tensor | None) -> list[Tensor]:
     """Return tensors, of which a kernel does not read those that are not there."""
     return [instead if tensor is None else tensor for tensor in tensors]
-
-
-def _warps(numbers: int, each: int) -> int:
-    """Return how many warps look at so many numbers, a power of two up to 16."""
-    return max(1, min(16, 1 << (max(1, numbers // each) - 1).bit_length()))

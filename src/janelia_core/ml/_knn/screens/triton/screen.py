@@ -4,7 +4,7 @@
     scan, choose    a first part of the centres: all maxima of groups -> a threshold      kernels/scan, selection
     scan, choose    the others, four times as many in turn: groups that reach it -> a higher one
     members         centres of these groups that may be among the nearest                 kernels/members
-    verify, rank    their order values in double-double -> the answer, or doubt           kernels/verification, ranking
+    verify, rank    their order values in double-double -> the answer, or doubt           rerank
 
 No number comes back to the host until all rows have gone through; then one: how many are in doubt. Rows whose lists
 were full go through once more, from the threshold that they have now. Others take the ladder.
@@ -21,11 +21,11 @@ from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.rerank.found import reranked
 from janelia_core.ml._knn.screens.row_by_row import without_lists
 from janelia_core.ml._knn.screens.triton import launches
-from janelia_core.ml._knn.screens.triton.cost import SORTED_ABOVE, Settings, again
-from janelia_core.ml._knn.screens.triton.launches import Found, Listed, Packed
-from janelia_core.ml._knn.screens.triton.sorting import sorted_found
+from janelia_core.ml._knn.screens.triton.cost import Settings, again
+from janelia_core.ml._knn.screens.triton.launches import Listed, Packed
 from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 
 _FULL = 2 + 4  # reasons for doubt that a second pass may take away: lists of groups, or of centres, were full
@@ -122,8 +122,8 @@ class TritonMeeting(Meeting):
             launches.chosen_again(x, packed, settings)
             first = last
         found = launches.members(x, packed, settings, shown, len(prepared.ctrs))
-        out = self._ordered(rows, prepared.ctrs.values, found, settings.keep)
-        return out[:, : self._k].to(torch.int64), found.doubt, x.thresholds
+        values, masked = prepared.ctrs.values, shown is not None
+        return reranked(rows, values, found, self._k, prepared.form, masked), found.doubt, x.thresholds
 
     def _listed(self, values: Tensor, settings: Settings) -> Listed:
         """Pack rows, and make room for their lists."""
@@ -145,14 +145,6 @@ class TritonMeeting(Meeting):
         assert numbers is not None
         tiles = self._mask.tiles(numbers, max(1, self._settings.edges[0] * self._settings.tile.ctrs))
         return tiles.to(self._x.device).contiguous().view(torch.uint8)
-
-    def _ordered(self, x: Tensor, ctrs: Tensor, found: Found, keep: int) -> Tensor:
-        form, masked, k = self._prepared.form, self._mask is not None, self._k
-        values = launches.verified(x, ctrs, found, form)
-        order = launches.ranked if keep <= SORTED_ABOVE else sorted_found
-        ordered = order(found, values, k, masked)
-        launches.ties_looked_at(x, ctrs, ordered, found.doubt, k, form)
-        return ordered[0]
 
 
 def _packed(ctrs: Points, form: int, settings: Settings) -> Packed:

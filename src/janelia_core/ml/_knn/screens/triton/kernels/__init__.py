@@ -5,6 +5,4 @@ packing     points -> float16 operands, and the numbers that pay for all they lo
 scan        tiles of products -> maxima of groups of centres (store), or lists of groups (filter)
 selection   the k-th best of what is listed -> a proven threshold; what falls below it goes
 members     listed groups -> centres that reach the threshold
-verification centres -> order values in double-double, with a measured error
-ranking     order values -> the answer, and where it is in doubt
 """

@@ -12,6 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 from janelia_core.ml._knn.screens.triton.bounds import NEVER, REACH, ROW_REACH, TINY, UNIT_LENGTH, UP
 
 _UP: tl.constexpr = tl.constexpr(UP)
@@ -21,14 +22,6 @@ _ROW_REACH: tl.constexpr = tl.constexpr(ROW_REACH)
 _NEVER: tl.constexpr = tl.constexpr(NEVER)
 _LENGTH: tl.constexpr = tl.constexpr(UNIT_LENGTH)
 _UNIT: tl.constexpr = tl.constexpr(2.0**-53)
-
-
-@triton.jit
-def stored(values):
-    """Stored values in float64: exact but for 64-bit integers."""
-    if values.dtype == tl.bfloat16 or values.dtype == tl.float16:
-        values = values.to(tl.float32)
-    return values.to(tl.float64)
 
 
 @triton.jit

@@ -8,7 +8,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from janelia_core.ml._knn.screens.triton.kernels.packing import stored
+from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
 _FAR: tl.constexpr = tl.constexpr(3.0e38)
 _SAMPLE: tl.constexpr = tl.constexpr(256)

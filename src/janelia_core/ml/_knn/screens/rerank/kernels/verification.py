@@ -20,7 +20,7 @@ import triton
 import triton.language as tl
 
 from janelia_core.ml._knn.arithmetic.triton_sums import two_product, two_sum
-from janelia_core.ml._knn.screens.triton.kernels.packing import stored
+from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
 _EXTREME: tl.constexpr = tl.constexpr(16)
 _MOST: tl.constexpr = tl.constexpr(2.0**480)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from janelia_core.ml._knn.arithmetic.triton_sums import two_sum
-from janelia_core.ml._knn.screens.triton.kernels.packing import stored
+from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
 _CLOSE: tl.constexpr = tl.constexpr(8)
 _FEW: tl.constexpr = tl.constexpr(32)
