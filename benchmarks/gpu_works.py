@@ -8,7 +8,8 @@ from typing import NamedTuple
 from gpu_cases import Shape
 from gpu_chips import REACHED, SHORTEST, VERIFIED_AS, Chip
 
-from janelia_core.ml._knn.screens.triton.cost import MOST_FIRST, SORTED_ABOVE, Settings
+from janelia_core.ml._knn.screens.rerank.cost import SORTED_ABOVE
+from janelia_core.ml._knn.screens.triton.cost import MOST_FIRST, Settings
 
 PACKED, VERIFIED = 17, 45
 """Float64 operations for a coordinate that is packed, and for one that is verified. Counted in the sources."""
