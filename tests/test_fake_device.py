@@ -162,7 +162,7 @@ def test_the_device_tells_what_it_is_asked_to_tell() -> None:
         x.double()
 
 
-def test_where_nobody_says_how_much_memory_there_is_a_quarter_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_nobody_says_how_much_memory_is_half_of_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     def has(free: int, reserved: int = 0, allocated: int = 0) -> int:
         module = SimpleNamespace(
             mem_get_info=lambda device: (free * MIB, 1 << 40),
@@ -172,10 +172,10 @@ def test_where_nobody_says_how_much_memory_there_is_a_quarter_of_what_is_free(mo
         monkeypatch.setattr(torch, "privateuseone", module)
         return checked_memory(None, torch.device(DEVICE)) // MIB
 
-    assert has(40_000) == 8192  # a power of two
-    assert has(1000, reserved=40_000, allocated=5000) == 8192  # what torch holds unused is free
+    assert has(40_000) == 16384  # a power of two
+    assert has(1000, reserved=40_000, allocated=5000) == 16384  # what torch holds unused is free
     assert has(500) == 256
-    assert has(1 << 20) == 16 << 10
+    assert has(1 << 20) == 64 << 10
     assert checked_memory(None, torch.device("cpu")) == 256 * MIB
     assert checked_memory(5 * MIB, torch.device(DEVICE)) == 5 * MIB
 

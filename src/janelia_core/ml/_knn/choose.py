@@ -163,7 +163,7 @@ def _plan_alone(problem: Problem, screen: Screen, otherwise: Plan) -> Plan:
 
 
 def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:
-    return share_out(problem, who, screen, demand, portable.products)
+    return share_out(problem, who, screen, demand, portable.fallback)
 
 
 def _preferred(plan: Plan, otherwise: Plan | None) -> Plan:

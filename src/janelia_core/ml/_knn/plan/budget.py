@@ -10,13 +10,13 @@ import torch
 
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 
-MOST = 16 << 30
+MOST = 64 << 30
 """More makes nothing faster."""
-_SHARE = 4  # of what is free
+_SHARE = 2  # a part in so many of what is free
 
 
 def sensible_memory(device: torch.device) -> int:
-    """Return the bytes of workspace for tensors on a device: 256 MiB, on an accelerator a quarter of the free if more.
+    """Return the bytes of workspace for tensors on a device: 256 MiB, on an accelerator half of the free if more.
 
     A power of two, so that searches of the same sizes find the same plan. Compiled code is for any time: it takes
     256 MiB.

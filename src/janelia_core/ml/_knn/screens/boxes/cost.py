@@ -17,7 +17,7 @@ from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Sha
 MOST_COORDINATES = 8
 _FEWEST_CTRS = 2048  # fewer are looked at all at once
 _MOST_CTRS = 1 << 30  # row numbers are 32-bit numbers
-_PER_LAUNCH = 3e5  # all launches, some 30 of torch's among them
+_PER_LAUNCH = 1e6  # all launches, some 30 of torch's among them
 _PER_CTR, _PER_ROW, _PER_LISTED = 1.0, 2.0, 0.1
 _PER_LEAF = 0.15, 1.0  # of a tile: what waits, and what 32 rows compute, times (d + 5) / 8
 _MORE_LISTED = 1.8  # centres within the first bound, for each neighbour
@@ -84,7 +84,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     if cost(problem).work > rival.work:
         return ""
     held = problem.n_ctrs * (4 * problem.d + 12) + problem.n_ctrs * (8 * problem.d + 48)
-    settings = _settings(problem, room - held)
+    settings = _settings(problem, (room - held) // 4 * 3)  # the rest is for rows in doubt
     if settings is None:
         return f"boxes of {problem.n_ctrs} centres take more than the {room} bytes there are for them"
     used = (

@@ -50,7 +50,7 @@ def verified(x: Tensor, ctrs: Tensor, found: Found, form: int) -> tuple[Tensor, 
         verify[(-(-n // _ROWS), keep)](
             x, ctrs, found.centres, found.counts, values[0], values[1], values[2], found.doubt, n,
             *x.stride(), *ctrs.stride(), x.shape[1],
-            KEEP=keep, BM=_ROWS, FORM=form, num_warps=4, enable_fp_fusion=False,
+            KEEP=keep, BM=_ROWS, FORM=form, num_warps=8, enable_fp_fusion=False,
         )  # fmt: skip
     return values[0], values[1], values[2]
 

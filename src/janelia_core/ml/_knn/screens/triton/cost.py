@@ -28,7 +28,8 @@ _MOST_PLACES = 4096  # in the lists of a row that one program reads
 _FEWEST = 16  # rows worth a search of their own
 _WIDER = 4  # are the lists in which rows are searched again
 _PER_PICOSECOND = 1e-3 / 500.0  # of a nanosecond: a multiplication, at 500 TFLOP/s
-_PER_LAUNCH = 2e5  # nanoseconds of all launches
+_PER_LAUNCH, _PER_ROW = 1e6, 50.0  # nanoseconds of all launches, and of a row beside its products
+_LOW, _IN_LOW = 4, 8.0  # coordinates of which float16 tells little: so many more centres are listed
 _PER_GROUP = 4  # that is looked at, of a row
 
 
@@ -84,7 +85,8 @@ def cost(problem: Problem) -> Cost:
     """Return what it costs as long as nothing is known of the values."""
     pairs = problem.n_smps * problem.n_ctrs * (problem.d + 16)
     preparing = problem.n_ctrs * problem.d * 4e-3
-    return Cost(_PER_LAUNCH + problem.unpaid("triton", preparing) + pairs * _PER_PICOSECOND)
+    rows = problem.n_smps * _PER_ROW * (_IN_LOW if problem.d <= _LOW else 1.0)
+    return Cost(_PER_LAUNCH + problem.unpaid("triton", preparing) + rows + pairs * _PER_PICOSECOND)
 
 
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
@@ -92,7 +94,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     gpu = problem.machine.gpu
     assert gpu is not None
     held = _held(problem, gpu)
-    settings = _settings(problem, gpu, room - held)
+    settings = _settings(problem, gpu, (room - held) // 4 * 3)  # the rest is for rows in doubt
     if settings.rows < min(problem.n_smps, _FEWEST) or settings.again < 1:
         return f"packed centres and the lists of a few rows take more than the {room} bytes there are for them"
     used = held + max(

@@ -197,9 +197,10 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
             x.operands, c.operands, x.numbers, c.numbers, *_given(c.strange, c.order, shown), x.thresholds,
             x.lists, x.counts, groups, found, counts, x.doubt,
             n, len(c.operands), n_ctrs, 8 * x.lists.shape[1],
-            W=tile.width, BK=min(tile.width, 64), G=width, GROUPS=2, LISTS=lists, CAP=settings.cap,
+            W=tile.width, BK=128 if tile.width % 128 == 0 else min(tile.width, 64), G=width, GROUPS=1,
+            LISTS=lists, CAP=settings.cap,
             KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
-            num_warps=max(2, warps_for(lists * settings.cap, 512)),
+            num_warps=min(8, warps_for(lists * settings.cap, 1024)),
         )  # fmt: skip
     return Found(found, counts, x.doubt)
 
