@@ -17,7 +17,7 @@ import json
 from pathlib import Path
 from typing import NamedTuple
 
-from gpu_cases import GIB, SHAPES, Shape
+from gpu_cases import SHAPES, Shape
 from gpu_chips import BESIDE, BY_TORCH, CHIPS, PER_LAUNCH, RUNS, TO_ORDER, TO_SORT, TO_TOPK, Chip
 from gpu_works import Work, works_of
 
@@ -25,9 +25,6 @@ from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.triton.cost import Settings
 from janelia_core.ml._runtime.machine import Machine
-
-MEMORY = 16 * GIB
-"""What knn_mc takes by itself where 64 GiB are free."""
 
 
 class Search(NamedTuple):
@@ -79,12 +76,14 @@ class Search(NamedTuple):
 def modelled(shape: Shape, chip: Chip) -> Search:
     """Return what a search should take on a chip."""
     n, n_ctrs, d, k = shape[:4]
+    points = (n + n_ctrs) * d * shape.nbytes
+    budget = shape.memory or 1 << (int(chip.holds - points) // 2).bit_length() - 1  # as `sensible_memory` has it
     machine = Machine(gpu=chip.gpu)
-    plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=machine, float32=not shape.half, budget=shape.memory or MEMORY)
+    plan = make_plan(n, n_ctrs, d, k, n_ctrs, machine=machine, float32=not shape.half, budget=budget)
     own = plan.own
     if not isinstance(own, Settings):
         return Search(shape, chip, plan, (), f"screen {plan.screen}: {plan.reason}; not modelled")
-    points, packed = (n + n_ctrs) * d * shape.nbytes, n_ctrs * own.tile.width * 2
+    packed = n_ctrs * own.tile.width * 2
     if points + packed > chip.holds:
         return Search(shape, chip, plan, (), f"{(points + packed) / 1e9:.0f} GB do not fit")
     return Search(shape, chip, plan, works_of(shape, chip, own))
