@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.choose import SCREENS
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points
@@ -16,6 +17,9 @@ from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense import cost as dense
 from janelia_core.ml._knn.screens.dense.cost import Panels
 from janelia_core.ml._knn.search import search
+
+SCREENS_HERE = tuple(screen for screen in SCREENS if screen.name not in ("boxes", "triton"))
+"""Those that run on a CPU; the others list nothing, and are asked by test_screen_boxes and test_triton_screen."""
 
 OF_CREW = ("workers", "pooled", "chunk")
 OF_BLOCKS = ("row_block", "verified_rows", "fallback_rows", "fallback_ctrs", "fallback_pairs", "escalated_rows")

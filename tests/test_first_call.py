@@ -15,11 +15,12 @@ import torch
 import fresh_process
 from janelia_core.ml import CenterIndex, knn
 from janelia_core.ml._knn import meanwhile
-from janelia_core.ml._knn.choose import SCREENS, make_plan
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._runtime import loading
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.neighbors import watch_knn
 from janelia_core.ml.warming import warm
+from plans import SCREENS_HERE
 
 LITTLE = 1 << 20  # bytes: many blocks of rows
 
@@ -148,7 +149,7 @@ def test_nothing_is_kept_of_torch_operations_and_an_index_prepares_with_kernels(
 def test_warming_reaches_every_screen_and_says_where_kernels_are_kept() -> None:
     state = torch.get_rng_state()
     warmed = warm()
-    assert {screen.name for screen in SCREENS} - warmed.screens <= {"portable"}  # which has no kernels
+    assert {screen.name for screen in SCREENS_HERE} - warmed.screens <= {"portable"}  # which has no kernels
     assert warmed.folders
     assert all(folder.is_dir() for folder in warmed.folders)
     assert torch.equal(torch.get_rng_state(), state)

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn import choose
-from janelia_core.ml._knn.choose import SCREENS, make_plan
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.points import Points
@@ -29,11 +29,11 @@ from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
-from plans import changed
+from plans import SCREENS_HERE, changed
 from problems import gaussian
 
 CPU = this_machine(torch.device("cpu"))
-SCREEN_NAMES = [*(screen.name for screen in SCREENS), "none"]
+SCREEN_NAMES = [*(screen.name for screen in SCREENS_HERE), "none"]
 
 
 class Search(NamedTuple):

@@ -1,4 +1,4 @@
-"""Every screen of `choose.SCREENS` keeps one contract on every problem, and prepares centres for any number of rows."""
+"""Every screen that runs here keeps one contract on every problem, and prepares centres for any number of rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import SCREENS, make_plan
+from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import join
 from janelia_core.ml._knn.data.points import Points
@@ -21,11 +21,11 @@ from janelia_core.ml._knn.screens.contract import Asked, Screen
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
-from plans import changed
+from plans import SCREENS_HERE, changed
 from problems import PROBLEMS, gaussian
 
 CPU = this_machine(torch.device("cpu"))
-by_name = pytest.mark.parametrize("screen", SCREENS, ids=lambda screen: screen.name)
+by_name = pytest.mark.parametrize("screen", SCREENS_HERE, ids=lambda screen: screen.name)
 
 
 def asked(screen: Screen, x: Tensor, centres: Centres, k: int, workers: Workers) -> Asked:

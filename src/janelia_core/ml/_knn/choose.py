@@ -239,7 +239,8 @@ def choose(asked: Asked) -> Chosen:
             break
         plan = report.plan = plan.otherwise
         report.screen = f"{plan.screen}: {why}" if why else ""
-    fallback = functools.cache(lambda: _met(PORTABLE, step))
+    # Of rows that a screen leaves in doubt, whatever it made of infinite centres, no list may exclude these.
+    fallback = functools.cache(lambda: None if _may_be_of_any_sign(asked) else _met(PORTABLE, step))
     if meeting is None:
         meeting = fallback()
         report.screen = f"{PORTABLE.name}: {why or report.look}"
