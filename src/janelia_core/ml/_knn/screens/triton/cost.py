@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
@@ -15,7 +16,7 @@ from janelia_core.ml._runtime.gpu import Gpu
 _FEWEST_PAIRS = 1 << 16  # fewer are looked at all at once, in fewer launches than this screen has
 _MOST_NEIGHBOURS = 2048
 _MOST_CTRS = 1 << 28  # groups, row numbers and places of their numbers have 32 bits
-_FIRST, _LEAST_FIRST = 64, 512  # the first part of the tiles, and groups in it at least
+_FIRST, _LEAST_FIRST = 128, 512  # the first part of the tiles, and groups in it at least
 MOST_FIRST = 4096
 """Groups of which one program finds the best."""
 _GROWTH = 4  # of the centres seen, until a threshold is raised
@@ -25,7 +26,7 @@ _LISTS = 8  # of a row and part
 _MOST_PARTS = 128
 _PER_NEIGHBOUR = 16  # groups, where all are scored
 _MOST_STORED = 1 << 30  # bytes of scores of all groups, beyond which thresholds come first
-_PER_PART = 1e-3  # of the time of a search, roughly
+_PER_PLACE, _PER_SCORE = 0.02, 0.03  # nanoseconds of a place in a list that is looked through, and of a group's score
 _MOST_PLACES = 4096  # in the lists of a row that one program reads
 _FEWEST = 16  # rows worth a search of their own
 _WIDER = 4  # are the lists in which rows are searched again
@@ -127,19 +128,15 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
     k = problem.k
     tile = tile_for(problem.d, problem.n_smps, gpu)
     n_tiles = -(-problem.n_ctrs // tile.ctrs)
-    mean = _GROWTH * k / _LISTS
-    cap = power_above(mean + 5.0 * math.sqrt(mean) + 6.0)
-    parts = parts_of(problem.n_smps, tile, gpu, n_tiles, _MOST_PARTS)
-    in_lists = max(1, _MOST_PLACES // (cap * _LISTS))
     edges = _edges(n_tiles, k)
     settings = Settings(
         tile=tile,
         edges=edges,
         groups=_LISTS,
         biased=problem.masked or problem.n_ctrs <= _BIASED,
-        cap=cap,
+        cap=_cap(k, 1),
         keep=power_above(k + k / 4 + 12.0),
-        parts=parts,
+        parts=1,
         whole=len(edges) == 1,
         rows=problem.n_smps,
         again=problem.n_smps,
@@ -147,29 +144,53 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
         inline=gpu.inline,
         fetched=gpu.descriptors,
     )
-    whole = settings._replace(edges=(n_tiles,), whole=True)
-    if parts > in_lists and bytes_of_row(whole, problem) * problem.n_smps <= min(room, _MOST_STORED):
-        settings = whole
-    elif not settings.whole:
-        settings = settings._replace(parts=parts_of(problem.n_smps, tile, gpu, n_tiles, in_lists))
-    if settings.whole:
-        settings = settings._replace(groups=_groups(n_tiles, tile, k))
-    most = min(room // bytes_of_row(settings, problem), _MOST_LISTED // (cap * _LISTS * settings.parts))
+    many, turns = range(1, _MOST_PARTS + 1), len(edges) - 1
+    in_lists = [parts for parts in many if parts == 1 or _places(k, parts) <= _MOST_PLACES]
+    whole, parts = _shared(problem, tile, lambda _: _LISTS * n_tiles * _PER_SCORE, many)
+    filtered, in_turns = _shared(problem, tile, lambda parts: turns * _places(k, parts) * _PER_PLACE, in_lists)
+    stored = settings._replace(edges=(n_tiles,), whole=True, groups=_groups(n_tiles, tile, k), parts=parts)
+    fits = bytes_of_row(stored, problem) * problem.n_smps <= min(room, _MOST_STORED)
+    if settings.whole or (whole < filtered and fits):
+        settings = stored
+    else:
+        settings = settings._replace(parts=in_turns, cap=_cap(k, in_turns))
+    most = min(room // bytes_of_row(settings, problem), _MOST_LISTED // (settings.cap * _LISTS * settings.parts))
     block = tile.rows * gpu.processors * tile.together
     rows = most // block * block if most >= block else most
-    widest = min(room // bytes_of_row(again(settings), problem), _MOST_LISTED // (cap * _WIDER * _LISTS))
+    widest = min(room // bytes_of_row(again(settings), problem), _MOST_LISTED // (settings.cap * _WIDER * _LISTS))
     return settings._replace(rows=min(rows, problem.n_smps), again=min(widest, problem.n_smps))
 
 
-def parts_of(n_smps: int, tile: Tile, gpu: Gpu, n_tiles: int, most: int) -> int:
-    """Return how many programs, `most` at most, share the centres of rows, so that no processor is idle."""
-    blocks, room = -(-n_smps // tile.rows), gpu.processors * tile.together
+def _cap(k: int, parts: int) -> int:
+    """Return the places of a list: the first part has the nearest so far, and each gets its share of those to come."""
+    mean = (1.0 + (_GROWTH - 1.0) / parts) * k / _LISTS
+    return power_above(mean + 5.0 * math.sqrt(mean) + 6.0)
 
-    def idle(parts: int) -> float:  # a share of all that is not used, and what more lists cost
-        turns = -(-blocks * parts // room)
-        return 1.0 - blocks * parts / (turns * room) + _PER_PART * (parts - 1)
 
-    return min(range(1, max(1, min(most, n_tiles // 2)) + 1), key=idle)
+def _places(k: int, parts: int) -> int:
+    return _cap(k, parts) * power_above(_LISTS * parts)
+
+
+def _shared(problem: Problem, tile: Tile, per_row: Callable[[int], float], among: Sequence[int]) -> tuple[float, int]:
+    """Return the least work, in nanoseconds, and how many programs share the centres of rows then.
+
+    Args:
+        problem: The search.
+        tile: Of products.
+        per_row: Work of a row beside its products, by the number of programs.
+        among: The numbers to choose from.
+    """
+    gpu = problem.machine.gpu
+    assert gpu is not None
+    blocks, room = -(-problem.n_smps // tile.rows), gpu.processors * tile.together
+    products = problem.n_smps * problem.n_ctrs * (problem.d + 16) * _PER_PICOSECOND
+    most = max(1, -(-problem.n_ctrs // tile.ctrs) // 2)
+
+    def work(parts: int) -> float:
+        busy = blocks * parts / (-(-blocks * parts // room) * room)
+        return products / busy + problem.n_smps * per_row(parts) + parts  # of equals the fewest
+
+    return min((work(parts), parts) for parts in among if parts <= most)
 
 
 def _edges(n_tiles: int, k: int) -> tuple[int, ...]:

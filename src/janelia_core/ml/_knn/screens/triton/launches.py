@@ -24,6 +24,7 @@ from janelia_core.ml._knn.screens.triton.tiles import Tile
 from janelia_core.ml._runtime.device_kernels import launching
 
 _AT_A_TIME = 2048  # numbers that a program packs
+_FEW_PLACES = 512  # in the lists of a row
 _TOGETHER = 16  # centres of groups that are scored together, at least
 
 
@@ -200,12 +201,17 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
             x.operands, c.operands, x.numbers, c.numbers, *_given(c.strange, c.order, shown), x.thresholds,
             x.lists, x.counts, groups, found, counts, x.doubt,
             n, len(c.operands), n_ctrs, 8 * x.lists.shape[1],
-            W=tile.width, BK=128 if tile.width % 128 == 0 else min(tile.width, 64), G=size, NG=settings.groups,
+            W=tile.width, BK=min(tile.width, 64), G=size, NG=settings.groups,
             GROUPS=max(1, _TOGETHER // size), LISTS=lists, CAP=settings.cap,
             KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
-            num_warps=min(8, warps_for(lists * settings.cap, 1024)),
+            num_warps=_warps_of_members(lists * settings.cap),
         )  # fmt: skip
     return Found(found, counts, x.doubt)
+
+
+def _warps_of_members(places: int) -> int:
+    """Return how many warps take a row's groups one by one: few, since these are small."""
+    return 1 if places <= _FEW_PLACES else min(8, 2 * warps_for(places, 4 * _FEW_PLACES))
 
 
 def _given(instead: Tensor, *tensors: Tensor | None) -> list[Tensor]:

@@ -56,14 +56,20 @@ def _joined(s, t, a):
 @triton.jit(do_not_specialize=["n", "d"])
 def verify(
     x, ctrs, found, n_found, high, low, error, doubt, n, x_stride, x_step, c_stride, c_step, d,
-    KEEP: tl.constexpr, BM: tl.constexpr, FORM: tl.constexpr,
+    KEEP: tl.constexpr, BM: tl.constexpr, FORM: tl.constexpr, SPARSE: tl.constexpr,
 ):  # fmt: skip
-    """Order values high + low +- error (n, KEEP) of found (n, KEEP); grid (rows / BM, KEEP), a slot a program.
+    """Order values high + low +- error (n, KEEP) of found (n, KEEP), BM a program, side by side in memory.
 
+    SPARSE: grid (rows / BM, KEEP), a slot of BM rows a program, so that what is not there costs nothing.
     Four coordinates at a time, each with sums of its own.
     """
-    rows = tl.program_id(0) * BM + tl.arange(0, BM)
-    slot = tl.program_id(1)
+    if SPARSE:
+        rows = tl.program_id(0) * BM + tl.arange(0, BM)
+        slot = tl.zeros((BM,), tl.int32) + tl.program_id(1)
+    else:
+        place = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
+        rows = (place // KEEP).to(tl.int32)
+        slot = (place % KEEP).to(tl.int32)
     there = rows < n
     there = there & (slot < tl.load(n_found + rows, mask=there, other=0))
     if tl.max(there.to(tl.int32), axis=0) == 0:
