@@ -13,7 +13,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
 from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Shape, kept_for, shape_for
-from janelia_core.ml._knn.screens.rerank.cost import bytes_of_listed
+from janelia_core.ml._knn.screens.rerank.cost import TOGETHER, bytes_of_listed
 
 MOST_COORDINATES = 8
 _FEWEST_CTRS = 2048  # fewer are looked at all at once
@@ -27,6 +27,7 @@ _MOST_ROWS = 1 << 20
 _SCRATCH = 2  # a part in so many of the room is for lists on the walk
 _PER_KEPT = 12  # a candidate, before it is re-ranked: its number, twice, and its bound
 _PER_BLOCK_ROW = 96  # a row: places, order, bounds
+_PER_ASKED = 20  # what is known of a row until the host asks who is in doubt, if all are
 
 
 class Settings(NamedTuple):
@@ -97,7 +98,13 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
 
 
 def _bytes_of_row(keep: int, problem: Problem) -> int:
-    return keep * (_PER_KEPT + bytes_of_listed(keep)) + 8 * problem.k + 24 * problem.d + _PER_BLOCK_ROW
+    return (
+        keep * (_PER_KEPT + bytes_of_listed(keep))
+        + 8 * problem.k
+        + 24 * problem.d
+        + _PER_BLOCK_ROW
+        + TOGETHER * _PER_ASKED
+    )
 
 
 def _settings(problem: Problem, room: int) -> Settings | None:

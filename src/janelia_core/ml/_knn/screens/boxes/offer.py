@@ -26,7 +26,7 @@ _DTYPES = (
 class BoxesScreen:
     """Boxes of neighbouring centres, walked by tiles of neighbouring rows: few dimensions, a GPU."""
 
-    name, parallel, looks = "boxes", False, False
+    name, parallel, looks, gpu = "boxes", False, False, True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:

@@ -1,6 +1,7 @@
 """The boxes screen: lists by boxes, which are then re-ranked.
 
-No number comes back to the host until all rows have gone through; then one: how many are in doubt.
+No number comes back to the host until some blocks of rows have gone through; then one: how many are
+in doubt.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.rows import parts
 from janelia_core.ml._knn.screens.boxes.cost import Settings
 from janelia_core.ml._knn.screens.boxes.listing import list_candidates
 from janelia_core.ml._knn.screens.boxes.planted import Boxes, plant
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.rerank.cost import TOGETHER
 from janelia_core.ml._knn.screens.rerank.found import Found, reranked
 from janelia_core.ml._knn.screens.row_by_row import without_lists
 from janelia_core.ml._runtime.device_kernels import launched
@@ -67,13 +70,19 @@ class BoxesMeeting(Meeting):
         return torch.arange(len(self._x), device=self._x.device) if left is None else left
 
     def _swept(self, answers: Answers) -> Tensor:
+        some = parts(len(self._x), self._settings.rows * TOGETHER)
+        left = [self._swept_together(one.start, min(one.stop, len(self._x)), answers) for one in some]
+        return left[0] if len(left) == 1 else torch.cat(left)
+
+    def _swept_together(self, first: int, last: int, answers: Answers) -> Tensor:
+        """Answer some blocks of rows without waiting; return who is in doubt."""
         x, step = self._x, self._settings.rows
-        doubt = torch.empty(len(x), dtype=torch.int32, device=x.device)
-        for start in range(0, len(x), step):
-            part = slice(start, min(start + step, len(x)))
-            found, doubt[part] = self._searched(x.block(part.start, part.stop))
+        doubt = torch.empty(last - first, dtype=torch.int32, device=x.device)
+        for start in range(first, last, step):
+            part = slice(start, min(start + step, last))
+            found, doubt[start - first : part.stop - first] = self._searched(x.block(part.start, part.stop))
             answers.put(part, found, x.row_numbers(torch.arange(part.start, part.stop, device=x.device)))
-        return doubt.nonzero()[:, 0]
+        return doubt.nonzero()[:, 0] + first
 
     def _searched(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return what was found of rows (r, k) int64, and which are in doubt (r,)."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 SORTED_ABOVE = 256
 """Listed centres of a row that one program ranks; more are sorted."""
+TOGETHER = 4
+"""Blocks of rows after which the host asks who is in doubt: what is known until then takes memory for each row."""
 _PER_LISTED = 4 + 24 + 4 + 1  # its number, its order value, its place, and what is said of it there
 _PER_SORTED = 48
 

@@ -9,11 +9,10 @@ from typing import NamedTuple
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
-from janelia_core.ml._knn.screens.rerank.cost import bytes_of_listed
+from janelia_core.ml._knn.screens.rerank.cost import TOGETHER, bytes_of_listed
 from janelia_core.ml._knn.screens.triton.tiles import WIDEST, Tile, tile_for
 from janelia_core.ml._runtime.gpu import Gpu
 
-_FEWEST_PAIRS = 1 << 16  # fewer are looked at all at once, in fewer launches than this screen has
 _MOST_NEIGHBOURS = 2048
 _MOST_CTRS = 1 << 28  # groups, row numbers and places of their numbers have 32 bits
 _FIRST, _LEAST_FIRST = 128, 512  # the first part of the tiles, and groups in it at least
@@ -34,6 +33,7 @@ _PER_PICOSECOND = 1e-3 / 500.0  # of a nanosecond: a multiplication, at 500 TFLO
 _PER_LAUNCH, _PER_ROW = 1e6, 50.0  # nanoseconds of all launches, and of a row beside its products
 _LOW, _IN_LOW = 4, 8.0  # coordinates of which float16 tells little: so many more centres are listed
 _PER_GROUP = 4  # that is looked at, of a row
+_PER_ASKED = 40  # what is known of a row until the host asks who is in doubt, if all are
 
 
 class Settings(NamedTuple):
@@ -102,14 +102,16 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     settings = _settings(problem, gpu, (room - held) // 4 * 3)  # the rest is for rows in doubt
     if settings.rows < min(problem.n_smps, _FEWEST) or settings.again < 1:
         return f"packed centres and the lists of a few rows take more than the {room} bytes there are for them"
-    used = held + max(
-        settings.rows * bytes_of_row(settings, problem), settings.again * bytes_of_row(again(settings), problem)
-    )
+    used = held + max(settings.rows * bytes_of_row(settings, problem), settings.again * _bytes_again(settings, problem))
+    used += settings.rows * TOGETHER * _PER_ASKED
     return Demand(used, 4 * MOST_CTRS, settings.keep, "float16 products on a GPU", settings, kept=True, sifts=True)
 
 
 def again(settings: Settings) -> Settings:
-    """Return how rows are searched again whose lists were full: all centres are scored, and lists are wider."""
+    """Return how rows are searched again whose lists were full: all centres are scored, and lists are longer.
+
+    Of groups, as long as a program reads of a row: that is all that reach a threshold which does not grow any more.
+    """
     edges = (settings.edges[-1],)
     cap = min(settings.cap * _WIDER, _MOST_PLACES // _LISTS)
     return settings._replace(cap=cap, keep=settings.keep * _WIDER, whole=True, edges=edges, rows=settings.again)
@@ -122,6 +124,11 @@ def bytes_of_row(settings: Settings, problem: Problem) -> int:
     found = settings.keep * (_PER_GROUP + bytes_of_listed(settings.keep))
     shown = problem.n_ctrs * 2 if problem.masked else 0
     return 2 * settings.tile.width + 16 + lists + max(found, stored) + 8 * problem.k + 64 + shown
+
+
+def _bytes_again(settings: Settings, problem: Problem) -> int:
+    """Return the same for a row that is searched again, of which a copy is taken."""
+    return bytes_of_row(again(settings), problem) + 8 * problem.d
 
 
 def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
@@ -154,11 +161,14 @@ def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
         settings = stored
     else:
         settings = settings._replace(parts=in_turns, cap=_cap(k, in_turns))
-    most = min(room // bytes_of_row(settings, problem), _MOST_LISTED // (settings.cap * _LISTS * settings.parts))
+    per_row = bytes_of_row(settings, problem) + TOGETHER * _PER_ASKED
+    most = min(room // per_row, _MOST_LISTED // (settings.cap * _LISTS * settings.parts))
     block = tile.rows * gpu.processors * tile.together
     rows = most // block * block if most >= block else most
-    widest = min(room // bytes_of_row(again(settings), problem), _MOST_LISTED // (settings.cap * _WIDER * _LISTS))
-    return settings._replace(rows=min(rows, problem.n_smps), again=min(widest, problem.n_smps))
+    rows = min(rows, problem.n_smps)
+    room -= rows * TOGETHER * _PER_ASKED
+    widest = min(room // _bytes_again(settings, problem), _MOST_LISTED // (settings.cap * _WIDER * _LISTS))
+    return settings._replace(rows=rows, again=min(widest, problem.n_smps))
 
 
 def _cap(k: int, parts: int) -> int:

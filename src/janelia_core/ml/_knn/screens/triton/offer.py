@@ -27,7 +27,7 @@ _DTYPES = (
 class TritonScreen:
     """Float16 products on matrix units: a GPU."""
 
-    name, parallel, looks = "triton", False, False
+    name, parallel, looks, gpu = "triton", False, False, True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
