@@ -12,7 +12,7 @@ from typing import NamedTuple
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
-from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Shape, kept_for, shape_for
+from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Shape, kept_for, shape_for, wider
 from janelia_core.ml._knn.screens.rerank.cost import TOGETHER, bytes_of_listed
 
 MOST_COORDINATES = 8
@@ -24,6 +24,7 @@ _PER_LEAF = 0.15, 1.0  # of a tile: what waits, and what 32 rows compute, times 
 _MORE_LISTED = 1.8  # centres within the first bound, for each neighbour
 _MOST_TILES = 1 << 16
 _MOST_ROWS = 1 << 20
+_TIMES = 8  # the memory that a row takes which is searched again
 _SCRATCH = 2  # a part in so many of the room is for lists on the walk
 _PER_KEPT = 12  # a candidate, before it is re-ranked: its number, twice, and its bound
 _PER_BLOCK_ROW = 96  # a row: places, order, bounds
@@ -95,6 +96,13 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     return Demand(
         used, 4 * MOST_CTRS, settings.shape.keep, "boxes of near centres on a GPU", settings, kept=True, sifts=True
     )
+
+
+def again(settings: Settings, n_ctrs: int) -> Settings:
+    """Return how rows in doubt are searched again, of which a copy is taken: in no more memory."""
+    wide = wider(settings.shape, n_ctrs)
+    tiles = max(1, settings.tiles * settings.shape.listed_bytes // wide.listed_bytes)
+    return Settings(wide, max(1, settings.rows // _TIMES), tiles)
 
 
 def _bytes_of_row(keep: int, problem: Problem) -> int:

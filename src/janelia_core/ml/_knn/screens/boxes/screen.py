@@ -13,7 +13,7 @@ from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import parts
-from janelia_core.ml._knn.screens.boxes.cost import Settings
+from janelia_core.ml._knn.screens.boxes.cost import Settings, again
 from janelia_core.ml._knn.screens.boxes.listing import list_candidates
 from janelia_core.ml._knn.screens.boxes.planted import Boxes, plant
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
@@ -76,16 +76,27 @@ class BoxesMeeting(Meeting):
 
     def _swept_together(self, first: int, last: int, answers: Answers) -> Tensor:
         """Answer some blocks of rows without waiting; return who is in doubt."""
-        x, step = self._x, self._settings.rows
+        x, settings, step = self._x, self._settings, self._settings.rows
         doubt = torch.empty(last - first, dtype=torch.int32, device=x.device)
         for start in range(first, last, step):
             part = slice(start, min(start + step, last))
-            found, doubt[start - first : part.stop - first] = self._searched(x.block(part.start, part.stop))
+            found, doubt[start - first : part.stop - first] = self._searched(x.block(part.start, part.stop), settings)
             answers.put(part, found, x.row_numbers(torch.arange(part.start, part.stop, device=x.device)))
-        return doubt.nonzero()[:, 0] + first
+        left = doubt.nonzero()[:, 0]
+        return left if len(left) == 0 else self._once_more(left + first, answers)
 
-    def _searched(self, x: Tensor) -> tuple[Tensor, Tensor]:
+    def _once_more(self, left: Tensor, answers: Answers) -> Tensor:
+        """Search rows again whose lists were full, or anything else; return who is in doubt still."""
+        wide, still = again(self._settings, len(self._ctrs)), []
+        for part in parts(len(left), wide.rows):
+            numbers = self._x.row_numbers(left[part])
+            found, doubt = self._searched(self._x.take(numbers), wide)
+            answers.put(left[part], found, numbers)
+            still.append(left[part][doubt != 0])
+        return torch.cat(still)
+
+    def _searched(self, x: Tensor, settings: Settings) -> tuple[Tensor, Tensor]:
         """Return what was found of rows (r, k) int64, and which are in doubt (r,)."""
-        ctrs, settings, k = self._ctrs.values, self._settings, self._k
+        ctrs, k = self._ctrs.values, self._k
         found = Found(*list_candidates(self._boxes, x, settings.shape, settings.tiles))
         return reranked(x, ctrs, found, k, DISTANCE), found.doubt
