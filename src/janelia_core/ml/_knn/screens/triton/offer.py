@@ -11,6 +11,7 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.rerank.cost import MOST_ROWS
 from janelia_core.ml._knn.screens.triton import cost
 from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 from janelia_core.ml._runtime.workers import Workers
@@ -35,6 +36,8 @@ class TritonScreen:
         for values in (asked.x.values, asked.centres.points.values):
             if values.dtype not in _DTYPES:
                 return f"its kernels do not read {values.dtype}"
+        if len(asked.centres.points.values) > MOST_ROWS:
+            return "its kernels know rows by 32-bit numbers"
         from janelia_core.ml._knn.screens.triton.canary import is_sound
 
         sound = launched(lambda: is_sound(asked.x.device, asked.plan.own))

@@ -94,11 +94,11 @@ def look_at_ties(
             other = tl.load(out + row * KEEP + place + 1).to(tl.int64)
             for q in range(0, d, BD):
                 inside = q + columns < d
-                a = stored(tl.load(ctrs + one * c_stride + (q + columns) * c_step, mask=inside, other=0))
-                b = stored(tl.load(ctrs + other * c_stride + (q + columns) * c_step, mask=inside, other=0))
+                a = stored(tl.load(ctrs + one * c_stride + (q + columns).to(tl.int64) * c_step, mask=inside, other=0))
+                b = stored(tl.load(ctrs + other * c_stride + (q + columns).to(tl.int64) * c_step, mask=inside, other=0))
                 same = a == b
                 if FORM != 2:
-                    v = stored(tl.load(x + row * x_stride + (q + columns) * x_step, mask=inside, other=0))
+                    v = stored(tl.load(x + row * x_stride + (q + columns).to(tl.int64) * x_step, mask=inside, other=0))
                     if FORM == _DISTANCE:
                         s, e = two_sum(v, -a)
                         t, f = two_sum(b, -v)
