@@ -104,7 +104,7 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
 def again(settings: Settings) -> Settings:
     """Return how rows are searched again whose lists were full: all centres are scored, and lists are wider."""
     edges = (settings.edges[-1],)
-    cap = min(settings.cap * _WIDER, _MOST_PLACES // _LISTS)
+    cap = max(settings.cap, min(settings.cap * _WIDER, _MOST_PLACES // _LISTS))
     return settings._replace(cap=cap, keep=settings.keep * _WIDER, whole=True, edges=edges, rows=settings.again)
 
 
@@ -119,7 +119,7 @@ def bytes_of_row(settings: Settings, problem: Problem) -> int:
 
 def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
     k = problem.k
-    tile = tile_for(problem.d, problem.n_smps, gpu)
+    tile = tile_for(problem.d, problem.n_smps, gpu, problem.masked)
     n_tiles = -(-problem.n_ctrs // tile.ctrs)
     mean = _GROWTH * k / _LISTS
     cap = power_above(mean + 5.0 * math.sqrt(mean) + 6.0)
@@ -174,12 +174,12 @@ def _edges(n_tiles: int, k: int) -> tuple[int, ...]:
 
 
 def _n_groups(problem: Problem, gpu: Gpu) -> int:
-    return _LISTS * -(-problem.n_ctrs // tile_for(problem.d, problem.n_smps, gpu).ctrs)
+    return _LISTS * -(-problem.n_ctrs // tile_for(problem.d, problem.n_smps, gpu, problem.masked).ctrs)
 
 
 def _held(problem: Problem, gpu: Gpu) -> int:
     """Return the bytes of packed centres with their numbers, and of what puts them in order."""
-    tile = tile_for(problem.d, problem.n_smps, gpu)
+    tile = tile_for(problem.d, problem.n_smps, gpu, problem.masked)
     ctrs = -(-problem.n_ctrs // tile.ctrs) * tile.ctrs
     return ctrs * (2 * tile.width + 16 + 4) + problem.n_ctrs * (8 + 8 + 16)
 

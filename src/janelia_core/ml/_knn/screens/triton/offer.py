@@ -35,10 +35,13 @@ class TritonScreen:
         for values in (asked.x.values, asked.centres.points.values):
             if values.dtype not in _DTYPES:
                 return f"its kernels do not read {values.dtype}"
+        sound = launched(lambda: self._is_sound(asked))  # where Triton may fail to be imported, too
+        return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
+
+    def _is_sound(self, asked: Asked) -> bool:
         from janelia_core.ml._knn.screens.triton.canary import is_sound
 
-        sound = launched(lambda: is_sound(asked.x.device, asked.plan.own))
-        return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
+        return is_sound(asked.x.device, asked.plan.own)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Centres are packed for one layout of tiles."""
