@@ -85,7 +85,7 @@ def _scanned(shape: Shape, chip: Chip, own: Settings) -> list[Work]:
     waves = -(-blocks * parts // room)
     centres = 2 * tile.width * tile.ctrs * own.edges[-1]
     again = 1 if centres <= chip.cache else waves  # programs that run together share what they fetch
-    groups = 8 * own.edges[0]
+    groups = own.groups * own.edges[0]
     pairs = blocks * tile.rows * own.edges[-1] * tile.ctrs
     listed = 8 * n * sum(k * later / one for one, later in zip(own.edges, own.edges[1:], strict=False))
     lists = 8 * parts * own.cap

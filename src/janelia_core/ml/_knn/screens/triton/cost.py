@@ -113,7 +113,7 @@ def again(settings: Settings) -> Settings:
     Of groups, as long as a program reads of a row: that is all that reach a threshold which does not grow any more.
     """
     edges = (settings.edges[-1],)
-    cap = min(settings.cap * _WIDER, _MOST_PLACES // _LISTS)
+    cap = max(settings.cap, min(settings.cap * _WIDER, _MOST_PLACES // _LISTS))
     return settings._replace(cap=cap, keep=settings.keep * _WIDER, whole=True, edges=edges, rows=settings.again)
 
 
@@ -133,7 +133,7 @@ def _bytes_again(settings: Settings, problem: Problem) -> int:
 
 def _settings(problem: Problem, gpu: Gpu, room: int = 1 << 40) -> Settings:
     k = problem.k
-    tile = tile_for(problem.d, problem.n_smps, gpu)
+    tile = tile_for(problem.d, problem.n_smps, gpu, problem.masked)
     n_tiles = -(-problem.n_ctrs // tile.ctrs)
     edges = _edges(n_tiles, k)
     settings = Settings(
@@ -223,7 +223,7 @@ def _groups(n_tiles: int, tile: Tile, k: int) -> int:
 
 def _held(problem: Problem, gpu: Gpu) -> int:
     """Return the bytes of packed centres with their numbers, and of what puts them in order."""
-    tile = tile_for(problem.d, problem.n_smps, gpu)
+    tile = tile_for(problem.d, problem.n_smps, gpu, problem.masked)
     ctrs = -(-problem.n_ctrs // tile.ctrs) * tile.ctrs
     return ctrs * (2 * tile.width + 16 + 4) + problem.n_ctrs * (8 + 8 + 16)
 

@@ -26,6 +26,7 @@ from janelia_core.ml._runtime.device_kernels import launching
 _AT_A_TIME = 2048  # numbers that a program packs
 _FEW_PLACES = 512  # in the lists of a row
 _TOGETHER = 16  # centres of groups that are scored together, at least
+_FUSED = {"enable_fp_fusion": True}  # bounds have room for either; Triton 3.9 warns where nothing is said
 
 
 class Packed(NamedTuple):
@@ -81,13 +82,13 @@ def placed(ctrs: Points, form: int) -> tuple[Tensor, Tensor, Tensor]:
     d, n = ctrs.d, len(ctrs)
     middle = torch.empty(d, dtype=torch.float64, device=device)
     factor = torch.empty(1, dtype=torch.float64, device=device)
-    some, columns = subset is not None, min(128, max(16, 1 << (d - 1).bit_length()))
+    some, columns = subset is not None, min(64, max(16, 1 << (d - 1).bit_length()))
     given = values, middle if subset is None else subset, middle
     with launching(values):
         place_middle[(-(-d // columns),)](
-            *given, n, *values.stride(), d, BD=columns, SOME=some, SHIFTED=form == DISTANCE, num_warps=8
+            *given, n, *values.stride(), d, BD=columns, SOME=some, SHIFTED=form == DISTANCE, num_warps=8, **_FUSED
         )
-        place_scale[(1,)](*given, factor, n, *values.stride(), d, BD=16, SOME=some, num_warps=8)
+        place_scale[(1,)](*given, factor, n, *values.stride(), d, BD=16, SOME=some, num_warps=8, **_FUSED)
     return middle, factor, torch.zeros(1, dtype=torch.int32, device=device)
 
 
@@ -100,7 +101,7 @@ def measured(ctrs: Points, to: tuple[Tensor, Tensor, Tensor]) -> Tensor:
     with launching(values):
         measure[(-(-len(ctrs) // rows),)](
             values, reach if subset is None else subset, *to[:2], reach, len(ctrs), *values.stride(), ctrs.d,
-            BD=columns, BM=rows, SOME=subset is not None,
+            BD=columns, BM=rows, SOME=subset is not None, **_FUSED,
         )  # fmt: skip
     return reach
 
@@ -135,7 +136,7 @@ def extremes_of(numbers: Tensor, tile: Tile, biased: bool) -> Tensor:
     n = numbers.shape[1]
     extremes = torch.empty(n // tile.ctrs, 4, dtype=torch.float32, device=numbers.device)
     with launching(numbers):
-        tile_extremes[(len(extremes),)](numbers, extremes, n, BN=tile.ctrs, BIASED=biased, num_warps=1)
+        tile_extremes[(len(extremes),)](numbers, extremes, n, BN=tile.ctrs, BIASED=biased, num_warps=1, **_FUSED)
     return extremes
 
 
@@ -159,7 +160,7 @@ def scanned(
             W=tile.width, BK=tile.columns, BM=tile.rows, BN=tile.ctrs, NG=settings.groups, CAP=settings.cap,
             STORE=store,
             BIASED=settings.biased, MASKED=shown is not None, FETCHED=settings.fetched, INLINE=settings.inline,
-            STAGES=tile.stages, num_warps=tile.warps, num_stages=tile.stages,
+            STAGES=tile.stages, num_warps=tile.warps, num_stages=tile.stages, **_FUSED,
         )  # fmt: skip
 
 
@@ -176,7 +177,7 @@ def chosen_first(x: Listed, c: Packed, settings: Settings, stored: Tensor, maske
             len(stored), width, x.lists.shape[1], settings.kth,
             P2=8 if known else power, NG=settings.groups, STEP=min(1024, power), CAP=settings.cap, MASKED=masked,
             KNOWN=known,
-            num_warps=4 if known else warps_for(power, 512),
+            num_warps=4 if known else warps_for(power, 512), **_FUSED,
         )  # fmt: skip
 
 
@@ -187,6 +188,7 @@ def chosen_again(x: Listed, c: Packed, settings: Settings) -> None:
         choose_again[(len(x.operands),)](
             x.numbers, c.extremes, x.thresholds, x.lists, x.counts, x.doubt, len(x.operands), settings.kth,
             8 * x.lists.shape[1], LISTS=lists, CAP=settings.cap, num_warps=warps_for(lists * settings.cap, 256),
+            **_FUSED,
         )  # fmt: skip
 
 
@@ -204,7 +206,7 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
             W=tile.width, BK=min(tile.width, 64), G=size, NG=settings.groups,
             GROUPS=max(1, _TOGETHER // size), LISTS=lists, CAP=settings.cap,
             KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
-            num_warps=_warps_of_members(lists * settings.cap),
+            num_warps=_warps_of_members(lists * settings.cap), **_FUSED,
         )  # fmt: skip
     return Found(found, counts, x.doubt)
 

@@ -38,10 +38,13 @@ class TritonScreen:
                 return f"its kernels do not read {values.dtype}"
         if len(asked.centres.points.values) > MOST_ROWS:
             return "its kernels know rows by 32-bit numbers"
+        sound = launched(lambda: self._is_sound(asked))  # where Triton may fail to be imported, too
+        return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
+
+    def _is_sound(self, asked: Asked) -> bool:
         from janelia_core.ml._knn.screens.triton.canary import is_sound
 
-        sound = launched(lambda: is_sound(asked.x.device, asked.plan.own))
-        return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
+        return is_sound(asked.x.device, asked.plan.own)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Centres are packed for one layout of tiles."""

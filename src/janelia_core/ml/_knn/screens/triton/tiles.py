@@ -51,9 +51,14 @@ def packed_width(d: int) -> int:
     return -(-d // _STEP) * _STEP
 
 
-def tile_for(d: int, n_smps: int, gpu: Gpu) -> Tile:
-    """Return the tile for points of d coordinates; few rows take a lower one, of the same centres."""
+def tile_for(d: int, n_smps: int, gpu: Gpu, masked: bool = False) -> Tile:
+    """Return the tile for points of d coordinates; few rows take a lower one, of the same centres.
+
+    Beside a tile of products lies that of a mask, in shared memory and registers: there is room for less.
+    """
     tile = _tile(packed_width(d), gpu.chip)
+    if masked:
+        tile = tile._replace(ctrs=min(tile.ctrs, 128), stages=2)
     return tile if n_smps > _FEW else tile._replace(rows=_FEW, warps=4, stages=min(3, tile.stages), together=1)
 
 

@@ -21,6 +21,16 @@ _DISTANCE: tl.constexpr = tl.constexpr(0)
 _DOT: tl.constexpr = tl.constexpr(1)
 
 
+@triton.jit
+def _values(found, high, low, begin, slots, many):
+    """The order values, in two parts, and the numbers of what is found in some slots; behind the last, nobody's."""
+    there = slots < many
+    h = tl.load(high + begin + slots, mask=there, other=float("inf"))
+    w = tl.load(low + begin + slots, mask=there, other=0.0)
+    number = tl.load(found + begin + slots, mask=there, other=_NOBODY)
+    return tl.where(h == h, h, float("inf")), tl.where(w == w, w, 0.0), number  # NaN: of rows in doubt
+
+
 @triton.jit(do_not_specialize=["k"])
 def rank(
     found, n_found, high, low, error, out, near, doubt, k,
@@ -32,26 +42,16 @@ def rank(
     at = row * KEEP + slots
     many = tl.load(n_found + row)
     there = slots < many
-    h = tl.load(high + at, mask=there, other=float("inf"))
-    h = tl.where(h == h, h, float("inf"))  # of rows in doubt
-    w = tl.load(low + at, mask=there, other=0.0)
-    w = tl.where(w == w, w, 0.0)
-    number = tl.load(found + at, mask=there, other=_NOBODY)
+    h, w, number = _values(found, high, low, row * KEEP, slots, many)
     reach = 2.0 * tl.max(tl.load(error + at, mask=there, other=0.0), axis=0) + tl.zeros((KEEP,), tl.float64)
     place = tl.zeros((KEEP,), tl.int32)
     for first in range(0, many, STEP):  # how many of these come before
         some = first + tl.arange(0, STEP)
-        here = some < many
-        other = row * KEEP + some
-        g = tl.load(high + other, mask=here, other=float("inf"))
-        g = tl.where(g == g, g, float("inf"))
-        v = tl.load(low + other, mask=here, other=0.0)
-        v = tl.where(v == v, v, 0.0)
-        its_number = tl.load(found + other, mask=here, other=_NOBODY)
+        g, v, its_number = _values(found, high, low, row * KEEP, some, many)
         alike = (g[None, :] == h[:, None]) & (v[None, :] == w[:, None])
         less = (g[None, :] < h[:, None]) | ((g[None, :] == h[:, None]) & (v[None, :] < w[:, None]))
         less = less | (alike & (its_number[None, :] < number[:, None]))
-        place += tl.sum((less & here[None, :]).to(tl.int32), axis=1)
+        place += tl.sum((less & (some < many)[None, :]).to(tl.int32), axis=1)
     tl.debug_barrier()  # all has been read
     tl.store(high + row * KEEP + place, h, mask=there)
     tl.store(low + row * KEEP + place, w, mask=there)
