@@ -84,13 +84,11 @@ def test_integers_that_float64_rounds_are_not_taken_for_ties() -> None:
 
 
 def near_ties_behind_the_last() -> list[bool]:
-    """The nearest two are copies; a third, nearer in truth, seems to come behind them. It is found, or the row is in doubt."""
+    """The nearest two are copies; a third is nearer, and seems not to be: it is found, or the row is in doubt."""
     from janelia_core.ml._knn.screens.rerank.found import Found, reranked
 
-    x, ctrs = (
-        torch.tensor([[1.0, 0.0]]).double(),
-        torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0 - 2.0**-52]]).double(),
-    )
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    ctrs = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0 - 2.0**-52]], dtype=torch.float64)
     right = []
     for keep in (8, 512):  # ranked, and sorted
         centres = torch.arange(keep, dtype=torch.int32)[None]
