@@ -22,7 +22,7 @@ def map_rows(
     mapped, total = tl.zeros((A, B), tl.float64), tl.zeros((A,), tl.float64)
     for slot in range(0, k):
         j = tl.load(indices + i * k + slot)
-        there = (j >= 0) & (a < outputs)
+        there = a < tl.where(j >= 0, outputs, 0)
         j = tl.where(j < 0, 0, j)
         total += tl.load(bias + j * b_map + a * b_output, mask=there, other=0.0).to(tl.float64)
         for start in range(0, d, B):
@@ -48,12 +48,12 @@ def pull_rows(
     pulled = tl.zeros((A, B), tl.float64)
     for slot in range(0, k):
         j = tl.load(indices + i * k + slot)
-        there = j >= 0
-        j = tl.where(there, j, 0)
+        known = tl.where(j >= 0, outputs, 0)
+        j = tl.where(j >= 0, j, 0)
         for start in range(0, outputs, A):
             a = start + tl.arange(0, A).to(tl.int64)
             gradient = tl.load(g + i * g_row + a * g_output, mask=a < outputs, other=0.0).to(tl.float64)
-            inside = ((a < outputs) & there)[:, None] & (q < d)[None, :]
+            inside = (a < known)[:, None] & (q < d)[None, :]
             at = weight + j * w_map + a[:, None] * w_output + q[None, :] * w_col
             each = tl.load(at, mask=inside, other=0.0).to(tl.float64) * gradient[:, None]
             pulled += tl.where(inside, each, 0.0)
