@@ -15,6 +15,7 @@ import fake_device
 from fake_device import DEVICE, Seen, to_device, to_host, watched
 from janelia_core.ml import knn
 from janelia_core.ml._knn.face import checked_memory
+from janelia_core.ml._knn.plan import budget
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._runtime import machine, transforms
 from janelia_core.ml._runtime.workers import Workers
@@ -170,6 +171,7 @@ def test_where_nobody_says_how_much_memory_is_half_of_what_is_free(monkeypatch: 
             memory_allocated=lambda device: allocated * MIB,
         )
         monkeypatch.setattr(torch, "privateuseone", module)
+        budget._known.clear()
         return checked_memory(None, torch.device(DEVICE)) // MIB
 
     assert has(40_000) == 18432  # of four bits

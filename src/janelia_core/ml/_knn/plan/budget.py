@@ -6,12 +6,16 @@ other programs as a computer's memory is.
 
 from __future__ import annotations
 
+import time
+
 import torch
 
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 
 MOST = 64 << 30
 """More makes nothing faster."""
+_FRESH = 1.0  # seconds
+_known: dict[torch.device, tuple[float, int]] = {}
 _BITS = 3  # below the first
 _SHARE = 2  # a part in so many of what is free
 
@@ -24,9 +28,18 @@ def sensible_memory(device: torch.device) -> int:
     """
     if device.type == "cpu" or torch.compiler.is_compiling():
         return DEFAULT_MEMORY
-    share = min(_free(device) // _SHARE, MOST)
+    share = min(_lately_free(device) // _SHARE, MOST)
     step = max(0, share.bit_length() - 1 - _BITS)
     return max(DEFAULT_MEMORY, share >> step << step)
+
+
+def _lately_free(device: torch.device) -> int:
+    """Return what was free there when that was last asked: drivers take half a millisecond to tell."""
+    now = time.monotonic()
+    known = _known.get(device)
+    if known is None or now - known[0] > _FRESH:
+        known = _known[device] = now, _free(device)
+    return known[1]
 
 
 def _free(device: torch.device) -> int:
