@@ -30,7 +30,7 @@ def knn_mc(x: Tensor, ctrs: Tensor, k: int, m: int, *, max_memory: int | None = 
         m: Bounds how many scores are held at once: at most as many as m centres, or 64 if that is more, have with all
             samples, or one sample has with all centres. It never changes the result; more is faster on a GPU.
         max_memory: Bytes of workspace beyond inputs and result, at least 2^20 (1 MiB); it never changes the result.
-            None: 256 MiB; on a GPU, if that is more, a quarter of what is free there, up to 16 GiB.
+            None: 256 MiB; on a GPU, if that is more, half of what is free there, up to 64 GiB.
 
     Returns:
         (k, n_smps) int64 indices into ctrs on x's device, nearest first: `indices[:, i]` belongs to `x[i, :]`.

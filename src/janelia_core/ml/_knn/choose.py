@@ -115,7 +115,7 @@ def rows_alone(screen: Screen, problem: Problem) -> float:
 
 def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
     """Plan with the first screen that serves; it gives way to the next, where values speak against it."""
-    *preferred, last = screens
+    *preferred, last = (screen for screen in screens if not (problem.machine.on_cpu and getattr(screen, "gpu", False)))
     most = crew(problem, parallel=True, pooled=True).workers
     refused = {screen: screen.why_not(problem, most) for screen in preferred}
     serve = [screen for screen in preferred if not refused[screen]]
@@ -126,9 +126,13 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
         demand = screen.demand(problem, room(problem, workers), workers.workers, rival)
         if isinstance(demand, str):
             plan = plan and replace(plan, reason="; ".join(part for part in (plan.reason, demand) if part))
+            refused[screen] = "" if problem.machine.on_cpu else demand
             continue
-        plan = _preferred(_shared_out(problem, workers, screen.name, demand), plan)
-        rival = screen.cost(problem)
+        shared = _shared_out(problem, workers, screen.name, demand)
+        if not problem.machine.on_cpu and shared.workspace_bytes > problem.budget:
+            refused[screen] = f"beside what it holds, {problem.budget} bytes leave too little for a row in doubt"
+            continue
+        plan, rival = _preferred(shared, plan), screen.cost(problem)
     if plan is None:
         # Threads of torch's own wait for each other at each of some dozen operations on a block of rows.
         alone = crew(problem, parallel=last.parallel or problem.machine.on_cpu, pooled=False)
@@ -163,7 +167,7 @@ def _plan_alone(problem: Problem, screen: Screen, otherwise: Plan) -> Plan:
 
 
 def _shared_out(problem: Problem, who: Crew, screen: str, demand: Demand) -> Plan:
-    return share_out(problem, who, screen, demand, portable.products)
+    return share_out(problem, who, screen, demand, portable.fallback)
 
 
 def _preferred(plan: Plan, otherwise: Plan | None) -> Plan:

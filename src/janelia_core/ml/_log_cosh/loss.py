@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function
 
 from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._ordinary import check_ordinary
+from janelia_core.ml._runtime.machine import has_float64
 from janelia_core.ml._runtime.transforms import is_overridden
 
 Reduction: TypeAlias = Literal["mean", "sum", "none"]
@@ -84,7 +85,7 @@ def _difference(input: Tensor, target: Tensor) -> tuple[Tensor, torch.dtype]:
     (one,) = floating
     # An integer becomes as wide as the other, or float64 where that does not hold it.
     other = target if one is input else input
-    wide = one.dtype == torch.float64 or (other.dtype.itemsize > 2 and other.device.type != "mps")
+    wide = one.dtype == torch.float64 or (other.dtype.itemsize > 2 and has_float64(other.device))
     gap = input.to(torch.float64) - target.to(torch.float64) if wide else input.float() - target.float()
     return gap.to(torch.float32 if one.dtype in _HALF else one.dtype), one.dtype
 

@@ -55,7 +55,7 @@ def knn(
             a vector is zero, or "dot" -<x, c>.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte. None: 256 MiB; on a GPU, if that
-            is more, a quarter of what is free there, up to 16 GiB.
+            is more, half of what is free there, up to 64 GiB.
         mask: Who may be a neighbour, bool, True = allowed: (n_ctrs,), or (..., n_smps, n_ctrs), broadcast over
             leading dimensions, or `mask(rows, first, last)`, which gives that block of it,
             (len(rows), last - first), for int64 row numbers `rows` of x and centres first .. last - 1. A function is

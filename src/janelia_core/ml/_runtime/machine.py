@@ -46,16 +46,20 @@ def this_machine(device: torch.device) -> Machine:
     """Describe this process as seen from the calling thread."""
     on_cpu = device.type == "cpu"
     gpu, no_gpu = (None, "") if on_cpu else gpu_at(device)
-    return Machine(
-        on_cpu=on_cpu,
-        exact_products=products_are_exact(device),
-        kernels=on_cpu and may_serve(),
-        formats=(*_low_precision(), "float32") if on_cpu else ("float32",),
-        threads=torch.get_num_threads() if on_cpu else 1,
-        gpu=gpu,
-        no_gpu=no_gpu,
-        float64=has_float64(device),
+    return _machine(
+        on_cpu,
+        products_are_exact(device),
+        on_cpu and may_serve(),
+        (*_low_precision(), "float32") if on_cpu else ("float32",),
+        torch.get_num_threads() if on_cpu else 1,
+        gpu,
+        no_gpu,
+        on_cpu or has_float64(device),
     )
+
+
+# One object for all calls that find the same: plans are looked up by it, and equal objects take longer to compare.
+_machine = functools.lru_cache(maxsize=64)(Machine)
 
 
 def has_float64(device: torch.device) -> bool:

@@ -40,7 +40,7 @@ class Table:
                 table = table[int(number)]
             first = run[0] % n_rows
             return table[first : first + len(rows), columns]
-        where: Any = (*torch.unravel_index(rows + self.row, self.values.shape[:-1]), columns)
+        where: Any = (*_unravelled(rows + self.row, [*lead, n_rows]), columns)
         return self.values[where]
 
     def shifted(self, rows: int, columns: int) -> Table:
@@ -63,6 +63,15 @@ class Table:
         for numbers, stride in zip(where, values.stride()[:-1], strict=True):
             offsets += numbers * stride
         return items, offsets
+
+
+def _unravelled(numbers: Tensor, shape: list[int]) -> list[Tensor]:
+    """Return what torch.unravel_index does, which copies its divisors to the numbers' device and waits for that."""
+    places: list[Tensor] = []
+    for size in reversed(shape[1:]):
+        places.append(numbers % size)
+        numbers = numbers // size
+    return [numbers, *reversed(places)]
 
 
 def _run_of(rows: Tensor, more: int) -> tuple[int, int] | None:

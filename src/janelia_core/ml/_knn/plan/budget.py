@@ -10,21 +10,23 @@ import torch
 
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 
-MOST = 16 << 30
+MOST = 64 << 30
 """More makes nothing faster."""
-_SHARE = 4  # of what is free
+_BITS = 3  # below the first
+_SHARE = 2  # a part in so many of what is free
 
 
 def sensible_memory(device: torch.device) -> int:
-    """Return the bytes of workspace for tensors on a device: 256 MiB, on an accelerator a quarter of the free if more.
+    """Return the bytes of workspace for tensors on a device: 256 MiB, on an accelerator half of the free if more.
 
-    A power of two, so that searches of the same sizes find the same plan. Compiled code is for any time: it takes
+    A number of few bits, so that searches of the same sizes find the same plan. Compiled code is for any time: it takes
     256 MiB.
     """
     if device.type == "cpu" or torch.compiler.is_compiling():
         return DEFAULT_MEMORY
     share = min(_free(device) // _SHARE, MOST)
-    return max(DEFAULT_MEMORY, 1 << max(0, share.bit_length() - 1))
+    step = max(0, share.bit_length() - 1 - _BITS)
+    return max(DEFAULT_MEMORY, share >> step << step)
 
 
 def _free(device: torch.device) -> int:

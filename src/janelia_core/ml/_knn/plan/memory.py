@@ -21,6 +21,7 @@ _FEWEST_COLUMNS = 8  # where a centre of fewer takes no less
 
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
 _PER_FALLBACK_CELL = 320  # a pair of the exhaustive rung: distance, masks, padded lists
+_PER_TILE_CELL = 20  # a pair of a tile of torch operations on an accelerator: score, order, mask
 _PER_BEST = 48  # a place in the lists of the rungs above the screen, while one is lengthened
 _MOST_ROWS = 4096  # of a block, on a CPU: elsewhere the memory decides, as every operation costs a launch
 _PRODUCT_WORKSPACE = 32 << 20  # what an accelerator's library of products takes at its first, and keeps
@@ -74,15 +75,18 @@ def share_out(
     tile = products.ctr_block * products.row_bytes
     escalation, verification = share // 2 if demand.products else share // 3, share // 8
     # A screen's packed block and the rungs above it take turns; its lists outlive both.
+    per_row = demand.per_row
+    if not (demand.products or problem.machine.on_cpu):  # rows that this screen leaves in doubt meet larger tiles
+        per_row = max(per_row, products.row_bytes + _PER_TILE_CELL * products.ctr_block)
     most_rows = -(-problem.n_smps // crew.workers)
     most_rows = min(most_rows, _MOST_ROWS) if problem.machine.on_cpu else most_rows
-    rows = clamp((share - escalation - verification) // demand.per_row, most_rows)
+    rows = clamp((share - escalation - verification) // per_row, most_rows)
     rounds = max(1, -(-problem.n_smps // (crew.workers * rows)))
     rows = max(1, -(-problem.n_smps // (crew.workers * rounds)))  # as many blocks for every worker
     verified_rows = clamp(verification // (_PER_CANDIDATE * demand.width), rows)
     free = escalation - (0 if products.keep_packed else tile)
     blocks, used = _blocks(problem, rows, verified_rows, free, products)
-    used += rows * demand.per_row + verified_rows * _PER_CANDIDATE * demand.width + tile
+    used += rows * per_row + verified_rows * _PER_CANDIDATE * demand.width + tile
     return Plan(
         problem=problem,
         screen=screen,

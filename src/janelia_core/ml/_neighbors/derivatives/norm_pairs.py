@@ -36,6 +36,7 @@ from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_cent
 from janelia_core.ml._neighbors.derivatives.triton.kinds import LENGTHS, Vectors
 from janelia_core.ml._neighbors.derivatives.triton.sums import sums_on_device
 from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.machine import has_float64
 
 _PER_COORDINATE = 12 * 8  # bytes of a pair's coordinate, beside those of its directions
 
@@ -229,4 +230,4 @@ def _coefficient(n_pairs: int, n_singles: int) -> int:
 
 def _wide(t: Tensor) -> Tensor:
     """Return t in float64, where the device has it."""
-    return t.to(torch.float32 if t.device.type == "mps" else torch.float64)
+    return t.to(torch.float64 if has_float64(t.device) else torch.float32)

@@ -24,6 +24,7 @@ from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_cent
 from janelia_core.ml._neighbors.derivatives.triton.kinds import DIFFERENCES, PRODUCTS, Vectors
 from janelia_core.ml._neighbors.derivatives.triton.sums import sums_on_device
 from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.machine import has_float64
 
 
 @optional_kernels
@@ -129,4 +130,4 @@ def _without_overflow(found: Callable[[torch.dtype, float], Tensor], dtype: torc
     values = found(dtype, 1.0)
     if bool(torch.isfinite(values.sum())):
         return values
-    return found(dtype if values.device.type == "mps" else torch.float64, 0.5).to(dtype)
+    return found(torch.float64 if has_float64(values.device) else dtype, 0.5).to(dtype)

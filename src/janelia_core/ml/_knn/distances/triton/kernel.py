@@ -26,7 +26,7 @@ from janelia_core.ml._knn.arithmetic.triton_sums import (
 from janelia_core.ml._knn.metrics import metric as _metrics
 
 _DISTANCE, _COSINE = tl.constexpr(_metrics.DISTANCE), tl.constexpr(_metrics.COSINE)
-_INFINITE, _NAN = tl.constexpr(float("inf")), tl.constexpr(float("nan"))
+_INFINITE = tl.constexpr(float("inf"))
 
 
 @triton.jit(do_not_specialize=["n_pairs", "first_pair", "k", "d", "x_row", "c_row", "i_row", "i_slot", "most"])
@@ -61,7 +61,7 @@ def round_pairs(
         if FORM == _DISTANCE:
             wild += tl.where(finite, 0.0, (f - g) * (f - g))
         elif FORM == _COSINE:
-            wild += tl.where(finite, 0.0, _NAN)
+            wild += tl.where(finite, 0.0, float("nan"))
             differs += tl.where(f == g, 0.0, 1.0)
         else:
             wild -= tl.where(finite, 0.0, f * g)
@@ -87,7 +87,7 @@ def round_pairs(
         hi, lo = -hi, -lo
     value, certain = rounded_sum(hi, lo, error, ROOT, out.dtype.element_ty)
     wild = tl.sum(wild, axis=1)
-    wild = tl.where(wild == wild, wild, _NAN)
+    wild = tl.where(wild == wild, wild, float("nan"))
     value = tl.where(wild == 0.0, value, wild.to(value.dtype))
     value = tl.where(there, value, _INFINITE)
     tl.store(out + first_pair + at, value, mask=here)

@@ -12,22 +12,23 @@ from typing import NamedTuple
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
-from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Shape, shape_for
+from janelia_core.ml._knn.screens.boxes.shapes import LEAF, MOST_NEIGHBOURS, Shape, kept_for, shape_for, wider
+from janelia_core.ml._knn.screens.rerank.cost import TOGETHER, bytes_of_listed
 
 MOST_COORDINATES = 8
 _FEWEST_CTRS = 2048  # fewer are looked at all at once
 _MOST_CTRS = 1 << 30  # row numbers are 32-bit numbers
-_PER_LAUNCH = 3e5  # all launches, some 30 of torch's among them
+_PER_LAUNCH = 1e6  # all launches, some 30 of torch's among them
 _PER_CTR, _PER_ROW, _PER_LISTED = 1.0, 2.0, 0.1
 _PER_LEAF = 0.15, 1.0  # of a tile: what waits, and what 32 rows compute, times (d + 5) / 8
 _MORE_LISTED = 1.8  # centres within the first bound, for each neighbour
-_MOST_TILES = 1 << 15
+_MOST_TILES = 1 << 16
 _MOST_ROWS = 1 << 20
+_TIMES = 8  # the memory that a row takes which is searched again
 _SCRATCH = 2  # a part in so many of the room is for lists on the walk
-_PER_KEPT = 8 + 24 + 4 + 4 + 1 + 4  # a candidate: its order value, its place, and what a sort of these takes
-_PER_KEPT_SORTED = 48
-_SORTED_ABOVE = 128
+_PER_KEPT = 12  # a candidate, before it is re-ranked: its number, twice, and its bound
 _PER_BLOCK_ROW = 96  # a row: places, order, bounds
+_PER_ASKED = 20  # what is known of a row until the host asks who is in doubt, if all are
 
 
 class Settings(NamedTuple):
@@ -84,23 +85,42 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     if cost(problem).work > rival.work:
         return ""
     held = problem.n_ctrs * (4 * problem.d + 12) + problem.n_ctrs * (8 * problem.d + 48)
-    settings = _settings(problem, room - held)
+    settings = _settings(problem, (room - held) // 4 * 3)  # the rest is for rows in doubt
     if settings is None:
         return f"boxes of {problem.n_ctrs} centres take more than the {room} bytes there are for them"
-    used = held + settings.rows * _bytes_of_row(settings.shape, problem) + settings.tiles * settings.shape.listed_bytes
+    used = (
+        held
+        + settings.rows * _bytes_of_row(settings.shape.keep, problem)
+        + settings.tiles * settings.shape.listed_bytes
+    )
     return Demand(
         used, 4 * MOST_CTRS, settings.shape.keep, "boxes of near centres on a GPU", settings, kept=True, sifts=True
     )
 
 
-def _bytes_of_row(shape: Shape, problem: Problem) -> int:
-    kept = _PER_KEPT + (_PER_KEPT_SORTED if shape.keep > _SORTED_ABOVE else 0)
-    return shape.keep * kept + 8 * problem.k + 24 * problem.d + _PER_BLOCK_ROW
+def again(settings: Settings, n_ctrs: int) -> Settings:
+    """Return how rows in doubt are searched again, of which a copy is taken: in no more memory."""
+    wide = wider(settings.shape, n_ctrs)
+    tiles = max(1, settings.tiles * settings.shape.listed_bytes // wide.listed_bytes)
+    return Settings(wide, max(1, settings.rows // _TIMES), tiles)
+
+
+def _bytes_of_row(keep: int, problem: Problem) -> int:
+    return (
+        keep * (_PER_KEPT + bytes_of_listed(keep))
+        + 8 * problem.k
+        + 24 * problem.d
+        + _PER_BLOCK_ROW
+        + TOGETHER * _PER_ASKED
+    )
 
 
 def _settings(problem: Problem, room: int) -> Settings | None:
-    rows = min(problem.n_smps, _MOST_ROWS)
+    share = room // _SCRATCH
+    rows = min(problem.n_smps, _MOST_ROWS, (room - share) // _bytes_of_row(kept_for(problem.k), problem))
+    if rows <= 0:
+        return None
+    # The fewer rows a block has, the farther they lie from one another.
     shape = shape_for(rows, problem.n_ctrs, problem.k)
-    rows = min(rows, (room - room // _SCRATCH) // _bytes_of_row(shape, problem))
-    tiles = min(-(-rows // shape.rows), _MOST_TILES, room // _SCRATCH // shape.listed_bytes)
-    return Settings(shape, rows, tiles) if min(rows, tiles) > 0 else None
+    tiles = min(-(-rows // shape.rows), _MOST_TILES, share // shape.listed_bytes)
+    return Settings(shape, rows, tiles) if tiles > 0 else None

@@ -106,7 +106,7 @@ def _bounded(boxes: Boxes, values: Tensor, shape: Shape, mark: Callable[[str], o
     bound_rows[(-(-room // shape.bounded),)](
         x, room, sound, residuals, starts, boxes.centres, boxes.centres.shape[1], ground.most, limits,
         D=d, T=shape.rows, K=shape.k, SOME=shape.some, R=shape.bounded, ROUNDED=_is_rounded(boxes, points.lacks),
-        num_warps=shape.warps,
+        num_warps=shape.warps, enable_fp_fusion=True,
     )  # fmt: skip
     mark("bounds")
     return _Rows(x, order, residuals, limits)
@@ -132,7 +132,7 @@ def _walk(boxes: Boxes, rows: _Rows, shape: Shape, kept: tuple[Tensor, ...], fir
         rows.x, rows.x.shape[1], rows.limits, boxes.centres, boxes.numbers, boxes.centres.shape[1],
         boxes.low, boxes.high, boxes.low.shape[1], *boxes.levels, *kept, first,
         D=len(rows.x), T=shape.rows, CAP=shape.cap, INLINE=rows.x.is_cuda and torch.version.hip is None,
-        num_warps=1,
+        num_warps=1, enable_fp_fusion=True,
     )  # fmt: skip
 
 
@@ -145,5 +145,5 @@ def _tighten(
         (first + some) * shape.rows, len(rows.order),
         K=shape.k, T=shape.rows, CAP=shape.cap, KEEP=shape.keep, R=shape.tightened, SOME=shape.at_a_time,
         ROUNDED=rounded,
-        num_warps=shape.warps,
+        num_warps=shape.warps, enable_fp_fusion=True,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.boxes import cost
 from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.rerank.cost import MOST_ROWS
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ _DTYPES = (
 class BoxesScreen:
     """Boxes of neighbouring centres, walked by tiles of neighbouring rows: few dimensions, a GPU."""
 
-    name, parallel, looks = "boxes", False, False
+    name, parallel, looks, gpu = "boxes", False, False, True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
@@ -36,6 +37,8 @@ class BoxesScreen:
         for values in (asked.x.values, asked.centres.points.values):
             if values.dtype not in _DTYPES:
                 return f"its kernels do not read {values.dtype}"
+        if len(asked.centres.points.values) > MOST_ROWS:
+            return "its kernels know rows by 32-bit numbers"
         return ""
 
     def key(self, place: Place, plan: Plan) -> Hashable:

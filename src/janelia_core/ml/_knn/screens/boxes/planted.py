@@ -59,7 +59,9 @@ def places_of(z: Tensor, ground: Ground) -> Tensor:
     places = torch.empty(n, dtype=torch.int64, device=z.device)
     scale, bits = scale_of(ground, d), bits_of_place(d)
     with launching(z):
-        place_on_curve[(-(-n // _BLOCK),)](z, ground.low, scale, places, n, D=d, BITS=bits, BLOCK=_BLOCK)
+        place_on_curve[(-(-n // _BLOCK),)](
+            z, ground.low, scale, places, n, D=d, BITS=bits, BLOCK=_BLOCK, enable_fp_fusion=True
+        )
     return places
 
 
@@ -68,7 +70,7 @@ def arranged(z: Tensor, order: Tensor, room: int, filler: float) -> Tensor:
     n, d = z.shape
     out = torch.empty(d, room, dtype=torch.float32, device=z.device)
     with launching(z):
-        arrange[(-(-room // _BLOCK),)](z, order, out, n, room, filler, D=d, BLOCK=_BLOCK)
+        arrange[(-(-room // _BLOCK),)](z, order, out, n, room, filler, D=d, BLOCK=_BLOCK, enable_fp_fusion=True)
     return out
 
 
@@ -87,7 +89,9 @@ def plant(ctrs: Points) -> Boxes:
     low = torch.full((ctrs.d, sum(levels)), torch.inf, dtype=torch.float32, device=z.device)
     high = torch.full_like(low, -torch.inf)
     with launching(z):
-        box_leaves[(-(-leaves // 8),)](centres, low, high, room, leaves, sum(levels), D=ctrs.d, LEAF=LEAF, BLOCK=8)
+        box_leaves[(-(-leaves // 8),)](
+            centres, low, high, room, leaves, sum(levels), D=ctrs.d, LEAF=LEAF, BLOCK=8, enable_fp_fusion=True
+        )
     first = 0
     for many in levels[:2]:
         parents = slice(first + many, first + many + many // FAN)

@@ -12,6 +12,7 @@ _BESIDE = 4  # centres beside a row on the curve that it is bounded by, for each
 _FEWEST_BESIDE = 128  # or so many
 _PER_NEIGHBOUR = 6  # what is listed of a row before it is tightened
 _FEWEST_LISTED = 64
+_WIDER = 4  # are lists of rows that are searched again
 
 
 class Shape(NamedTuple):
@@ -62,6 +63,14 @@ def shape_for(n: int, n_ctrs: int, k: int) -> Shape:
         keep=kept_for(k),
         warps=max(1, max(some, cap) // _HELD),
     )
+
+
+def wider(shape: Shape, n_ctrs: int) -> Shape:
+    """Return the shape for rows whose lists were full: each walks alone, with longer ones."""
+    alone = shape_for(1, n_ctrs, shape.k)
+    cap = alone.cap * _WIDER
+    at_a_time, warps = min(cap, _HELD // 2), max(alone.warps, cap // _HELD)
+    return alone._replace(cap=cap, at_a_time=at_a_time, keep=shape.keep * _WIDER, warps=warps)
 
 
 def kept_for(k: int) -> int:

@@ -12,6 +12,7 @@ CUT_BITS = 8  # unchanged by TF32 (11 bits) and bfloat16 (8 bits)
 WORST_GAMMA = 2.0**-6  # beyond (d about 2^18) the margins above are not worth a product
 
 _PER_CELL = 4  # a score of the tile
+_IN_DOUBT = 1024  # rows that are taken together, on an accelerator
 _PER_CELL_THERE = 1  # what topk takes of it on an accelerator, where several blocks of threads share a row
 _PER_MASKED = 4  # what a mask adds to a cell: the caller's temporaries, its answer, and its negation
 
@@ -39,6 +40,11 @@ def width(problem: Problem) -> int:
 def per_cell(problem: Problem) -> int:
     """Return the bytes of a pair of the tile."""
     return _PER_CELL + _PER_MASKED * problem.masked + (0 if problem.machine.on_cpu else _PER_CELL_THERE)
+
+
+def fallback(problem: Problem, room: int) -> Products:
+    """Return the same for rows that another screen has left in doubt: few of them."""
+    return products(problem._replace(n_smps=min(problem.n_smps, _IN_DOUBT)), room)
 
 
 def products(problem: Problem, room: int, keep_packed: bool = False) -> Products:

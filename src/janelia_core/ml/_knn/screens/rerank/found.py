@@ -13,7 +13,8 @@ from janelia_core.ml._knn.screens.rerank.kernels.verification import verify
 from janelia_core.ml._knn.screens.rerank.sorting import sorted_values
 from janelia_core.ml._runtime.device_kernels import launching
 
-_ROWS = 128
+_ROWS, _STEP = 128, 16
+_NARROW = 16  # coordinates up to which memory takes longer than arithmetic
 
 
 class Found(NamedTuple):
@@ -46,11 +47,12 @@ def verified(x: Tensor, ctrs: Tensor, found: Found, form: int) -> tuple[Tensor, 
     n, keep = found.centres.shape
     values = torch.empty(3, n, keep, dtype=torch.float64, device=x.device)
     x, ctrs = readable(x), readable(ctrs)
+    sparse = x.shape[1] > _NARROW
     with launching(x):
-        verify[(-(-n // _ROWS), keep)](
+        verify[(-(-n // _ROWS), keep) if sparse else (-(-n * keep // _ROWS), 1)](
             x, ctrs, found.centres, found.counts, values[0], values[1], values[2], found.doubt, n,
             *x.stride(), *ctrs.stride(), x.shape[1],
-            KEEP=keep, BM=_ROWS, FORM=form, num_warps=4, enable_fp_fusion=False,
+            KEEP=keep, BM=_ROWS, FORM=form, SPARSE=sparse, num_warps=8, enable_fp_fusion=False,
         )  # fmt: skip
     return values[0], values[1], values[2]
 
@@ -62,7 +64,7 @@ def ranked(found: Found, values: tuple[Tensor, Tensor, Tensor], k: int, masked: 
     with launching(out):
         rank[(n,)](
             found.centres, found.counts, *values, out, near, found.doubt, k,
-            KEEP=keep, MASKED=masked, num_warps=warps_for(keep * keep, 1024), enable_fp_fusion=False,
+            KEEP=keep, STEP=_STEP, MASKED=masked, num_warps=warps_for(keep * _STEP, 512), enable_fp_fusion=False,
         )  # fmt: skip
     return out, near
 

@@ -27,10 +27,15 @@ The k-th largest `M + low - e` of any groups is a threshold t: k centres at leas
 nearest only if M + high + e >= t. Every centre that can be among the k nearest is listed so, whatever t was meanwhile,
 since t only grows. A list that is full, or a row whose numbers are out of range, is in doubt and says so.
 
+(4)  Lists keep fl(M + low - e). To tell later whether the group may reach a threshold, M is made of it again; five
+     roundings lie between, each of at most 2^-24 of |M| + |low| + |high| + 2 e. Those of M and e have their room in g
+     and in what |z|, r, q and |u| were rounded up by; those of |low| and |high| <= |low| get 2^-21 |low|.
+
 Centres out of range, |u_c| >= 2^40, or not finite: for distances of rows |u_x| <= 2^30 they score below -2^78, since
 s <= -|u_c| (|u_c| / 2 - |u_x|); z = 0 and b = NEVER = -2^78 bound them from above, and nothing bounds them from below
-(low = -inf). For inner products of infinite ones and cosines of extreme ones nothing is proven of any row: `strange`.
-NaN comes last by definition: NEVER.
+(low = -inf). Where each centre's own bias is in M, so is NEVER: a threshold below NEVER / 2 proves nothing, and counts
+as -inf. For inner products of infinite ones and cosines of extreme ones nothing is proven of any row: `strange`. NaN
+comes last by definition: NEVER.
 
 What stands in for a centre in the last tile (there is none) has b = -inf and is never a member; low = -inf keeps its
 product of 0 from raising a threshold.

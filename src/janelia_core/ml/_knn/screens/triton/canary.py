@@ -28,19 +28,9 @@ def is_sound(device: torch.device, settings: Settings) -> bool:
 @functools.cache
 def _is_sound(device: torch.device, tile: Tile, inline: bool, fetched: bool) -> bool:
     settings = Settings(
-        tile,
-        (_TILES,),
-        False,
-        cap=16,
-        keep=16,
-        parts=1,
-        whole=True,
-        rows=1,
-        again=1,
-        kth=1,
-        inline=inline,
-        fetched=fetched,
-    )
+        tile=tile, edges=(_TILES,), groups=8, biased=False, cap=16, keep=16, parts=1, whole=True, rows=1, again=1,
+        kth=1, inline=inline, fetched=fetched,
+    )  # fmt: skip
     x, c = _numbers(tile.rows, tile.width, 1).to(device), _numbers(_TILES * tile.ctrs, tile.width, 2).to(device)
     exact = x.double() @ c.double().T
     error = gamma16(tile.width) * x.double().norm(dim=1).amax() * c.double().norm(dim=1).amax()

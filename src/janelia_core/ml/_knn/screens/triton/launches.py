@@ -24,6 +24,8 @@ from janelia_core.ml._knn.screens.triton.tiles import Tile
 from janelia_core.ml._runtime.device_kernels import launching
 
 _AT_A_TIME = 2048  # numbers that a program packs
+_FEW_PLACES = 512  # in the lists of a row
+_TOGETHER = 16  # centres of groups that are scored together, at least
 _FUSED = {"enable_fp_fusion": True}  # bounds have room for either; Triton 3.9 warns where nothing is said
 
 
@@ -155,7 +157,8 @@ def scanned(
         scan[(-(-n // tile.rows), settings.parts)](
             *operands, x.numbers, c.extremes, c.numbers[2], c.strange if shown is None else shown, x.thresholds, out,
             x.counts, n, first, last, out.shape[1], 0 if shown is None else shown.shape[1],
-            W=tile.width, BK=tile.columns, BM=tile.rows, BN=tile.ctrs, CAP=settings.cap, STORE=store,
+            W=tile.width, BK=tile.columns, BM=tile.rows, BN=tile.ctrs, NG=settings.groups, CAP=settings.cap,
+            STORE=store,
             BIASED=settings.biased, MASKED=shown is not None, FETCHED=settings.fetched, INLINE=settings.inline,
             STAGES=tile.stages, num_warps=tile.warps, num_stages=tile.stages, **_FUSED,
         )  # fmt: skip
@@ -172,7 +175,8 @@ def chosen_first(x: Listed, c: Packed, settings: Settings, stored: Tensor, maske
         choose_first[(len(stored),)](
             stored, x.numbers, c.extremes, c.strange, x.thresholds, x.lists, x.counts, x.doubt,
             len(stored), width, x.lists.shape[1], settings.kth,
-            P2=8 if known else power, STEP=min(1024, power), CAP=settings.cap, MASKED=masked, KNOWN=known,
+            P2=8 if known else power, NG=settings.groups, STEP=min(1024, power), CAP=settings.cap, MASKED=masked,
+            KNOWN=known,
             num_warps=4 if known else warps_for(power, 512), **_FUSED,
         )  # fmt: skip
 
@@ -193,17 +197,23 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
     n, keep, tile, device = len(x.operands), settings.keep, settings.tile, x.operands.device
     found = torch.empty(n, keep, dtype=torch.int32, device=device)
     groups, counts = torch.empty_like(found), torch.empty(n, dtype=torch.int32, device=device)
-    width, lists = tile.ctrs // 8, power_above(8 * x.lists.shape[1])
+    size, lists = tile.ctrs // settings.groups, power_above(8 * x.lists.shape[1])
     with launching(found):
         list_members[(n,)](
             x.operands, c.operands, x.numbers, c.numbers, *_given(c.strange, c.order, shown), x.thresholds,
             x.lists, x.counts, groups, found, counts, x.doubt,
             n, len(c.operands), n_ctrs, 8 * x.lists.shape[1],
-            W=tile.width, BK=min(tile.width, 64), G=width, GROUPS=2, LISTS=lists, CAP=settings.cap,
+            W=tile.width, BK=min(tile.width, 64), G=size, NG=settings.groups,
+            GROUPS=max(1, _TOGETHER // size), LISTS=lists, CAP=settings.cap,
             KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
-            num_warps=max(2, warps_for(lists * settings.cap, 512)), **_FUSED,
+            num_warps=_warps_of_members(lists * settings.cap), **_FUSED,
         )  # fmt: skip
     return Found(found, counts, x.doubt)
+
+
+def _warps_of_members(places: int) -> int:
+    """Return how many warps take a row's groups one by one: few, since these are small."""
+    return 1 if places <= _FEW_PLACES else min(8, 2 * warps_for(places, 4 * _FEW_PLACES))
 
 
 def _given(instead: Tensor, *tensors: Tensor | None) -> list[Tensor]:

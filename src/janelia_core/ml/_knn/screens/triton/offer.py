@@ -11,6 +11,7 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.rerank.cost import MOST_ROWS
 from janelia_core.ml._knn.screens.triton import cost
 from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 from janelia_core.ml._runtime.workers import Workers
@@ -27,7 +28,7 @@ _DTYPES = (
 class TritonScreen:
     """Float16 products on matrix units: a GPU."""
 
-    name, parallel, looks = "triton", False, False
+    name, parallel, looks, gpu = "triton", False, False, True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
@@ -35,6 +36,8 @@ class TritonScreen:
         for values in (asked.x.values, asked.centres.points.values):
             if values.dtype not in _DTYPES:
                 return f"its kernels do not read {values.dtype}"
+        if len(asked.centres.points.values) > MOST_ROWS:
+            return "its kernels know rows by 32-bit numbers"
         sound = launched(lambda: self._is_sound(asked))  # where Triton may fail to be imported, too
         return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
 

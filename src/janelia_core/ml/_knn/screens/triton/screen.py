@@ -6,8 +6,8 @@
     members         centres of these groups that may be among the nearest                 kernels/members
     verify, rank    their order values in double-double -> the answer, or doubt           rerank
 
-No number comes back to the host until all rows have gone through; then one: how many are in doubt. Rows whose lists
-were full go through once more, from the threshold that they have now. Others take the ladder.
+No number comes back to the host until some blocks of rows have gone through; then one: how many are in doubt. Rows
+whose lists were full go through once more, from the threshold that they have now. Others take the ladder.
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE
+from janelia_core.ml._knn.rows import parts
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
+from janelia_core.ml._knn.screens.rerank.cost import TOGETHER
 from janelia_core.ml._knn.screens.rerank.found import reranked
 from janelia_core.ml._knn.screens.row_by_row import without_lists
 from janelia_core.ml._knn.screens.triton import launches
@@ -82,28 +84,39 @@ class TritonMeeting(Meeting):
         return left
 
     def _swept(self, answers: Answers) -> Tensor:
+        some = parts(len(self._x), self._settings.rows * TOGETHER)
+        left = [self._swept_together(one.start, min(one.stop, len(self._x)), answers) for one in some]
+        return left[0] if len(left) == 1 else torch.cat(left)
+
+    def _swept_together(self, first: int, last: int, answers: Answers) -> Tensor:
+        """Answer some blocks of rows without waiting; return who is in doubt."""
         x, step = self._x, self._settings.rows
-        seen = []
-        for start in range(0, len(x), step):
-            part = slice(start, min(start + step, len(x)))
+        doubt = torch.empty(last - first, dtype=torch.int32, device=x.device)
+        thresholds = torch.empty(last - first, dtype=torch.float32, device=x.device)
+        for start in range(first, last, step):
+            part = slice(start, min(start + step, last))
             asked_for = answers.but_self or self._mask is not None
             numbers = x.row_numbers(torch.arange(part.start, part.stop, device=x.device)) if asked_for else None
-            found, doubt, thresholds = self._searched(x.block(part.start, part.stop), numbers, self._settings, None)
+            here = slice(start - first, part.stop - first)
+            found, doubt[here], thresholds[here] = self._searched(
+                x.block(part.start, part.stop), numbers, self._settings, None
+            )
             answers.put(part, found, numbers)
-            seen.append((doubt, thresholds))
-        doubt, thresholds = (torch.cat(parts) if len(seen) > 1 else parts[0] for parts in zip(*seen, strict=True))
         left = doubt.nonzero()[:, 0]
-        return left if len(left) == 0 else self._once_more(left, doubt[left], thresholds, answers)
+        if len(left) == 0:
+            return left
+        return self._once_more(left + first, doubt[left], thresholds[left], answers)
 
     def _once_more(self, left: Tensor, why: Tensor, thresholds: Tensor, answers: Answers) -> Tensor:
         """Search rows whose lists were full from the thresholds they have; return who is in doubt still."""
         is_full = (why & ~_FULL) == 0
-        full, still = left[is_full], [left[~is_full]]
+        full, thresholds, still = left[is_full], thresholds[is_full], [left[~is_full]]
         for start in range(0, len(full), self._settings.again):
-            positions = full[start : start + self._settings.again]
+            some = slice(start, start + self._settings.again)
+            positions = full[some]
             numbers = self._x.row_numbers(positions)
             rows = self._x.take(numbers)
-            found, doubt, _ = self._searched(rows, numbers, again(self._settings), thresholds[positions])
+            found, doubt, _ = self._searched(rows, numbers, again(self._settings), thresholds[some])
             answers.put(positions, found, numbers)
             still.append(positions[doubt != 0])
         return torch.cat(still)
@@ -115,7 +128,7 @@ class TritonMeeting(Meeting):
         prepared, packed = self._prepared, self._packed
         x, shown = self._listed(rows, settings), None if self._mask is None else self._shown(numbers)
         first, *others = settings.edges
-        stored = torch.empty(len(rows), 8 * first, dtype=torch.float32, device=x.lists.device)
+        stored = torch.empty(len(rows), settings.groups * first, dtype=torch.float32, device=x.lists.device)
         if known is not None:
             x.thresholds.copy_(known)
         launches.scanned(x, packed, settings, 0, first, shown, stored, True)

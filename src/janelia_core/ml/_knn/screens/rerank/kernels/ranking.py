@@ -34,7 +34,7 @@ def _values(found, high, low, begin, slots, many):
 @triton.jit(do_not_specialize=["k"])
 def rank(
     found, n_found, high, low, error, out, near, doubt, k,
-    KEEP: tl.constexpr, MASKED: tl.constexpr,
+    KEEP: tl.constexpr, STEP: tl.constexpr, MASKED: tl.constexpr,
 ):  # fmt: skip
     """Write out (n, KEEP) the centres in order, -1 behind the last; near (n, KEEP): too close to the next to tell."""
     row = tl.program_id(0).to(tl.int64)
@@ -45,13 +45,13 @@ def rank(
     h, w, number = _values(found, high, low, row * KEEP, slots, many)
     reach = 2.0 * tl.max(tl.load(error + at, mask=there, other=0.0), axis=0) + tl.zeros((KEEP,), tl.float64)
     place = tl.zeros((KEEP,), tl.int32)
-    SOME: tl.constexpr = KEEP if KEEP < 32 else 32  # more at a time would not fit registers
-    for start in range(0, KEEP, SOME):
-        a, b, c = _values(found, high, low, row * KEEP, start + tl.arange(0, SOME), many)
-        less = (a[None, :] < h[:, None]) | ((a[None, :] == h[:, None]) & (b[None, :] < w[:, None]))
-        alike = (a[None, :] == h[:, None]) & (b[None, :] == w[:, None])
-        less = less | (alike & (c[None, :] < number[:, None]))
-        place += tl.sum(less.to(tl.int32), axis=1)
+    for first in range(0, many, STEP):  # how many of these come before
+        some = first + tl.arange(0, STEP)
+        g, v, its_number = _values(found, high, low, row * KEEP, some, many)
+        alike = (g[None, :] == h[:, None]) & (v[None, :] == w[:, None])
+        less = (g[None, :] < h[:, None]) | ((g[None, :] == h[:, None]) & (v[None, :] < w[:, None]))
+        less = less | (alike & (its_number[None, :] < number[:, None]))
+        place += tl.sum((less & (some < many)[None, :]).to(tl.int32), axis=1)
     tl.debug_barrier()  # all has been read
     tl.store(high + row * KEEP + place, h, mask=there)
     tl.store(low + row * KEEP + place, w, mask=there)
@@ -94,11 +94,11 @@ def look_at_ties(
             other = tl.load(out + row * KEEP + place + 1).to(tl.int64)
             for q in range(0, d, BD):
                 inside = q + columns < d
-                a = stored(tl.load(ctrs + one * c_stride + (q + columns) * c_step, mask=inside, other=0))
-                b = stored(tl.load(ctrs + other * c_stride + (q + columns) * c_step, mask=inside, other=0))
+                a = stored(tl.load(ctrs + one * c_stride + (q + columns).to(tl.int64) * c_step, mask=inside, other=0))
+                b = stored(tl.load(ctrs + other * c_stride + (q + columns).to(tl.int64) * c_step, mask=inside, other=0))
                 same = a == b
                 if FORM != 2:
-                    v = stored(tl.load(x + row * x_stride + (q + columns) * x_step, mask=inside, other=0))
+                    v = stored(tl.load(x + row * x_stride + (q + columns).to(tl.int64) * x_step, mask=inside, other=0))
                     if FORM == _DISTANCE:
                         s, e = two_sum(v, -a)
                         t, f = two_sum(b, -v)

@@ -10,7 +10,8 @@ by 2^-53 of at most A (1 + 2^-50); products round 2 d e by 2^-53 of itself; e^2 
 nothing was lost: the value is exact, and equal values are ties. Inner products likewise, x c = p + f. For cosines,
 -<x, c> / |c| orders the centres of a row; quotient and root round four times.
 
-Values beyond 2^480, or below 2^-480 but for 0, prove nothing, and what is not finite neither: the row is in doubt.
+64-bit integers from 2^53 on may have been rounded; values beyond 2^480, or below 2^-480 but for 0, prove nothing, and
+what is not finite neither: the row is in doubt.
 No operation may be contracted to a fused one: kernels are compiled without (`enable_fp_fusion=False`).
 """
 
@@ -25,6 +26,7 @@ from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 _EXTREME: tl.constexpr = tl.constexpr(16)
 _MOST: tl.constexpr = tl.constexpr(2.0**480)
 _LEAST: tl.constexpr = tl.constexpr(2.0**-480)
+_WHOLE: tl.constexpr = tl.constexpr(2.0**53)  # integers from here on may not be what float64 makes of them
 _UNIT: tl.constexpr = tl.constexpr(2.0**-53)
 _DISTANCE: tl.constexpr = tl.constexpr(0)
 _COSINE: tl.constexpr = tl.constexpr(2)
@@ -56,14 +58,20 @@ def _joined(s, t, a):
 @triton.jit(do_not_specialize=["n", "d"])
 def verify(
     x, ctrs, found, n_found, high, low, error, doubt, n, x_stride, x_step, c_stride, c_step, d,
-    KEEP: tl.constexpr, BM: tl.constexpr, FORM: tl.constexpr,
+    KEEP: tl.constexpr, BM: tl.constexpr, FORM: tl.constexpr, SPARSE: tl.constexpr,
 ):  # fmt: skip
-    """Order values high + low +- error (n, KEEP) of found (n, KEEP); grid (rows / BM, KEEP), a slot a program.
+    """Order values high + low +- error (n, KEEP) of found (n, KEEP), BM a program, side by side in memory.
 
+    SPARSE: grid (rows / BM, KEEP), a slot of BM rows a program, so that what is not there costs nothing.
     Four coordinates at a time, each with sums of its own.
     """
-    rows = tl.program_id(0) * BM + tl.arange(0, BM)
-    slot = tl.program_id(1)
+    if SPARSE:
+        rows = tl.program_id(0) * BM + tl.arange(0, BM)
+        slot = tl.zeros((BM,), tl.int32) + tl.program_id(1)
+    else:
+        place = tl.program_id(0).to(tl.int64) * BM + tl.arange(0, BM)
+        rows = (place // KEEP).to(tl.int32)
+        slot = (place % KEEP).to(tl.int32)
     there = rows < n
     there = there & (slot < tl.load(n_found + rows, mask=there, other=0))
     if tl.max(there.to(tl.int32), axis=0) == 0:
@@ -77,11 +85,16 @@ def verify(
     tt = tl.zeros((BM, 4), tl.float64)
     odd = tl.zeros((BM, 4), tl.int32)
     for q in range(0, d, 4):
-        columns = q + tl.arange(0, 4)
+        columns = (q + tl.arange(0, 4)).to(tl.int64)
         inside = there[:, None] & (columns < d)[None, :]
-        v = stored(tl.load(x + rows.to(tl.int64)[:, None] * x_stride + columns[None, :] * x_step, mask=inside, other=0))
-        w = stored(tl.load(ctrs + centre[:, None] * c_stride + columns[None, :] * c_step, mask=inside, other=0))
+        given = tl.load(x + rows.to(tl.int64)[:, None] * x_stride + columns[None, :] * x_step, mask=inside, other=0)
+        other = tl.load(ctrs + centre[:, None] * c_stride + columns[None, :] * c_step, mask=inside, other=0)
+        v, w = stored(given), stored(other)
         odd = odd | (_odd(v) | _odd(w)).to(tl.int32)
+        if given.dtype == tl.int64:
+            odd = odd | (tl.abs(v) >= _WHOLE).to(tl.int32)
+        if other.dtype == tl.int64:
+            odd = odd | (tl.abs(w) >= _WHOLE).to(tl.int32)
         if FORM == _DISTANCE:
             gap, e = two_sum(v, -w)
             odd = odd | _odd(gap).to(tl.int32)

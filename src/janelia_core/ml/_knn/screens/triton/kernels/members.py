@@ -13,8 +13,8 @@ _CROWDED: tl.constexpr = tl.constexpr(4)
 def list_members(
     x, c, row_numbers, numbers, order, shown, thresholds, lists, counts, live_groups, found, n_found, doubt,
     n, n_packed, n_ctrs, n_lists,
-    W: tl.constexpr, BK: tl.constexpr, G: tl.constexpr, GROUPS: tl.constexpr, LISTS: tl.constexpr, CAP: tl.constexpr,
-    KEEP: tl.constexpr, MASKED: tl.constexpr, ORDERED: tl.constexpr,
+    W: tl.constexpr, BK: tl.constexpr, G: tl.constexpr, NG: tl.constexpr, GROUPS: tl.constexpr, LISTS: tl.constexpr,
+    CAP: tl.constexpr, KEEP: tl.constexpr, MASKED: tl.constexpr, ORDERED: tl.constexpr,
 ):  # fmt: skip
     """Score the members of a row's groups one by one, and list in found (n, KEEP) which centres these are.
 
@@ -45,7 +45,7 @@ def list_members(
     for at in range(0, n_groups, GROUPS):
         place = at + inside // G
         of = tl.load(live_groups + row * KEEP + place, mask=place < n_groups, other=-1)
-        centre = (of // 8) * (8 * G) + of % 8 + 8 * (inside % G)
+        centre = (of // NG) * (NG * G) + of % NG + NG * (inside % G)
         known = of >= 0
         number = tl.where(centre < n_ctrs, centre, -1)
         if ORDERED:

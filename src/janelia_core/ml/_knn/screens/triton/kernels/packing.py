@@ -26,7 +26,7 @@ _UNIT: tl.constexpr = tl.constexpr(2.0**-53)
 
 @triton.jit
 def _block(points, row, known, stride, step, k, d, BK: tl.constexpr):
-    columns = k + tl.arange(0, BK)
+    columns = (k + tl.arange(0, BK)).to(tl.int64)
     inside = known[:, None] & (columns < d)[None, :]
     return stored(tl.load(points + row.to(tl.int64)[:, None] * stride + columns[None, :] * step, mask=inside, other=0))
 

@@ -44,7 +44,7 @@ def place_middle(
         row = (tl.arange(0, _SAMPLE).to(tl.int64) * n) // _SAMPLE
         if SOME:
             row = tl.load(subset + row)
-        where = points + row[:, None] * stride + columns[None, :] * step
+        where = points + row[:, None] * stride + columns.to(tl.int64)[None, :] * step
         v = stored(tl.load(where, mask=inside[None, :] & (row >= 0)[:, None], other=0))
         found = _median(v, tl.abs(v) < _FAR)
     tl.store(middle + columns, found.to(tl.float64), mask=inside)
@@ -60,7 +60,7 @@ def place_scale(points, subset, middle, factor, n, stride, step, d, BD: tl.const
     for q in range(0, d, BD):
         columns = q + tl.arange(0, BD)
         inside = (columns < d)[None, :] & (row >= 0)[:, None]
-        v = stored(tl.load(points + row[:, None] * stride + columns[None, :] * step, mask=inside, other=0))
+        v = stored(tl.load(points + row[:, None] * stride + columns.to(tl.int64)[None, :] * step, mask=inside, other=0))
         v = tl.abs(v - tl.load(middle + columns, mask=columns < d, other=0.0)[None, :])
         largest = tl.maximum(largest, tl.max(tl.where(inside, v, 0.0), axis=1))
     size = _median(largest, (largest > 0.0) & (largest < _FAR))
@@ -83,7 +83,9 @@ def measure(
     for q in range(0, d, BD):
         columns = q + tl.arange(0, BD)
         inside = here[:, None] & (columns < d)[None, :]
-        v = tl.load(points + row[:, None] * stride + columns[None, :] * step, mask=inside, other=0).to(tl.float32)
+        v = tl.load(points + row[:, None] * stride + columns.to(tl.int64)[None, :] * step, mask=inside, other=0).to(
+            tl.float32
+        )
         v = (
             tl.where(inside, v - tl.load(middle + columns, mask=columns < d, other=0.0).to(tl.float32)[None, :], 0.0)
             * scale

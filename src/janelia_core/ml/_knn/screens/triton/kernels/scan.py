@@ -1,7 +1,8 @@
 """Tiles of products, from which a group of centres leaves its maximum, or its number where it counts.
 
-A tile holds BN centres in 8 groups of G: group r of a tile has its members r, r + 8, r + 16, ..., so that maxima are
-taken between registers of one thread. Each pair of a row and a column of groups has a list of its own, whose length
+A tile holds BN centres in NG groups of G: group r of a tile has its members r, r + NG, r + 2 NG, ..., so that maxima of
+8 groups are taken between registers of one thread. Lists have 8 groups to a tile: each pair of a row and a column of
+these has a list of its own, whose length
 stays in a register: nothing is appended by atomics, and lists are the same in every run.
 """
 
@@ -55,19 +56,20 @@ def _take(
     CAP: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    NG: tl.constexpr,
     STORE: tl.constexpr,
     INLINE: tl.constexpr,
 ):
     """Do with a tile of scores (BM, BN) what is to be done; return the lengths of lists (BM, 8)."""
-    G: tl.constexpr = BN // 8
+    G: tl.constexpr = BN // NG
     threshold, z, r = row_numbers
-    best = tl.max(tl.reshape(scores, (BM, G, 8)), axis=1)
+    best = tl.max(tl.reshape(scores, (BM, G, NG)), axis=1)
     error = z * tl.load(extremes + tile * 4) + r * tl.load(extremes + tile * 4 + 1)
     high, low = tl.load(extremes + tile * 4 + 2), tl.load(extremes + tile * 4 + 3)
     least = low - error
-    group = tile * 8 + tl.arange(0, 8)
+    group = tile * NG + tl.arange(0, NG)
     if STORE:
-        where = out + rows.to(tl.int64)[:, None] * stride + (group - first * 8)[None, :]
+        where = out + rows.to(tl.int64)[:, None] * stride + (group - first * NG)[None, :]
         tl.store(where, best + least[:, None], mask=live[:, None])
     else:
         need = tl.maximum(threshold - (high + error), _LOWEST)  # a maximum of -inf is of none
@@ -120,6 +122,7 @@ def scan(
     BK: tl.constexpr,
     BM: tl.constexpr,
     BN: tl.constexpr,
+    NG: tl.constexpr,
     CAP: tl.constexpr,
     STORE: tl.constexpr,
     BIASED: tl.constexpr,
@@ -173,7 +176,7 @@ def scan(
                 scores = tl.where(seen != 0, scores, float("-inf"))
             lengths = _take(
                 scores, tile, first, rows, live, (threshold, z, r), lists * CAP, lengths, extremes, out, stride,
-                CAP, BM, BN, STORE, INLINE,
+                CAP, BM, BN, NG, STORE, INLINE,
             )  # fmt: skip
     else:
         for tile in tl.range(begin, end, flatten=True):
@@ -196,7 +199,7 @@ def scan(
                 scores = tl.where(seen != 0, scores, float("-inf"))
             lengths = _take(
                 scores, tile, first, rows, live, (threshold, z, r), lists * CAP, lengths, extremes, out, stride,
-                CAP, BM, BN, STORE, INLINE,
+                CAP, BM, BN, NG, STORE, INLINE,
             )  # fmt: skip
     if not STORE:
         tl.store(counts + lists, lengths, mask=live[:, None])

@@ -9,8 +9,12 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from janelia_core.ml._knn.screens.triton.bounds import NEVER
+
 _LEAST: tl.constexpr = tl.constexpr(-(2**31))
 _OVERFLOW: tl.constexpr = tl.constexpr(2)
+_ROUNDED: tl.constexpr = tl.constexpr(2.0**-21)
+_NOBODY: tl.constexpr = tl.constexpr(NEVER / 2)
 _STRANGE: tl.constexpr = tl.constexpr(1)
 
 
@@ -31,22 +35,30 @@ def _kth(values, k):
 
 
 @triton.jit
-def _may_reach(least, group, there, threshold, z, r, extremes):
+def _proven(threshold):
+    """A threshold, or -inf where centres that are out of range may have made it: these have no lower bound."""
+    return tl.where(threshold < _NOBODY, float("-inf"), threshold)
+
+
+@triton.jit
+def _may_reach(least, group, there, threshold, z, r, extremes, NG: tl.constexpr):
     """Whether a group that is sure of `least` may hold a centre that reaches the threshold."""
-    tile = group // 8
+    tile = group // NG
     q = tl.load(extremes + tile * 4, mask=there, other=0.0)
     u = tl.load(extremes + tile * 4 + 1, mask=there, other=0.0)
     high = tl.load(extremes + tile * 4 + 2, mask=there, other=0.0)
     low = tl.load(extremes + tile * 4 + 3, mask=there, other=0.0)
-    # From `least` the maximum itself comes back up to rounding, for which bounds have room (see `bounds`, 3); a tile
-    # whose lower bound is -inf has kept no number that would tell.
-    return there & ((low == float("-inf")) | (least + (high - low) + 2.0 * (z * q + r * u) >= threshold))
+    # From `least` the maximum comes back, but for what roundings have taken of the lower bound (see `bounds`, 4); a
+    # tile whose lower bound is -inf has kept no number that would tell.
+    reach = least + (high - low) + 2.0 * (z * q + r * u) + _ROUNDED * tl.abs(low)
+    return there & ((low == float("-inf")) | (reach >= threshold))
 
 
 @triton.jit(do_not_specialize=["n", "width", "parts", "k"])
 def choose_first(
     stored, row_numbers, extremes, strange, thresholds, lists, counts, doubt, n, width, parts, k,
-    P2: tl.constexpr, STEP: tl.constexpr, CAP: tl.constexpr, MASKED: tl.constexpr, KNOWN: tl.constexpr,
+    P2: tl.constexpr, NG: tl.constexpr, STEP: tl.constexpr, CAP: tl.constexpr, MASKED: tl.constexpr,
+    KNOWN: tl.constexpr,
 ):  # fmt: skip
     """Of what `scan` stored of a row (n, width): its threshold, and lists of the groups that reach it (the first part).
 
@@ -60,14 +72,14 @@ def choose_first(
     else:
         all_of_it = tl.arange(0, P2)
         threshold = _kth(tl.load(stored + row * width + all_of_it, mask=all_of_it < width, other=float("-inf")), k)
-    threshold = tl.where(fine, threshold, float("inf"))
+    threshold = tl.where(fine, _proven(threshold), float("inf"))
     wanted = tl.where(fine, width, 0)
     total = tl.zeros((8,), tl.int32)
     for start in range(0, wanted, STEP):
         at = start + tl.arange(0, STEP)
         there = at < wanted
         least = tl.load(stored + row * width + at, mask=there, other=float("-inf"))
-        hit = _may_reach(least, at, there, threshold, z, r, extremes)
+        hit = _may_reach(least, at, there, threshold, z, r, extremes, NG)
         if MASKED:
             hit = hit & (least > float("-inf"))
         hits = tl.reshape(hit.to(tl.int32), (STEP // 8, 8))
@@ -101,9 +113,9 @@ def choose_again(
     group = tl.load(where + 1, mask=there, other=0)
     before = tl.load(thresholds + row)
     alone = tl.reshape(tl.where(there, least, float("-inf")), (LISTS * CAP,))
-    threshold = tl.maximum(_kth(alone, k), before)
+    threshold = tl.maximum(_proven(_kth(alone, k)), before)
     hit = _may_reach(
-        least, group, there, threshold, tl.load(row_numbers + row), tl.load(row_numbers + n + row), extremes
+        least, group, there, threshold, tl.load(row_numbers + row), tl.load(row_numbers + n + row), extremes, 8
     )
     hits = hit.to(tl.int32)
     slot = tl.cumsum(hits, axis=1) - hits

@@ -72,7 +72,7 @@ def test_kernels_do_without_a_stack(capability: int) -> None:
                    "SOME": shape.at_a_time, "ROUNDED": False}),
     ):  # fmt: skip
         arguments = {name: types.get(name, "*fp32") for name in kernel.arg_names if name not in constants}
-        made = compiled(kernel, arguments, constants, capability, num_warps=1)
+        made = compiled(kernel, arguments, constants, capability, num_warps=1, enable_fp_fusion=True)
         assert (made.fits, made.stack, made.spills) == (True, 0, 0), str(made)
         assert made.registers <= 168  # twelve programs or more at a time
 
