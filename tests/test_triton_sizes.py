@@ -32,7 +32,8 @@ def test_turns_ascend_and_end_with_the_last_tile() -> None:
         assert list(settings.edges) == sorted(set(settings.edges))
         assert settings.edges[-1] == -(-problem.n_ctrs // settings.tile.ctrs)
         assert settings.whole == (len(settings.edges) == 1)
-        assert 8 * settings.edges[0] >= problem.k
+        assert settings.groups * settings.edges[0] >= problem.k
+        assert settings.whole or settings.groups == 8
         wider = cost.again(settings)
         assert wider.whole
         assert wider.edges == settings.edges[-1:]
@@ -66,7 +67,7 @@ def test_what_it_does_not_serve_has_a_reason() -> None:
         (problem._replace(machine=Machine(no_gpu="too old")), "too old"),
         (problem._replace(d=5000), "5000 coordinates"),
         (problem._replace(k=3000), "2048 neighbours"),
-        (problem._replace(n_ctrs=500), "few"),
+        (problem._replace(n_ctrs=500, k=400), "too many"),
     ):
         assert word in cost.why_not(other, 1)
 

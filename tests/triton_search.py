@@ -43,7 +43,8 @@ def settings(problem: Problem, *, first: int = 2, ctrs: int = 32, **changes: Any
     n_tiles = -(-problem.n_ctrs // ctrs)
     turns = [min(edge, n_tiles) for edge in (first, 2 * first, n_tiles)]
     edges = (n_tiles,) if made.whole else tuple(sorted(set(turns)))
-    return made._replace(tile=made.tile._replace(rows=16, ctrs=ctrs), edges=edges)
+    groups = min(made.groups, ctrs) if made.whole else 8
+    return made._replace(tile=made.tile._replace(rows=16, ctrs=ctrs), edges=edges, groups=groups)
 
 
 def plan_of(n: int, n_ctrs: int, d: int, k: int, metric: str = "euclidean", masked: bool = False, **how: Any) -> Plan:
