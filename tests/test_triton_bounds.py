@@ -14,6 +14,7 @@ from interpreted import interpreted
 from janelia_core.ml._knn.choose import plan_with
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.metric import COSINE
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.boxes.offer import BOXES
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
@@ -80,3 +81,22 @@ def wide_integers_in_boxes() -> bool:
 
 def test_integers_that_float64_rounds_are_not_taken_for_ties() -> None:
     assert interpreted(wide_integers_in_boxes)
+
+
+def near_ties_behind_the_last() -> list[bool]:
+    """The nearest two are copies; a third is nearer, and seems not to be: it is found, or the row is in doubt."""
+    from janelia_core.ml._knn.screens.rerank.found import Found, reranked
+
+    x = torch.tensor([[1.0, 0.0]], dtype=torch.float64)
+    ctrs = torch.tensor([[1.0, 1.0], [1.0, 1.0], [1.0, 1.0 - 2.0**-52]], dtype=torch.float64)
+    right = []
+    for keep in (8, 512):  # ranked, and sorted
+        centres = torch.arange(keep, dtype=torch.int32)[None]
+        found = Found(centres, torch.tensor([3], dtype=torch.int32), torch.zeros(1, dtype=torch.int32))
+        answer = reranked(x, ctrs, found, 1, COSINE)
+        right.append(bool(found.doubt) or answer.tolist() == [[2]])
+    return right
+
+
+def test_copies_at_the_last_place_hide_nobody_behind_them() -> None:
+    assert interpreted(near_ties_behind_the_last) == [True, True]

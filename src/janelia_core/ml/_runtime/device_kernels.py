@@ -22,6 +22,7 @@ T = TypeVar("T")
 
 OLDEST = (3, 2)
 """The oldest Triton whose language has all that the kernels say."""
+_PACKAGE = __name__.partition(".")[0]
 _given_up: dict[str, str] = {}  # "why": the reason
 
 
@@ -60,7 +61,8 @@ def launched(launch: Callable[[], T]) -> T | None:
     try:
         return launch()
     except Exception as error:
-        if isinstance(error, torch.OutOfMemoryError) or not _is_of_triton(error.__traceback__):
+        lacks_memory = isinstance(error, torch.OutOfMemoryError) or "out of memory" in str(error)
+        if lacks_memory or not _is_of_triton(error.__traceback__):
             raise
         why = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
         if _given_up.setdefault("why", why) is why:
@@ -73,8 +75,13 @@ def launched(launch: Callable[[], T]) -> T | None:
 
 
 def _is_of_triton(traceback: TracebackType | None) -> bool:
+    """Tell whether an error came out of a kernel of this package: not of a kernel that a caller's mask launches."""
+    ours = False
     while traceback is not None:
-        if str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0] == "triton":
+        room = str(traceback.tb_frame.f_globals.get("__name__")).partition(".")[0]
+        if room == "triton" and ours:
             return True
+        if room != "importlib":
+            ours = room == _PACKAGE
         traceback = traceback.tb_next
     return False

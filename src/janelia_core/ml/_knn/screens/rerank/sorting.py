@@ -27,10 +27,9 @@ def sorted_values(
     near = torch.zeros(n, keep, dtype=torch.int8, device=out.device)
     apart = (high[:, 1:] - high[:, :-1]) + (low[:, 1:] - low[:, :-1])
     slack = 2.0**-50 * (low[:, 1:].abs() + low[:, :-1].abs() + apart.abs())
-    place = torch.arange(1, keep, device=out.device)[None, :]
-    follows = (place < counts[:, None]) & (place <= k)
+    follows = torch.arange(1, keep, device=out.device)[None, :] < counts[:, None]
     near[:, :-1] = follows & ~(apart > reach + slack) & (reach > 0)
-    doubt.bitwise_or_(near.amax(dim=1).to(torch.int32) * _CLOSE)
+    doubt.bitwise_or_(near[:, :k].amax(dim=1).to(torch.int32) * _CLOSE)
     if not masked:
         doubt.bitwise_or_((counts < k).to(torch.int32) * _FEW)
     return out, near

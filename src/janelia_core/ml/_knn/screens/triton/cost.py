@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
-from janelia_core.ml._knn.plan.demand import Cost, Demand
+from janelia_core.ml._knn.plan.demand import PER_CELL, Cost, Demand
 from janelia_core.ml._knn.problem import MOST_CTRS, Problem
 from janelia_core.ml._knn.screens.rerank.cost import TOGETHER, bytes_of_listed
 from janelia_core.ml._knn.screens.triton.tiles import WIDEST, Tile, tile_for
@@ -122,7 +122,7 @@ def bytes_of_row(settings: Settings, problem: Problem) -> int:
     lists = _LISTS * (1 if settings.whole else settings.parts) * (8 * settings.cap + 4)
     stored = 4 * settings.groups * settings.edges[0] + 4 * settings.kth
     found = settings.keep * (_PER_GROUP + bytes_of_listed(settings.keep))
-    shown = problem.n_ctrs * 2 if problem.masked else 0
+    shown = problem.n_ctrs * (2 + PER_CELL) if problem.masked else 0
     return 2 * settings.tile.width + 16 + lists + max(found, stored) + 8 * problem.k + 64 + shown
 
 

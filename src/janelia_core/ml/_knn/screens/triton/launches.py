@@ -24,8 +24,8 @@ from janelia_core.ml._knn.screens.triton.tiles import Tile
 from janelia_core.ml._runtime.device_kernels import launching
 
 _AT_A_TIME = 2048  # numbers that a program packs
-_FEW_PLACES = 512  # in the lists of a row
-_TOGETHER = 16  # centres of groups that are scored together, at least
+_PLACES = 1024  # in the lists of a row that a program reads together
+_NARROW, _FEW, _MANY = 128, 16, 64  # columns up to which few centres of groups are scored together; else many
 _FUSED = {"enable_fp_fusion": True}  # bounds have room for either; Triton 3.9 warns where nothing is said
 
 
@@ -197,23 +197,20 @@ def members(x: Listed, c: Packed, settings: Settings, shown: Tensor | None, n_ct
     n, keep, tile, device = len(x.operands), settings.keep, settings.tile, x.operands.device
     found = torch.empty(n, keep, dtype=torch.int32, device=device)
     groups, counts = torch.empty_like(found), torch.empty(n, dtype=torch.int32, device=device)
-    size, lists = tile.ctrs // settings.groups, power_above(8 * x.lists.shape[1])
+    size = tile.ctrs // settings.groups
+    together = max(1, min(power_above(8 * x.lists.shape[1]), _PLACES // settings.cap))
+    at_once = _FEW if tile.width <= _NARROW else _MANY
     with launching(found):
         list_members[(n,)](
             x.operands, c.operands, x.numbers, c.numbers, *_given(c.strange, c.order, shown), x.thresholds,
             x.lists, x.counts, groups, found, counts, x.doubt,
             n, len(c.operands), n_ctrs, 8 * x.lists.shape[1],
             W=tile.width, BK=min(tile.width, 64), G=size, NG=settings.groups,
-            GROUPS=max(1, _TOGETHER // size), LISTS=lists, CAP=settings.cap,
+            GROUPS=max(1, at_once // size), TOGETHER=together, CAP=settings.cap,
             KEEP=keep, MASKED=shown is not None, ORDERED=c.order is not None,
-            num_warps=_warps_of_members(lists * settings.cap), **_FUSED,
+            num_warps=1 if tile.width <= _NARROW and together * settings.cap < _PLACES else 2, **_FUSED,
         )  # fmt: skip
     return Found(found, counts, x.doubt)
-
-
-def _warps_of_members(places: int) -> int:
-    """Return how many warps take a row's groups one by one: few, since these are small."""
-    return 1 if places <= _FEW_PLACES else min(8, 2 * warps_for(places, 4 * _FEW_PLACES))
 
 
 def _given(instead: Tensor, *tensors: Tensor | None) -> list[Tensor]:

@@ -66,9 +66,9 @@ def rank(
     # The difference rounds by less than 2^-50 of itself, or of the lower parts.
     apart = (h_next - h) + (w_next - w)
     slack = 8.9e-16 * (tl.abs(w) + tl.abs(w_next) + tl.abs(apart))
-    close = follows & (slots < k) & ((apart > reach + slack) == 0) & (reach > 0.0)
+    close = follows & ((apart > reach + slack) == 0) & (reach > 0.0)
     tl.store(near + at, close.to(tl.int8))
-    state = tl.where(tl.max(close.to(tl.int32), axis=0) > 0, _CLOSE, 0)
+    state = tl.where(tl.max((close & (slots < k)).to(tl.int32), axis=0) > 0, _CLOSE, 0)
     if not MASKED:
         state = state | tl.where(many < k, _FEW, 0)
     tl.store(doubt + row, tl.load(doubt + row) | state)
@@ -79,7 +79,10 @@ def look_at_ties(
     x, ctrs, out, near, doubt, x_stride, x_step, c_stride, c_step, d, k,
     BD: tl.constexpr, KEEP: tl.constexpr, FORM: tl.constexpr,
 ):  # fmt: skip
-    """Take a row out of doubt whose near centres all tie, coordinate by coordinate."""
+    """Take a row out of doubt whose near centres all tie, coordinate by coordinate.
+
+    So must those behind the k-th, as far as each is near the one before it: any of them might be nearer than it seems.
+    """
     row = tl.program_id(0).to(tl.int64)
     state = tl.load(doubt + row)
     if (state & _CLOSE) == 0:
@@ -88,8 +91,12 @@ def look_at_ties(
         return
     columns = tl.arange(0, BD)
     differ = 0
-    for place in range(0, k):
-        if tl.load(near + row * KEEP + place) != 0:
+    before, linked = 0, 1
+    for place in range(0, KEEP - 1):
+        here = tl.load(near + row * KEEP + place).to(tl.int32)
+        linked = tl.where(place >= k, linked * before, 1)
+        before = here
+        if here * linked != 0:
             one = tl.load(out + row * KEEP + place).to(tl.int64)
             other = tl.load(out + row * KEEP + place + 1).to(tl.int64)
             for q in range(0, d, BD):

@@ -13,10 +13,10 @@ _CROWDED: tl.constexpr = tl.constexpr(4)
 def list_members(
     x, c, row_numbers, numbers, order, shown, thresholds, lists, counts, live_groups, found, n_found, doubt,
     n, n_packed, n_ctrs, n_lists,
-    W: tl.constexpr, BK: tl.constexpr, G: tl.constexpr, NG: tl.constexpr, GROUPS: tl.constexpr, LISTS: tl.constexpr,
+    W: tl.constexpr, BK: tl.constexpr, G: tl.constexpr, NG: tl.constexpr, GROUPS: tl.constexpr, TOGETHER: tl.constexpr,
     CAP: tl.constexpr, KEEP: tl.constexpr, MASKED: tl.constexpr, ORDERED: tl.constexpr,
 ):  # fmt: skip
-    """Score the members of a row's groups one by one, and list in found (n, KEEP) which centres these are.
+    """Score the members of a row's groups, GROUPS at a time, and list in found (n, KEEP) which centres these are.
 
     order (n_packed,): the row number of a packed centre, -1: none; without ORDERED the first n_ctrs are as they come.
     live_groups (n, KEEP): room for the groups.
@@ -25,18 +25,23 @@ def list_members(
     row = tl.program_id(0).to(tl.int64)
     threshold = tl.load(thresholds + row)
     z, r = tl.load(row_numbers + row), tl.load(row_numbers + n + row)
-    which, slots = tl.arange(0, LISTS), tl.arange(0, CAP)
-    length = tl.load(counts + row * n_lists + which, mask=which < n_lists, other=0)
-    there = slots[None, :] < length[:, None]
-    where = lists + ((row * n_lists + which[:, None]) * CAP + slots[None, :]) * 2
-    group = tl.load(where + 1, mask=there, other=0)
-    alone = tl.reshape(tl.where(there, group, -1), (LISTS * CAP,))
-    one = (alone >= 0).to(tl.int32)
-    slot = tl.cumsum(one, axis=0) - one
-    n_groups = tl.sum(one, axis=0)
-    tl.store(live_groups + row * KEEP + slot, alone, mask=(alone >= 0) & (slot < KEEP))
+    slots = tl.arange(0, CAP)
+    n_groups = 0
+    full = 0
+    for first in range(0, n_lists, TOGETHER):
+        which = first + tl.arange(0, TOGETHER)
+        length = tl.load(counts + row * n_lists + which, mask=which < n_lists, other=0)
+        there = slots[None, :] < length[:, None]
+        where = lists + ((row * n_lists + which[:, None]) * CAP + slots[None, :]) * 2
+        group = tl.load(where + 1, mask=there, other=0)
+        alone = tl.reshape(tl.where(there, group, -1), (TOGETHER * CAP,))
+        one = (alone >= 0).to(tl.int32)
+        slot = n_groups + tl.cumsum(one, axis=0) - one
+        tl.store(live_groups + row * KEEP + slot, alone, mask=(alone >= 0) & (slot < KEEP))
+        n_groups += tl.sum(one, axis=0)
+        full = tl.maximum(full, tl.max(length, axis=0))
     tl.debug_barrier()
-    lost = tl.where(tl.max(length, axis=0) > CAP, _OVERFLOW, 0)
+    lost = tl.where(full > CAP, _OVERFLOW, 0)
     lost = lost | tl.where(n_groups > KEEP, _CROWDED, 0)
     n_groups = tl.minimum(n_groups, KEEP)
     total = 0
