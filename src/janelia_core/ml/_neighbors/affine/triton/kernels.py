@@ -22,7 +22,7 @@ def map_rows(
     mapped, total = tl.zeros((A, B), tl.float64), tl.zeros((A,), tl.float64)
     for slot in range(0, k):
         j = tl.load(indices + i * k + slot)
-        there = (j >= 0) & (a < outputs)
+        there = tl.where(j >= 0, a, outputs) < outputs  # the interpreter of Triton 3.9 takes no `&` with a number
         j = tl.where(j < 0, 0, j)
         total += tl.load(bias + j * b_map + a * b_output, mask=there, other=0.0).to(tl.float64)
         for start in range(0, d, B):
@@ -53,7 +53,7 @@ def pull_rows(
         for start in range(0, outputs, A):
             a = start + tl.arange(0, A).to(tl.int64)
             gradient = tl.load(g + i * g_row + a * g_output, mask=a < outputs, other=0.0).to(tl.float64)
-            inside = ((a < outputs) & there)[:, None] & (q < d)[None, :]
+            inside = (tl.where(there, a, outputs) < outputs)[:, None] & (q < d)[None, :]
             at = weight + j * w_map + a[:, None] * w_output + q[None, :] * w_col
             each = tl.load(at, mask=inside, other=0.0).to(tl.float64) * gradient[:, None]
             pulled += tl.where(inside, each, 0.0)
