@@ -19,7 +19,7 @@ from janelia_core.ml._knn.screens.dense.cost import Panels
 from janelia_core.ml._knn.search import search
 
 SCREENS_HERE = tuple(screen for screen in SCREENS if screen.name not in ("boxes", "triton"))
-"""Those that run on a CPU; the others list nothing, and are asked by test_screen_boxes and test_triton_screen."""
+"""Those that run on a CPU; the others list nothing, and are asked by test_triton_boxes and test_triton_screen."""
 
 OF_CREW = ("workers", "pooled", "chunk")
 OF_BLOCKS = ("row_block", "verified_rows", "fallback_rows", "fallback_ctrs", "fallback_pairs", "escalated_rows")

@@ -113,7 +113,7 @@ def launches_of(
     with recorded() as launched:
         prepared = PreparedTriton(ctrs, metric_named(metric).form, settings)
         assert prepared.packed is not None
-        asked: Any = SimpleNamespace(x=Points(x), mask=mask, plan=SimpleNamespace(own=settings, k=k))
+        asked: Any = SimpleNamespace(x=Points(x), mask=mask, report=None, plan=SimpleNamespace(own=settings, k=k))
         meeting = TritonMeeting(prepared, prepared.packed, asked)
         meeting._searched(x, numbers, settings, None)
         meeting._searched(x, numbers, cost.again(settings), torch.zeros(len(x)))

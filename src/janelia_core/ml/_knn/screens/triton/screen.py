@@ -72,12 +72,16 @@ class TritonMeeting(Meeting):
         super().__init__(without_lists())
         self._prepared, self._packed, self._x, self._mask = prepared, packed, asked.x, asked.mask
         self._settings: Settings = asked.plan.own
+        self._report = asked.report
         self._k = asked.plan.k
 
     def sweep(self, answers: Answers) -> Tensor:
         """Answer all rows of which that can be proven; return the positions of the others."""
         left = launched(lambda: self._swept(answers))
-        return torch.arange(len(self._x), device=self._x.device) if left is None else left
+        if left is None:
+            self._report.look = why_no_kernels()
+            return torch.arange(len(self._x), device=self._x.device)
+        return left
 
     def _swept(self, answers: Answers) -> Tensor:
         some = parts(len(self._x), self._settings.rows * TOGETHER)
