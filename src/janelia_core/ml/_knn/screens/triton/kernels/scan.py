@@ -41,6 +41,20 @@ DONE:
 
 
 @triton.jit
+def _scores(
+    products, numbers, rows, live, bias, shown, n_ctrs, BIASED: tl.constexpr, MASKED: tl.constexpr
+):  # fmt: skip
+    """Products (BM, BN) with the centres' own biases, and -inf where a row may not be answered with a centre."""
+    if BIASED:
+        products += tl.load(bias + numbers)[None, :]
+    if MASKED:
+        where = shown + rows.to(tl.int64)[:, None] * n_ctrs + numbers[None, :]
+        seen = tl.load(where, mask=live[:, None] & (numbers < n_ctrs)[None, :], other=0)
+        products = tl.where(seen != 0, products, float("-inf"))
+    return products
+
+
+@triton.jit
 def _take(
     scores,
     tile,
@@ -168,12 +182,7 @@ def scan(
             else:
                 centres = tl.load(c + numbers.to(tl.int64)[:, None] * W + columns[None, :])
             scores = tl.dot(held, tl.trans(centres), out_dtype=tl.float32)
-            if BIASED:
-                scores += tl.load(bias + numbers)[None, :]
-            if MASKED:
-                where = shown + rows.to(tl.int64)[:, None] * n_ctrs + numbers[None, :]
-                seen = tl.load(where, mask=live[:, None] & (numbers < n_ctrs)[None, :], other=0)
-                scores = tl.where(seen != 0, scores, float("-inf"))
+            scores = _scores(scores, numbers, rows, live, bias, shown, n_ctrs, BIASED, MASKED)
             lengths = _take(
                 scores, tile, first, rows, live, (threshold, z, r), lists * CAP, lengths, extremes, out, stride,
                 CAP, BM, BN, NG, STORE, INLINE,
@@ -191,12 +200,7 @@ def scan(
                     some = tl.load(where, mask=live[:, None], other=0.0)
                     centres = tl.load(c + numbers.to(tl.int64)[:, None] * W + (k + columns)[None, :])
                 scores = tl.dot(some, tl.trans(centres), scores)
-            if BIASED:
-                scores += tl.load(bias + numbers)[None, :]
-            if MASKED:
-                where = shown + rows.to(tl.int64)[:, None] * n_ctrs + numbers[None, :]
-                seen = tl.load(where, mask=live[:, None] & (numbers < n_ctrs)[None, :], other=0)
-                scores = tl.where(seen != 0, scores, float("-inf"))
+            scores = _scores(scores, numbers, rows, live, bias, shown, n_ctrs, BIASED, MASKED)
             lengths = _take(
                 scores, tile, first, rows, live, (threshold, z, r), lists * CAP, lengths, extremes, out, stride,
                 CAP, BM, BN, NG, STORE, INLINE,
