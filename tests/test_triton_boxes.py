@@ -38,7 +38,7 @@ def swept(name: str, rows: int) -> tuple[torch.Tensor, torch.Tensor]:
     shape = shape._replace(rows=rows, bounded=min(rows, shape.bounded), tightened=min(rows, shape.tightened))
     plan = SimpleNamespace(k=k, own=cost.Settings(shape, rows=64, tiles=1))
     answers = Answers(torch.empty(k, len(x), dtype=torch.int64))
-    meeting = PreparedBoxes(Points(ctrs)).meet(SimpleNamespace(x=Points(x), plan=plan))
+    meeting = PreparedBoxes(Points(ctrs)).meet(SimpleNamespace(x=Points(x), plan=plan, report=None))
     return answers.out, meeting.sweep(answers)
 
 

@@ -17,10 +17,9 @@ from janelia_core.ml._knn.screens.boxes.cost import Settings, again
 from janelia_core.ml._knn.screens.boxes.listing import list_candidates
 from janelia_core.ml._knn.screens.boxes.planted import Boxes, plant
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
-from janelia_core.ml._knn.screens.rerank.cost import TOGETHER
 from janelia_core.ml._knn.screens.rerank.found import Found, reranked
-from janelia_core.ml._knn.screens.row_by_row import without_lists
-from janelia_core.ml._runtime.device_kernels import launched
+from janelia_core.ml._knn.screens.rerank.sweeping import Sweeping
+from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 
 
 class PreparedBoxes:
@@ -40,48 +39,33 @@ class PreparedBoxes:
     def meet(self, asked: Asked) -> Meeting | None:
         """Rows ask for nothing more."""
         if self.boxes is None:
-            asked.report.look = "its kernels do not compile here"
+            asked.report.look = why_no_kernels()
             return None
         return BoxesMeeting(self.ctrs, self.boxes, asked)
 
 
-class BoxesMeeting(Meeting):
+class BoxesMeeting(Sweeping):
     """Rows that are answered block by block on the device.
 
     Args:
         ctrs: The centres.
         boxes: What they are in.
         asked: The search.
-
-    Attributes:
-        lists: Torch operations list what rows in doubt want.
     """
 
-    lists = False
-
     def __init__(self, ctrs: Points, boxes: Boxes, asked: Asked) -> None:
-        super().__init__(without_lists())
-        self._ctrs, self._boxes, self._x, self._k = ctrs, boxes, asked.x, asked.plan.k
         self._settings: Settings = asked.plan.own
+        super().__init__(asked, self._settings.rows)
+        self._ctrs, self._boxes = ctrs, boxes
 
-    def sweep(self, answers: Answers) -> Tensor:
-        """Answer all rows of which that can be proven; return the positions of the others."""
-        left = launched(lambda: self._swept(answers))
-        return torch.arange(len(self._x), device=self._x.device) if left is None else left
-
-    def _swept(self, answers: Answers) -> Tensor:
-        some = parts(len(self._x), self._settings.rows * TOGETHER)
-        left = [self._swept_together(one.start, min(one.stop, len(self._x)), answers) for one in some]
-        return left[0] if len(left) == 1 else torch.cat(left)
-
-    def _swept_together(self, first: int, last: int, answers: Answers) -> Tensor:
-        """Answer some blocks of rows without waiting; return who is in doubt."""
-        x, settings, step = self._x, self._settings, self._settings.rows
+    def swept(self, first: int, last: int, answers: Answers) -> Tensor:
+        """Answer rows of some blocks; return who is in doubt."""
+        x = self._x
         doubt = torch.empty(last - first, dtype=torch.int32, device=x.device)
-        for start in range(first, last, step):
-            part = slice(start, min(start + step, last))
-            found, doubt[start - first : part.stop - first] = self._searched(x.block(part.start, part.stop), settings)
-            answers.put(part, found, x.row_numbers(torch.arange(part.start, part.stop, device=x.device)))
+        for part in self.blocks(first, last):
+            here = slice(part.start - first, part.stop - first)
+            found, doubt[here] = self._searched(x.block(part.start, part.stop), self._settings)
+            answers.put(part, found, self.numbers(part) if answers.but_self else None)
         left = doubt.nonzero()[:, 0]
         return left if len(left) == 0 else self._once_more(left + first, answers)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-MOST_ROWS = (1 << 31) - 1
-"""Of a table that centres are rows of: their numbers have 32 bits."""
 SORTED_ABOVE = 256
 """Listed centres of a row that one program ranks; more are sorted."""
 TOGETHER = 4

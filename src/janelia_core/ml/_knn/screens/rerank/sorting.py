@@ -6,8 +6,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import plain_nan
-
-_CLOSE, _FEW = 8, 32
+from janelia_core.ml._knn.screens.rerank.doubt import CLOSE, FEW
 
 
 def sorted_values(
@@ -29,7 +28,7 @@ def sorted_values(
     slack = 2.0**-50 * (low[:, 1:].abs() + low[:, :-1].abs() + apart.abs())
     follows = torch.arange(1, keep, device=out.device)[None, :] < counts[:, None]
     near[:, :-1] = follows & ~(apart > reach + slack) & (reach > 0)
-    doubt.bitwise_or_(near[:, :k].amax(dim=1).to(torch.int32) * _CLOSE)
+    doubt.bitwise_or_(near[:, :k].amax(dim=1).to(torch.int32) * CLOSE)
     if not masked:
-        doubt.bitwise_or_((counts < k).to(torch.int32) * _FEW)
+        doubt.bitwise_or_((counts < k).to(torch.int32) * FEW)
     return out, near

@@ -11,18 +11,13 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
-from janelia_core.ml._knn.screens.rerank.cost import MOST_ROWS
+from janelia_core.ml._knn.screens.rerank.reads import why_not_read
 from janelia_core.ml._knn.screens.triton import cost
 from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 from janelia_core.ml._runtime.workers import Workers
 
 if TYPE_CHECKING:
     from janelia_core.ml._knn.screens.triton.screen import PreparedTriton
-
-_DTYPES = (
-    torch.float32, torch.float64, torch.float16, torch.bfloat16,
-    torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.bool,
-)  # fmt: skip
 
 
 class TritonScreen:
@@ -33,11 +28,8 @@ class TritonScreen:
 
     def why_not_here(self, asked: Asked) -> str:
         """Values speak for themselves as they are packed; a tile of products is tried once in a process."""
-        for values in (asked.x.values, asked.centres.points.values):
-            if values.dtype not in _DTYPES:
-                return f"its kernels do not read {values.dtype}"
-        if len(asked.centres.points.values) > MOST_ROWS:
-            return "its kernels know rows by 32-bit numbers"
+        if why := why_not_read(asked, torch.bool):
+            return why
         sound = launched(lambda: self._is_sound(asked))  # where Triton may fail to be imported, too
         return why_no_kernels() if sound is None else "" if sound else "products of this device break their bound"
 

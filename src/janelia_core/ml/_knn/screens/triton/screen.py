@@ -20,17 +20,16 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import COSINE
-from janelia_core.ml._knn.rows import parts
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
-from janelia_core.ml._knn.screens.rerank.cost import TOGETHER
+from janelia_core.ml._knn.screens.rerank.doubt import CROWDED, OVERFLOW
 from janelia_core.ml._knn.screens.rerank.found import reranked
-from janelia_core.ml._knn.screens.row_by_row import without_lists
+from janelia_core.ml._knn.screens.rerank.sweeping import Sweeping
 from janelia_core.ml._knn.screens.triton import launches
 from janelia_core.ml._knn.screens.triton.cost import Settings, again
 from janelia_core.ml._knn.screens.triton.launches import Listed, Packed
 from janelia_core.ml._runtime.device_kernels import launched, why_no_kernels
 
-_FULL = 2 + 4  # reasons for doubt that a second pass may take away: lists of groups, or of centres, were full
+_FULL = OVERFLOW | CROWDED  # which a second pass may take away
 
 
 class PreparedTriton:
@@ -57,7 +56,7 @@ class PreparedTriton:
         return TritonMeeting(self, self.packed, asked)
 
 
-class TritonMeeting(Meeting):
+class TritonMeeting(Sweeping):
     """Rows that are answered block by block on the device.
 
     Args:
@@ -66,38 +65,19 @@ class TritonMeeting(Meeting):
         asked: The search.
     """
 
-    lists = False
-
     def __init__(self, prepared: PreparedTriton, packed: Packed, asked: Asked) -> None:
-        super().__init__(without_lists())
-        self._prepared, self._packed, self._x, self._mask = prepared, packed, asked.x, asked.mask
         self._settings: Settings = asked.plan.own
-        self._report = asked.report
-        self._k = asked.plan.k
+        super().__init__(asked, self._settings.rows)
+        self._prepared, self._packed, self._mask = prepared, packed, asked.mask
 
-    def sweep(self, answers: Answers) -> Tensor:
-        """Answer all rows of which that can be proven; return the positions of the others."""
-        left = launched(lambda: self._swept(answers))
-        if left is None:
-            self._report.look = why_no_kernels()
-            return torch.arange(len(self._x), device=self._x.device)
-        return left
-
-    def _swept(self, answers: Answers) -> Tensor:
-        some = parts(len(self._x), self._settings.rows * TOGETHER)
-        left = [self._swept_together(one.start, min(one.stop, len(self._x)), answers) for one in some]
-        return left[0] if len(left) == 1 else torch.cat(left)
-
-    def _swept_together(self, first: int, last: int, answers: Answers) -> Tensor:
-        """Answer some blocks of rows without waiting; return who is in doubt."""
-        x, step = self._x, self._settings.rows
+    def swept(self, first: int, last: int, answers: Answers) -> Tensor:
+        """Answer rows of some blocks; return who is in doubt."""
+        x = self._x
         doubt = torch.empty(last - first, dtype=torch.int32, device=x.device)
         thresholds = torch.empty(last - first, dtype=torch.float32, device=x.device)
-        for start in range(first, last, step):
-            part = slice(start, min(start + step, last))
-            asked_for = answers.but_self or self._mask is not None
-            numbers = x.row_numbers(torch.arange(part.start, part.stop, device=x.device)) if asked_for else None
-            here = slice(start - first, part.stop - first)
+        for part in self.blocks(first, last):
+            numbers = self.numbers(part) if answers.but_self or self._mask is not None else None
+            here = slice(part.start - first, part.stop - first)
             found, doubt[here], thresholds[here] = self._searched(
                 x.block(part.start, part.stop), numbers, self._settings, None
             )

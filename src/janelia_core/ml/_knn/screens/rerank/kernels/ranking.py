@@ -12,13 +12,15 @@ import triton
 import triton.language as tl
 
 from janelia_core.ml._knn.arithmetic.triton_sums import two_sum
+from janelia_core.ml._knn.metrics import metric as forms
+from janelia_core.ml._knn.screens.rerank import doubt as reasons
 from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
-_CLOSE: tl.constexpr = tl.constexpr(8)
-_FEW: tl.constexpr = tl.constexpr(32)
+_CLOSE: tl.constexpr = tl.constexpr(reasons.CLOSE)
+_FEW: tl.constexpr = tl.constexpr(reasons.FEW)
 _NOBODY: tl.constexpr = tl.constexpr(2147483647)
-_DISTANCE: tl.constexpr = tl.constexpr(0)
-_DOT: tl.constexpr = tl.constexpr(1)
+_DISTANCE: tl.constexpr = tl.constexpr(forms.DISTANCE)
+_COSINE: tl.constexpr = tl.constexpr(forms.COSINE)
 
 
 @triton.jit
@@ -85,8 +87,6 @@ def look_at_ties(
     """
     row = tl.program_id(0).to(tl.int64)
     state = tl.load(doubt + row)
-    if (state & _CLOSE) == 0:
-        return
     if state != _CLOSE:
         return
     columns = tl.arange(0, BD)
@@ -104,7 +104,7 @@ def look_at_ties(
                 a = stored(tl.load(ctrs + one * c_stride + (q + columns).to(tl.int64) * c_step, mask=inside, other=0))
                 b = stored(tl.load(ctrs + other * c_stride + (q + columns).to(tl.int64) * c_step, mask=inside, other=0))
                 same = a == b
-                if FORM != 2:
+                if FORM != _COSINE:
                     v = stored(tl.load(x + row * x_stride + (q + columns).to(tl.int64) * x_step, mask=inside, other=0))
                     if FORM == _DISTANCE:
                         s, e = two_sum(v, -a)

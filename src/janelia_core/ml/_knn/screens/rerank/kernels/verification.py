@@ -21,15 +21,17 @@ import triton
 import triton.language as tl
 
 from janelia_core.ml._knn.arithmetic.triton_sums import two_product, two_sum
+from janelia_core.ml._knn.metrics import metric as forms
+from janelia_core.ml._knn.screens.rerank import doubt as reasons
 from janelia_core.ml._knn.screens.rerank.kernels.reading import stored
 
-_EXTREME: tl.constexpr = tl.constexpr(16)
+_EXTREME: tl.constexpr = tl.constexpr(reasons.EXTREME)
 _MOST: tl.constexpr = tl.constexpr(2.0**480)
 _LEAST: tl.constexpr = tl.constexpr(2.0**-480)
 _WHOLE: tl.constexpr = tl.constexpr(2.0**53)  # integers from here on may not be what float64 makes of them
 _UNIT: tl.constexpr = tl.constexpr(2.0**-53)
-_DISTANCE: tl.constexpr = tl.constexpr(0)
-_COSINE: tl.constexpr = tl.constexpr(2)
+_DISTANCE: tl.constexpr = tl.constexpr(forms.DISTANCE)
+_COSINE: tl.constexpr = tl.constexpr(forms.COSINE)
 
 
 @triton.jit

@@ -5,8 +5,10 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-_OVERFLOW: tl.constexpr = tl.constexpr(2)
-_CROWDED: tl.constexpr = tl.constexpr(4)
+from janelia_core.ml._knn.screens.rerank import doubt as reasons
+
+_OVERFLOW: tl.constexpr = tl.constexpr(reasons.OVERFLOW)
+_CROWDED: tl.constexpr = tl.constexpr(reasons.CROWDED)
 
 
 @triton.jit(do_not_specialize=["n", "n_packed", "n_ctrs", "n_lists"])

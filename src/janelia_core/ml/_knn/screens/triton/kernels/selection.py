@@ -9,13 +9,14 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from janelia_core.ml._knn.screens.rerank import doubt as reasons
 from janelia_core.ml._knn.screens.triton.bounds import NEVER
 
 _LEAST: tl.constexpr = tl.constexpr(-(2**31))
-_OVERFLOW: tl.constexpr = tl.constexpr(2)
+_OVERFLOW: tl.constexpr = tl.constexpr(reasons.OVERFLOW)
 _ROUNDED: tl.constexpr = tl.constexpr(2.0**-21)
 _NOBODY: tl.constexpr = tl.constexpr(NEVER / 2)
-_STRANGE: tl.constexpr = tl.constexpr(1)
+_STRANGE: tl.constexpr = tl.constexpr(reasons.STRANGE)
 
 
 @triton.jit
