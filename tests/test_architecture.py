@@ -52,11 +52,15 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.fold": [*BELOW, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],
     f"{KNN}.choose": [*BELOW, f"{KNN}.plan", SCREENS, f"{KNN}.small.cost"],
     f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.choose"],
-    f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.ladder"],
+    f"{KNN}.asking": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan"],
+    f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS]
+    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "ladder")],
     f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose"],
     f"{KNN}.meanwhile": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.verify"],
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept", f"{KNN}.meanwhile"],
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
+    f"{KNN}.radius": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.verify", f"{KNN}.exact_order", f"{KNN}.kept"]
+    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "screens.portable")],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
     f"{ROOT}.ml._index.stored": [RUNTIME, f"{ROOT}.durable", f"{ROOT}.positioned"],

@@ -77,8 +77,8 @@ def search(
             first, last, first_ctr, last_ctr, column = group
             rows = x[first:last]
             centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
-            part = _part(subset, column, column + last_ctr - first_ctr)
-            call, shown = settings._replace(max_memory=max_memory), _shifted(allowed, first, column)
+            part = part_of(subset, column, column + last_ctr - first_ctr)
+            call, shown = settings._replace(max_memory=max_memory), shifted(allowed, first, column)
             _search_group(rows, centres, call, part, shown, out[first:last], kept)
             _shift(out[first:last], column)
 
@@ -126,7 +126,7 @@ def _shift(indices: Tensor, by: int) -> None:
         part.copy_(torch.where(part < 0, -1, part + by))
 
 
-def _part(subset: Tensor | None, first: int, last: int) -> Tensor | None:
+def part_of(subset: Tensor | None, first: int, last: int) -> Tensor | None:
     """Return what a subset of all columns leaves of columns first .. last - 1, counted from first."""
     if subset is None:
         return None
@@ -135,7 +135,7 @@ def _part(subset: Tensor | None, first: int, last: int) -> Tensor | None:
     return subset[start:stop] - first
 
 
-def _shifted(allowed: Allowed | None, first_row: int, first_column: int) -> Allowed | None:
+def shifted(allowed: Allowed | None, first_row: int, first_column: int) -> Allowed | None:
     if allowed is None or (first_row == 0 and first_column == 0):
         return allowed
     if isinstance(allowed, Table):

@@ -121,6 +121,10 @@ class Metric(ABC):
         """Return double-doubles that order the centres of a row alike, and tie more often where these do."""
         return self.sums(x, c)
 
+    def is_within(self, x: Rationals, c: Rationals, r: Fraction) -> bool:
+        """Tell whether the distance of finite rows is at most r; r >= 0 where no distance is negative."""
+        return self.key(x, c) <= (r * r if self.root else r)
+
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of the distance between x / unit and c / unit, rounded to nearest even."""
         key = self.key(x, c)
