@@ -8,6 +8,7 @@
     decision    distance <= r: by float64 with its error, by double-doubles, by integers
     threshold   r in the units of order values
     order       members of a row, nearest first, exactly
+    kept_parts  the same among kept centres that come in parts
     ragged      where answers go: counts first, then all indices
 
 The order is that of `knn`, and so is its proof. New is the decision at the boundary, in real arithmetic between

@@ -21,10 +21,11 @@ from janelia_core.ml._knn.meanwhile import asker
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.problem import FEWEST_CTRS, Problem
+from janelia_core.ml._knn.problem import FEWEST_CTRS, Paid, Problem
 from janelia_core.ml._knn.radius.blocks import Put, Searcher, Settings, search_positions
 from janelia_core.ml._knn.radius.look import expected_members
 from janelia_core.ml._knn.radius.plan import most_pairs, plan_radius, verifies_all
+from janelia_core.ml._knn.radius.ragged import Ragged
 from janelia_core.ml._knn.radius.sources import Everyone, Given, Grouped, Listed, Source
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import parts
@@ -93,11 +94,11 @@ def find_in_groups(x: Tensor, ctrs: Tensor, r: Tensor, groups: Tensor, put: Put,
     _find(x, ctrs, r, put, asked, sources, rows=rows)
 
 
-def find_among(x: Tensor, ctrs: Tensor, r: Tensor, table: Tensor, put: Put, asked: Question) -> None:
-    """Put the same for rows each of which meets the centres (n, k) of a table alone, -1 in empty slots."""
+def find_among(x: Tensor, ctrs: Tensor, r: Tensor, found: Ragged, put: Put, asked: Question) -> None:
+    """Put the same for rows each of which meets the centres alone that were found before."""
 
     def sources(asked: Asked, order: ExactOrder) -> tuple[Source, Source, None]:
-        source = Given(table, order.ctrs, order.metric)
+        source = Given(found, order.ctrs, order.metric)
         return source, source, None
 
     _find(x, ctrs, r, put, asked, sources)
@@ -128,7 +129,8 @@ def _find(
             r, kept = r * 2.0 ** (_LIFT * (1 if metric.root else metric.degree)), None
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
-        plan = _planned(Points(x, rows), Points(ctrs, subset), r, asked, metric, allowed is not None)
+        terms = ((), 0) if kept is None else kept.terms(asked.metric)
+        plan = _planned(Points(x, rows), Points(ctrs, subset), r, asked, metric, allowed is not None, *terms)
         chunk, report = plan.crew.chunk, Report(plan)
         centres = Centres(Points(ctrs, subset, chunk)) if kept is None else kept.centres.by(chunk)
         with Workers(plan.crew.workers, plan.crew.pooled, device=x.device) as workers:
@@ -137,7 +139,9 @@ def _find(
     publish(report)
 
 
-def _planned(x: Points, ctrs: Points, r: Tensor, asked: Question, metric: Metric, masked: bool) -> Plan:
+def _planned(
+    x: Points, ctrs: Points, r: Tensor, asked: Question, metric: Metric, masked: bool, paid: Paid, keeps: int
+) -> Plan:
     problem = Problem(
         n_smps=len(x),
         n_ctrs=len(ctrs),
@@ -149,6 +153,8 @@ def _planned(x: Points, ctrs: Points, r: Tensor, asked: Question, metric: Metric
         budget=asked.max_memory,
         metric=asked.metric,
         masked=masked,
+        paid=paid,
+        keeps=keeps,
     )
     if verifies_all(problem):
         return plan_radius(problem)

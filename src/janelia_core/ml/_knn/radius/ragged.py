@@ -30,6 +30,25 @@ class Ragged(NamedTuple):
     indices: Tensor
 
 
+def run_on(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
+    """Return the numbers from each first on, as many as its count, one run after the other (total,)."""
+    starts = counts.cumsum(0) - counts
+    by = torch.repeat_interleave(firsts - starts, counts, output_size=total)
+    return by.add_(torch.arange(total, device=by.device))
+
+
+def of_pairs(rows: Tensor, indices: Tensor, n: int) -> Ragged:
+    """Return the members (p,) of n rows, given with the row of each, ascending."""
+    counts = torch.bincount(rows, minlength=n)
+    return Ragged(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), indices)
+
+
+def of_table(table: Tensor) -> Ragged:
+    """Return the members of a table (n, k), whose empty slots hold -1."""
+    there = table >= 0
+    return Ragged(torch.nn.functional.pad(there.sum(dim=1).cumsum(0), (1, 0)), table[there])
+
+
 class Collected:
     """Where answers go.
 
@@ -84,8 +103,5 @@ class Collected:
         indices = torch.empty(int(offsets[-1]), dtype=torch.int64, device=self.counts.device)
         while self._blocks:
             positions, block = self._blocks.pop()
-            counts = self.counts[positions]
-            starts = counts.cumsum(0) - counts
-            places = torch.repeat_interleave(offsets[positions] - starts, counts, output_size=len(block))
-            indices[places.add_(torch.arange(len(block), device=places.device))] = block.to(torch.int64)
+            indices[run_on(offsets[positions], self.counts[positions], len(block))] = block.to(torch.int64)
         return Ragged(offsets, indices)

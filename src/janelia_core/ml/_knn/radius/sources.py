@@ -18,6 +18,7 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.plan.plan import Blocks
 from janelia_core.ml._knn.radius.decision import decide
+from janelia_core.ml._knn.radius.ragged import Ragged, run_on
 from janelia_core.ml._knn.radius.threshold import Threshold
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Near, Within
@@ -149,11 +150,8 @@ class Grouped:
         total = int(counts.sum())
         if total > most:
             return None
-        starts = counts.cumsum(0) - counts
-        indices = torch.arange(total, device=counts.device) + torch.repeat_interleave(
-            group[:, 2] - starts, counts, output_size=total
-        )
-        return iter([of_members(rows, Members(counts, indices), t, self.ctrs, self.metric)])
+        members = Members(counts, run_on(group[:, 2], counts, total))
+        return iter([of_members(rows, members, t, self.ctrs, self.metric)])
 
 
 @dataclass(frozen=True)
@@ -161,22 +159,24 @@ class Given:
     """Verifies what was found before.
 
     Attributes:
-        table: (n, k) int64 row numbers of centres, -1 in empty slots, of all rows.
+        found: Row numbers of centres of all rows.
         ctrs: All centres.
         metric: What is compared.
     """
 
-    table: Tensor
+    found: Ragged
     ctrs: Points
     metric: Metric
 
     def pairs(self, rows: Rows, t: Threshold, most: int) -> Iterator[Pairs] | None:
         """Yield pairs, all at once."""
-        listed = self.table[rows.numbers.to(self.table.device)]
-        there = listed >= 0
-        if listed.numel() > most:
+        offsets, indices = self.found
+        firsts, counts = offsets[rows.numbers], offsets[rows.numbers + 1] - offsets[rows.numbers]
+        total = int(counts.sum())
+        if total > most:
             return None
-        return iter([of_members(rows, Members(there.sum(dim=1), listed[there]), t, self.ctrs, self.metric)])
+        members = Members(counts, indices[run_on(firsts, counts, total)])
+        return iter([of_members(rows, members, t, self.ctrs, self.metric)])
 
 
 def of_members(rows: Rows, members: Members, t: Threshold, ctrs: Points, metric: Metric) -> Pairs:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import handle_torch_function
 
+from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.call import checked_points
@@ -90,19 +91,42 @@ def radius(
     """
     if is_stand_in(x):
         return handle_torch_function(radius, (x,), **locals())
-    most = None if max_neighbors is None else checked_count("max_neighbors", max_neighbors)
-    if sort_by not in _ORDERS:
-        raise ValueError(f"sort_by must be one of {', '.join(map(repr, _ORDERS))}, got {sort_by!r}")
     arguments.check_switch("progress", progress)
     batches = x_batch, ctrs_batch, lengths, ctrs_lengths
     asked = _checked(x, ctrs, r, metric, m, max_memory, mask, include_self, *batches)
-    asked = asked._replace(nearest=sort_by == "distance", max_neighbors=most)
+    asked = _limited(asked, max_neighbors, sort_by)
     if progress and not torch.compiler.is_compiling():
         with progress_bar(len(asked.flat.x)):
-            found = members(asked)
-    else:
-        found = members(asked)
-    far = ragged_distances(asked.flat, found, metric, asked.max_memory)
+            return _found(asked)
+    return _found(asked)
+
+
+def radius_among(
+    x: Tensor,
+    ctrs: Tensor,
+    kept: Among,
+    r: float | Tensor,
+    metric: str,
+    max_neighbors: int | None,
+    sort_by: SortBy,
+    max_memory: int | None,
+    but_self: bool,
+) -> RadiusNeighbors:
+    """Return what `radius` does among kept centres; but_self: x are the centres, and no row is its own neighbour."""
+    asked = _checked(x, None if but_self else ctrs, r, metric, None, max_memory, None, False)
+    return _found(_limited(asked._replace(kept=kept), max_neighbors, sort_by))
+
+
+def _limited(asked: Asked, max_neighbors: int | None, sort_by: SortBy) -> Asked:
+    if sort_by not in _ORDERS:
+        raise ValueError(f"sort_by must be one of {', '.join(map(repr, _ORDERS))}, got {sort_by!r}")
+    most = None if max_neighbors is None else checked_count("max_neighbors", max_neighbors)
+    return asked._replace(nearest=sort_by == "distance", max_neighbors=most)
+
+
+def _found(asked: Asked) -> RadiusNeighbors:
+    found = members(asked)
+    far = ragged_distances(asked.flat, found, asked.metric, asked.max_memory)
     return RadiusNeighbors(found.offsets, found.indices, far)
 
 
@@ -150,9 +174,13 @@ def _checked(
     max_memory: int | None,
     mask: Any,
     include_self: bool,
-    *batches: Tensor | None,
+    x_batch: Tensor | None = None,
+    ctrs_batch: Tensor | None = None,
+    lengths: Tensor | None = None,
+    ctrs_lengths: Tensor | None = None,
 ) -> Asked:
     """Return what is asked, if it is anything."""
+    batches = x_batch, ctrs_batch, lengths, ctrs_lengths
     x, ctrs, batch, but_self = checked_points(x, ctrs, include_self, *batches)
     arguments.check_mask(mask, x, ctrs)
     check_metric(metric)

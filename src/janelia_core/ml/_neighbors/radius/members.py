@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.data.mask import Allowed
-from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.radius.blocks import Settings
 from janelia_core.ml._knn.radius.find import Question, find_within
-from janelia_core.ml._knn.radius.ragged import Collected, Ragged
+from janelia_core.ml._knn.radius.kept_parts import find_kept
+from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
 from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
 from janelia_core.ml._neighbors.indices import Settings as NearestSettings
 from janelia_core.ml._neighbors.indices import search, shown_by
@@ -52,7 +53,7 @@ class Asked(NamedTuple):
     nearest: bool = True
     count_only: bool = False
     max_neighbors: int | None = None
-    kept: Kept | None = None
+    kept: Among | None = None
 
 
 def members(asked: Asked) -> Ragged:
@@ -115,7 +116,10 @@ def _members(asked: Asked) -> Ragged:
         if groups is not None:
             find_by_group(x, ctrs, asked.r, groups, out.put, question, subset, allowed)
         elif len(x) and len(ctrs if subset is None else subset):
-            find_within(x, ctrs, asked.r, out.put, question, subset=subset, allowed=allowed, kept=asked.kept)
+            if asked.kept is None:
+                find_within(x, ctrs, asked.r, out.put, question, subset=subset, allowed=allowed)
+            else:
+                find_kept(x, asked.kept, asked.r, out.put, question)
         return out.finish()
 
 
@@ -126,11 +130,9 @@ def _nearest(
     assert asked.max_neighbors is not None
     k = max(1, min(asked.max_neighbors, len(ctrs)))
     settings = NearestSettings(k, asked.metric, asked.m, asked.max_memory, asked.but_self)
-    found = search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups)
+    found = search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups, kept=asked.kept)
     found = cut(x, ctrs, found, asked.r, asked.metric, asked.max_memory, asked.flat.first_ctrs)
-    there = found >= 0
-    counts = there.sum(dim=1)
-    offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
     if not asked.nearest:
-        found = torch.where(there, found, len(ctrs)).sort(dim=1).values
-    return Ragged(offsets, found[there if asked.nearest else found < len(ctrs)])
+        found = torch.where(found < 0, len(ctrs), found).sort(dim=1).values
+        found = found.masked_fill(found == len(ctrs), -1)
+    return of_table(found)

@@ -11,6 +11,7 @@ from torch import Tensor
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._neighbors.groups import leading_shape
+from janelia_core.ml._runtime.transforms import is_plain
 
 
 def checked_radii(r: object, x: Tensor, ctrs: Tensor, metric: str) -> Tensor:
@@ -29,15 +30,16 @@ def checked_radii(r: object, x: Tensor, ctrs: Tensor, metric: str) -> Tensor:
         if r.ndim and r.device != x.device:
             raise ValueError(f"r must be on x's device {x.device}, got {r.device}")
         radii = as_float64(r.detach())
-        if is_wide(r) and not bool((radii.to(r.dtype) == r).all()):
+        if is_wide(r) and is_plain(r) and not bool((radii.to(r.dtype) == r).all()):
             raise ValueError("r holds integers that float64 does not hold; round them: r.to(torch.float64)")
+        _check_values(radii, metric)
     else:
         if isinstance(r, bool) or not isinstance(r, numbers.Real):
             raise TypeError(f"r must be a number, or a tensor of one for each row of x, got {type(r).__name__}: {r!r}")
         if isinstance(r, numbers.Integral) and int(float(r)) != int(r):
             raise ValueError(f"r = {r} is an integer that float64 does not hold; give float(r)")
+        _check_values(float(r), metric)
         radii = torch.tensor(float(r), dtype=torch.float64, device=device)
-    _check_values(radii, metric)
     try:
         radii = radii.to(device).expand(shape if radii.ndim else ())
     except RuntimeError:
@@ -46,10 +48,17 @@ def checked_radii(r: object, x: Tensor, ctrs: Tensor, metric: str) -> Tensor:
     return radii.expand(whole).reshape(-1) if radii.ndim else radii.expand(math.prod(whole))
 
 
-def _check_values(radii: Tensor, metric: str) -> None:
+def _check_values(radii: Tensor | float, metric: str) -> None:
     signed = metric_named(metric).signed
-    wrong = radii.isnan() if signed else ~(radii >= 0)
-    if bool(wrong.any()):
-        value = float(radii[wrong].flatten()[0])
-        expected = "a number" if signed else f"at least 0, as distances by {metric!r} are"
-        raise ValueError(f"r must be {expected}, got {value}")
+    expected = "r must be a number, not NaN" if signed else f"r must be at least 0, as distances by {metric!r} are"
+    if not isinstance(radii, Tensor):
+        fits, value = radii == radii if signed else radii >= 0, radii
+    else:
+        right = ~radii.isnan() if signed else radii >= 0
+        if not is_plain(radii):
+            torch._assert_async(right.all(), expected)
+            return
+        fits = bool(right.all())
+        value = 0.0 if fits else float(radii[~right].flatten()[0])
+    if not fits:
+        raise ValueError(f"{expected}, got {value}")
