@@ -147,7 +147,8 @@ class Screen(Protocol):
     """One way to exclude centres. Light to import: kernels are loaded where centres are prepared.
 
     One that few data suit may say so, by `rare = True`: then its kernels are no reason to wait (`meanwhile.py`). One
-    for GPUs says so, by `gpu = True`: plans for a CPU don't mention it.
+    for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One that knows other forms of metrics
+    than `metric.FORMS` names those that it knows, as `forms`.
 
     Attributes:
         name: What plans and reports call it.

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
 from janelia_core.ml._knn.data.points import Points, float64_device, plain_nan
-from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE, FORMS, Metric
 from janelia_core.ml._knn.rows import tiles
 from janelia_core.ml._runtime.loading import are_ready
 
@@ -114,7 +114,7 @@ def _lists(x: Tensor, ctrs: Tensor, indices: Tensor, at_least: Tensor | None) ->
 def _for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether kernels can read these values; of rows, which are few, a copy will do."""
     known = all(values.dtype in _KERNEL_DTYPES and values.device.type == "cpu" for values in (x_rows, ctrs))
-    return known and ctrs.is_contiguous() and metric.form != UNKNOWN and metric.exponent == 0
+    return known and ctrs.is_contiguous() and metric.form in FORMS and metric.exponent == 0
 
 
 def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:
