@@ -6,6 +6,7 @@ registry    the table of all metrics, by name
 metric      what a metric is: all that the search asks of one
 euclidean   |x - c|^2, and what is handed back is its root, or the square itself
 dot         -<x, c>
+gaps        metrics of differences, as kernels are told of them
 cosine      1 - <x, c> / (|x| |c|)
 
 The smallest order value is nearest. What a metric must say, in plain numbers and by torch operations, is enough for

@@ -78,8 +78,9 @@ class TreeScreen:
         where s = sqrt(d) for sums, and 1 for the largest, turns Euclidean lengths into bounds of theirs.
 
         If all values are multiples of one power of two g, and d (range / g)^2 < 2^24, every float32 operation
-        above is exact, K = D; without squares d range / g < 2^24 is enough, or range / g < 2^24 for the largest. Then lists are ordered by (K, position) and boxes that tie with the limit are
-        entered if they hold a lower position, so that the list is the answer and excludes everything: +inf.
+        above is exact, K = D; d range / g < 2^24 is enough without squares, and range / g < 2^24 for the largest. Then
+        lists are ordered by (K, position) and boxes that tie with the limit are entered if they hold a lower position,
+        so that the list is the answer and excludes everything: +inf.
 
     Memory:
         A call on r rows takes 8 r w bytes and 4 r d beside its results, their order 8 r (13 while it is made).
