@@ -8,7 +8,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.among import SPARE, Among
 from janelia_core.ml._knn.distances.distances import result_dtype
-from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, DISTANCE, MANHATTAN, Metric
+from janelia_core.ml._knn.metrics.metric import OF_GAPS, Metric
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import is_watched
@@ -21,7 +21,6 @@ from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
 MOST = 1 << 14  # rows; more had better be put in order first, so that neighbours walk together
-_FORMS = (DISTANCE, MANHATTAN, CHEBYSHEV)
 _SHARED = 128  # rows from which it is worth asking how many threads there are
 
 
@@ -70,7 +69,7 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
         metric: One of METRICS.
     """
     by, part = METRICS[metric], among.parts[0]
-    if by.form not in _FORMS or len(among.parts) > 1 or result_dtype(x, among.values) != torch.float32:
+    if by.form not in OF_GAPS or len(among.parts) > 1 or result_dtype(x, among.values) != torch.float32:
         return None
     spare = 0 if part.gone is None else min(SPARE + k // 4, len(part.kept.centres) - k)
     few = part.kept.few(k + spare, by.form) if may_serve() and k <= len(part) else None

@@ -26,6 +26,7 @@ from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
 from janelia_core.ml._knn.screens.dense.offer import DENSE
+from janelia_core.ml._knn.screens.differences.offer import DIFFERENCES
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._knn.screens.line.offer import LINE
@@ -39,7 +40,20 @@ from janelia_core.ml._knn.screens.triton.offer import TRITON
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, BOXES, TRITON, PORTABLE)
+SCREENS: tuple[Screen, ...] = (
+    LINE,
+    TREE,
+    DIFFERENCES,
+    CODEBOOK,
+    DIRECT,
+    SORTED,
+    LEADING,
+    CELLS,
+    DENSE,
+    BOXES,
+    TRITON,
+    PORTABLE,
+)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
@@ -167,6 +181,8 @@ def _of_few(problem: Problem, few: bool) -> Screen | None:
     serve: list[Screen] = [LINE] if on_line else []
     if not why_not(CODEBOOK, problem, 1):
         serve.append(CODEBOOK)
+    elif few and problem.work > small.MOST_WORK and not why_not(DIFFERENCES, problem, 1):
+        serve.append(DIFFERENCES)
     elif few and problem.work > small.MOST_WORK and not why_not(SORTED, problem, 1):
         serve.append(SORTED)
     return min(serve, key=lambda screen: screen.cost(problem).work, default=None)

@@ -13,6 +13,7 @@ lane_lists    all distances to as many rows as vectors have lanes, and the neare
 lane_keys     keys of sixteen rows at once, one a lane, the k-th least of each, who is within a limit, and ranks
 row_sums      sums over the coordinates of two rows
 run_tiles     the same of a few rows with a few centres at once, and which of them are low
+gap_tiles     distances of a few rows and a tile of centres by gaps, and which of them are low
 fused         the fused multiply-add
         |
 intrinsics    what kernels call, and the arguments that they hand over

@@ -13,8 +13,8 @@ from typing import NamedTuple, TypeAlias
 
 from llvmlite import ir
 
-from janelia_core.ml._simd.emit import Builder, Value, f32
-from janelia_core.ml._simd.intrinsics import Choice, Float64, intrinsic
+from janelia_core.ml._simd.emit import Builder, Value, f32, i1
+from janelia_core.ml._simd.intrinsics import Boolean, Choice, Float64, intrinsic
 
 
 class Squares(NamedTuple):
@@ -42,6 +42,11 @@ def joined(build: Builder, way: Choice, total: Value, gap: Value, flags: Sequenc
     return build.select(build.fcmp_unordered(">", size, total), size, total)
 
 
+def merged(build: Builder, way: Choice, one: Value, other: Value) -> Value:
+    """Emit what two totals make together."""
+    return build.select(build.fcmp_unordered(">", one, other), one, other) if way is Largest else build.fadd(one, other)
+
+
 def _named(kind: ir.Type) -> str:
     """Return what LLVM calls a type in names of functions."""
     if isinstance(kind, ir.VectorType):
@@ -53,3 +58,9 @@ def _named(kind: ir.Type) -> str:
 def with_gap(build: Builder, way: Choice, total: Float64, gap: Float64) -> Float64:
     """Return a total with one more gap."""
     return joined(build, way, total, gap)
+
+
+@intrinsic
+def are_squares(build: Builder, way: Choice) -> Boolean:
+    """Return whether gaps are squared."""
+    return i1(way is Squares)

@@ -29,6 +29,8 @@ DISTANCE, DOT, COSINE, UNKNOWN, MANHATTAN, CHEBYSHEV = range(6)
 FORMS = (DISTANCE, DOT, COSINE)
 """Those that all screens and kernels know, if they do not say otherwise."""
 ALL_FORMS = (*FORMS, MANHATTAN, CHEBYSHEV)
+OF_GAPS = (DISTANCE, MANHATTAN, CHEBYSHEV)
+"""Those of metrics that gaps between coordinates make."""
 
 Bound = tuple[float, float]
 """How far a float64 order value can be off: relative, and absolute."""

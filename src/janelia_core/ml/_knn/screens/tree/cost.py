@@ -11,11 +11,10 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, DISTANCE, MANHATTAN
+from janelia_core.ml._knn.metrics.metric import OF_GAPS
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
-FORMS = (DISTANCE, MANHATTAN, CHEBYSHEV)
 _MOST_COLUMNS = 32
 MOST_K = 128
 """Beyond, no tree pays: its lists are kept sorted by insertion."""
@@ -174,7 +173,7 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
 
 def why_not(problem: Problem, workers: int) -> str:
     """Return why trees do not serve, or nothing."""
-    usual = problem.machine.kernels and not problem.masked and problem.form in FORMS
+    usual = problem.machine.kernels and not problem.masked and problem.form in OF_GAPS
     if not usual:
         return "trees want Numba kernels, distances and no mask"
     few = problem.d <= _MOST_COLUMNS and problem.k <= MOST_K

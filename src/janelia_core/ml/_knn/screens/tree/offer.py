@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.metric import OF_GAPS
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.keeping import Stored
@@ -23,12 +24,12 @@ class Tree:
     """Boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU."""
 
     name, parallel, looks = "tree", True, True
-    forms = cost.FORMS
+    forms = OF_GAPS
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
         """Keys are float32 distances of finite points; whether they pay, a look at the rows tells later."""
-        why, look = why_not_moderate(asked, "the tree wants", cost.FORMS), asked.plan.own
+        why, look = why_not_moderate(asked, "the tree wants", OF_GAPS), asked.plan.own
         if why:
             return why
         few = finite_ctrs(asked) < asked.plan.k * (look.trees.parts if look else 1)

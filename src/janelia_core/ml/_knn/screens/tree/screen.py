@@ -14,6 +14,7 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.data.single import as_float32, is_float32, residuals
 from janelia_core.ml._knn.metrics.gaps import WAYS
 from janelia_core.ml._knn.metrics.metric import DISTANCE, MANHATTAN
 from janelia_core.ml._knn.rows import Rows
@@ -21,7 +22,6 @@ from janelia_core.ml._knn.screens.tree import walk as kernels
 from janelia_core.ml._knn.screens.tree.answer import AskedRows, Errors, Output, answer_rows
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
-from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
 from janelia_core.ml._knn.screens.tree.walk import SLACK, Reach, Wanted
 from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers

@@ -1,4 +1,4 @@
-"""Coordinates as the tree holds them: float32, what is lost by it, and whether keys are exact."""
+"""Coordinates in float32, what is lost by it, and whether distances in it are exact."""
 
 from __future__ import annotations
 
