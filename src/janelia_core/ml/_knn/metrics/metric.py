@@ -23,7 +23,7 @@ from janelia_core.ml._knn.data.frame import scale
 from janelia_core.ml._knn.data.points import as_float64, float64_device, halves, is_finite, is_wide
 from janelia_core.ml._knn.rows import tiles
 
-DISTANCE, DOT, COSINE, UNKNOWN = range(4)
+DISTANCE, DOT, COSINE, UNKNOWN, MANHATTAN, CHEBYSHEV = range(6)
 """Formulas that compiled kernels and screens know."""
 
 FORMS = (DISTANCE, DOT, COSINE)
