@@ -7,6 +7,7 @@ Python integers and squared distances are exact. Infinite and NaN rows follow IE
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -31,7 +32,7 @@ def exact_order(
     x: Point, ctrs: list[Point], k: int, metric: str = "euclidean", allowed: list | None = None
 ) -> list[int]:
     """Return the first k centres of one row by (order value, index), -inf < finite < inf < NaN; -1 if none is left."""
-    value = {"dot": _product, "cosine": _cosine}.get(metric, _distance)
+    value = _VALUES[metric]
     shown = [j for j in range(len(ctrs)) if allowed is None or allowed[j]]
     order = [j for *_, j in sorted((*value(x, ctrs[j]), j) for j in shown)[:k]]
     return order + [-1] * (k - len(order))
@@ -57,8 +58,21 @@ def wrong_rows(x: Tensor, ctrs: Tensor, got: Tensor, rows: list[int] | None = No
 
 def _distance(x: Point, c: Point) -> tuple[int, int]:
     """Return D as (class, value)."""
+    return _of_gaps(x, c, lambda gaps: sum(gap**2 for gap in gaps))
+
+
+def _manhattan(x: Point, c: Point) -> tuple[int, int]:
+    return _of_gaps(x, c, lambda gaps: sum(map(abs, gaps)))
+
+
+def _chebyshev(x: Point, c: Point) -> tuple[int, int]:
+    return _of_gaps(x, c, lambda gaps: max(map(abs, gaps), default=0))
+
+
+def _of_gaps(x: Point, c: Point, of: Callable[[list[int]], int]) -> tuple[int, int]:
+    """Return what `of` makes of differences, none of which is negative, as (class, value)."""
     if x.whole is not None and c.whole is not None:
-        return 0, sum((a - b) ** 2 for a, b in zip(x.whole, c.whole, strict=True))
+        return 0, of([a - b for a, b in zip(x.whole, c.whole, strict=True)])
     total = 0.0
     for a, b in zip(x.values, c.values, strict=True):
         gap = float(a) - float(b)
@@ -95,6 +109,12 @@ def _cosine(x: Point, c: Point) -> tuple[int, _Ratio]:
         return 2, _Ratio(0, 1)
     s, square = (sum(a * b for a, b in zip(c.whole, v, strict=True)) for v in (x.whole, c.whole))
     return 0, _Ratio(-s * abs(s), square or 1)
+
+
+_VALUES = {
+    "euclidean": _distance, "sqeuclidean": _distance, "dot": _product, "cosine": _cosine,
+    "manhattan": _manhattan, "chebyshev": _chebyshev,
+}  # fmt: skip
 
 
 def _integers(row: list, unit: int) -> list[int] | None:

@@ -30,7 +30,8 @@ from plans import run as run_plan
 from problems import LOW_FORMATS
 from test_distances import true_distance
 
-METRICS = ("euclidean", "dot", "cosine")  # "sqeuclidean" orders as "euclidean"; distances are asked for all four
+METRICS = ("euclidean", "dot", "cosine")  # "sqeuclidean" orders as "euclidean"; distances are asked for all
+ABSOLUTE = ("manhattan", "chebyshev")
 TELLING = (2, 7, 11, 14, 15, 23, 27, 43, 49, 57, 58, 63, 67, 71, 113, 129, 137, 178, 219, 250, 281)
 """Seeds of problems that are answered wrong where some bound is left out."""
 
@@ -99,6 +100,12 @@ WAYS: dict[str, Search] = {
     "a budget of 1 MiB": in_little_memory,
 }
 
+UNSCREENED = ("the small way by torch operations", "every centre", "blocks of centres, merged", "a mask")
+ASKED = [
+    *itertools.product(WAYS, METRICS),
+    *((way, metric) for way in UNSCREENED for metric in ABSOLUTE),
+]
+
 
 @functools.cache
 def solved(seed: int, metric: str) -> tuple[Extreme, Tensor]:
@@ -118,8 +125,7 @@ def wrong(way: str, metric: str, seeds: Iterable[int] = SEEDS) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "metric"), ASKED)
 def test_the_answer_is_the_exact_one_at_every_exponent_by(way: str, metric: str) -> None:
     assert wrong(way, metric) == []
 
@@ -141,8 +147,7 @@ def copies_at_the_last_place(metric: str) -> list[tuple[Extreme, Tensor]]:
     return found
 
 
-@pytest.mark.parametrize("metric", METRICS)
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("way", "metric"), ASKED)
 def test_copies_at_the_last_place_hide_no_nearer_centre(way: str, metric: str) -> None:
     bad = []
     for it, expected in copies_at_the_last_place(metric):
@@ -152,7 +157,7 @@ def test_copies_at_the_last_place_hide_no_nearer_centre(way: str, metric: str) -
     assert bad == []
 
 
-@pytest.mark.parametrize("metric", [*METRICS, "sqeuclidean"])
+@pytest.mark.parametrize("metric", [*METRICS, *ABSOLUTE, "sqeuclidean"])
 def test_distances_are_rounded_once_at_every_exponent(metric: str) -> None:
     bad = []
     for seed in SEEDS:
@@ -167,7 +172,7 @@ def test_distances_are_rounded_once_at_every_exponent(metric: str) -> None:
     assert bad == []
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", [*METRICS, *ABSOLUTE])
 def test_two_centres_are_compared_exactly_at_every_exponent(metric: str) -> None:
     bad = []
     for seed in SEEDS:
@@ -237,10 +242,11 @@ SCREENS = [
     *((no_packed_error, metric, "the portable screen of 8 bits") for metric in METRICS),
     *((no_dense_error, metric, way) for metric in METRICS for way in WAYS if way.startswith("dense")),
 ]
+SUMS = [(no_distance_error, "manhattan", way) for way in UNSCREENED if way != "a mask"]
 ROOTS = [(no_rounding_of_roots, "euclidean", "the small way by torch operations")]
 
 
-@pytest.mark.parametrize(("plant", "metric", "way"), [*EXACT_BOUNDS, *SCREENS, *ROOTS])
+@pytest.mark.parametrize(("plant", "metric", "way"), [*EXACT_BOUNDS, *SUMS, *SCREENS, *ROOTS])
 def test_a_bound_left_out_makes_wrong_rows(
     plant: Callable[[pytest.MonkeyPatch], None], metric: str, way: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ def test_verify_finds_the_nearest_missing_though_recall_is_1(tmp_path: Path) -> 
         assert (found.n_wrong, found.recall, found.all_right) == (wrong, 1.0, not wrong)
 
 
-@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine", "dot"])
+@pytest.mark.parametrize("metric", ["sqeuclidean", "cosine", "dot", "manhattan", "chebyshev"])
 def test_verify_checks_the_answer_of_a_search_by_any_metric(metric: str, folder: Path, capsys) -> None:
     inputs = [folder / "c.npy", folder / "x.npy"]
     assert run("search", *inputs, "-k", 3, "-o", folder / "o.npy", "--metric", metric) == 0

@@ -40,7 +40,7 @@ def test_calls_drawn_at_random_are_right_and_in_time(part: int) -> None:
 
 
 @needs_x87
-@pytest.mark.parametrize("metric", ["euclidean", "dot", "cosine"])
+@pytest.mark.parametrize("metric", ["euclidean", "dot", "cosine", "manhattan", "chebyshev"])
 @pytest.mark.parametrize("name", KINDS)
 def test_its_oracle_agrees_with_the_one_in_integers_alone(name: str, metric: str) -> None:
     x, ctrs, k, _ = PROBLEMS[name]()

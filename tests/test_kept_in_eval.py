@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from janelia_core.ml import NearestCenters, PiecewiseLinear, knn
+from janelia_core.ml._knn.metrics.metric import UNKNOWN
+from janelia_core.ml._knn.metrics.registry import METRICS, metric_named
 from test_index import crowded, rows_of, same
 
 CTRS = crowded(20_000, 3)
@@ -24,7 +26,7 @@ def kept_of(module: NearestCenters) -> object:
     return held and held[0]
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine", "dot"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("learned", [True, False])
 def test_answers_in_eval_mode_are_those_of_knn_and_come_from_what_is_kept(metric: str, learned: bool) -> None:
     module = NearestCenters(nn.Parameter(CTRS.clone()) if learned else CTRS.clone(), 5, metric=metric).eval()
@@ -38,7 +40,7 @@ def test_answers_in_eval_mode_are_those_of_knn_and_come_from_what_is_kept(metric
     assert index is not None
     module(x)
     assert kept_of(module) is index
-    assert index.nbytes > 0
+    assert index.nbytes > 0 or metric_named(metric).form == UNKNOWN
 
 
 def test_gradients_in_eval_mode_are_those_of_knn() -> None:

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from janelia_core.ml import NearestCenters, PiecewiseLinear
+from janelia_core.ml import CenterIndex, NearestCenters, PiecewiseLinear
+from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import Neighbors, knn, knn_graph, watch_knn
 
@@ -27,7 +28,7 @@ def ids(found: Neighbors) -> list[list[int]]:
     return found.indices.tolist()
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "cosine", "dot"])
+@pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize("n_ctrs", [0, 1, 3])
 def test_fewer_centres_than_k_are_filled_up_in_every_kind_of_call(n_ctrs, metric):
     x, ctrs, some = torch.randn(4, 2), torch.randn(n_ctrs, 2), torch.zeros(4, dtype=torch.int64)
@@ -139,12 +140,15 @@ BATCH = torch.zeros(5, dtype=torch.int64)
         (lambda: knn(X, X, metric="Euclidean"), ValueError, "got 'Euclidean'; write 'euclidean'"),
         (lambda: knn(X, X, metric=" COSINE"), ValueError, "write 'cosine'"),
         (lambda: knn(X, X, metric="euclidian"), ValueError, "write 'euclidean'"),
+        (lambda: knn(X, X, metric="l1"), ValueError, "got 'l1'; write 'manhattan'"),
+        (lambda: knn(X, X, metric="cityblock"), ValueError, "write 'manhattan'"),
+        (lambda: CenterIndex(X, metric="METRIC_Linf"), ValueError, "write 'chebyshev'"),
         (lambda: knn(X, X, metric="hamming"), ValueError, "metric must be one of .*, got 'hamming'$"),
         (lambda: NearestCenters(X, 1, metric="ip"), ValueError, "write 'dot'"),
         (lambda: knn(X, k=2, batch=BATCH), TypeError, r"knn\(\) has no argument 'batch'; write x_batch=batch"),
         (lambda: knn_graph(X, 2, batch=BATCH), TypeError, r"knn_graph\(\) has no argument 'batch'; write x_batch="),
         (lambda: knn_graph(X, 2, loop=True), TypeError, "write include_self="),
-        (lambda: knn(X, X, p=2), TypeError, "has no argument 'p'; write metric="),
+        (lambda: knn(X, X, p=1), TypeError, "has no argument 'p'; write metric=: 'manhattan' for 1"),
         (lambda: knn(X, X, n_neighbors=2), TypeError, "write k="),
         (lambda: knn(X, X, return_distance=True), TypeError, "knn returns both"),
         (lambda: knn(X, X, return_nn=True), TypeError, r"gather\(values\)"),

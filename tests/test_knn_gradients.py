@@ -7,6 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from janelia_core.ml._knn.distances.distances import distances as distances_of
+from janelia_core.ml._knn.metrics import registry
 from janelia_core.ml._neighbors.derivatives import few_pairs, norm_pairs, pair_blocks, pairs
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
@@ -15,7 +16,8 @@ from janelia_core.ml.neighbors import knn
 # torch warns of itself: torch.func.jvp uses torch.jit.script.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+METRICS = tuple(registry.METRICS)
+ORDERS = {"manhattan": 1, "chebyshev": torch.inf}
 SOME = torch.tensor([[0, 2, 5], [5, -1, 3], [3, 2, -1], [1, 0, 4]])
 
 
@@ -30,6 +32,8 @@ def plain(x, ctrs, indices, metric):
     if metric in ("euclidean", "sqeuclidean"):
         out = (x - c).square().sum(-1)
         out = out.sqrt() if metric == "euclidean" else out
+    elif metric in ORDERS:
+        out = torch.linalg.vector_norm(x - c, ord=ORDERS[metric], dim=-1)
     else:
         out = -(x * c).sum(-1)
         out = out if metric == "dot" else 1 + out / (x.square().sum(-1) * c.square().sum(-1)).sqrt()

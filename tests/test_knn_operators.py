@@ -45,6 +45,8 @@ SAMPLES = {
     "pair_products": (operators.knn_pair_products, (random(4, 3), random(5, 3), X, C, SOME, ALL, True, 2.0, MEMORY)),
     "pair_sums": (operators.knn_pair_sums, (random(4, 2), X, C, SOME, ALL, False, -1.0, MEMORY)),
     "norm_values": (operators.knn_norm_values, (random(4, 2, 3), random(5, 2, 3), X, C, R, SOME, ALL, MEMORY)),
+    "sign_values": (operators.knn_sign_values, (random(4, 3), random(5, 3), X, C, SOME, ALL, False, MEMORY)),
+    "sign_sums": (operators.knn_sign_sums, (random(4, 2), X, C, SOME, ALL, True, MEMORY)),
     "norm_sums": (
         operators.knn_norm_sums,
         (random(4, 2), random(4, 0, 3), random(5, 0, 3), X, C, R, SOME, ALL, MEMORY),
@@ -76,7 +78,7 @@ def test_an_operator_passes_opcheck(name):
     opcheck(operator, args)
 
 
-@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+@pytest.mark.parametrize("metric", ["euclidean", "cosine", "chebyshev"])
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_compiled_whole_with_dynamic_shapes_it_gives_the_same_values_and_gradients(metric, backend):
     def function(x, ctrs, k):

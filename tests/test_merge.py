@@ -33,7 +33,7 @@ def splits(n: int, k: int) -> list[list[int]]:
 @pytest.mark.parametrize("name", KINDS)
 def test_every_split_of_the_centres_gives_the_answer_of_one_search(name: str) -> None:
     problem = PROBLEMS[name]()
-    for metric in ("euclidean", "dot", "cosine"):
+    for metric in ("euclidean", "dot", "cosine", "manhattan", "chebyshev"):
         whole = find(problem.x, problem.ctrs, problem.k, metric=metric)
         ways = splits(len(problem.ctrs), problem.k)
         for edges in ways if metric == "euclidean" else ways[-1:]:

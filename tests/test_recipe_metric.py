@@ -1,14 +1,14 @@
 """The recipe for a metric: one class and one line in the table, and every search is exact by it.
 
-Sums of differences, largest differences, and a share that no factor changes are added here as whoever adds a metric
-would, with what a metric must say and no more. No screen and no compiled kernel knows them.
+A sum of differences that counts the largest one twice, and a share that no factor changes, are added here as whoever
+adds a metric would, with what a metric must say and no more. No screen and no compiled kernel knows them.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from typing import ClassVar
 
@@ -30,38 +30,23 @@ from problems import KINDS, PROBLEMS, Problem, gaussian
 ROUNDED = 2.0**-52  # twice the unit roundoff pays for evaluating a bound
 
 
-class Manhattan(Metric):
-    """The sum of |x_q - c_q|: each carries up to three roundings, the sum d - 1, and scaling may underflow."""
+class Both(Metric):
+    """The sum of |x_q - c_q| and the largest of them once more: d + 1 terms, each with up to three roundings."""
 
     degree: ClassVar[int] = 1
     exact_on_grids: ClassVar[bool] = True
 
     def key(self, x, c):
-        return sum(abs(a - b) for a, b in zip(x, c, strict=True))
+        gaps = [abs(a - b) for a, b in zip(x, c, strict=True)]
+        return sum(gaps) + max(gaps, default=0)
 
     def beyond(self, x, c):
         return sum(abs(float(a) - float(b)) for a, b in zip(x, c, strict=True) if not math.isfinite(a + b))
 
     def pair_values(self, x, c):
-        value, d = self.difference(x, c).abs_().sum(dim=-1), x.shape[-1]
-        return value, value * ((d + 4) * ROUNDED) + (d + 1) * 2.0**-1020
-
-
-class Chebyshev(Metric):
-    """The largest |x_q - c_q|."""
-
-    degree: ClassVar[int] = 1
-
-    def key(self, x, c):
-        return max((abs(a - b) for a, b in zip(x, c, strict=True)), default=0)
-
-    def beyond(self, x, c):
-        gaps = [abs(float(a) - float(b)) for a, b in zip(x, c, strict=True) if not math.isfinite(a + b)]
-        return math.nan if any(map(math.isnan, gaps)) else math.inf
-
-    def pair_values(self, x, c):
-        value = torch.nn.functional.pad(self.difference(x, c).abs_(), (0, 1)).amax(dim=-1)
-        return value, value * (4 * ROUNDED) + 2.0**-1020
+        gaps, d = torch.nn.functional.pad(self.difference(x, c).abs_(), (0, 1)), x.shape[-1]
+        value = gaps.sum(dim=-1) + gaps.amax(dim=-1)
+        return value, value * ((d + 5) * ROUNDED) + (d + 2) * 2.0**-1020
 
 
 class Share(Metric):
@@ -83,22 +68,15 @@ class Share(Metric):
         return value, value * 0.0 + (c.shape[-1] + 9) * ROUNDED
 
 
-def manhattan(x: Sequence[float], c: Sequence[float]) -> tuple[int, Fraction]:
+def both(x: Sequence[float], c: Sequence[float]) -> tuple[int, Fraction]:
     """Return (class, value) of two rows, by fractions alone."""
-    return of_gaps(x, c, sum)
-
-
-def chebyshev(x: Sequence[float], c: Sequence[float]) -> tuple[int, Fraction]:
-    return of_gaps(x, c, max)
-
-
-def of_gaps(x: Sequence[float], c: Sequence[float], of: Callable) -> tuple[int, Fraction]:
     pairs = list(zip(x, c, strict=True))
     if any(math.isnan(a) or math.isnan(b) or (math.isinf(a) and a == b) for a, b in pairs):
         return 2, Fraction(0)
     if any(math.isinf(a) or math.isinf(b) for a, b in pairs):
         return 1, Fraction(0)
-    return 0, of(abs(Fraction(a) - Fraction(b)) for a, b in pairs)
+    gaps = [abs(Fraction(a) - Fraction(b)) for a, b in pairs]
+    return 0, sum(gaps) + max(gaps, default=0)
 
 
 def share(x: Sequence[float], c: Sequence[float]) -> tuple[int, Fraction]:
@@ -108,13 +86,13 @@ def share(x: Sequence[float], c: Sequence[float]) -> tuple[int, Fraction]:
     return 0, -squares[0] / (sum(squares) or 1)
 
 
-TRUTH = {"manhattan": manhattan, "chebyshev": chebyshev, "share": share}
+TRUTH = {"both": both, "share": share}
 ADDED = list(TRUTH)
 
 
 @pytest.fixture(autouse=True)
 def _added(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, metric in {"manhattan": Manhattan, "chebyshev": Chebyshev, "share": Share}.items():
+    for name, metric in {"both": Both, "share": Share}.items():
         monkeypatch.setitem(METRICS, name, metric)
 
 
@@ -207,38 +185,34 @@ def test_screens_decline_it_and_say_so(metric: str) -> None:
     assert reports[0].n_exhaustive == len(x)
 
 
-@pytest.mark.parametrize("metric", ["manhattan", "chebyshev"])
-def test_the_face_takes_it_at_once(metric: str) -> None:
+def test_the_face_takes_it_at_once() -> None:
     x, ctrs, k, _ = gaussian()
-    found = knn(x, ctrs, k, metric=metric)
-    assert torch.equal(found.indices.T, nearest(x, ctrs, k, metric))
+    found = knn(x, ctrs, k, metric="both")
+    assert torch.equal(found.indices.T, nearest(x, ctrs, k, "both"))
     gaps = (x[:, None].double() - ctrs[found.indices].double()).abs()
-    expected = gaps.sum(dim=-1) if metric == "manhattan" else gaps.amax(dim=-1)
-    assert torch.allclose(found.distances.double(), expected, rtol=1e-6)
+    assert torch.allclose(found.distances.double(), gaps.sum(dim=-1) + gaps.amax(dim=-1), rtol=1e-6)
 
 
 def test_a_derivative_that_nobody_wrote_is_an_error_that_says_so() -> None:
     x = torch.rand(20, 3, requires_grad=True)
-    with pytest.raises(NotImplementedError, match="distances by 'manhattan' have no derivative"):
-        knn(x, torch.rand(50, 3), 4, metric="manhattan").distances.sum().backward()
+    with pytest.raises(NotImplementedError, match="distances by 'both' have no derivative"):
+        knn(x, torch.rand(50, 3), 4, metric="both").distances.sum().backward()
 
 
-@pytest.mark.parametrize("metric", ["manhattan", "chebyshev"])
-def test_points_without_coordinates_are_alike(metric: str) -> None:
+def test_points_without_coordinates_are_alike() -> None:
     x, ctrs, table = torch.zeros(1, 0), torch.zeros(4, 0), torch.tensor([[False, True, False, True]])
-    assert find(x, ctrs, 3, metric=metric).T.tolist() == [[0, 1, 2]]
-    assert find(x, ctrs, 3, metric=metric, allowed=lambda rows, i, j: table[rows, i:j]).T.tolist() == [[1, 3, -1]]
-    assert distances(x, ctrs, torch.tensor([[1, -1]]), metric).tolist() == [[0.0, math.inf]]
+    assert find(x, ctrs, 3, metric="both").T.tolist() == [[0, 1, 2]]
+    assert find(x, ctrs, 3, metric="both", allowed=lambda rows, i, j: table[rows, i:j]).T.tolist() == [[1, 3, -1]]
+    assert distances(x, ctrs, torch.tensor([[1, -1]]), "both").tolist() == [[0.0, math.inf]]
 
 
 def test_an_error_left_out_makes_wrong_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of sums, that is: a single difference, rounded, is in order."""
     g = torch.Generator().manual_seed(1)
     x = torch.rand(5, 3, generator=g, dtype=torch.float64)
     steps = torch.randint(-3, 4, (400, 3), generator=g).double() * 2.0**-53
     ctrs = 1.1 + 0.4 * torch.eye(3, dtype=torch.float64)[torch.randint(0, 3, (400,), generator=g)] + steps
-    expected = nearest(x, ctrs, 100, "manhattan")
-    assert torch.equal(find(x, ctrs, 100, metric="manhattan"), expected)
-    honest = Manhattan.pair_values
-    monkeypatch.setattr(Manhattan, "pair_values", lambda *a: (honest(*a)[0], torch.zeros_like(honest(*a)[1])))
-    assert not torch.equal(find(x, ctrs, 100, metric="manhattan"), expected)
+    expected = nearest(x, ctrs, 100, "both")
+    assert torch.equal(find(x, ctrs, 100, metric="both"), expected)
+    honest = Both.pair_values
+    monkeypatch.setattr(Both, "pair_values", lambda *a: (honest(*a)[0], torch.zeros_like(honest(*a)[1])))
+    assert not torch.equal(find(x, ctrs, 100, metric="both"), expected)

@@ -1,5 +1,6 @@
 """The tree screen's certificate is never wrong, and where it certifies the answer is the definition's."""
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, DISTANCE, MANHATTAN
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._runtime.workers import Workers
@@ -18,8 +20,11 @@ from plans import rows_of
 Problem = tuple[Tensor, Tensor]
 
 
-def exact_distances(x: Tensor, ctrs: Tensor) -> np.ndarray:
-    """Squared distances of float or integer values as Python integers, in units of 2^-2200."""
+by_form = pytest.mark.parametrize("form", [DISTANCE, MANHATTAN, CHEBYSHEV], ids=["squares", "sizes", "largest"])
+
+
+def exact_distances(x: Tensor, ctrs: Tensor, form: int = DISTANCE) -> np.ndarray:
+    """Order values of float or integer values as Python integers, in units of 2^-2200."""
     scale = 1 << 1100
 
     def integers(values: Tensor) -> np.ndarray:
@@ -29,7 +34,11 @@ def exact_distances(x: Tensor, ctrs: Tensor) -> np.ndarray:
         return out.reshape(values.shape)
 
     a, b = integers(x), integers(ctrs)
-    return sum((a[:, None, q] - b[None, :, q]) ** 2 for q in range(a.shape[1]))
+    gaps = [a[:, None, q] - b[None, :, q] for q in range(a.shape[1])]
+    if form == DISTANCE:
+        return sum(gap**2 for gap in gaps)
+    sizes = [abs(gap) * scale for gap in gaps]
+    return sum(sizes) if form == MANHATTAN else functools.reduce(np.maximum, sizes)
 
 
 def answer(distances: np.ndarray, k: int) -> list[list[int]]:
@@ -46,21 +55,29 @@ def spare_copies(ctrs: Tensor, k: int) -> np.ndarray:
     return np.array(spare)
 
 
-def planted(ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None) -> TreeScreen:
+def planted(
+    ctrs: Tensor, k: int, x: Tensor | None = None, workers: Workers | None = None, form: int = DISTANCE
+) -> TreeScreen:
     """Return the screen of a tree over all of ctrs, for rows of x."""
-    return TreeScreen(BoxTree(Points(ctrs), k, workers), k, x, workers)
+    return TreeScreen(BoxTree(Points(ctrs), k, workers), k, x, workers, form)
 
 
 def check(
-    x: Tensor, ctrs: Tensor, k: int, uncertified: int = 0, given_x: bool = True, exact: np.ndarray | None = None
+    x: Tensor,
+    ctrs: Tensor,
+    k: int,
+    uncertified: int = 0,
+    given_x: bool = True,
+    exact: np.ndarray | None = None,
+    form: int = DISTANCE,
 ) -> TreeScreen:
     """Check every certificate against exact distances (computed if not given), and the answers of certified rows."""
     with Workers(2) as workers:
-        screen = planted(ctrs, k, x if given_x else None, workers)
+        screen = planted(ctrs, k, x if given_x else None, workers, form)
         order = screen.tree.order(x, workers) if given_x else torch.arange(len(x))
     assert sorted(order.tolist()) == list(range(len(x)))
     found = screen.candidates(rows_of(x[order]))
-    exact = exact_distances(x, ctrs) if exact is None else exact
+    exact = exact_distances(x, ctrs, form) if exact is None else exact
     distances, spare = exact[order.numpy()], spare_copies(ctrs, k)
     expected, failed = answer(distances, k), 0
     for i, listed in enumerate(found.indices.tolist()):
@@ -108,13 +125,15 @@ def gaussian(n: int, m: int, d: int, seed: int = 0) -> Problem:
 
 @pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 16])
 @pytest.mark.parametrize("k", [1, 10])
-def test_certifies_gaussian_rows_in_any_dimension(d: int, k: int) -> None:
-    check(*gaussian(40, 700, d), k)
+@by_form
+def test_certifies_gaussian_rows_in_any_dimension(form: int, d: int, k: int) -> None:
+    check(*gaussian(40, 700, d), k, form=form)
 
 
 @pytest.mark.parametrize(("n_ctrs", "k"), [(1, 1), (5, 5), (16, 16), (17, 3), (33, 33), (40, 25), (300, 100)])
-def test_one_leaf_long_lists_and_all_centres(n_ctrs: int, k: int) -> None:
-    check(*gaussian(11, n_ctrs, 3), k)
+@by_form
+def test_one_leaf_long_lists_and_all_centres(form: int, n_ctrs: int, k: int) -> None:
+    check(*gaussian(11, n_ctrs, 3), k, form=form)
 
 
 def test_blocks_of_any_size_and_several_threads_find_the_same() -> None:
@@ -214,21 +233,23 @@ def degenerate() -> dict[str, Callable[[], Problem]]:
 
 
 @pytest.mark.parametrize("name", degenerate())
-def test_certificate_and_answers_on_degenerate_data(name: str) -> None:
+@by_form
+def test_certificate_and_answers_on_degenerate_data(form: int, name: str) -> None:
     x, ctrs = degenerate()[name]()
     uncertified = len(x) if name in ("subnormal", "one ulp apart", "boxes that touch") else 0
-    exact = exact_distances(x, ctrs)
+    exact = exact_distances(x, ctrs, form)
     for k in (1, 10):
-        check(x, ctrs, k, uncertified, exact=exact)
-        check(x, ctrs, k, len(x), given_x=False, exact=exact)
+        check(x, ctrs, k, uncertified, exact=exact, form=form)
+        check(x, ctrs, k, len(x), given_x=False, exact=exact, form=form)
 
 
 @pytest.mark.parametrize("k", [1, 5, 6, 7, 14, 15, 40])
-def test_lists_of_one_two_and_many_chunks(k: int) -> None:
+@by_form
+def test_lists_of_one_two_and_many_chunks(form: int, k: int) -> None:
     for n_ctrs in (41, 600):
         x, ctrs = gaussian(37, n_ctrs, 3)
-        check(x, ctrs, k)
-        check((x * 4).round(), (ctrs * 4).round(), k)
+        check(x, ctrs, k, form=form)
+        check((x * 4).round(), (ctrs * 4).round(), k, form=form)
 
 
 def test_many_rows_in_the_cell_of_a_leaf_are_all_put_in_order() -> None:
@@ -259,10 +280,11 @@ def test_float64_within_float32_resolution_is_refused_or_right() -> None:
     check(ctrs[:20] + 1e-12, ctrs, 5, uncertified=20)
 
 
-def test_float64_is_certified_through_measured_residuals() -> None:
+@by_form
+def test_float64_is_certified_through_measured_residuals(form: int) -> None:
     g = torch.Generator().manual_seed(1)
     x, ctrs = (torch.randn(n, 3, generator=g, dtype=torch.float64) for n in (40, 900))
-    assert not check(x, ctrs, 5).stored
+    assert not check(x, ctrs, 5, form=form).stored
 
 
 def test_float64_duplicates_by_the_thousand_are_certified() -> None:
@@ -271,10 +293,11 @@ def test_float64_duplicates_by_the_thousand_are_certified() -> None:
     check(torch.randn(20, 3, generator=g, dtype=torch.float64), ctrs, 4)
 
 
-def test_large_integers_are_rounded_with_measured_residuals() -> None:
+@by_form
+def test_large_integers_are_rounded_with_measured_residuals(form: int) -> None:
     g = torch.Generator().manual_seed(1)
     x, ctrs = (torch.randint(0, 1 << 40, (n, 2), generator=g) for n in (20, 500))
-    assert not check(x, ctrs, 5).stored
+    assert not check(x, ctrs, 5, form=form).stored
 
 
 def test_lattice_keys_are_recognised_as_exact_and_others_not() -> None:
@@ -282,6 +305,28 @@ def test_lattice_keys_are_recognised_as_exact_and_others_not() -> None:
     assert planted(pixels, 3, pixels).exact_keys
     assert not planted(pixels, 3, pixels[:9] + 0.1).exact_keys
     assert not planted(pixels.int() * 100, 3, pixels.int()).exact_keys
+    for form, steps in ((MANHATTAN, 2**22), (CHEBYSHEV, 2**24)):  # d range / g stays below 2^24
+        wide = torch.tensor([[0.0] * 3, [steps - 1.0] * 3])
+        assert planted(wide, 2, wide, form=form).exact_keys
+        assert not planted(wide, 2, torch.tensor([[0.0] * 3, [2.0 * steps] * 3]), form=form).exact_keys
+
+
+@pytest.mark.parametrize("form", [MANHATTAN, CHEBYSHEV])
+def test_a_bound_that_forgets_what_float32_has_lost_is_caught(form: int) -> None:
+    """The centres, a quarter of an ulp apart, are all at 1 in float32, and a little nearer in truth."""
+    g = torch.Generator().manual_seed(1)
+    ctrs = 1.0 - torch.rand(900, 3, generator=g, dtype=torch.float64) * 2.0**-26
+    x = torch.full((1, 3), 1.0 - 2.0**-20, dtype=torch.float64)
+    screen, exact = planted(ctrs, 3, x, form=form), exact_distances(x, ctrs, form)[0]
+
+    def excludes_rightly() -> bool:
+        found = screen.candidates(rows_of(x))
+        others = np.delete(exact, found.indices[0].numpy())
+        return bool(others.min() >= int(float(found.excluded[0]) * 2.0**60) << 2140)
+
+    assert excludes_rightly()
+    screen.tree.residual = 0.0
+    assert not excludes_rightly()
 
 
 @pytest.mark.parametrize("k", [2, 5, 16, 18])
@@ -309,14 +354,17 @@ def test_many_identical_centres_cost_no_more_than_few() -> None:
     st.integers(1, 12),
     st.integers(1, 5),
     st.booleans(),
+    st.sampled_from([DISTANCE, MANHATTAN, CHEBYSHEV]),
     st.integers(0, 2**31),
 )
-def test_random_small_worlds_full_of_ties(d: int, n_ctrs: int, k: int, side: int, scaled: bool, seed: int) -> None:
+def test_random_small_worlds_full_of_ties(
+    d: int, n_ctrs: int, k: int, side: int, scaled: bool, form: int, seed: int
+) -> None:
     g = torch.Generator().manual_seed(seed)
     x, ctrs = (torch.randint(0, side, (n, d), generator=g).float() for n in (6, n_ctrs))
     if scaled:
         x, ctrs = x * 0.1, ctrs * 0.1
-    check(x, ctrs, min(k, n_ctrs), uncertified=6 if scaled else 0)
+    check(x, ctrs, min(k, n_ctrs), uncertified=6 if scaled else 0, form=form)
 
 
 @pytest.mark.parametrize("kind", ["distinct", "few values", "sorted", "falling", "one value", "nearly one value"])

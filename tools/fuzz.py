@@ -34,13 +34,13 @@ from fuzz_oracle import LONG, USABLE, Oracle  # noqa: E402
 
 from extremes import problem as extreme  # noqa: E402
 from janelia_core.ml._knn import find as find_module  # noqa: E402
+from janelia_core.ml._knn.metrics.registry import METRICS  # noqa: E402
 from janelia_core.ml._runtime.machine import Machine, this_machine  # noqa: E402
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc  # noqa: E402
 from janelia_core.ml.neighbors import knn  # noqa: E402
 from problems import LOW_FORMATS, PROBLEMS  # noqa: E402
 
 os.environ.setdefault("JANELIA_CORE_KERNELS", "wait")  # kernels are what is tried
-METRICS = ("euclidean", "sqeuclidean", "dot", "cosine")
 PER_PAIR = 5e-6  # seconds: near-ties are settled in bulk
 WIDE, PER_WIDE = (torch.int64, torch.uint64), 5e-7  # seconds for a coordinate of a pair
 SPARE = 1.0  # seconds: for what else runs on the machine

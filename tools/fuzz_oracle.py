@@ -17,6 +17,7 @@ LONG = np.longdouble
 UNIT = LONG(2) ** -64
 USABLE = np.finfo(LONG).nmant == 63 and np.finfo(LONG).maxexp == 16384
 EUCLIDEAN = ("euclidean", "sqeuclidean")
+ABSOLUTE = ("manhattan", "chebyshev")
 
 
 class Oracle:
@@ -48,6 +49,10 @@ class Oracle:
         with np.errstate(all="ignore"):
             if self.metric in EUCLIDEAN:
                 value = ((x - ctrs) ** 2).sum(axis=1)
+                return value, value * self._margin
+            if self.metric in ABSOLUTE:
+                gaps = np.abs(x - ctrs)
+                value = gaps.sum(axis=1) if self.metric == "manhattan" else gaps.max(axis=1, initial=0)
                 return value, value * self._margin
             terms = x * ctrs
             if self.metric == "dot":
@@ -81,6 +86,9 @@ class Oracle:
         x, c = self._integers(0, i), self._integers(1, j)
         if self.metric in EUCLIDEAN:
             return sum((a - b) ** 2 for a, b in zip(x, c, strict=True))
+        if self.metric in ABSOLUTE:
+            gaps = [abs(a - b) for a, b in zip(x, c, strict=True)]
+            return sum(gaps) if self.metric == "manhattan" else max(gaps, default=0)
         product = sum(a * b for a, b in zip(x, c, strict=True))
         if self.metric == "dot":
             return -product

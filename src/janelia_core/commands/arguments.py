@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from janelia_core.sizes import parse_bytes, parse_rows
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 
@@ -68,7 +68,10 @@ def add_inputs(parser: argparse.ArgumentParser) -> None:
 
 def add_metric(parser: argparse.ArgumentParser) -> None:
     """Add what nearest means."""
-    parser.add_argument("--metric", choices=METRICS, default="euclidean", help="default: euclidean")
+    known = ", ".join(METRICS)
+    parser.add_argument(
+        "--metric", choices=METRICS, metavar="NAME", default="euclidean", help=f"{known}; default: euclidean"
+    )
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:

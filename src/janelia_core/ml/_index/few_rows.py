@@ -8,7 +8,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.among import SPARE, Among
 from janelia_core.ml._knn.distances.distances import result_dtype
-from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.metric import OF_GAPS, Metric
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import is_watched
@@ -69,11 +69,11 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
         metric: One of METRICS.
     """
     by, part = METRICS[metric], among.parts[0]
-    if by.form != DISTANCE or len(among.parts) > 1 or result_dtype(x, among.values) != torch.float32:
+    if by.form not in OF_GAPS or len(among.parts) > 1 or result_dtype(x, among.values) != torch.float32:
         return None
     spare = 0 if part.gone is None else min(SPARE + k // 4, len(part.kept.centres) - k)
-    few = part.kept.few(k + spare, DISTANCE) if may_serve() and k <= len(part) else None
-    if few is None or not _are_loaded(few, x.shape[1], k + spare, by.root):
+    few = part.kept.few(k + spare, by.form) if may_serve() and k <= len(part) else None
+    if few is None or not _are_loaded(few, x.shape[1], k + spare, by):
         return None
     threads = 1 if len(x) < _SHARED else torch.get_num_threads()
     found = few.nearest(x.detach().numpy(), k + spare, by.root, threads)
@@ -81,9 +81,10 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
     return Neighbors(torch.from_numpy(distances), torch.from_numpy(indices)), torch.from_numpy(doubtful)
 
 
-def _are_loaded(few: Few, d: int, k: int, root: bool) -> bool:
+def _are_loaded(few: Few, d: int, k: int, by: type[Metric]) -> bool:
     """Tell whether kernels are there, as in an index that comes from a file they are not; else they begin to load."""
-    return are_ready(("few rows", type(few), root), lambda: few.nearest(np.zeros((1, d), np.float32), k, root))
+    use = "few rows", type(few), by.form, by.root
+    return are_ready(use, lambda: few.nearest(np.zeros((1, d), np.float32), k, by.root))
 
 
 def _left(indices: I64, distances: F32, doubtful: I64, gone: B8, k: int) -> tuple[I64, F32, I64]:

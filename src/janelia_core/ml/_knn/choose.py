@@ -15,7 +15,7 @@ import torch
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
-from janelia_core.ml._knn.metrics.metric import UNKNOWN
+from janelia_core.ml._knn.metrics.metric import FORMS, UNKNOWN
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Cost, Demand
 from janelia_core.ml._knn.plan.memory import crew, room, share_out
@@ -26,6 +26,7 @@ from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
 from janelia_core.ml._knn.screens.dense.offer import DENSE
+from janelia_core.ml._knn.screens.differences.offer import DIFFERENCES
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._knn.screens.line.offer import LINE
@@ -39,12 +40,26 @@ from janelia_core.ml._knn.screens.triton.offer import TRITON
 from janelia_core.ml._knn.small import cost as small
 from janelia_core.ml._runtime.machine import Machine
 
-SCREENS: tuple[Screen, ...] = (LINE, TREE, CODEBOOK, DIRECT, SORTED, LEADING, CELLS, DENSE, BOXES, TRITON, PORTABLE)
+SCREENS: tuple[Screen, ...] = (
+    LINE,
+    TREE,
+    DIFFERENCES,
+    CODEBOOK,
+    DIRECT,
+    SORTED,
+    LEADING,
+    CELLS,
+    DENSE,
+    BOXES,
+    TRITON,
+    PORTABLE,
+)
 """In the order of preference; the last serves whatever the others do not."""
 
 PLAIN = Machine()
 _MOST_BY_LOOKS = 1 << 16  # n_smps * n_ctrs * d up to which nothing beats a look at all distances
 _PER_LOOK, _PER_SORTED = 0.5, 10.0  # nanoseconds of a pair at a look, and of a neighbour
+_PER_COORDINATE = 1.5  # of a pair, for its float64 order value by torch operations
 _ROUNDING = 1e-12  # of sums of costs
 _NOWHERE = Place(torch.empty(0, dtype=torch.float64, device="cpu"), 0)
 
@@ -93,7 +108,19 @@ def _is_prepared(problem: Problem) -> bool:
     if not problem.paid or problem.work <= small.MOST_BESIDE:
         return False
     paid = [screen for screen in SCREENS if screen.name in dict(problem.paid)]
-    return any(not screen.why_not(problem, 1) and building(screen, problem) == 0 for screen in paid)
+    return any(not why_not(screen, problem, 1) and building(screen, problem) == 0 for screen in paid)
+
+
+def knows(screen: Screen, form: int) -> bool:
+    """Tell whether a screen knows the form of a metric."""
+    return form in getattr(screen, "forms", FORMS)
+
+
+def why_not(screen: Screen, problem: Problem, workers: int) -> str:
+    """Return why a screen does not serve a problem of these sizes, or nothing."""
+    if not knows(screen, problem.form):
+        return f"the {screen.name} screen does not know the metric {problem.metric}"
+    return screen.why_not(problem, workers)
 
 
 def screen_of(plan: Plan) -> Screen | None:
@@ -117,11 +144,13 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
     """Plan with the first screen that serves; it gives way to the next, where values speak against it."""
     *preferred, last = (screen for screen in screens if not (problem.machine.on_cpu and getattr(screen, "gpu", False)))
     most = crew(problem, parallel=True, pooled=True).workers
-    refused = {screen: screen.why_not(problem, most) for screen in preferred}
+    refused = {screen: why_not(screen, problem, most) for screen in preferred}
     serve = [screen for screen in preferred if not refused[screen]]
     parallel = bool(serve) and serve[0].parallel
     workers = crew(problem, parallel, pooled=parallel)  # whoever of them runs
     plan, rival = None, last.cost(problem)
+    if reason := why_not(last, problem, workers.workers):  # beside screens, only float64 order values of all pairs
+        plan, rival = plan_without(problem, reason), Cost(problem.work * _PER_COORDINATE)
     for screen in reversed(serve):
         demand = screen.demand(problem, room(problem, workers), workers.workers, rival)
         if isinstance(demand, str):
@@ -148,11 +177,13 @@ def _of_few(problem: Problem, few: bool) -> Screen | None:
     if problem.form == UNKNOWN:
         return None
     looks = problem.n_smps * (problem.n_ctrs * _PER_LOOK + problem.k * _PER_SORTED)
-    on_line = problem.work > _MOST_BY_LOOKS and not LINE.why_not(problem, 1) and LINE.cost(problem).work < looks
+    on_line = problem.work > _MOST_BY_LOOKS and not why_not(LINE, problem, 1) and LINE.cost(problem).work < looks
     serve: list[Screen] = [LINE] if on_line else []
-    if not CODEBOOK.why_not(problem, 1):
+    if not why_not(CODEBOOK, problem, 1):
         serve.append(CODEBOOK)
-    elif few and problem.work > small.MOST_WORK and not SORTED.why_not(problem, 1):
+    elif few and problem.work > small.MOST_WORK and not why_not(DIFFERENCES, problem, 1):
+        serve.append(DIFFERENCES)
+    elif few and problem.work > small.MOST_WORK and not why_not(SORTED, problem, 1):
         serve.append(SORTED)
     return min(serve, key=lambda screen: screen.cost(problem).work, default=None)
 
@@ -244,10 +275,11 @@ def choose(asked: Asked) -> Chosen:
         plan = report.plan = plan.otherwise
         report.screen = f"{plan.screen}: {why}" if why else ""
     # Of rows that a screen leaves in doubt, whatever it made of infinite centres, no list may exclude these.
-    fallback = functools.cache(lambda: None if _may_be_of_any_sign(asked) else _met(PORTABLE, step))
+    known = knows(PORTABLE, plan.problem.form)
+    fallback = functools.cache(lambda: _met(PORTABLE, step) if known and not _may_be_of_any_sign(asked) else None)
     if meeting is None:
         meeting = fallback()
-        report.screen = f"{PORTABLE.name}: {why or report.look}"
+        report.screen = f"{PORTABLE.name if meeting else 'none'}: {why or report.look}"
     return Chosen(plan, meeting, fallback)
 
 

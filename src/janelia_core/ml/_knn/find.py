@@ -43,7 +43,7 @@ def find(
         m: At most so many centres' scores at a time; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and result.
         subset: Ascending int64 row numbers of the centres to search; None: all.
-        metric: "euclidean" or "sqeuclidean" (the same order), "cosine", "dot"; see `metrics`.
+        metric: "euclidean" or "sqeuclidean" (the same order), "cosine", "dot", "manhattan", "chebyshev"; see `metrics`.
         allowed: Called as allowed(rows, start, stop) with row numbers of x and a range of row numbers of ctrs, returns
             (len(rows), stop - start) bool, True where the row may be answered with the centre; None: all may. Rows
             with fewer than k allowed centres get -1 in the rest of their column. May be called from several threads,

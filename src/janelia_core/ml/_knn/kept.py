@@ -17,10 +17,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, rows_alone, screen_of
+from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, knows, rows_alone, screen_of, why_not
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics.metric import FORMS
+from janelia_core.ml._knn.metrics.metric import ALL_FORMS
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Paid
@@ -78,7 +78,7 @@ class Kept:
             names = sorted(name for name in pieces if name.rpartition("/")[0] == f"{screen.name}/{form}")
             if names:
                 with contextlib.suppress(UnsuitedError):
-                    prepared = screen.restored(self.centres, [pieces[name] for name in names])
+                    prepared = screen.restored(self.centres, form, [pieces[name] for name in names])
                     self.centres.put(key_of_kept(screen, form), prepared)
 
     def terms(self, metric: str) -> tuple[Paid, int]:
@@ -92,7 +92,7 @@ class Kept:
 
     def standing(self) -> list[tuple[str, int]]:
         """Return for which screens and forms of metrics the centres stand prepared."""
-        every = itertools.product((screen.name for screen in SCREENS), FORMS)
+        every = itertools.product((screen.name for screen in SCREENS), ALL_FORMS)
         return [of for of in every if self.centres.prepared(*of)]
 
     def few(self, k: int, form: int) -> Few | None:
@@ -136,15 +136,15 @@ class Kept:
 
     def _saved(self, screen: Screen, ran: Plan) -> float:
         """Return how much longer a search took than with centres that stand prepared for a screen."""
-        problem = ran.problem._replace(paid=())
-        if screen.why_not(problem, ran.crew.workers) or not building(screen, problem):
+        problem, form = ran.problem._replace(paid=()), ran.problem.form
+        if why_not(screen, problem, ran.crew.workers) or not building(screen, problem):
             return 0.0
         # A look at all distances at once is a pass, too.
         who = screen_of(ran)
-        passes = [who] if who else [one for one in SCREENS if not building(one, problem)]
+        passes = [who] if who else [one for one in SCREENS if knows(one, form) and not building(one, problem)]
         took = min((rows_alone(one, problem) for one in passes), default=math.inf)
         return max(0.0, took - rows_alone(screen, problem)) if took < math.inf else 0.0
 
 
 def _storing() -> list[tuple[Storing, int]]:
-    return [(screen, form) for screen in SCREENS if isinstance(screen, Storing) for form in FORMS]
+    return [(screen, form) for screen in SCREENS if isinstance(screen, Storing) for form in ALL_FORMS]

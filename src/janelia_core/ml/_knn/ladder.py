@@ -123,6 +123,8 @@ class Ladder:
     def _by_radius(self, rows: Rows, radius: Tensor, excluded: Tensor) -> Tensor:
         """Search within the distance (r,) of the k-th listed, where that is known and the lister could tell at all."""
         out = torch.empty(len(radius), self._plan.k, dtype=torch.int64, device=radius.device)
+        if self._chosen.near is None:
+            return self._exhaust(rows)
         known = torch.isfinite(radius) & (excluded > -torch.inf)
         assign(out, known, lambda i: self._within(rows.pick(i), radius[i]))
         assign(out, ~known, lambda i: self._exhaust(rows.pick(i)))

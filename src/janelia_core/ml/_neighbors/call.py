@@ -55,7 +55,7 @@ def knn(
         k: How many centres to find for each sample, at least 1. Where there are fewer, the rest is filled up:
             small molecules and clouds of five points need no special case, alone, in batches or ragged.
         metric: "euclidean" |x - c|, "sqeuclidean" |x - c|^2, "cosine" 1 - <x, c> / (|x| |c|), which is 1 where
-            a vector is zero, or "dot" -<x, c>.
+            a vector is zero, "dot" -<x, c>, "manhattan", the sum of all |x_q - c_q|, or "chebyshev", the largest.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte. None: 256 MiB; on a GPU, if that
             is more, half of what is free there, up to 64 GiB.
@@ -89,7 +89,8 @@ def knn(
     Exactness:
         Indices are the one right answer, ordered by (true distance, index) as docs/exactness.md defines it, whatever
         m, memory, batching or device. Distances are correctly rounded. Gradients are those of the distances to the
-        neighbours found, to every order; a distance of 0 has the subgradient 0.
+        neighbours found, to every order; where there is none, a subgradient: 0 of a distance of 0 and for coordinates
+        that are equal, and equal shares for the largest differences of "chebyshev".
 
     Memory:
         max_memory, whatever the size of the results, for the search and again for each pass of backward, which

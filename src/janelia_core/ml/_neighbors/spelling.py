@@ -12,6 +12,7 @@ from janelia_core.ml._knn.metrics.registry import METRICS
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_P = "metric=: 'manhattan' for 1, 'euclidean' for 2, 'chebyshev' for inf; others are not known"
 _OPTIONS = {
     "batch": "x_batch=batch, the batch of each row",
     "batch_x": "x_batch=",
@@ -26,8 +27,8 @@ _OPTIONS = {
     "lengths1": "lengths=",
     "lengths2": "ctrs_lengths=",
     "K": "k=",
-    "norm": "metric='euclidean' or 'sqeuclidean'; others are not known",
-    "p": "metric='euclidean' or 'sqeuclidean'; others are not known",
+    "norm": _P,
+    "p": _P,
     "n_neighbors": "k=",
     "num_neighbors": "k=",
     "return_distance": "nothing: knn returns both, knn_graph takes mode='distance'",
@@ -58,6 +59,8 @@ _METRICS = {
     "l2sqr": "'sqeuclidean'",
     "squared_euclidean": "'sqeuclidean'",
     "squared_l2": "'sqeuclidean'",
+    **dict.fromkeys(("l1", "metric_l1", "1", "cityblock", "city_block", "taxicab"), "'manhattan'"),
+    **dict.fromkeys(("linf", "l_inf", "metric_linf", "inf", "infinity", "chessboard", "maximum"), "'chebyshev'"),
     "ip": _DOT,
     "metric_inner_product": _DOT,
     "inner_product": _DOT,

@@ -1,7 +1,7 @@
 """What kernels call and what they hand over: functions that emit code, and the types of their arguments.
 
-Such a function takes a builder, then an `Array`, the `Fields` of a named tuple of arrays, or a plain value. Its
-annotations say which; `intrinsic` makes of them what Numba wants to know.
+Such a function takes a builder, then an `Array`, the `Fields` of a named tuple of arrays, a `Choice`, or a plain value.
+Its annotations say which; `intrinsic` makes of them what Numba wants to know.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ Uint32: TypeAlias = Annotated[Value, types.uint32]
 Uint64: TypeAlias = Annotated[Value, types.uint64]
 Float32: TypeAlias = Annotated[Value, types.float32]
 Float64: TypeAlias = Annotated[Value, types.float64]
+Choice: TypeAlias = type
+"""A named tuple that holds nothing: its class, known when code is made."""
 Item: TypeAlias = Annotated[Value, None]
 """A value of the type that the first array holds."""
 
@@ -82,7 +84,9 @@ def intrinsic(emit: Callable[..., Value | None]) -> Any:
     def emitted(context: Any, instructions: ir.IRBuilder, signature: Any, values: Values) -> Value:
         build = Builder(instructions)
         given = [
-            hint(context, build, kind, value) if hint in (Array, Fields) else value
+            hint(context, build, kind, value)
+            if hint in (Array, Fields)
+            else (kind.instance_class if hint is Choice else value)
             for hint, kind, value in zip(wanted, signature.args, values, strict=True)
         ]
         value = emit(build, *given)

@@ -1,13 +1,13 @@
-"""Squared distances between a packet of rows and leaves or boxes of centres, in float32, and who is near enough.
+"""Distances between a packet of rows and leaves or boxes of centres, in float32, and who is near enough.
 
 LLVM's vectoriser will not keep a loop over coordinates of unknown length in registers, nor turn
 comparisons into a bit mask; so the two inner loops of a tree (boxes and leaves) are written as vectors
 directly. LLVM lowers them on every CPU it knows: two AVX registers here, four NEON registers elsewhere.
 
-Exactness: a box's key and a point's key are the *same* sequence of float32 operations (subtract, multiply,
-add, coordinate by coordinate; no contraction into a fused multiply-add is allowed). Each operation is
-monotone in its operands, rounding included, and for every z in the box `x - min(max(x, lo), hi)` is 0 or has the sign
-of x - z and no larger a magnitude.
+Exactness: a box's key and a point's key are the *same* sequence of float32 operations (a subtraction and what
+`gaps.joined` makes of it, coordinate by coordinate; no contraction into a fused multiply-add is allowed). Each
+operation is monotone in its operands, rounding included, and for every z in the box `x - min(max(x, lo), hi)` is 0 or
+has the sign of x - z and no larger a magnitude.
 So the box's rounded key never exceeds the rounded key of a point inside: pruning needs no margin.
 """
 
@@ -17,7 +17,8 @@ from collections.abc import Callable
 from functools import partial
 
 from janelia_core.ml._simd.emit import Builder, Value, Values, constant, f32, i64, vector
-from janelia_core.ml._simd.intrinsics import Array, Int64, intrinsic
+from janelia_core.ml._simd.gaps import joined
+from janelia_core.ml._simd.intrinsics import Array, Choice, Int64, intrinsic
 
 LEAF = 16
 """Points of a leaf, and of a packet: the lanes of one vector operation."""
@@ -29,6 +30,7 @@ NO_ID = 0x7FFFFFFF
 @intrinsic
 def leaf_hits(
     build: Builder,
+    way: Choice,
     z: Array,
     leaf: Int64,
     x: Array,
@@ -50,7 +52,7 @@ def leaf_hits(
         value = build.load(build.behind(query, q, PACKET))
         return build.fsub(build.load(build.behind(points, q, LEAF), LEAF), build.splat(value, LEAF))
 
-    (made,) = sums_of_squares(build, d, [gap])
+    (made,) = totals(build, way, d, [gap])
     build.store(made, keys.at(lane, LEAF))
     limits = (build.splat(build.load(limit.at(lane)), LEAF) for limit in (key_limits, id_limits))
     return _before(build, made, build.load(ids.at(first), LEAF), *limits)
@@ -59,6 +61,7 @@ def leaf_hits(
 @intrinsic
 def box_hits(
     build: Builder,
+    way: Choice,
     boxes: Array,
     node: Int64,
     other: Int64,
@@ -81,19 +84,18 @@ def box_hits(
         value = build.load(build.behind(packet, q, PACKET), PACKET)
         return build.fsub(value, build.choose("<", build.choose(">", value, lo), hi))
 
-    keys = sums_of_squares(build, d, [partial(gap, boxes.at(build.mul(i, size))) for i in (node, other)])
+    keys = totals(build, way, d, [partial(gap, boxes.at(build.mul(i, size))) for i in (node, other)])
     limits = [build.load(limit.at(), PACKET) for limit in (key_limits, id_limits)]
     ids = (build.splat(build.load(lowest.at(i)), PACKET) for i in (node, other))
     near, far = (_before(build, key, least, *limits) for key, least in zip(keys, ids, strict=True))
     return build.or_(near, build.shl(far, i64(PACKET)))
 
 
-def sums_of_squares(build: Builder, d: Value, gaps: list[Callable[[Value], Value]]) -> Values:
-    """Emit the sum of gap(q)^2, a vector for a packet, over coordinates q < d for each of some gaps, d >= 1."""
+def totals(build: Builder, way: Choice, d: Value, gaps: list[Callable[[Value], Value]]) -> Values:
+    """Emit what a way makes of gap(q), a vector for a packet, of coordinates q < d for each of some gaps, d >= 1."""
 
     def term(q: Value, sums: Values) -> Values:
-        squares = [build.fmul(value, value) for value in [gap(q) for gap in gaps]]
-        return [build.fadd(total, square) for total, square in zip(sums, squares, strict=True)]
+        return [joined(build, way, total, value) for total, value in zip(sums, [gap(q) for gap in gaps], strict=True)]
 
     return build.count(i64(0), d, 1, [constant(vector(f32, PACKET), 0.0)] * len(gaps), term)
 

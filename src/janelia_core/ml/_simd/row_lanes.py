@@ -76,12 +76,12 @@ def bring(
         start = x.row(build.load(which.at(build.add(lane, i64(r)))))
         line = build.fmul(build.fsub(build.load(build.behind(start, first), SQUARE), centre), factor)
         lines.append(line if line.type == wide else build.fptrunc(line, wide))
-    for q, column in enumerate(_turned(build, lines)):
+    for q, column in enumerate(turned(build, lines)):
         build.store(column, build.behind(rows.at(build.add(first, i64(q)), ROWS), lane))
     return i64(SQUARE)
 
 
-def _turned(build: Builder, lines: Values) -> Values:
+def turned(build: Builder, lines: Values) -> Values:
     """Emit the transpose of a square: at each step, halves of blocks of lanes change places between two lines."""
     n = half = len(lines)
     lines = list(lines)

@@ -1,4 +1,4 @@
-"""Sums over the coordinates of two rows, in float64: squared differences, and products.
+"""Sums over the coordinates of two rows, in float64: squared differences, products, and what else gaps make.
 
 Rows are named by array and number. A slice such as `ctrs[j]` would cost more than the sum: Numba counts its references,
 and threads that share an array contend for its one counter. The loop is written as LLVM vectors since the vectoriser
@@ -8,14 +8,15 @@ gives up on `x[i, start + q]`, whose index might be negative.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
 
 from numba.core import types
 
 from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f64, i8, i32, i64, nothing, vector
-from janelia_core.ml._simd.intrinsics import Array, Float64, Int64, intrinsic
+from janelia_core.ml._simd.gaps import Squares, joined, merged
+from janelia_core.ml._simd.intrinsics import Array, Choice, Float64, Int64, intrinsic
 
 CHAINS = 16
 """Independent sums: four float64 vectors of AVX2, enough to hide the latency of an addition."""
@@ -31,56 +32,72 @@ def _doubles(build: Builder, holds: types.Type, address: Value, n: int | None) -
     return build.sitofp(values, wide) if holds in types.signed_domain else build.uitofp(values, wide)
 
 
-def _summed(term: Callable[[Builder, Value, Value, Sequence[str]], Value]) -> Any:
-    """Return an intrinsic: the sum of terms over all columns, in CHAINS, then in few, then one by one.
+Term = Callable[[Builder, Value, Value, Value, Sequence[str]], Value]
+"""(builder, total, x_q, c_q, flags) -> the total with one more coordinate."""
+
+
+def _total(
+    build: Builder, x: Array, i: Value, ctrs: Array, j: Value, term: Term, both: Callable[[Value, Value], Value]
+) -> Value:
+    """Emit the total of terms over all columns, in CHAINS, then in few, then one by one; `both` joins two totals.
 
     No function of arrays that a kernel calls: that would count references to them, which costs more than a short sum.
     """
+    row, ctr, d = x.row(i), ctrs.row(j), x.length(1)
 
-    def emit(build: Builder, x: Array, i: Int64, ctrs: Array, j: Int64) -> Float64:
-        row, ctr, d = x.row(i), ctrs.row(j), x.length(1)
+    def part(first: Value, stop: Value, n: int | None, total: Value) -> Value:
+        flags = () if n is None else FUSE
 
-        def part(first: Value, stop: Value, n: int | None, total: Value) -> Value:
-            flags = () if n is None else FUSE
+        def more(q: Value, so_far: Values) -> Values:
+            a = _doubles(build, x.holds, build.behind(row, q), n)
+            b = _doubles(build, ctrs.holds, build.behind(ctr, q), n)
+            return [term(build, so_far[0], a, b, flags)]
 
-            def more(q: Value, so_far: Values) -> Values:
-                a = _doubles(build, x.holds, build.behind(row, q), n)
-                b = _doubles(build, ctrs.holds, build.behind(ctr, q), n)
-                return [build.fadd(*so_far, term(build, a, b, flags), flags=flags)]
+        before = build.block
+        with build.if_then(build.icmp_signed("<", first, stop)):
+            start = total if n is None else constant(vector(f64, n), 0.0)
+            (added,) = build.count(first, stop, n or 1, [start], more)
+            if n is not None:
+                added = both(total, build.reduce(added, both))
+            inside = build.block
+        merged = build.phi(f64)
+        merged.add_incoming(total, before)
+        merged.add_incoming(added, inside)
+        return merged
 
-            before = build.block
-            with build.if_then(build.icmp_signed("<", first, stop)):
-                start = total if n is None else constant(vector(f64, n), 0.0)
-                (added,) = build.count(first, stop, n or 1, [start], more)
-                if n is not None:
-                    added = build.fadd(total, build.reduce(added, build.fadd))
-                inside = build.block
-            merged = build.phi(f64)
-            merged.add_incoming(total, before)
-            merged.add_incoming(added, inside)
-            return merged
-
-        whole, most = (build.sub(d, build.srem(d, i64(n))) for n in (CHAINS, _SHORT))
-        total = part(i64(0), whole, CHAINS, constant(f64, 0.0))
-        return part(most, d, None, part(whole, most, _SHORT, total))
-
-    return intrinsic(emit)
+    whole, most = (build.sub(d, build.srem(d, i64(n))) for n in (CHAINS, _SHORT))
+    total = part(i64(0), whole, CHAINS, constant(f64, 0.0))
+    return part(most, d, None, part(whole, most, _SHORT, total))
 
 
-def _square_of_gap(build: Builder, a: Value, b: Value, flags: Sequence[str]) -> Value:
-    gap = build.fsub(a, b)
-    return build.fmul(gap, gap, flags=flags)
+def _with_product(build: Builder, total: Value, a: Value, b: Value, flags: Sequence[str]) -> Value:
+    return build.fadd(total, build.fmul(a, b, flags=flags), flags=flags)
 
 
-def _product(build: Builder, a: Value, b: Value, flags: Sequence[str]) -> Value:
-    return build.fmul(a, b, flags=flags)
+@intrinsic
+def distance(build: Builder, way: Choice, x: Array, i: Int64, ctrs: Array, j: Int64) -> Float64:
+    """What a way makes of all x[i, q] - ctrs[j, q] in float64; rows in C order, of any real dtypes."""
+
+    def term(build: Builder, total: Value, a: Value, b: Value, flags: Sequence[str]) -> Value:
+        return joined(build, way, total, build.fsub(a, b), flags)
+
+    return _total(build, x, i, ctrs, j, term, partial(merged, build, way))
 
 
-squared_distance = _summed(_square_of_gap)
-"""(x, i, ctrs, j) -> sum of (x[i, q] - ctrs[j, q])^2 in float64; rows in C order, of any real dtypes."""
+@intrinsic
+def squared_distance(build: Builder, x: Array, i: Int64, ctrs: Array, j: Int64) -> Float64:
+    """The sum of (x[i, q] - ctrs[j, q])^2 in float64; rows in C order, of any real dtypes."""
 
-product = _summed(_product)
-"""(x, i, ctrs, j) -> sum of x[i, q] ctrs[j, q] in float64; rows in C order, of any real dtypes."""
+    def term(build: Builder, total: Value, a: Value, b: Value, flags: Sequence[str]) -> Value:
+        return joined(build, Squares, total, build.fsub(a, b), flags)
+
+    return _total(build, x, i, ctrs, j, term, build.fadd)
+
+
+@intrinsic
+def product(build: Builder, x: Array, i: Int64, ctrs: Array, j: Int64) -> Float64:
+    """The sum of x[i, q] ctrs[j, q] in float64; rows in C order, of any real dtypes."""
+    return _total(build, x, i, ctrs, j, _with_product, build.fadd)
 
 
 @intrinsic

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from functools import partial
 
 from janelia_core.ml._simd.emit import Builder, Value, Values, constant, f32, f64, i1, i32, i64, lanes, vector
-from janelia_core.ml._simd.intrinsics import Array, Boolean, Float32, Int64, intrinsic
-from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, sums_of_squares
+from janelia_core.ml._simd.intrinsics import Array, Boolean, Choice, Float32, Int64, intrinsic
+from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, totals
 
 CHUNK = 8
 """Slots of a list that one vector operation moves."""
@@ -32,7 +32,16 @@ def write_entries(
 
 @intrinsic
 def first_lists(
-    build: Builder, z: Array, leaf: Int64, x: Array, d: Int64, ids: Array, by_id: Boolean, chunks: Int64, lists: Array
+    build: Builder,
+    way: Choice,
+    z: Array,
+    leaf: Int64,
+    x: Array,
+    d: Int64,
+    ids: Array,
+    by_id: Boolean,
+    chunks: Int64,
+    lists: Array,
 ) -> None:
     """Fill the first slots of a packet's lists with a leaf's entries, ascending, EMPTY for keys that are not finite.
 
@@ -48,7 +57,7 @@ def first_lists(
         value = build.load(build.behind(build.behind(points, q, LEAF), point))
         return build.fsub(build.splat(value, PACKET), rows)
 
-    keys = sums_of_squares(build, d, [partial(gap, point) for point in range(LEAF)])
+    keys = totals(build, way, d, [partial(gap, point) for point in range(LEAF)])
     for start in range(0, PACKET, CHUNK):
         columns = []
         for point in range(LEAF):

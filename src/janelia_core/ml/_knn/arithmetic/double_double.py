@@ -48,6 +48,30 @@ def square_distances(x: Floats, c: Floats) -> Sum:
     return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
 
 
+def absolute_differences(x: Floats, c: Floats) -> Sum:
+    """Return (hi, lo, error), each (p,): sum |x_q - c_q| of pairs of rows x, c (p, d), |values| < LARGEST."""
+    hi, lo, lossy = _absolute(x, c)
+    hi, lo, discarded = _sum(hi, lo)
+    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
+
+
+def largest_difference(x: Floats, c: Floats) -> Sum:
+    """Return (hi, lo, error), each (p,): the largest |x_q - c_q|, likewise; only what may underflow has an error.
+
+    Of two differences the larger is rounded to no less, and of those that are rounded alike it has the larger rest.
+    """
+    hi, lo, lossy = _absolute(x, c)
+    most = hi.max(axis=1, keepdims=True, initial=0.0)
+    return most[:, 0], np.where(hi == most, lo, -np.inf).max(axis=1, initial=-np.inf), lossy * LOSS
+
+
+def _absolute(x: Floats, c: Floats) -> Sum:
+    """Return |x - c| = hi + lo, exactly, and in how many coordinates (p,) something of it may underflow."""
+    delta, rest = _two_sum(x, -c)
+    lossy = sum(((np.abs(v) < SMALL) & (v != 0)).sum(axis=1) for v in (x, c))
+    return np.abs(delta), np.where(delta < 0, -rest, rest), lossy
+
+
 def products(x: Floats, c: Floats) -> Sum:
     """Return (hi, lo, error), each (p,): the inner products of pairs of rows x, c (p, d), |values| < LARGEST."""
     hi, lo = two_product(x, c)

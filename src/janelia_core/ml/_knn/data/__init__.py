@@ -3,6 +3,7 @@
 points          rows of a tensor, or a subset of them, block by block; what float64 holds of them
 values          ends, finite or not, multiples of a step             value_kernels: the same, compiled
 there           the same on an accelerator, without waiting for it
+single          coordinates in float32, what is lost by it, and whether distances in it are exact
 seen            what a look at all of them told
 frame           what was seen of rows and of centres, joined: where screens take points, whether sums are exact
 centres         points, and all that was made of them alone

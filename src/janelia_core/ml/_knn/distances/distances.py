@@ -58,8 +58,8 @@ def distances(
         x: (n, d) real tensor.
         ctrs: (n_ctrs, d) real tensor on the same device.
         indices: (n, k) int64 row numbers of ctrs, -1 where there is none.
-        metric: "euclidean", "sqeuclidean", "dot" (-<x, c>) or "cosine" (1 - cosine; a zero vector has cosine 0
-            with every vector).
+        metric: "euclidean", "sqeuclidean", "dot" (-<x, c>), "cosine" (1 - cosine; a zero vector has cosine 0
+            with every vector), "manhattan" or "chebyshev".
         max_memory: Bytes of workspace beyond inputs and result.
         centres: Called as centres(rows), returns the row numbers (r, k) of ctrs that the indices of some rows stand
             for; None: the indices themselves.

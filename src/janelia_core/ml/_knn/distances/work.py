@@ -10,7 +10,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
-from janelia_core.ml._knn.metrics.metric import COSINE, UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.metric import COSINE, FORMS, Metric
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
 
@@ -24,7 +24,7 @@ _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds th
 
 def for_kernels(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether kernels can read these values, and know the metric."""
-    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form != UNKNOWN
+    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form in FORMS
     return known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
 
 

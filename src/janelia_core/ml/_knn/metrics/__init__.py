@@ -4,8 +4,12 @@ A metric is one file, and one line in the table of `registry`.
 
 registry    the table of all metrics, by name
 metric      what a metric is: all that the search asks of one
+differences what metrics of x - c share: the next three
 euclidean   |x - c|^2, and what is handed back is its root, or the square itself
+manhattan   |x_1 - c_1| + |x_2 - c_2| + ..
+chebyshev   the largest of these
 dot         -<x, c>
+gaps        metrics of differences, as kernels are told of them
 cosine      1 - <x, c> / (|x| |c|)
 
 The smallest order value is nearest. What a metric must say, in plain numbers and by torch operations, is enough for

@@ -23,10 +23,14 @@ from janelia_core.ml._knn.data.frame import scale
 from janelia_core.ml._knn.data.points import as_float64, float64_device, halves, is_finite, is_wide
 from janelia_core.ml._knn.rows import tiles
 
-DISTANCE, DOT, COSINE, UNKNOWN = range(4)
+DISTANCE, DOT, COSINE, UNKNOWN, MANHATTAN, CHEBYSHEV = range(6)
 """Formulas that compiled kernels and screens know."""
 
 FORMS = (DISTANCE, DOT, COSINE)
+"""Those that all screens and kernels know, if they do not say otherwise."""
+ALL_FORMS = (*FORMS, MANHATTAN, CHEBYSHEV)
+OF_GAPS = (DISTANCE, MANHATTAN, CHEBYSHEV)
+"""Those of metrics that gaps between coordinates make."""
 
 Bound = tuple[float, float]
 """How far a float64 order value can be off: relative, and absolute."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from janelia_core.ml._knn.metrics.chebyshev import Chebyshev
 from janelia_core.ml._knn.metrics.cosine import Cosine
 from janelia_core.ml._knn.metrics.dot import Dot
 from janelia_core.ml._knn.metrics.euclidean import Euclidean, SquaredEuclidean
+from janelia_core.ml._knn.metrics.manhattan import Manhattan
 from janelia_core.ml._knn.metrics.metric import Metric
 
 METRICS: dict[str, type[Metric]] = {
@@ -12,6 +14,8 @@ METRICS: dict[str, type[Metric]] = {
     "sqeuclidean": SquaredEuclidean,
     "cosine": Cosine,
     "dot": Dot,
+    "manhattan": Manhattan,
+    "chebyshev": Chebyshev,
 }
 
 

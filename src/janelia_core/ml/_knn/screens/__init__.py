@@ -12,6 +12,7 @@ None of them knows another; `choose` names them all.
 
 line        centres of one coordinate sorted, from which rows walk outward, compiled: a CPU
 direct      one pass over the centres as they are stored, by compiled kernels: few rows, a CPU
+differences   distances that no product makes, compared while in registers, compiled: a CPU
 sorted      all distances of a row and a sort, compiled: many neighbours, a CPU
 codebook    one pass over the rows, blocks of which meet few centres at once: many rows, a CPU
 dense       low-precision scores by compiled kernels, compared while in registers: many dimensions, a CPU

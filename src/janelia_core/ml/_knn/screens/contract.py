@@ -167,7 +167,7 @@ class Screen(Protocol):
 
     One that few data suit may say so, by `rare = True`: then its kernels are no reason to wait (`meanwhile.py`). One
     for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One whose meetings have `within` says so, by
-    `radius = True`.
+    `radius = True`. One that knows other forms of metrics than `metric.FORMS` names those that it knows, as its forms.
 
     Attributes:
         name: What plans and reports call it.

@@ -19,7 +19,7 @@ class Few(Protocol):
         Args:
             x: In C order; any values.
             k: One that was asked for.
-            root: Distances are wanted, else their squares.
+            root: Roots of order values are wanted.
             threads: Who may share the work.
 
         Returns:
@@ -55,8 +55,8 @@ class Storing(Protocol):
         """Return what was prepared, as pieces; nobody writes to their arrays."""
         ...
 
-    def restored(self, centres: Centres, pieces: list[Stored]) -> Prepared:
-        """Return what `stored` took apart, over the same centres.
+    def restored(self, centres: Centres, form: int, pieces: list[Stored]) -> Prepared:
+        """Return what `stored` took apart, over the same centres and for the same form of metric.
 
         Raises:
             UnsuitedError: The pieces are of no use here.

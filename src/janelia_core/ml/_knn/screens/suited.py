@@ -10,15 +10,15 @@ EXTREME = "values are of extreme magnitude"
 MASKED = "the compiled screens take no masks"
 
 
-def why_not_moderate(asked: Asked, who: str) -> str:
+def why_not_moderate(asked: Asked, who: str, forms: tuple[int, ...] = (DISTANCE,)) -> str:
     """Return why float32 distances do not serve: `who` wants them of finite rows, without a mask."""
     frame = asked.frame
     if asked.mask is not None:
         return MASKED
     if not frame.in_float64:
         return EXTREME
-    if not (asked.plan.problem.form == DISTANCE and frame.x_finite and frame.fits_float32):
-        return f"{who} Euclidean distances, finite rows and moderate magnitudes"
+    if not (asked.plan.problem.form in forms and frame.x_finite and frame.fits_float32):
+        return f"{who} distances, finite rows and moderate magnitudes"
     return ""
 
 

@@ -3,7 +3,7 @@
 D is summed as (x - c)^2 term by term, never expanded. Each term carries at most three roundings of 2^-53
 (none in the difference of float32 values that lie within 29 binades) and each sum of d terms, whatever its
 order, d - 1 more: the relative error is at most (d + 2) 2^-53, see bounds.py. Several accumulators only
-change that order.
+change that order. Sums of magnitudes and the largest of these carry fewer roundings.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from janelia_core.ml._knn.settle.kernels import settle_run
 from janelia_core.ml._runtime.arrays import F64, I32, I64, Reals
 from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.bits import LANES, reached_by
-from janelia_core.ml._simd.row_sums import prefetch, squared_distance
+from janelia_core.ml._simd.gaps import Squares, Way, are_squares
+from janelia_core.ml._simd.row_sums import distance, prefetch
 
 _LONGEST = 64  # centres that rounding cannot tell apart, of a row: more are settled in bulk
 Scratch = tuple[F64, I64, F64, I64]
@@ -35,12 +36,14 @@ class Lists(NamedTuple):
         listed: (r, w) int64 row numbers of centres, -1 for an empty slot, without duplicates.
         at_least: (r, w) lower bounds of true distances, or nothing: a centre whose bound is beyond the true distances
             of the first k listed is left out.
+        way: What gaps between coordinates make.
     """
 
     x: Reals
     ctrs: Reals
     listed: I64
     at_least: F64
+    way: Way = Squares()
 
 
 @jit
@@ -110,12 +113,12 @@ def sort(keys: F64, ids: I64, n: int, spare_keys: F64, spare_ids: I64) -> bool:
 
 @inlined
 def _measured(lists: Lists, i: int, k: int, error: Bound, scratch: Scratch) -> tuple[int, bool]:
-    """Sorts row i's listed centres by (squared distance, index), but for those that at_least leaves out.
+    """Sorts row i's listed centres by (distance, index), but for those that at_least leaves out.
 
     Returns:
         How many, and whether they are in the spare arrays of the scratch.
     """
-    (x, ctrs, listed, at_least), (keys, ids, spare_keys, spare_ids) = lists, scratch
+    (x, ctrs, listed, at_least, way), (keys, ids, spare_keys, spare_ids) = lists, scratch
     width, bounded = listed.shape[1], at_least.shape[0] > 0
     first, n, farthest = min(k, width) if bounded else width, 0, 0.0
     for slot in range(first):
@@ -125,7 +128,7 @@ def _measured(lists: Lists, i: int, k: int, error: Bound, scratch: Scratch) -> t
     for slot in range(n):
         if slot + 1 < n:
             prefetch(ctrs, ids[slot + 1])
-        keys[slot] = squared_distance(x, i, ctrs, ids[slot])
+        keys[slot] = distance(way, x, i, ctrs, ids[slot])
         farthest = max(farthest, keys[slot])
     # A NaN or infinite distance bounds nothing.
     radius = farthest * (1.0 + error[0]) + error[1] if n == k and np.isfinite(farthest) else np.inf
@@ -137,13 +140,13 @@ def _measured(lists: Lists, i: int, k: int, error: Bound, scratch: Scratch) -> t
     for slot in range(some, n):
         if slot + 1 < n:
             prefetch(ctrs, ids[slot + 1])
-        keys[slot] = squared_distance(x, i, ctrs, ids[slot])
+        keys[slot] = distance(way, x, i, ctrs, ids[slot])
     return n, sort(keys, ids, n, spare_keys, spare_ids)
 
 
 @jit
 def verify(lists: Lists, k: int, error: Bound, distances: F64, indices: I64) -> int:
-    """Fills each row with its listed centres, by (squared distance, index); returns the length of the longest list.
+    """Fills each row with its listed centres, by (distance, index); returns the length of the longest list.
 
     Args:
         lists: Of each row.
@@ -188,7 +191,7 @@ def answer(lists: Lists, excluded: F64, k: int, error: Bound, out: I64, doubtful
         out: (r, k) int64, written for rows without doubt, nearest first.
         doubtful: (r,) int64, of which the first are written: rows in doubt, ascending.
     """
-    x, ctrs = lists.x, lists.ctrs
+    x, ctrs, squares = lists.x, lists.ctrs, are_squares(lists.way)
     width, (relative, absolute), failed = lists.listed.shape[1], error, 0
     keys, spare_keys = np.empty(width), np.empty(width)
     ids, spare_ids = np.empty(width, np.int64), np.empty(width, np.int64)
@@ -209,7 +212,7 @@ def answer(lists: Lists, excluded: F64, k: int, error: Bound, out: I64, doubtful
                 alike = alike and _identical(ctrs, ids[first], ids[stop])
                 stop += 1
             if not alike:
-                proven = stop - first <= _LONGEST and settle_run(x, i, ctrs, ids, first, stop, scratch)
+                proven = squares and stop - first <= _LONGEST and settle_run(x, i, ctrs, ids, first, stop, scratch)
             first = stop
         if proven:
             for slot in range(k):

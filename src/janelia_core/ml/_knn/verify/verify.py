@@ -12,7 +12,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates, Ordered, Stored
 from janelia_core.ml._knn.data.points import Points, float64_device, plain_nan
-from janelia_core.ml._knn.metrics.metric import DISTANCE, UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.metric import ALL_FORMS, OF_GAPS, Metric
 from janelia_core.ml._knn.rows import tiles
 from janelia_core.ml._runtime.loading import are_ready
 
@@ -43,7 +43,7 @@ def ordered(
         at_least: `Candidates.at_least`: whoever is proven farther than the first k listed may be left out.
     """
     alike = x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()
-    if compiled and _for_kernels(x_rows, ctrs.values, metric) and (alike or metric.form == DISTANCE):
+    if compiled and _for_kernels(x_rows, ctrs.values, metric) and (alike or metric.form in OF_GAPS):
         return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric, k, at_least)
     return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
 
@@ -62,12 +62,12 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
         (r, k) int64 row numbers, nearest first, and the rows (doubtful,) in which they are anything.
     """
     indices, excluded, at_least = candidates
-    if metric.form != DISTANCE or not _for_kernels(x_rows, ctrs.values, metric):
+    if metric.form not in OF_GAPS or not _for_kernels(x_rows, ctrs.values, metric):
         return indices.new_empty(len(indices), k), torch.arange(len(indices), device=indices.device)
     from janelia_core.ml._knn.verify.kernels import answer
 
     out, doubtful = indices.new_empty(len(indices), k), indices.new_empty(len(indices))
-    lists, within = _lists(x_rows.contiguous(), ctrs.values, indices, at_least), metric.bound(x_rows.shape[1])
+    lists, within = _lists(x_rows.contiguous(), ctrs.values, indices, at_least, metric), metric.bound(x_rows.shape[1])
     failed = answer(lists, excluded.contiguous().numpy(), k, within, out.numpy(), doubtful.numpy())
     return out, doubtful[:failed]
 
@@ -90,10 +90,10 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int,
     value = torch.empty(indices.shape, dtype=torch.float64, device="cpu")
     numbers = torch.empty_like(indices)
     within = metric.bound(x.shape[1])
-    if metric.form == DISTANCE:
+    if metric.form in OF_GAPS:
         from janelia_core.ml._knn.verify.kernels import verify
 
-        longest = verify(_lists(x, ctrs, indices, at_least), k, within, value.numpy(), numbers.numpy())
+        longest = verify(_lists(x, ctrs, indices, at_least, metric), k, within, value.numpy(), numbers.numpy())
         part = slice(indices.shape[1] if at_least is None else max(k, longest))
         return Ordered(numbers[:, part], value[:, part], metric.errors_of(value[:, part], x.shape[1]))
     from janelia_core.ml._knn.verify.pair_kernels import verify_pairs
@@ -104,17 +104,18 @@ def _by_kernel(x: Tensor, ctrs: Tensor, indices: Tensor, metric: Metric, k: int,
     return Ordered(numbers, value, metric.errors(value, error))
 
 
-def _lists(x: Tensor, ctrs: Tensor, indices: Tensor, at_least: Tensor | None) -> Lists:
+def _lists(x: Tensor, ctrs: Tensor, indices: Tensor, at_least: Tensor | None, metric: Metric) -> Lists:
+    from janelia_core.ml._knn.metrics.gaps import WAYS
     from janelia_core.ml._knn.verify.kernels import Lists
 
     bounds = indices.new_empty(0, 0, dtype=torch.float64) if at_least is None else at_least.contiguous()
-    return Lists(x.numpy(), ctrs.numpy(), indices.contiguous().numpy(), bounds.numpy())
+    return Lists(x.numpy(), ctrs.numpy(), indices.contiguous().numpy(), bounds.numpy(), WAYS[metric.form])
 
 
 def _for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether kernels can read these values; of rows, which are few, a copy will do."""
     known = all(values.dtype in _KERNEL_DTYPES and values.device.type == "cpu" for values in (x_rows, ctrs))
-    return known and ctrs.is_contiguous() and metric.form != UNKNOWN and metric.exponent == 0
+    return known and ctrs.is_contiguous() and metric.form in ALL_FORMS and metric.exponent == 0
 
 
 def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metric) -> tuple[Tensor, Tensor]:

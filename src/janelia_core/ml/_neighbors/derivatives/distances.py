@@ -6,8 +6,9 @@ With Q, B and their matrices L and A as in pair_functions.py, for fixed indices:
     cosine       half of s of the unit vectors, but for a constant
     dot          -B(x, c; x, c) / 2    -B(dx, dc; x, c)              gradient  -A(g) (x, c)
     euclidean    r = |x - c|           dr = values (dx - dc)         gradient  sums (g)      of norm_pairs.py
+    manhattan, chebyshev               likewise                                              of sign_pairs.py
 
-Where r = 0 the derivative is 0, a subgradient.
+Where r = 0 the derivative is 0, a subgradient. The table is in rules.py.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from torch import Tensor
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import operators
 from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, as_one, differentiable, like, or_zero
-from janelia_core.ml._neighbors.derivatives.norm_functions import norm_sums, norm_values
 from janelia_core.ml._neighbors.derivatives.pair_functions import pair_products, pair_sums
+from janelia_core.ml._neighbors.derivatives.rules import Pairing, rule_of
 from janelia_core.ml._runtime.transforms import Context, is_transformed, keep, saved_primals
 
 
@@ -41,7 +42,7 @@ def distances(
         x: (n, d).
         ctrs: (m, d).
         indices: (n, k) int64 row numbers of ctrs, or -1.
-        metric: "euclidean", "sqeuclidean", "cosine" or "dot".
+        metric: One of METRICS.
         budget: Bytes of workspace of the derivatives.
         first: (n_batches,) int64: for each batch of rows the centre that its indices call 0; None: row numbers.
         known: What the search of plain tensors has found of the result, if it has.
@@ -79,16 +80,6 @@ def _unit(x: Tensor) -> Tensor:
     return (scaled / norm).masked_fill(zero, 0).masked_fill(wild, torch.nan)
 
 
-_FACTORS = {"sqeuclidean": 2.0, "dot": -1.0}
-
-
-def _factor(metric: str) -> float:
-    """Return what the derivative of a product or of a squared difference is times, by metric."""
-    if metric not in _FACTORS:
-        raise NotImplementedError(f"distances by {metric!r} have no derivative; detach x and ctrs")
-    return _FACTORS[metric]
-
-
 class _Distances(Saved):
     """Of any metric; but cosines have no derivative here."""
 
@@ -101,20 +92,15 @@ class _Distances(Saved):
     def backward(ctx: Context, g: Tensor) -> tuple[Any, ...]:
         x, ctrs, indices, first, r = ctx.saved_tensors
         metric, budget = ctx.settings
-        if metric == "euclidean":
-            gx, gc = norm_sums(g, *_no_directions(x, ctrs), x, ctrs, r.detach(), indices, first, budget)
-        else:
-            gx, gc = pair_sums(g, x, ctrs, indices, first, metric != "dot", _factor(metric), budget)
+        gx, gc = rule_of(metric).gradient(g, Pairing(x, ctrs, r.detach(), indices, first, budget))
         return like(gx, x, ctx, 0), like(gc, ctrs, ctx, 1), None, None, None, None
 
     @staticmethod
     def jvp(ctx: Context, dx: Tangent, dc: Tangent, *_: None) -> Tensor:
         with saved_primals(ctx) as (x, ctrs, indices, first, r):
             metric, budget = ctx.settings
-            dx, dc = or_zero(dx, x), or_zero(dc, ctrs)
-            if metric == "euclidean":
-                return norm_values(dx[:, None], dc[:, None], x, ctrs, r.detach(), indices, first, budget)
-            return pair_products(dx, dc, x, ctrs, indices, first, metric != "dot", _factor(metric), budget)
+            at = Pairing(x, ctrs, r.detach(), indices, first, budget)
+            return rule_of(metric).along(or_zero(dx, x), or_zero(dc, ctrs), at)
 
 
 class _Known(_Distances):
@@ -153,10 +139,6 @@ class _Cosines(Saved):
         with saved_primals(ctx) as (ux, uc, indices, first):
             moved = or_zero(dx, ux), or_zero(dc, uc)
             return pair_products(*moved, ux, uc, indices, first, *ctx.settings)
-
-
-def _no_directions(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-    return x.new_empty(x.shape[0], 0, x.shape[1]), c.new_empty(c.shape[0], 0, c.shape[1])
 
 
 _distances: Callable[..., Tensor] = differentiable(operators.knn_distances, _Distances, as_one("xc"))

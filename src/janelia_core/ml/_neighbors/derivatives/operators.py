@@ -10,7 +10,7 @@ from torch.library import custom_op
 
 from janelia_core.ml._knn.distances.distances import distances as true_distances
 from janelia_core.ml._knn.distances.distances import result_dtype
-from janelia_core.ml._neighbors.derivatives import norm_pairs, pairs
+from janelia_core.ml._neighbors.derivatives import norm_pairs, pairs, sign_pairs
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare
 
@@ -72,6 +72,22 @@ def knn_norm_sums(
     return norm_pairs.sums(w, u, v, x, c, r, Pairs(indices, first), budget)
 
 
+@custom_op("janelia_core::knn_sign_values", mutates_args=(), tags=NOT_FOR_GRAPHS)
+def knn_sign_values(
+    u: Tensor, v: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, largest: bool, budget: int
+) -> Tensor:
+    """Evaluate derivatives of manhattan distances (of the largest differences: chebyshev) along a direction (n, k)."""
+    return sign_pairs.values(u, v, x, c, Pairs(indices, first), largest, budget)
+
+
+@custom_op("janelia_core::knn_sign_sums", mutates_args=(), tags=NOT_FOR_GRAPHS)
+def knn_sign_sums(
+    w: Tensor, x: Tensor, c: Tensor, indices: Tensor, first: Tensor, largest: bool, budget: int
+) -> tuple[Tensor, Tensor]:
+    """Evaluate sums of open derivatives of these: by row (n, d) and by centre (m, d)."""
+    return sign_pairs.sums(w, x, c, Pairs(indices, first), largest, budget)
+
+
 def _like_points(x: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
     dtype = result_dtype(x, c)
     return x.new_empty(x.shape, dtype=dtype), x.new_empty(c.shape, dtype=dtype)
@@ -87,3 +103,5 @@ knn_pair_products.register_fake(lambda u, v, x, c, indices, *_: _like_pairs(x, c
 knn_pair_sums.register_fake(lambda w, x, c, *_: _like_points(x, c))
 knn_norm_values.register_fake(lambda u, v, x, c, r, indices, *_: x.new_empty(indices.shape, dtype=r.dtype))
 knn_norm_sums.register_fake(lambda w, u, v, x, c, *_: _like_points(x, c))
+knn_sign_values.register_fake(lambda u, v, x, c, indices, *_: _like_pairs(x, c, indices))
+knn_sign_sums.register_fake(lambda w, x, c, *_: _like_points(x, c))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.metrics.metric import COSINE, UNKNOWN, Metric
+from janelia_core.ml._knn.metrics.metric import COSINE, FORMS, Metric
 from janelia_core.ml._runtime.device_kernels import device_kernels_serve, launching
 
 DTYPES = (
@@ -31,7 +31,7 @@ Centres = Callable[[slice], Tensor]
 
 def fits(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether the kernel knows the metric and reads these values."""
-    return metric.form != UNKNOWN and x.dtype in DTYPES and ctrs.dtype in DTYPES and device_kernels_serve(x, ctrs)
+    return metric.form in FORMS and x.dtype in DTYPES and ctrs.dtype in DTYPES and device_kernels_serve(x, ctrs)
 
 
 def rounded_pairs(

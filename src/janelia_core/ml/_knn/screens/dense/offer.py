@@ -48,7 +48,7 @@ class Dense:
 
         return [arrays_of(prepared)]
 
-    def restored(self, centres: Centres, pieces: list[Stored]) -> PreparedDense:
+    def restored(self, centres: Centres, form: int, pieces: list[Stored]) -> PreparedDense:
         """Return packed centres."""
         from janelia_core.ml._knn.screens.dense.stored import from_arrays
 

@@ -5,7 +5,6 @@ forest      what is prepared, as many trees as the memory asks for; the look bef
 screen      candidates of rows; the proof of the bound
 planted     a tree over centres                                           stored: its arrays out, and in again, checked
 crowding    how many centres float32 scores cannot part
-values      coordinates as the tree holds them
 layout      boxes and leaves in memory
 build       centres -> boxes and leaves                                            select: the nth value of a coordinate
 thin: of many copies of a point, those that count

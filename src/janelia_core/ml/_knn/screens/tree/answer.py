@@ -7,6 +7,7 @@ import numpy as np
 from janelia_core.ml._knn.screens.tree.layout import Boxes, cell_of, kernel
 from janelia_core.ml._knn.screens.tree.walk import Wanted, limit, query
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
+from janelia_core.ml._simd.gaps import Way, with_gap
 from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
 from janelia_core.ml._simd.sorted_lists import BIAS, EMPTY, key_of
 
@@ -28,7 +29,7 @@ class AskedRows(NamedTuple):
 
 
 class Errors(NamedTuple):
-    """What keys and distances prove of D, the exact squared distance.
+    """What keys and distances prove of D, the exact order value of a pair.
 
     Attributes:
         relative: D is at least (key - absolute) * relative.
@@ -60,7 +61,9 @@ class Output(NamedTuple):
 
 
 @kernel
-def measure(z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, distances: F64, ids: I64) -> None:
+def measure(
+    way: Way, z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, distances: F64, ids: I64
+) -> None:
     """Write a row's entries by (float64 distance, position among centres); EMPTY ones are infinitely far.
 
     For float32 coordinates that are the stored values. Reads centres in the tree, where the walk has just left them in
@@ -72,7 +75,7 @@ def measure(z: F32, tree_ids: I32, row: int, best: I64, x: F32, places: I64, dis
         base, total = cell_of(place, d), 0.0
         for q in range(d):
             diff = np.float64(x[row, q]) - np.float64(z[base + q * LEAF])
-            total += diff * diff
+            total = with_gap(way, total, diff)
         if best[row, slot] == EMPTY:
             total = np.inf
         distances[slot], ids[slot], places[slot] = total, tree_ids[place], place
@@ -117,7 +120,7 @@ def answer_rows(
     """
     rows, columns, own = asked
     out, strides, numbers = output
-    (k, w, by_id, reach), (r,), d, width = wanted, rows.shape, tree.d, wanted.k - (len(own) > 0)
+    (k, w, by_id, way, reach), (r,), d, width = wanted, rows.shape, tree.d, wanted.k - (len(own) > 0)
     block, best = np.empty((r, d), np.float32), np.empty((r, w), np.int64)
     places, distances, ids = np.empty(w, np.int64), np.empty(w), np.empty(w, np.int64)
     for t in range(r):
@@ -139,7 +142,7 @@ def answer_rows(
             for slot in range(k):
                 ids[slot] = tree_ids[best[t, slot] & NO_ID]
         else:
-            measure(z, tree_ids, t, best, block, places, distances, ids)
+            measure(way, z, tree_ids, t, best, block, places, distances, ids)
             proven = are_settled(z, d, k, places, distances, errors, excluded)
         if proven:
             mine, place = own[t] if len(own) else -1, columns[t] * strides[1]

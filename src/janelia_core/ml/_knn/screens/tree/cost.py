@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from janelia_core.ml._knn.metrics.metric import DISTANCE
+from janelia_core.ml._knn.metrics.metric import OF_GAPS
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
@@ -173,9 +173,9 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
 
 def why_not(problem: Problem, workers: int) -> str:
     """Return why trees do not serve, or nothing."""
-    usual = problem.machine.kernels and not problem.masked and problem.form == DISTANCE
+    usual = problem.machine.kernels and not problem.masked and problem.form in OF_GAPS
     if not usual:
-        return "trees want Numba kernels, Euclidean distances and no mask"
+        return "trees want Numba kernels, distances and no mask"
     few = problem.d <= _MOST_COLUMNS and problem.k <= MOST_K
     return "" if few else f"trees want at most {_MOST_COLUMNS} dimensions and {MOST_K} neighbours"
 

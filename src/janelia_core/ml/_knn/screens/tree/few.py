@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
+from janelia_core.ml._knn.metrics.gaps import WAYS
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.screens.tree.few_kernels import Ground, answer_few, grain
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.arrays import F32, I64
@@ -37,6 +39,7 @@ class FewRows:
     Args:
         tree: A tree over all finite centres, whose coordinates in it are the stored values (`BoxTree.stored`), none of
             them subnormal: see `of`.
+        form: `Metric.form`.
 
     Exactness:
         As `TreeScreen`, whose keys, lists and bounds these are, with the conditions on all rows of a search
@@ -44,8 +47,8 @@ class FewRows:
         single row would ask. Whatever else rows a call holds, a row's answer is the same.
     """
 
-    def __init__(self, tree: BoxTree) -> None:
-        self.tree = tree
+    def __init__(self, tree: BoxTree, form: int = DISTANCE) -> None:
+        self.tree, self._way = tree, WAYS[form]
         sides = tree.boxes.boxes[: 2 * tree.d]  # the root's
         low, high = float(sides[::2].min()), float(sides[1::2].max())
         finest, self._has_subnormals = grain(tree.boxes.z, high - low)
@@ -56,18 +59,18 @@ class FewRows:
         self._ground = Ground(low, high, finest, tree.live, copies, relative, absolute)
 
     @classmethod
-    def of(cls, tree: BoxTree) -> FewRows | None:
+    def of(cls, tree: BoxTree, form: int = DISTANCE) -> FewRows | None:
         """Return it, or None where the general way has to answer.
 
         Subnormal centres: a thread may read them as zeros.
         """
         if not tree.stored:
             return None
-        few = cls(tree)
+        few = cls(tree, form)
         return None if few._has_subnormals else few
 
     def nearest(self, x: F32, k: int, root: bool, threads: int = 1) -> Few:
-        """Return the k nearest centres of rows x (n, d), C order, and their squared distances or, root, distances.
+        """Return the k nearest centres of rows x (n, d), C order, and their order values or, root, the roots of these.
 
         k must be one that the tree serves. Any number of threads may ask; rows are shared out to `threads` if they are
         many.
@@ -89,4 +92,4 @@ class FewRows:
 
     def _answered(self, x: F32, root: bool, found: Few) -> I64:
         """Write to `found`, and return the rows in doubt."""
-        return found.doubtful[: answer_few(self.tree.boxes, self._numbers, self._ground, x, root, *found)]
+        return found.doubtful[: answer_few(self._way, self.tree.boxes, self._numbers, self._ground, x, root, *found)]

@@ -12,6 +12,7 @@ from janelia_core.ml._knn.screens.tree.walk import SLACK, Wanted, limit, query
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 from janelia_core.ml._runtime.jit import jit_with
 from janelia_core.ml._simd.bits import first_bit
+from janelia_core.ml._simd.gaps import Way
 from janelia_core.ml._simd.packet_keys import NO_ID
 from janelia_core.ml._simd.sorted_lists import EMPTY, key_of
 
@@ -79,6 +80,7 @@ def _grade(bits: I32, x: F32, row: int, ground: Ground) -> int:
     With g = 2^e a power of two that divides all coordinates of both, and s the spread of these, differences are whole
     multiples of g, at most s; d (s / g)^2 <= 2^52 makes float64 squares and sums exact (_EXACT), and <= 4095^2, with
     |e| <= 50, float32 keys too (_KEYS, see `TreeScreen`). Where s / g rounds, s / g > 2^24, and it still compares so.
+    Without squares less would do.
 
     Other rows are _PLAIN if all are finite and the greatest magnitude within `Frame.fits_float32`, else _DOUBTFUL; and
     so they are if any coordinate is subnormal, as whoever asks may read that as zero.
@@ -116,10 +118,11 @@ def _rounded(value: float, relative: float, absolute: float, root: bool) -> tupl
 
 
 @inlined_kernel
-def _by_keys(tree: Boxes, block: F32, listed: I64, ids: I64, far: F64) -> bool:
+def _by_keys(way: Way, tree: Boxes, block: F32, listed: I64, ids: I64, far: F64) -> bool:
     """Find the k nearest of a row whose keys are its distances; listed is (1, k). Return whether they are proven."""
     k = listed.shape[1]
-    query(tree, block, Wanted(k, k, True, (np.float32(np.inf), np.float32(np.inf))), listed, np.zeros(3, np.int64))
+    everywhere = np.float32(np.inf), np.float32(np.inf)
+    query(tree, block, Wanted(k, k, True, way, everywhere), listed, np.zeros(3, np.int64))
     for slot in range(k):
         ids[slot], far[slot] = listed[0, slot] & NO_ID, key_of(listed[0, slot])
     return bool(listed[0, k - 1] != EMPTY)
@@ -127,7 +130,7 @@ def _by_keys(tree: Boxes, block: F32, listed: I64, ids: I64, far: F64) -> bool:
 
 @inlined_kernel
 def _by_distances(
-    tree: Boxes, block: F32, k: int, w: int, live: int, distance: tuple[float, float], ids: I64, far: F64
+    way: Way, tree: Boxes, block: F32, k: int, w: int, live: int, distance: tuple[float, float], ids: I64, far: F64
 ) -> bool:
     """Find the k nearest of a row among w listed. Return whether their float64 distances prove them."""
     d, listed, places = tree.d, np.empty((1, w), np.int64), np.empty(w, np.int64)
@@ -139,20 +142,29 @@ def _by_distances(
         live=live,
     )
     reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * errors.absolute)
-    query(tree, block, Wanted(k, w, False, reach), listed, np.zeros(3, np.int64))
+    query(tree, block, Wanted(k, w, False, way, reach), listed, np.zeros(3, np.int64))
     cut = (limit(listed[0, k - 1], listed[0, w - 1], reach) - errors.absolute) * errors.relative
     excluded = np.inf if w == live and listed[0, w - 1] != EMPTY else cut
-    measure(tree.z, tree.ids, 0, listed, block, places, far, ids)
+    measure(way, tree.z, tree.ids, 0, listed, block, places, far, ids)
     return bool(are_settled(tree.z, d, k, places, far, errors, excluded))
 
 
 @kernel
 def answer_few(
-    tree: Boxes, numbers: I64, ground: Ground, x: F32, root: bool, indices: I64, distances: F32, doubtful: I64
+    way: Way,
+    tree: Boxes,
+    numbers: I64,
+    ground: Ground,
+    x: F32,
+    root: bool,
+    indices: I64,
+    distances: F32,
+    doubtful: I64,
 ) -> int:
     """Answer rows, each by itself, and return how many are left in doubt.
 
     Args:
+        way: How distances are made.
         tree: The tree; its coordinates are the stored values, none subnormal.
         numbers: What its centres are called; empty: by their positions.
         ground: What is known of them.
@@ -174,9 +186,9 @@ def answer_few(
         for q in range(d):
             block[0, q] = x[row, q]
         if grade == _KEYS and k <= live:
-            proven = _by_keys(tree, block, listed, ids, far)
+            proven = _by_keys(way, tree, block, listed, ids, far)
         while grade in (_PLAIN, _EXACT) and k <= live and not proven:
-            proven = _by_distances(tree, block, k, w, live, distance, ids[:w], far[:w])
+            proven = _by_distances(way, tree, block, k, w, live, distance, ids[:w], far[:w])
             if w == many:
                 break
             w = many

@@ -11,6 +11,7 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
@@ -34,14 +35,15 @@ class PreparedTrees:
 
     Args:
         ctrs: Finite centres.
+        form: `Metric.form`, which no tree depends on.
         whole: Trees over all of them that stand already.
 
     Attributes:
         walks: What rows took in a tree over all of them when a search last looked, by k.
     """
 
-    def __init__(self, ctrs: Points, whole: tuple[BoxTree, ...] = ()) -> None:
-        self.ctrs = ctrs
+    def __init__(self, ctrs: Points, form: int = DISTANCE, whole: tuple[BoxTree, ...] = ()) -> None:
+        self.ctrs, self._form = ctrs, form
         self.walks: dict[int, Walk] = {}
         self._whole = whole
         self._few: tuple[BoxTree, FewRows | None] | None = None  # of the tree that was asked last
@@ -73,7 +75,7 @@ class PreparedTrees:
             return None
         known = self._few
         if known is None or known[0] is not tree:
-            known = self._few = tree, FewRows.of(tree)  # whoever comes at the same time finds the same
+            known = self._few = tree, FewRows.of(tree, self._form)  # whoever comes at the same time finds the same
         return known[1]
 
     def whole(self, k: int, workers: Workers) -> BoxTree:
@@ -213,7 +215,8 @@ class Forest(Meeting):
         workers, x = self._workers, self._x.values
         k = self._asked.plan.k
         tree = self._trees.whole(k, workers) if stride == 1 else self._trees.part(first, stride, k, workers)
-        self._standing.tree = TreeScreen(tree, min(k, len(tree.ctrs)), x, workers)
+        form = self._asked.plan.problem.form
+        self._standing.tree = TreeScreen(tree, min(k, len(tree.ctrs)), x, workers, form)
 
     @property
     def tree(self) -> TreeScreen:

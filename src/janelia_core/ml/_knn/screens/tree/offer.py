@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.metric import OF_GAPS
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.screens.keeping import Stored
@@ -23,11 +24,12 @@ class Tree:
     """Boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU."""
 
     name, parallel, looks = "tree", True, True
+    forms = OF_GAPS
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
         """Keys are float32 distances of finite points; whether they pay, a look at the rows tells later."""
-        why, look = why_not_moderate(asked, "the tree wants"), asked.plan.own
+        why, look = why_not_moderate(asked, "the tree wants", OF_GAPS), asked.plan.own
         if why:
             return why
         few = finite_ctrs(asked) < asked.plan.k * (look.trees.parts if look else 1)
@@ -41,7 +43,7 @@ class Tree:
         """Plant nothing yet: a look may say that it would not pay."""
         from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 
-        return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points)
+        return PreparedTrees(centres.finite(Reader(workers, plan.kernels)).points, plan.problem.form)
 
     def stored(self, prepared: PreparedTrees) -> list[Stored]:
         """Return the trees over all centres that stand."""
@@ -49,13 +51,13 @@ class Tree:
 
         return [arrays_of(tree) for tree in prepared.trees]
 
-    def restored(self, centres: Centres, pieces: list[Stored]) -> PreparedTrees:
+    def restored(self, centres: Centres, form: int, pieces: list[Stored]) -> PreparedTrees:
         """Return trees over the finite ones of the centres."""
         from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
         from janelia_core.ml._knn.screens.tree.stored import from_arrays
 
         finite = centres.finite(Reader()).points
-        return PreparedTrees(finite, tuple(from_arrays(finite, *piece) for piece in pieces))
+        return PreparedTrees(finite, form, tuple(from_arrays(finite, *piece) for piece in pieces))
 
 
 TREE = Tree()

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.single import BLOCK, Lattice, as_float32
 from janelia_core.ml._knn.screens.tree import build, thin
 from janelia_core.ml._knn.screens.tree import order as tree_order
 from janelia_core.ml._knn.screens.tree.layout import Boxes, right_child, unbuilt
-from janelia_core.ml._knn.screens.tree.values import BLOCK, Lattice, as_float32
 from janelia_core.ml._runtime.arrays import F32, F64
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import LEAF

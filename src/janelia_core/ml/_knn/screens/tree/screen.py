@@ -14,12 +14,14 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.data.single import as_float32, is_float32, residuals
+from janelia_core.ml._knn.metrics.gaps import WAYS
+from janelia_core.ml._knn.metrics.metric import DISTANCE, MANHATTAN
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.tree import walk as kernels
 from janelia_core.ml._knn.screens.tree.answer import AskedRows, Errors, Output, answer_rows
 from janelia_core.ml._knn.screens.tree.cost import Walk
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
-from janelia_core.ml._knn.screens.tree.values import as_float32, is_float32, residuals
 from janelia_core.ml._knn.screens.tree.walk import SLACK, Reach, Wanted
 from janelia_core.ml._runtime.arrays import F64, I32, I64
 from janelia_core.ml._runtime.workers import Workers
@@ -39,6 +41,7 @@ class TreeScreen:
         k: Neighbours wanted, which the tree serves; at most as many as it holds.
         x: (n_smps, d) the rows that will be asked for: lets lattice data be recognised.
         workers: Threads that share the look at x.
+        form: `Metric.form`: squared Euclidean distances, sums of magnitudes, or the largest of these.
 
     Attributes:
         exact_keys: the float32 keys are the distances, and ties are broken here.
@@ -64,19 +67,38 @@ class TreeScreen:
         which is `excluded`, a few float64 roundings further out. Rows whose k-th key is not below that try
         once more with a longer list.
 
+        Sums of magnitudes, K = sum_q fl(|z_x - z_c|), carry one rounding of a difference and at most d - 1 of the
+        sum; the largest magnitude carries one, since rounding is monotone, so that the largest of the rounded is the
+        rounded largest. What is flushed to zero of differences and sums is less than 2^-126 each, in all less than a.
+        So with D_z and D such distances, both are within the bound of K above, and by the triangle inequality in
+        their own norm
+
+            D >= max(0, (T - a) (1 - (d + 2) u) - s r_x - s r_c),
+
+        where s = sqrt(d) for sums, and 1 for the largest, turns Euclidean lengths into bounds of theirs.
+
         If all values are multiples of one power of two g, and d (range / g)^2 < 2^24, every float32 operation
-        above is exact, K = D. Then lists are ordered by (K, position) and boxes that tie with the limit are
-        entered if they hold a lower position, so that the list is the answer and excludes everything: +inf.
+        above is exact, K = D; d range / g < 2^24 is enough without squares, and range / g < 2^24 for the largest. Then
+        lists are ordered by (K, position) and boxes that tie with the limit are entered if they hold a lower position,
+        so that the list is the answer and excludes everything: +inf.
 
     Memory:
         A call on r rows takes 8 r w bytes and 4 r d beside its results, their order 8 r (13 while it is made).
     """
 
-    def __init__(self, tree: BoxTree, k: int, x: Tensor | None = None, workers: Workers | None = None) -> None:
-        self.tree, self.k, self.d = tree, k, tree.d
+    def __init__(
+        self,
+        tree: BoxTree,
+        k: int,
+        x: Tensor | None = None,
+        workers: Workers | None = None,
+        form: int = DISTANCE,
+    ) -> None:
+        self.tree, self.k, self.d, self._way, self._squared = tree, k, tree.d, WAYS[form], form == DISTANCE
+        self._norm = np.sqrt(tree.d) * (1.0 + 2.0**-50) if form == MANHATTAN else 1.0
         workers = workers or Workers(1, pool=False)
         self.stored = tree.stored and (x is None or workers.once(lambda: is_float32(x)))
-        self.exact_keys = self.stored and x is not None and workers.once(lambda: tree.lattice.holds(x))
+        self.exact_keys = self.stored and x is not None and workers.once(lambda: tree.lattice.holds(x, form))
 
     def candidates(self, rows: Rows) -> Candidates:
         """Shortlist the centres for rows of x."""
@@ -151,7 +173,7 @@ class TreeScreen:
     def _search(self, x_rows: Tensor) -> tuple[I64, F64]:
         """Return list entries (r, w) and what they exclude (r,), after a longer try where that may pay."""
         z, raw, _ = as_float32(x_rows)
-        radius = self.tree.residual + (residuals(raw, z) if len(raw) else np.zeros(len(z)))
+        radius = self._norm * (self.tree.residual + (residuals(raw, z) if len(raw) else np.zeros(len(z))))
         wanted, w = self._wanted, self._wanted.w
         best = np.empty((len(z), w), np.int64)
         kernels.query(self.tree.boxes, z, wanted, best, np.zeros(3, np.int64))
@@ -160,7 +182,10 @@ class TreeScreen:
         longer = min(4 * w + 16, self.tree.live)
         if len(doubtful) == 0 or longer == w:
             return best, excluded
-        again, wanted = np.empty((len(doubtful), longer), np.int64), Wanted(self.k, longer, False, _EVERYWHERE)
+        again, wanted = (
+            np.empty((len(doubtful), longer), np.int64),
+            Wanted(self.k, longer, False, self._way, _EVERYWHERE),
+        )
         kernels.query(self.tree.boxes, np.ascontiguousarray(z[doubtful]), wanted, again, np.zeros(3, np.int64))
         excluded[doubtful] = self._excluded(again, radius[doubtful], wanted)
         wide = np.full((len(z), longer), EMPTY, np.int64)
@@ -175,27 +200,35 @@ class TreeScreen:
         complete = (wanted.w == self.tree.live) & (best[:, -1] != EMPTY)
         limits = np.empty(len(best))
         kernels.limits(best, wanted, limits)
-        root = np.sqrt(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
-        bound = np.maximum(0.0, root * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50)) ** 2 * (1.0 - 2.0**-50)
+        length = self._length(np.maximum(0.0, (limits - self._absolute) * (1.0 - 2.0 * (self.d + 2) * UNIT)))
+        bound = np.maximum(0.0, length * (1.0 - 2.0**-50) - radius * (1.0 + 2.0**-50))
+        bound = (bound**2 if self._squared else bound) * (1.0 - 2.0**-50)
         result: F64 = np.where(complete, np.inf, np.where(limits < np.inf, bound, -np.inf))
         return result
 
     def _upper(self, best: I64, radius: F64) -> F64:
         """Return an upper bound of the true D of the k-th key (if not exact)."""
         key = _keys(best[:, self.k - 1]) if best.shape[1] >= self.k else np.full(len(best), -np.inf)
-        root = np.sqrt(np.maximum(0.0, (key + self._absolute) * (1.0 + 2.0 * (self.d + 2) * UNIT))) + radius
-        result: F64 = np.where(key < np.inf, root * root * (1.0 + 2.0**-50), -np.inf)
+        length = self._length(np.maximum(0.0, (key + self._absolute) * (1.0 + 2.0 * (self.d + 2) * UNIT))) + radius
+        far = (length * length if self._squared else length) * (1.0 + 2.0**-50)
+        result: F64 = np.where(key < np.inf, far, -np.inf)
         return result
+
+    def _length(self, values: F64) -> F64:
+        """Return the lengths of which these are the order values."""
+        return np.sqrt(values) if self._squared else values
 
     @property
     def _wanted(self) -> Wanted:
         """Return what is looked for at first, a little beyond the k-th key: what is left out is proven farther."""
         if self.exact_keys:
-            return Wanted(self.k, min(self.k, self.tree.live), True, _EVERYWHERE)
-        reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + 64.0 * self.tree.residual**2)
+            return Wanted(self.k, min(self.k, self.tree.live), True, self._way, _EVERYWHERE)
+        off = self._norm * self.tree.residual
+        off = 64.0 * off**2 if self._squared else 8.0 * off
+        reach = np.float32(1.0 + 2.0**-10), np.float32(4.0 * self._absolute + off)
         # Copies that tie with the k-th are all listed, or nothing is proven: of a pile, tree.k have stayed.
         most = self.k if self.tree.live == self.tree.n_ctrs else max(self.k, self.tree.k)
-        return Wanted(self.k, min(most + SLACK, self.tree.live), False, reach)
+        return Wanted(self.k, min(most + SLACK, self.tree.live), False, self._way, reach)
 
     @property
     def _absolute(self) -> float:

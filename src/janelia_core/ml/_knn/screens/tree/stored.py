@@ -12,11 +12,11 @@ import torch
 from numpy.typing import NDArray
 
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.single import as_float32
 from janelia_core.ml._knn.screens.keeping import UnsuitedError
 from janelia_core.ml._knn.screens.tree import thin
 from janelia_core.ml._knn.screens.tree.layout import Boxes
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
-from janelia_core.ml._knn.screens.tree.values import as_float32
 from janelia_core.ml._runtime.arrays import F32, I32, I64
 from janelia_core.ml._simd.packet_keys import LEAF, NO_ID
 

@@ -107,7 +107,8 @@ def thin(tree: Boxes, keep: int, raw: F64) -> None:
         if count > keep:
             lowest_first(found, 0, count - 1, keep)
             for drop in range(keep, count):
-                z[cell_of(found[drop] & NO_ID, d)] = np.float32(np.nan)
+                for q in range(d):  # the largest of gaps would forget a NaN before others
+                    z[cell_of(found[drop] & NO_ID, d) + q * LEAF] = np.float32(np.nan)
 
 
 @kernel

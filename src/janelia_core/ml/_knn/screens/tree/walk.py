@@ -10,6 +10,7 @@ import numpy as np
 from janelia_core.ml._knn.screens.tree.layout import STACK, Boxes, kernel, right_child
 from janelia_core.ml._runtime.arrays import F32, F64, I32, I64
 from janelia_core.ml._simd.bits import bits_set, first_bit
+from janelia_core.ml._simd.gaps import Way
 from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, box_hits, leaf_hits
 from janelia_core.ml._simd.sorted_lists import CHUNK, EMPTY, first_lists, key_of, merge, write_entries
 
@@ -26,12 +27,14 @@ class Wanted(NamedTuple):
         w: Entries of a list.
         by_id: Order is by (key, position among centres). Otherwise an entry's id is the position in the tree, and what
             ties with the limit may be cut.
+        way: How keys are made.
         reach: The limit is the w-th key so far, or the k-th, stretched by this, where that is lower.
     """
 
     k: int
     w: int
     by_id: bool
+    way: Way
     reach: Reach
 
 
@@ -81,7 +84,7 @@ def _scan(z: F32, ids: I32, leaf: int, mask: int, packet: _Packet, wanted: Wante
     while mask != 0:
         lane = first_bit(mask)
         mask &= mask - 1
-        hits[lane] = leaf_hits(z, leaf, x, lane, d, ids, key_limits, id_limits, keys)
+        hits[lane] = leaf_hits(wanted.way, z, leaf, x, lane, d, ids, key_limits, id_limits, keys)
         changed |= (hits[lane] != 0) << lane
     while changed != 0:
         lane = first_bit(changed)
@@ -118,7 +121,7 @@ def query(tree: Boxes, x: F32, wanted: Wanted, best: I64, work: I64) -> None:
     what it took: box tests of packets, leaf scans of rows and hits merged after a packet's first leaf.
     """
     _, d, z, ids, boxes, first, spans, axes, at, lowest = tree
-    (_, w, by_id, _), r = wanted, x.shape[0]
+    (_, w, by_id, way, _), r = wanted, x.shape[0]
     chunks = (w + CHUNK - 1) // CHUNK
     packet = _Packet(
         x=_aligned(d * PACKET // 2).view(np.float32),
@@ -146,7 +149,7 @@ def query(tree: Boxes, x: F32, wanted: Wanted, best: I64, work: I64) -> None:
             while mask != 0 and axes[node] >= 0:
                 work[BOXES] += 2
                 left, right = node + 1, right_child(node, spans[node])
-                both = box_hits(boxes, left, right, lowest, rows, d, key_limits, id_limits)
+                both = box_hits(way, boxes, left, right, lowest, rows, d, key_limits, id_limits)
                 # The nearer child next, the other later. No branch: either is a toss-up.
                 ahead = np.int64(rows[axes[node] * PACKET + PACKET // 2] >= at[node])
                 node, stack[top] = left + ahead * (right - left), right - ahead * (right - left)
@@ -156,13 +159,13 @@ def query(tree: Boxes, x: F32, wanted: Wanted, best: I64, work: I64) -> None:
             for leaf in range(first[node], first[node] + (span if mask != 0 else 0)):
                 if untouched:
                     untouched = False
-                    first_lists(z, leaf, rows, d, ids, by_id, chunks, lists)
+                    first_lists(way, z, leaf, rows, d, ids, by_id, chunks, lists)
                     for lane in range(used):
                         _tighten(packet, lane, wanted)
                     continue
                 _scan(z, ids, leaf, mask, packet, wanted, work)
                 if span > 1:  # a pile of identical points: stop as soon as nobody needs another copy
-                    mask = box_hits(boxes, node, node, lowest, rows, d, key_limits, id_limits) & all_lanes
+                    mask = box_hits(way, boxes, node, node, lowest, rows, d, key_limits, id_limits) & all_lanes
                     if mask == 0:
                         break
         for lane in range(used):

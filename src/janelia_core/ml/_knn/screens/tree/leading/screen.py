@@ -42,7 +42,9 @@ class Images(TreeScreen):
     @property
     def _wanted(self) -> Wanted:
         gap = min(self._gap + 4.0 * self._absolute, float(np.finfo(np.float32).max))
-        return Wanted(self.k, min(self._width, self.tree.live), False, (np.float32(1.0 + 2.0**-10), np.float32(gap)))
+        return Wanted(
+            self.k, min(self._width, self.tree.live), False, self._way, (np.float32(1.0 + 2.0**-10), np.float32(gap))
+        )
 
 
 class LeadingScreen:

@@ -1,4 +1,4 @@
-"""Coordinates as the tree holds them: float32, what is lost by it, and whether keys are exact."""
+"""Coordinates in float32, what is lost by it, and whether distances in it are exact."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points, are_multiples
 from janelia_core.ml._knn.data.seen import Steps
+from janelia_core.ml._knn.metrics.metric import DISTANCE, MANHATTAN
 from janelia_core.ml._runtime.arrays import F32, F64
 
 BLOCK = 1 << 13
@@ -57,15 +58,15 @@ class Lattice:
         self._ctrs, self._steps = ctrs, Steps()
         self._ends: tuple[float, float] | None = None
 
-    def holds(self, x: Tensor) -> bool:
+    def holds(self, x: Tensor, form: int) -> bool:
         """Tell whether rows and centres, which float32 holds, lie on a lattice so coarse that keys are exact."""
         heads = [self._ctrs.block(0, 64), x[:64]]
-        exponent = _coarse_enough(_ends_of(heads[0]), _ends_of(heads[1]), self._ctrs.d)
+        exponent = _coarse_enough(_ends_of(heads[0]), _ends_of(heads[1]), self._ctrs.d, form)
         if exponent is None or not all(_divides(head, exponent) for head in heads):
             return False
         rows = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
         self._ends = self._ends or _joined(map(_ends_of, self._blocks()))
-        exponent = _coarse_enough(self._ends, _joined(map(_ends_of, rows)), self._ctrs.d)
+        exponent = _coarse_enough(self._ends, _joined(map(_ends_of, rows)), self._ctrs.d, form)
         if exponent is None:
             return False
         step = exponent  # for the function below, which would forget that it is one
@@ -86,13 +87,15 @@ def _joined(ends: Iterable[tuple[float, float]]) -> tuple[float, float]:
     return min(lows), max(highs)
 
 
-def _coarse_enough(one: tuple[float, float], other: tuple[float, float], d: int) -> int | None:
+def _coarse_enough(one: tuple[float, float], other: tuple[float, float], d: int, form: int) -> int | None:
     """Return the finest exponent of steps that keep keys exact for values between these ends; None: there is none."""
     low, high = _joined((one, other))
     if high == low:
         return _FINEST if low == 0.0 else math.frexp(low)[1] - 24  # float32 has 24 bits
-    # d (spread / step)^2 < 2^24
-    exponent = int(np.ceil(np.log2((high - low) / (4095.0 / np.sqrt(d)))))
+    if form == DISTANCE:  # d (spread / step)^2 < 2^24
+        exponent = int(np.ceil(np.log2((high - low) / (4095.0 / np.sqrt(d)))))
+    else:  # spread / step < 2^24, for sums d times that; no rounding brings a product below a power of two
+        exponent = math.frexp((high - low) * (d if form == MANHATTAN else 1))[1] - 24
     return exponent if _FINEST <= exponent <= -_FINEST else None
 
 
