@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from janelia_core.sizes import parse_bytes, parse_rows
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "haversine")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from janelia_core.ml._knn.metrics.cosine import Cosine
 from janelia_core.ml._knn.metrics.dot import Dot
 from janelia_core.ml._knn.metrics.euclidean import Euclidean, SquaredEuclidean
+from janelia_core.ml._knn.metrics.haversine import Haversine
 from janelia_core.ml._knn.metrics.metric import Metric
 
 METRICS: dict[str, type[Metric]] = {
@@ -12,6 +13,7 @@ METRICS: dict[str, type[Metric]] = {
     "sqeuclidean": SquaredEuclidean,
     "cosine": Cosine,
     "dot": Dot,
+    "haversine": Haversine,
 }
 
 

@@ -1,6 +1,7 @@
 """Distances of pairs and all their derivatives, as PyTorch operators: the map.
 
 distances       of the neighbours found -> _knn.distances, with their derivatives
+angles          of places on the sphere, likewise
 pair_functions  of squares, cosines and products: sums over pairs, each other's derivatives
 norm_functions  of Euclidean distances, likewise
 functions       what these share: an operator and an autograd Function for every mode of torch
