@@ -17,6 +17,7 @@ from janelia_core.ml._index.stored.saved import Saved, load, save
 from janelia_core.ml._index.versions import check_unchanged, countable, versions_of
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
@@ -67,6 +68,7 @@ class CenterIndex:
     def __init__(self, ctrs: Tensor, *, metric: str = "euclidean", max_memory: int | None = None) -> None:
         arguments.check_centres(ctrs)
         check_metric(metric)
+        check_columns(metric, ctrs.shape[1], "ctrs")
         ctrs = countable(ctrs)
         keep = default_keep(ctrs) if max_memory is None else checked_keep(max_memory)
         self._set(ctrs, metric, max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep)),)))

@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.distances.distances import of_few
 from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
@@ -162,6 +163,7 @@ def neighbors(
         radii: (n,) float64: beyond them no row has neighbours; None: no such limit.
     """
     plain = subset is None and mask is None and kept is None and radii is None
+    check_columns(call.metric, x.shape[-1], "x")
     if plain and batches is NO_BATCHES and not progress:
         brief = _briefly(x, ctrs, call)
         if brief is not None:

@@ -13,6 +13,7 @@ from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._knn.metrics.mapped import both_points, points_of, searched_by
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors.group_by_group import search_groups
 from janelia_core.ml._neighbors.groups import of_batch_vectors
@@ -62,6 +63,7 @@ def search(
         kept: What an index keeps of ctrs, and who of them is left.
     """
     check_not_captured(x)
+    x, ctrs, kept, settings = _points(x, ctrs, kept, settings)
     n, k = x.shape[0], settings.k
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
@@ -86,6 +88,20 @@ def search(
         clouds = Clouds(x, ctrs, k, settings.metric, settings.but_self, settings.max_memory, out) if plain else None
         search_groups(groups, x.shape[1], settings.max_memory, one, clouds, alone=kept is not None)
         return out
+
+
+def _points(
+    x: Tensor, ctrs: Tensor, kept: Among | None, settings: Settings
+) -> tuple[Tensor, Tensor, Among | None, Settings]:
+    """Return what to search where the metric maps points: these, once for all groups, and by which metric."""
+    metric, by = settings.metric, searched_by(settings.metric)
+    if by == metric:
+        return x, ctrs, kept, settings
+    if kept is None:
+        return *both_points(metric, x, ctrs), None, settings._replace(metric=by)
+    kept = kept.of_points(metric)
+    points = kept.values if x is ctrs else points_of(metric, x)
+    return points, kept.values, kept, settings._replace(metric=by)
 
 
 def _search_group(

@@ -2,6 +2,7 @@
 
 distances       of the neighbours found -> _knn.distances, with their derivatives
 rules           of each metric: which of these are its first derivatives
+angles          of places on the sphere, likewise
 pair_functions  of squares, cosines and products: sums over pairs, each other's derivatives
 norm_functions  of Euclidean distances, likewise
 sign_functions  of manhattan and chebyshev distances, likewise
