@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from janelia_core.ml.index import CenterIndex
+from janelia_core.ml.neighbors import radius as within
 from janelia_core.sklearn.checked import checked_points, in_kind, in_rows
 from janelia_core.sklearn.metrics import effective_metric
 
@@ -122,9 +123,11 @@ class Searches:
         check_is_fitted(self)
         rows = None if X is None else checked_points(self, X, fits=False)
         radius = self.radius if radius is None else radius
-        r = float(radius) if np.ndim(radius) == 0 else torch.as_tensor(radius, device=self._index.ctrs.device)
-        order = "distance" if sort else "index"
-        return self._index.radius(rows, r, sort_by=order, max_memory=self.max_memory)
+        kept = self._index.ctrs
+        r = float(radius) if np.ndim(radius) == 0 else torch.as_tensor(radius, device=kept.device)
+        x, ctrs = (kept, None) if rows is None else (rows, kept)
+        order: Any = "distance" if sort else "index"
+        return within(x, ctrs, r, metric=self._index.metric, sort_by=order, max_memory=self.max_memory)
 
     def _graph(self: Any, mode: str, search: Callable[..., Any], *asked: Any) -> Any:
         if mode not in ("connectivity", "distance"):
