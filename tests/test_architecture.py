@@ -63,6 +63,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "screens.portable")],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
+    f"{ROOT}.sklearn": [f"{ROOT}.{name}" for name in ("extras", "ml.index", "ml.neighbors")],
     f"{ROOT}.ml._index.stored": [RUNTIME, f"{ROOT}.durable", f"{ROOT}.positioned"],
 }
 """What a room may import, beside itself: the longest name counts that a module begins with."""

@@ -32,7 +32,8 @@ from janelia_core.ml._knn.screens.portable import packing
 ROOT = Path(__file__).parents[1]
 PACKAGE = Path(janelia_core.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCS = [*sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "how_to").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *DOCS]
 PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
 ELSEWHERE = {"torch", "numba", "numpy", "scipy", "nn", "np", "tempfile"}  # heads of names that others own
 THEIRS = {"Function.apply", "handle_torch_function", "kneighbors_graph", "to_pandas_dtype", "OUT.unfinished"}
