@@ -117,7 +117,7 @@ def test_a_range_of_products_holds_the_larger_ones_in_the_order_of_adding():
 def test_labels_of_a_flat_index_move_up_behind_removed_vectors():
     index, left = faiss.IndexFlatL2(5), X
     index.add(X)
-    for gone in ([3, 3, 99, 0], list(range(10)), list(range(5, 25)), [0]):
+    for gone in ([3, 3, 99, 0], list(range(10)), list(range(5, 25)), [0], [1, 2, 3], [2], [0], [1], [0]):
         inside = sorted({i for i in gone if i < len(left)})
         assert index.remove_ids(np.array(gone)) == len(inside)
         left = np.delete(left, inside, 0)

@@ -94,7 +94,7 @@ class IndexFlat:
         gone = np.flatnonzero(np.isin(self._labels[:-1], x))
         before, self._kept = self.ntotal, self._kept.without(torch.from_numpy(gone))
         if 2 * self.ntotal < len(self._kept.ctrs):  # those removed are stored still
-            self._labels = np.append(self._labels[self._kept.numbers], -1)
+            self._labels = np.append(self._labels[self._kept.numbers.numpy()], -1)
             self._kept = CenterIndex(self._kept.ctrs[self._kept.numbers], metric=self._kept.metric)
         self._rename()
         return before - self.ntotal
@@ -117,7 +117,7 @@ class IndexFlat:
     def _rename(self) -> None:
         """Number those that are left."""
         self._labels = np.full(len(self._labels), -1)
-        self._labels[self._kept.numbers] = np.arange(self.ntotal)
+        self._labels[self._kept.numbers.numpy()] = np.arange(self.ntotal)
 
 
 class IndexFlatL2(IndexFlat):
@@ -142,7 +142,7 @@ class IndexIDMap(IndexFlat):
     @property
     def id_map(self) -> Array:
         """The labels (ntotal,) in the order of adding."""
-        return np.asarray(self._labels[self._kept.numbers])
+        return np.asarray(self._labels[self._kept.numbers.numpy()])
 
     def add(self, x: ArrayLike) -> None:
         """Append vectors, which is not possible without labels."""
@@ -170,7 +170,7 @@ IndexIDMap2 = IndexIDMap
 def write_index(index: IndexFlat, fname: str | os.PathLike[str]) -> None:
     """Write an index to a file that appears when it is whole."""
     beside, named = Path(f"{os.fspath(fname)}.unfinished"), isinstance(index, IndexIDMap)
-    parts = {"vectors": index.reconstruct_n(), "labels": index._labels[index._kept.numbers]}
+    parts = {"vectors": index.reconstruct_n(), "labels": index._labels[index._kept.numbers.numpy()]}
     with replaced(Path(fname), beside), beside.open("wb") as file:
         np.savez(file, metric=index.metric_type, named=named, **parts)
 

@@ -89,9 +89,9 @@ class KDTree:
         if return_length:
             return radius_count(rows, self._index.ctrs, each, metric=_metric(p)).numpy().reshape(shape)[()]
         found = radius(rows, self._index.ctrs, each, metric=_metric(p), sort_by="index")
-        lists = np.empty(len(rows), object)
-        for i, part in enumerate(np.split(found.indices.numpy(), found.offsets[1:-1])[: len(rows)]):
-            lists[i] = part.tolist()
+        lists, indices, offsets = np.empty(len(rows), object), found.indices.tolist(), found.offsets.tolist()
+        for i in range(len(rows)):
+            lists[i] = indices[offsets[i] : offsets[i + 1]]
         return lists.reshape(shape)[()]
 
     def query_pairs(self, r: float, p: float = 2.0, eps: float = 0.0, output_type: str = "set") -> Any:
