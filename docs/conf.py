@@ -30,6 +30,8 @@ sphinx_gallery_conf = {
     "write_computation_times": False,
     "show_signature": False,
     "min_reported_time": 60,
+    "capture_repr": (),
+    "thumbnail_size": (480, 300),
 }
 
 autoapi_dirs = ["../src/janelia_core"]
