@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import doctest
-import importlib.util
+import importlib
 import pkgutil
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 from types import ModuleType
 
@@ -17,8 +16,7 @@ import pytest
 import janelia_core.ml
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "how_to").glob("*.md"))]
-NEEDS = {"hdbscan.md": "hdbscan", "scanpy.md": "scanpy", "umap.md": "umap"}  # of the extra `how-to`
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # docs/checks runs the how-tos, which take seconds
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FEWER = {"picture.py": ["5"]}  # steps of training: that it runs is what is tested
 MODULES = [name for _, name, _ in pkgutil.iter_modules(janelia_core.ml.__path__) if not name.startswith("_")]
@@ -48,13 +46,7 @@ def documented(module: ModuleType) -> list[doctest.DocTest]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_of_a_page_runs(page: Path) -> None:
-    needed = NEEDS.get(page.name)
-    if needed and importlib.util.find_spec(needed) is None:
-        pytest.skip(f"{needed} is not installed, which the extra how-to installs")
-    with warnings.catch_warnings():
-        if needed:
-            warnings.simplefilter("ignore")  # they warn of what is theirs
-        exec(compile(python_blocks(page), str(page), "exec"), {"__name__": "__main__"})
+    exec(compile(python_blocks(page), str(page), "exec"), {"__name__": "__main__"})
 
 
 def test_the_readme_has_code_and_a_wrong_line_is_reported_at_its_place(tmp_path: Path) -> None:
