@@ -23,6 +23,7 @@ class Tree:
     """Boxes walked by packets of neighbouring rows, compiled: few dimensions or clustered data, a CPU."""
 
     name, parallel, looks = "tree", True, True
+    radius = True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
