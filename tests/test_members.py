@@ -33,6 +33,7 @@ OF_RADIUS = [screen for screen in SCREENS_HERE if getattr(screen, "radius", Fals
 by_name = pytest.mark.parametrize("screen", OF_RADIUS, ids=lambda screen: screen.name)
 ASKED = [(screen, "euclidean") for screen in OF_RADIUS]
 ASKED += [(screen, metric) for screen in OF_RADIUS if screen.name == "dense" for metric in ("dot", "cosine")]
+ASKED += [(screen, metric) for screen in OF_RADIUS if screen.name == "tree" for metric in ("manhattan", "chebyshev")]
 
 
 def meeting(
@@ -75,6 +76,9 @@ def is_within(metric: str, p: list[Fraction], c: list[Fraction], limit: Fraction
     """Tell whether the true order value is at most the limit."""
     if metric == "euclidean":
         return sum(((a - b) ** 2 for a, b in zip(p, c, strict=True)), Fraction(0)) <= limit
+    if metric in ("manhattan", "chebyshev"):
+        gaps = [abs(a - b) for a, b in zip(p, c, strict=True)]
+        return (sum(gaps) if metric == "manhattan" else max(gaps)) <= limit
     s = sum((a * b for a, b in zip(p, c, strict=True)), Fraction(0))
     if metric == "dot":
         return -s <= limit
