@@ -1,15 +1,38 @@
+import os
 import re
+import sys
+from pathlib import Path
 
 from janelia_core import __version__
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE / "_extensions"))
+os.environ.setdefault("JANELIA_CORE_KERNELS", "wait")  # so that pictures and printed lines are those of every build
 
 project = "janelia-core"
 copyright = "the janelia-core authors"
 version = release = __version__
 
-extensions = ["myst_parser", "autoapi.extension", "sphinx.ext.napoleon", "sphinx.ext.mathjax"]
+extensions = ["myst_parser", "autoapi.extension", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery", "mathml"]
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 3
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "checks", "_extensions", "gallery", "tutorial", "auto/**/*.ipynb", "auto/**/*.py"]
+
+# Programs whose pictures, printed lines and pages are made here, at every build.
+sphinx_gallery_conf = {
+    "examples_dirs": ["tutorial", "gallery"],
+    "gallery_dirs": ["auto/tutorial", "auto/gallery"],
+    "filename_pattern": r"\.py$",
+    "within_subsection_order": "ExampleTitleSortKey",
+    "abort_on_example_error": True,
+    "reset_modules": ("night.reset",),
+    "download_all_examples": False,
+    "write_computation_times": False,
+    "show_signature": False,
+    "min_reported_time": 60,
+    "capture_repr": (),
+    "thumbnail_size": (480, 300),
+}
 
 autoapi_dirs = ["../src/janelia_core"]
 autoapi_root = "api"
@@ -39,6 +62,19 @@ def setup(app) -> None:
 napoleon_use_ivar = True  # an attribute is described once, where its class is
 napoleon_custom_sections = ["Exactness", "Memory", "Source", "Ways of PyTorch"]
 
+REPOSITORY = "https://github.com/janelia-core/janelia-core"
+MARK = (HERE / "_static" / "repository.svg").read_text(encoding="utf-8")
+
 html_theme = "furo"
-html_title = "janelia-core"
-html_static_path: list[str] = []
+html_title = f"janelia-core {version}"
+html_short_title = "janelia-core"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_theme_options = {
+    "source_repository": f"{REPOSITORY}/",
+    "source_branch": "main",
+    "source_directory": "docs/",
+    "footer_icons": [{"name": "Repository", "url": REPOSITORY, "html": MARK, "class": ""}],
+    "light_css_variables": {"color-brand-primary": "#0b6b63", "color-brand-content": "#0b6b63"},
+    "dark_css_variables": {"color-brand-primary": "#58c9bb", "color-brand-content": "#58c9bb"},
+}

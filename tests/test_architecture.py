@@ -52,13 +52,19 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.fold": [*BELOW, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],
     f"{KNN}.choose": [*BELOW, f"{KNN}.plan", SCREENS, f"{KNN}.small.cost"],
     f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.choose"],
-    f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.ladder"],
+    f"{KNN}.asking": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan"],
+    f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS]
+    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "ladder")],
     f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose"],
     f"{KNN}.meanwhile": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.verify"],
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept", f"{KNN}.meanwhile"],
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
+    f"{KNN}.radius": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.verify", f"{KNN}.exact_order", f"{KNN}.kept", f"{KNN}.among"]
+    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "screens.portable")],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
+    f"{ROOT}.sklearn": [f"{ROOT}.{name}" for name in ("extras", "ml.index", "ml.neighbors")],
+    f"{ROOT}.compat": [f"{ROOT}.ml.index", f"{ROOT}.ml.neighbors", f"{ROOT}.durable"],
     f"{ROOT}.ml._index.stored": [RUNTIME, f"{ROOT}.durable", f"{ROOT}.positioned"],
 }
 """What a room may import, beside itself: the longest name counts that a module begins with."""
@@ -185,6 +191,14 @@ def test_importing_brings_in_nothing_heavier_than_torch() -> None:
     code = f"import sys, torch; before = set(sys.modules); import {module}; print(*set(sys.modules) - before)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert heavy.isdisjoint(name.partition(".")[0] for name in run.stdout.split())
+
+
+def test_ports_need_nothing_of_the_libraries_that_they_stand_for() -> None:
+    imports = all_imports(PACKAGE)
+    ports = {module for module in imports if module.startswith(f"{ROOT}.compat.")}
+    named = {name.partition(".")[0] for port in ports for name in imports[port]}
+    assert len(ports) == 4
+    assert named - set(sys.stdlib_module_names) == {ROOT, "numpy", "torch"}
 
 
 def emissions_elsewhere(imports: dict[str, set[str]]) -> list[str]:

@@ -16,7 +16,7 @@ import pytest
 import janelia_core.ml
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]  # docs/checks runs the how-tos, which take seconds
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 FEWER = {"picture.py": ["5"]}  # steps of training: that it runs is what is tested
 MODULES = [name for _, name, _ in pkgutil.iter_modules(janelia_core.ml.__path__) if not name.startswith("_")]

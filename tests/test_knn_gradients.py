@@ -8,7 +8,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 from janelia_core.ml._knn.distances.distances import distances as distances_of
 from janelia_core.ml._knn.metrics import registry
-from janelia_core.ml._neighbors.derivatives import few_pairs, norm_pairs, pair_blocks, pairs
+from janelia_core.ml._neighbors.derivatives import few_pairs, norm_pairs, pair_blocks, pairs, sign_pairs
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml.neighbors import knn
@@ -240,3 +240,49 @@ def test_far_from_the_origin_gradients_keep_their_digits():
     x = at.clone().requires_grad_()
     knn(x, at + gap.float(), 1).distances.sum().backward()
     torch.testing.assert_close(x.grad.double(), -gap / 5)
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("metric", ORDERS)
+def test_ties_of_coordinates_have_the_gradient_that_torch_gives_norms(metric, dtype):
+    gaps = [[3.0, -3, 1, 0], [0, 0, 0, 0], [-2, -2, 2, 2], [0, 5, 0, 0], [2.0**-149, 0, -(2.0**-149), 0]]
+    x, at = torch.tensor(gaps, dtype=dtype).requires_grad_(), torch.arange(5)[:, None]
+    ctrs, weight = torch.zeros_like(x).requires_grad_(), torch.tensor([[1.0], [2], [3], [4], [5]], dtype=dtype)
+    got = torch.autograd.grad(distances(x, ctrs, at, metric, 1 << 20), (x, ctrs), weight)
+    expected = torch.autograd.grad(torch.linalg.vector_norm(x, ord=ORDERS[metric], dim=1), x, weight[:, 0])[0]
+    torch.testing.assert_close(got, (expected, -expected), rtol=1e-6, atol=0)
+    moves = torch.ones(5, 4, dtype=dtype), torch.zeros(5, 4, dtype=dtype)
+    along = torch.func.jvp(lambda x, c: distances(x, c, at, metric, 1 << 20), (x.detach(), ctrs.detach()), moves)[1]
+    torch.testing.assert_close(along, (expected / weight).sum(1, keepdim=True), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.usefixtures("route")
+@pytest.mark.parametrize("metric", ORDERS)
+def test_signs_of_differences_that_overflow_and_of_weights_that_are_infinite_are_not_nan(metric):
+    x = torch.tensor([[1.5e308, -1.5e308, 0.0]], dtype=torch.float64)
+    ctrs, w = torch.tensor([[-1.5e308, 1.7e308, 0.0]], dtype=torch.float64), torch.full((1, 1), torch.inf).double()
+    got = sign_pairs.sums(w, x, ctrs, Pairs(torch.tensor([[0]]), torch.tensor([]).long()), metric == "chebyshev", 1)
+    expected = [[0.0 if metric == "chebyshev" else torch.inf, -torch.inf, 0.0]]
+    assert got[0].tolist() == expected
+    assert got[1].neg().add(0.0).tolist() == expected
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("first", [[], [10, 0, 25]])
+def test_signs_by_kernels_and_by_torch_operations_agree_whatever_the_memory(dtype, first, monkeypatch):
+    n, m, d, k = 90, 50, 7, 4
+    u, v = (random(rows, d, dtype=dtype).detach() for rows in (n, m))
+    x, c = (random(rows, d, dtype=dtype).detach().mul(2).round() for rows in (n, m))  # with ties
+    indices = torch.randint(-1, 25 if first else m, (n, k), generator=torch.Generator().manual_seed(0))
+    w, listed = random(k, n, dtype=dtype).detach().T, Pairs(indices, torch.tensor(first, dtype=torch.int64))
+    for largest in (False, True):
+        results = []
+        for fewest in (0, 1 << 60):
+            monkeypatch.setattr(pair_blocks, "FEWEST", fewest)
+            for budget in (1, 5000, 1 << 26):
+                along = sign_pairs.values(u, v, x, c, listed, largest, budget)
+                results.append((along, *sign_pairs.sums(w, x, c, listed, largest, budget)))
+        for other in results[1:]:
+            for a, b in zip(other, results[0], strict=True):
+                torch.testing.assert_close(a, b, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-6)

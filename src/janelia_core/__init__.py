@@ -1,6 +1,8 @@
 """Exact k-nearest-centre search for PyTorch, in bounded memory: the map.
 
 ml          functions and modules of PyTorch: the search itself, and log cosh
+sklearn     the same as estimators of scikit-learn
+compat      calls of FAISS, SciPy, torch_cluster and pytorch3d, answered by ml
 files       searches from file to file, of data larger than memory
 commands    the subcommands of janelia-knn           cli: which builds its parser
 demo        what `janelia-knn demo` does

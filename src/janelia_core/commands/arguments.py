@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from janelia_core.sizes import parse_bytes, parse_rows
 
-METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev")
+METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev", "haversine")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 
 

@@ -17,6 +17,7 @@ from janelia_core.files.formats.registry import Where, open_vectors, split_name
 from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
+from janelia_core.ml._knn.metrics.mapped import bytes_of_point, check_columns
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.sizes import parse_bytes
 
@@ -88,6 +89,8 @@ class Question(NamedTuple):
         """Check the arguments for open files, and lay the blocks out."""
         if self.metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
+        check_columns(self.metric, centres.d, "centres")
+        mapped = bytes_of_point(self.metric)
         first_query, n_smps = _range("rows", self.rows, queries)
         first_ctr, n_ctrs = _range("ctr_rows", self.ctr_rows, centres)
         but_self = self.queries is None
@@ -98,7 +101,7 @@ class Question(NamedTuple):
             k,
             row_bytes=queries.row_bytes,
             ctr_bytes=centres.row_bytes,
-            d_bytes=(queries.d * queries.dtype.itemsize, centres.d * centres.dtype.itemsize),
+            d_bytes=(queries.d * queries.dtype.itemsize + mapped, centres.d * centres.dtype.itemsize + mapped),
             max_memory=parse_bytes(self.max_memory),
             but_self=but_self,
         )

@@ -3,7 +3,7 @@
 From the top down::
 
     extra_torch_functions   the functions knn_mc, knn_do, log_cosh; LOG_2
-    neighbors               the functions knn, knn_graph
+    neighbors               the functions knn, radius, radius_count, and their graphs
     index                   CenterIndex: the same among kept centres
     modules                 the same as torch.nn.Module
     warming                 kernels compiled beforehand
@@ -22,7 +22,7 @@ from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._log_cosh.loss import log_cosh_loss
 from janelia_core.ml.index import CenterIndex
 from janelia_core.ml.modules import LogCoshLoss, NearestCenters, PiecewiseLinear
-from janelia_core.ml.neighbors import Neighbors, knn
+from janelia_core.ml.neighbors import Neighbors, RadiusNeighbors, knn, radius, radius_count
 
 __all__ = [
     "CenterIndex",
@@ -30,7 +30,10 @@ __all__ = [
     "NearestCenters",
     "Neighbors",
     "PiecewiseLinear",
+    "RadiusNeighbors",
     "knn",
     "log_cosh",
     "log_cosh_loss",
+    "radius",
+    "radius_count",
 ]

@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._index.center_index import CenterIndex
 from janelia_core.ml._index.watched import Watched
 from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._log_cosh.module import LogCoshLoss
 from janelia_core.ml._neighbors import arguments
@@ -69,6 +70,7 @@ class NearestCenters(nn.Module):
         super().__init__()
         arguments.check_centres(ctrs)
         check_metric(metric)
+        check_columns(metric, ctrs.shape[1], "ctrs")
         if n_ctrs_used is not None:
             n_ctrs_used = checked_count("n_ctrs_used", n_ctrs_used, ctrs.shape[0], "n_ctrs")
         most, name = (ctrs.shape[0], "n_ctrs") if n_ctrs_used is None else (n_ctrs_used, "n_ctrs_used")

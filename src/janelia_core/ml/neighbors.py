@@ -1,4 +1,4 @@
-"""Nearest centres: an exact, differentiable search, its graphs, and what a search would do and did."""
+"""Nearest centres, and all within a radius: exact, differentiable searches, their graphs, and what a search did."""
 
 from __future__ import annotations
 
@@ -7,5 +7,19 @@ from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._neighbors.call import knn
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.graph import knn_graph
+from janelia_core.ml._neighbors.radius.call import radius, radius_count
+from janelia_core.ml._neighbors.radius.found import RadiusNeighbors
+from janelia_core.ml._neighbors.radius.graph import radius_graph
 
-__all__ = ["Neighbors", "Plan", "Report", "knn", "knn_graph", "watch_knn"]
+__all__ = [
+    "Neighbors",
+    "Plan",
+    "RadiusNeighbors",
+    "Report",
+    "knn",
+    "knn_graph",
+    "radius",
+    "radius_count",
+    "radius_graph",
+    "watch_knn",
+]

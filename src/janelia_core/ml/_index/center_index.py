@@ -17,11 +17,14 @@ from janelia_core.ml._index.stored.saved import Saved, load, save
 from janelia_core.ml._index.versions import check_unchanged, countable, versions_of
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
 from janelia_core.ml._neighbors.found import Neighbors
+from janelia_core.ml._neighbors.radius.call import SortBy, radius_among
+from janelia_core.ml._neighbors.radius.found import RadiusNeighbors
 from janelia_core.ml._neighbors.spelling import check_metric, explained
 
 Mask = Tensor | Callable[[Tensor, int, int], Tensor]
@@ -65,6 +68,7 @@ class CenterIndex:
     def __init__(self, ctrs: Tensor, *, metric: str = "euclidean", max_memory: int | None = None) -> None:
         arguments.check_centres(ctrs)
         check_metric(metric)
+        check_columns(metric, ctrs.shape[1], "ctrs")
         ctrs = countable(ctrs)
         keep = default_keep(ctrs) if max_memory is None else checked_keep(max_memory)
         self._set(ctrs, metric, max_memory, Among(ctrs, (Part(0, Kept(ctrs, keep)),)))
@@ -162,6 +166,36 @@ class CenterIndex:
         subset = drawn_of(among, rows, self._ctrs, sample, generator)
         batches = Batches(lengths=lengths)
         return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=among)
+
+    @explained
+    def radius(
+        self,
+        x: Tensor | None = None,
+        r: float | Tensor = 1.0,
+        *,
+        metric: str | None = None,
+        max_neighbors: int | None = None,
+        sort_by: SortBy = "distance",
+        max_memory: int | None = None,
+    ) -> RadiusNeighbors:
+        """Find all centres within the distance r of each row of x, as `janelia_core.ml.radius` does.
+
+        Args:
+            x: (..., n_smps, d) samples. None: the centres themselves, of which none is its own neighbour.
+            r: The radius: one number, or a tensor of one for each row.
+            metric: Of the distance; None: the index's own.
+            max_neighbors: The nearest so many at most of each row; None: all.
+            sort_by: "distance" or "index".
+            max_memory: Bytes of workspace beyond inputs, results and what is kept.
+
+        Raises:
+            TypeError, ValueError, MemoryError: As there.
+            RuntimeError: The centres were changed since the index was made.
+        """
+        among = self.unchanged()
+        rows, but_self = (self._ctrs, True) if x is None else (x, False)
+        metric = self._metric if metric is None else metric
+        return radius_among(rows, self._ctrs, among, r, metric, max_neighbors, sort_by, max_memory, but_self)
 
     def plan(self, n_smps: int, k: int = 1, *, metric: str | None = None, max_memory: int | None = None) -> Plan:
         """Return what a search of float32 rows would run now, for the largest part of the centres.

@@ -30,6 +30,8 @@ def in_words(parts: tuple[Part, ...]) -> str:
     """Say what is kept, for what, and how many bytes it takes."""
     held, most = (sum(sizes) for sizes in zip(*((p.kept.nbytes, p.kept.max_memory) for p in parts), strict=True))
     standing = {_named(*of) for part in parts for of in part.kept.standing()}
+    mapped = [(metric, kept) for part in parts for metric, kept in part.kept.mapped.items()]
+    standing |= {f"{screen} ({metric})" for metric, kept in mapped for screen, _ in kept.standing()}
     what = ", ".join(sorted(standing)) if standing else "nothing yet, the rows so far have not paid for more"
     pieces = f" in {len(parts)} parts" if len(parts) > 1 else ""
     return f"keeps {what}: {held / MEBIBYTE:.1f} of at most {most / MEBIBYTE:.1f} MiB{pieces}"

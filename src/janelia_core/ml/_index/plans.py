@@ -10,6 +10,7 @@ from janelia_core.ml._knn.choose import make_plan, screen_of
 from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.face import checked_count, checked_memory
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.metrics.mapped import searched_by
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.screens.keeping import Storing
 from janelia_core.ml._neighbors.draw import drawn
@@ -26,6 +27,7 @@ def planned(among: Among, n_smps: int, k: int, metric: str, max_memory: int | No
     check_metric(metric)
     n_smps, max_memory = checked_count("n_smps", n_smps), checked_memory(max_memory, among.values.device)
     k = checked_count("k", k, len(among), "n_ctrs")
+    among, metric = among.of_points(metric), searched_by(metric)
     largest = max(among.parts, key=len)
     return _plan(largest.kept, n_smps, min(k, len(largest)), metric, max_memory)
 
@@ -35,9 +37,9 @@ def prepare(ctrs: Tensor, among: Among, n_smps: int, k: int, metric: str) -> Non
     check_metric(metric)
     memory = checked_memory(None, ctrs.device)
     n_smps, k = checked_count("n_smps", n_smps), checked_count("k", k, len(among), "n_ctrs")
-    for part in among.parts:
+    for part in among.of_points(metric).parts:
         if len(part):
-            _pay(part.kept, _plan(part.kept, n_smps, min(k, len(part)), metric, memory))
+            _pay(part.kept, _plan(part.kept, n_smps, min(k, len(part)), searched_by(metric), memory))
     some = ctrs[:: -(-len(ctrs) // _LOOKING)].contiguous()
     finite = torch.isfinite(as_float64(some)).all(dim=1)  # others say nothing of rows to come
     some = some[finite] if bool(finite.any()) else some

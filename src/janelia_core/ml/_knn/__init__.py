@@ -9,7 +9,7 @@ One way down; what stands further down knows nothing of what is above.
     choose          which screen: by sizes -> Plan, by values when rows meet centres. The one file that names them
       |               plan: shapes, budget, machine -> blocks, bytes           (pure arithmetic; no tensor is touched)
       |
-    search          the only loop: block of rows by block of rows, on workers
+    search          the only loop: block of rows by block of rows, on workers      (asking: made ready for screens)
       |
       |  small         few pairs: one look at all distances, no blocks, no screen
       |  ladder        what a block of rows climbs: lists, a proven radius, every centre (exhaustive)
@@ -23,6 +23,7 @@ One way down; what stands further down knows nothing of what is above.
     meanwhile       torch operations search until the kernels of a plan are loaded
     kept            centres that many searches are made among: what pays to prepare, and to keep
     among           the same in parts, some of which are gone
+    radius          all centres within a radius, by the same screens and stages
     clouds          many small searches at once: the batches of one call
     distances       of what was found, correctly rounded
     merge           answers of several searches -> one: centres that come block by block (files larger than memory)

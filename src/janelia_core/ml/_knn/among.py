@@ -5,7 +5,7 @@ Each part answers with the k nearest that it has left; the k nearest of all are 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.kept import Kept
+from janelia_core.ml._knn.metrics.mapped import searched_by
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.rows import Rows, parts
@@ -130,6 +131,17 @@ class Among:
         if self._left is None:
             self._left = torch.cat([part.left for part in self.parts])
         return self._left
+
+    def of_points(self, metric: str) -> Among:
+        """Return the points that a metric maps the centres to; these themselves, if it maps none."""
+        if searched_by(metric) == metric:
+            return self
+        with torch.inference_mode(False):  # what it makes, workers could not write to
+            parts = tuple(replace(part, kept=part.kept.of_points(metric)) for part in self.parts)
+            points = [part.kept.centres.points.values for part in parts]
+            found = Among(points[0] if len(points) == 1 else torch.cat(points), parts)
+        found._left = self.left
+        return found
 
     def of(self, subset: Tensor) -> Tensor:
         """Return what is left of a subset, which is ascending too."""

@@ -33,6 +33,18 @@ class Candidates(NamedTuple):
         return Candidates(self.indices[which], self.excluded[which], at_least)
 
 
+class Members(NamedTuple):
+    """Centres that may lie within a radius of each of r rows: at least all that do.
+
+    Attributes:
+        counts: (r,) int64.
+        indices: (p,) int64 row numbers of centres, row after row, within a row in any order, none twice.
+    """
+
+    counts: Tensor
+    indices: Tensor
+
+
 class Ordered(NamedTuple):
     """Centres of a block of r rows, sorted by (order value, index), each value with its error.
 

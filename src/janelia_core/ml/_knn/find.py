@@ -12,6 +12,7 @@ from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, now
+from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.search import search
@@ -43,16 +44,18 @@ def find(
         m: At most so many centres' scores at a time; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and result.
         subset: Ascending int64 row numbers of the centres to search; None: all.
-        metric: "euclidean" or "sqeuclidean" (the same order), "cosine", "dot", "manhattan", "chebyshev"; see `metrics`.
+        metric: "euclidean" or "sqeuclidean" (the same order), "cosine", "dot" and so on; see `metrics`.
         allowed: Called as allowed(rows, start, stop) with row numbers of x and a range of row numbers of ctrs, returns
             (len(rows), stop - start) bool, True where the row may be answered with the centre; None: all may. Rows
             with fewer than k allowed centres get -1 in the rest of their column. May be called from several threads,
             in any order, and more than once for a pair.
         out: (k, n_smps) int64 of any strides, written and returned; None: a new one.
         but_self: x is ctrs, and rows do not meet themselves: k counts one more than `out` is to hold (`Answers`).
-        kept: What is kept of ctrs, or of some of them: then these are searched. Without subset.
+        kept: What is kept of ctrs, or of some of them: then these are searched. Without subset, and of points where
+            the metric maps any (`metrics.mapped`).
     """
     check_not_captured(x)
+    (x, ctrs), metric = both_points(metric, x, ctrs), searched_by(metric)
     if kept is not None:
         subset = kept.centres.points.subset
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]

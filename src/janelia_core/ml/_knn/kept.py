@@ -20,6 +20,7 @@ from torch import Tensor
 from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, knows, rows_alone, screen_of, why_not
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.mapped import points_of
 from janelia_core.ml._knn.metrics.metric import ALL_FORMS
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
@@ -43,12 +44,25 @@ class Kept:
         self.centres, self.max_memory = Centres(Points(ctrs.detach().resolve_neg(), subset)), max_memory
         self._credits: dict[tuple[str, int], float] = {}  # by screen and form of the metric
         self._few: tuple[tuple[int, int], Few | None] | None = None  # as asked last
+        self.mapped: dict[str, Kept] = {}  # what is kept of points, by the metric that maps the centres to them
         self._lock = ForkSafeLock()
 
     @property
     def nbytes(self) -> int:
         """Bytes kept."""
-        return self.centres.nbytes
+        mapped = self.mapped.values()
+        return self.centres.nbytes + sum(kept.centres.points.values.nbytes + kept.nbytes for kept in mapped)
+
+    def of_points(self, metric: str) -> Kept:
+        """Return what is kept of the points that a metric maps the centres to; points that do not fit are made anew."""
+        found = self.mapped.get(metric)
+        if found is None:
+            own = self.centres.points
+            points = points_of(metric, own.values)
+            found = Kept(points, max(0, self.max_memory - points.nbytes), own.subset)
+            if points.nbytes <= self.max_memory:
+                found = self.mapped.setdefault(metric, found)  # another thread may have been first
+        return found
 
     def within(self, max_memory: int) -> Kept:
         """Return the same centres with what is kept of them, of which other bytes may be kept from now on."""
@@ -56,6 +70,7 @@ class Kept:
             return self
         other = copy.copy(self)
         other.max_memory, other._credits, other._lock = max_memory, dict(self._credits), ForkSafeLock()
+        other.mapped = {}
         other.centres.trim(max_memory)
         return other
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -10,18 +9,15 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
+from janelia_core.ml._knn.asking import ask
 from janelia_core.ml._knn.choose import Chosen, choose
 from janelia_core.ml._knn.data.centres import Centres
-from janelia_core.ml._knn.data.frame import Frame, join
 from janelia_core.ml._knn.data.mask import Allowed, Mask
 from janelia_core.ml._knn.data.points import Points, is_wide
-from janelia_core.ml._knn.data.seen import Seen
-from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.exhaustive import Exhaustive
 from janelia_core.ml._knn.fold import OPEN, Fold
 from janelia_core.ml._knn.ladder import Ladder
-from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, publish
@@ -164,7 +160,7 @@ def _prepared(
     """
     with Workers(plan.crew.workers, plan.crew.pooled, _is_tiny(x, centres), x.device) as workers:
         # Step 4: rows and centres are seen
-        asked = replace(_asked(x, centres, plan, report, workers, allowed), is_ready=is_ready)
+        asked = replace(ask(x, centres, plan, report, workers, allowed), is_ready=is_ready)
         # Step 5: a screen is chosen, prepares the centres, and rows meet them
         chosen = choose(asked)
         if asked.plan.later is not None:
@@ -218,23 +214,6 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
 
     asked.workers.each(work, parts(len(x), chosen.plan.blocks.rows))
     return min(ends)
-
-
-def _asked(x: Points, centres: Centres, plan: Plan, report: Report, workers: Workers, allowed: Allowed | None) -> Asked:
-    """Make ready for a look at rows and centres, once each, when a screen first asks what was seen."""
-    reader = Reader(workers, plan.kernels)
-    mask = None if allowed is None else Mask(allowed, centres.points)
-    if mask is None and not plan.sifts:
-        centres = centres.without_copies(plan.k, plan.workspace_bytes // 2, workers)
-    metric = metric_named(plan.metric)
-    level = metric.levelled and x.values.is_floating_point()
-
-    @functools.cache
-    def look() -> Frame:
-        frame = join(Seen(x, reader), centres.seen(reader), reader, metric.form == DISTANCE, level)
-        return frame.of_directions() if metric.directed else frame
-
-    return Asked(x, centres, look, plan, report, workers, mask)
 
 
 def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers, done: int) -> None:

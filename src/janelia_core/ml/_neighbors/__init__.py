@@ -16,5 +16,7 @@ found               Neighbors: distances, indices, values gathered at them
 graph               the found pairs as edge_index, SciPy or torch CSR
 progress            a bar that reads the report of a search that runs
 
+radius              all neighbours within a radius, ragged; and the nearest of them
+
 affine              sums of affine maps over the pairs, for PiecewiseLinear
 """

@@ -12,6 +12,7 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.distances.distances import of_few
 from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
@@ -20,6 +21,8 @@ from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.groups import Flat, flatten, of_batch_vectors
 from janelia_core.ml._neighbors.indices import Settings, knn_indices, search, shown_by
 from janelia_core.ml._neighbors.progress import progress_bar
+from janelia_core.ml._neighbors.radius.cut import cut
+from janelia_core.ml._neighbors.radius.radii import checked_radii
 from janelia_core.ml._neighbors.spelling import check_metric, explained
 from janelia_core.ml._runtime.transforms import break_graph, is_plain, is_stand_in
 
@@ -41,6 +44,7 @@ def knn(
     ctrs_batch: Tensor | None = None,
     lengths: Tensor | None = None,
     ctrs_lengths: Tensor | None = None,
+    r: float | Tensor | None = None,
     progress: bool = False,
 ) -> Neighbors:
     """Find the k nearest centres of each row of x, exactly, and the distances to them, differentiable.
@@ -69,6 +73,8 @@ def knn(
         ctrs_batch: (n_ctrs,) likewise for centres. Left out where ctrs is None.
         lengths: (...) integers: rows of x that count in each batch of a padded x (..., n_smps, d).
         ctrs_lengths: (...) likewise for padded ctrs (..., n_ctrs, d). Left out where ctrs is None.
+        r: Find the k nearest within this distance alone, as `radius` defines it: one number, or (..., n_smps) one for
+            each row. Where fewer are, the rest is filled up.
         progress: Show a bar of the rows searched, by tqdm (the extra `progress`); compiled code shows none.
 
     Returns:
@@ -108,12 +114,13 @@ def knn(
     """
     if is_stand_in(x):
         return handle_torch_function(knn, (x,), **locals())
-    x, ctrs, batches, but_self = _checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
+    x, ctrs, batches, but_self = checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
     arguments.check_mask(mask, x, ctrs)
     arguments.check_switch("progress", progress)
     call = checked_settings(k, metric, m, max_memory, x.device, but_self)
     subset = drawn(x, ctrs, sample, generator)
-    return neighbors(x, ctrs, call, subset, mask, batches, progress=progress)
+    radii = None if r is None else checked_radii(r, x, ctrs, metric)
+    return neighbors(x, ctrs, call, subset, mask, batches, progress=progress, radii=radii)
 
 
 def checked_settings(
@@ -140,6 +147,7 @@ def neighbors(
     *,
     progress: bool = False,
     kept: Among | None = None,
+    radii: Tensor | None = None,
 ) -> Neighbors:
     """Return what `knn` does, of checked arguments.
 
@@ -152,8 +160,11 @@ def neighbors(
         batches: Of rows and centres.
         progress: Show a bar.
         kept: What an index keeps of ctrs (m, d), and who of them is left.
+        radii: (n,) float64: beyond them no row has neighbours; None: no such limit.
     """
-    if subset is None and mask is None and kept is None and batches is NO_BATCHES and not progress:
+    plain = subset is None and mask is None and kept is None and radii is None
+    check_columns(call.metric, x.shape[-1], "x")
+    if plain and batches is NO_BATCHES and not progress:
         brief = _briefly(x, ctrs, call)
         if brief is not None:
             return brief
@@ -163,6 +174,8 @@ def neighbors(
             indices = _found(flat, call, subset, mask, batches, kept)
     else:
         indices = _found(flat, call, subset, mask, batches, kept)
+    if radii is not None:
+        indices = cut(flat.x, flat.ctrs, indices, radii, call.metric, call.max_memory, flat.first_ctrs)
     found = distances(flat.x, flat.ctrs, indices, call.metric, call.max_memory, flat.first_ctrs)
     shape = (*flat.shape, call.k)
     return Neighbors(found.reshape(shape), indices.reshape(shape))
@@ -192,7 +205,7 @@ def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
     return Neighbors(far, found.indices)
 
 
-def _checked_points(
+def checked_points(
     x: Tensor,
     ctrs: Tensor | None,
     include_self: bool,

@@ -13,6 +13,7 @@ from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
 from janelia_core.ml._knn.find import find
+from janelia_core.ml._knn.metrics.mapped import both_points, points_of, searched_by
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors.group_by_group import search_groups
 from janelia_core.ml._neighbors.groups import of_batch_vectors
@@ -62,6 +63,7 @@ def search(
         kept: What an index keeps of ctrs, and who of them is left.
     """
     check_not_captured(x)
+    x, ctrs, kept, settings = _points(x, ctrs, kept, settings)
     n, k = x.shape[0], settings.k
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
@@ -77,8 +79,8 @@ def search(
             first, last, first_ctr, last_ctr, column = group
             rows = x[first:last]
             centres = rows if x is ctrs and (first, last) == (first_ctr, last_ctr) else ctrs[first_ctr:last_ctr]
-            part = _part(subset, column, column + last_ctr - first_ctr)
-            call, shown = settings._replace(max_memory=max_memory), _shifted(allowed, first, column)
+            part = part_of(subset, column, column + last_ctr - first_ctr)
+            call, shown = settings._replace(max_memory=max_memory), shifted(allowed, first, column)
             _search_group(rows, centres, call, part, shown, out[first:last], kept)
             _shift(out[first:last], column)
 
@@ -86,6 +88,20 @@ def search(
         clouds = Clouds(x, ctrs, k, settings.metric, settings.but_self, settings.max_memory, out) if plain else None
         search_groups(groups, x.shape[1], settings.max_memory, one, clouds, alone=kept is not None)
         return out
+
+
+def _points(
+    x: Tensor, ctrs: Tensor, kept: Among | None, settings: Settings
+) -> tuple[Tensor, Tensor, Among | None, Settings]:
+    """Return what to search where the metric maps points: these, once for all groups, and by which metric."""
+    metric, by = settings.metric, searched_by(settings.metric)
+    if by == metric:
+        return x, ctrs, kept, settings
+    if kept is None:
+        return *both_points(metric, x, ctrs), None, settings._replace(metric=by)
+    kept = kept.of_points(metric)
+    points = kept.values if x is ctrs else points_of(metric, x)
+    return points, kept.values, kept, settings._replace(metric=by)
 
 
 def _search_group(
@@ -126,7 +142,7 @@ def _shift(indices: Tensor, by: int) -> None:
         part.copy_(torch.where(part < 0, -1, part + by))
 
 
-def _part(subset: Tensor | None, first: int, last: int) -> Tensor | None:
+def part_of(subset: Tensor | None, first: int, last: int) -> Tensor | None:
     """Return what a subset of all columns leaves of columns first .. last - 1, counted from first."""
     if subset is None:
         return None
@@ -135,7 +151,7 @@ def _part(subset: Tensor | None, first: int, last: int) -> Tensor | None:
     return subset[start:stop] - first
 
 
-def _shifted(allowed: Allowed | None, first_row: int, first_column: int) -> Allowed | None:
+def shifted(allowed: Allowed | None, first_row: int, first_column: int) -> Allowed | None:
     if allowed is None or (first_row == 0 and first_column == 0):
         return allowed
     if isinstance(allowed, Table):

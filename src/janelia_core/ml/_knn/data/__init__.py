@@ -8,6 +8,7 @@ seen            what a look at all of them told
 frame           what was seen of rows and of centres, joined: where screens take points, whether sums are exact
 centres         points, and all that was made of them alone
 directions      points of norm 1, for cosines
+sphere          points of the unit sphere, by latitude and longitude
 leading         points in a few leading directions, and the length of their rest
 mask            which centres a row may be answered with
 mask_bits       the same, a bit a pair, for kernels                mask_kernels: made of bytes

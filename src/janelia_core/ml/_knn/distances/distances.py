@@ -12,10 +12,11 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.distances.angles import angles
 from janelia_core.ml._knn.distances.off_cpu import off_cpu
 from janelia_core.ml._knn.distances.work import Centres, Work, are_loaded, exact, for_kernels
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT
-from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.metrics.registry import METRICS, metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
@@ -59,7 +60,7 @@ def distances(
         ctrs: (n_ctrs, d) real tensor on the same device.
         indices: (n, k) int64 row numbers of ctrs, -1 where there is none.
         metric: "euclidean", "sqeuclidean", "dot" (-<x, c>), "cosine" (1 - cosine; a zero vector has cosine 0
-            with every vector), "manhattan" or "chebyshev".
+            with every vector) and so on; see `metrics`.
         max_memory: Bytes of workspace beyond inputs and result.
         centres: Called as centres(rows), returns the row numbers (r, k) of ctrs that the indices of some rows stand
             for; None: the indices themselves.
@@ -75,6 +76,8 @@ def distances(
         max_memory; more only where a single pair does not fit into that.
     """
     dtype = result_dtype(x, ctrs)
+    if METRICS[metric].mapped_to:
+        return angles(x.detach(), ctrs.detach(), indices, dtype, centres)
     if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
         value = exact([[]], [[]], metric_named(metric), dtype).to(x.device)  # of points without coordinates
         return value.expand(indices.shape).masked_fill(indices < 0, torch.inf)

@@ -11,6 +11,8 @@ chebyshev   the largest of these
 dot         -<x, c>
 gaps        metrics of differences, as kernels are told of them
 cosine      1 - <x, c> / (|x| |c|)
+haversine   the angle between places on the unit sphere, by latitude and longitude; ordered by their chord
+mapped      metrics such as this one, which map points before the search
 
 The smallest order value is nearest. What a metric must say, in plain numbers and by torch operations, is enough for
 every search to be exact; its `form` opens the screens and compiled kernels that know its formula.

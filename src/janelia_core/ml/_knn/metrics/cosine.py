@@ -80,6 +80,15 @@ class Cosine(Metric):
         """Return the key as double-doubles, which tie where small integers do."""
         return cosine_keys(x, c)
 
+    def is_within(self, x: Rationals, c: Rationals, r: Fraction) -> bool:
+        """Tell whether 1 - cosine is at most r: s >= (1 - r) |x| |c|, compared as squares with their signs."""
+        s, squares, least = dot(x, c), dot(x, x) * dot(c, c), 1 - r
+        return bool(r >= 1 if squares == 0 else _signed_square(s) >= _signed_square(least) * squares)
+
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of 1 - cosine."""
         return nearest_cosine_distance(int(dot(x, c)), int(dot(x, x) * dot(c, c)), fmt)
+
+
+def _signed_square(v: Rational) -> Rational:
+    return v * v if v > 0 else -v * v

@@ -55,6 +55,9 @@ class Metric(ABC):
         signed: An infinite coordinate may make an order value -inf.
         directed: It is of directions, whose screens know no exponents (`Frame.of_directions`).
         doubled_below: `sums` take pairs of rows of float64 numbers below this; 0: of none.
+        mapped_to: The metric by which `mapped` points are searched in place of stored values; "": they are not mapped.
+        mapped_bytes: Of each of these points.
+        columns: What the columns of stored values are, where there have to be so many.
     """
 
     exponent: int = 0
@@ -69,6 +72,9 @@ class Metric(ABC):
     signed: ClassVar[bool] = False
     directed: ClassVar[bool] = False
     doubled_below: ClassVar[float] = 0.0
+    mapped_to: ClassVar[str] = ""
+    mapped_bytes: ClassVar[int] = 0
+    columns: ClassVar[tuple[str, ...]] = ()
 
     # What a metric must say.
 
@@ -108,6 +114,11 @@ class Metric(ABC):
             value[part], error[part] = self.pair_values(x[part[0], None], c[None, part[1]])
         return value, error
 
+    @staticmethod
+    def mapped(values: Tensor) -> Tensor:
+        """Return the points (n, d') that stored values (n, d) stand for, where the metric is `mapped_to` another."""
+        raise NotImplementedError
+
     def at_once(self, x: Tensor, c: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
         """Return numbers (r, b) that order alike, and an error (r, 1), of float64 rows and centres."""
         value, error = self.block_values(x, c, chunk)
@@ -124,6 +135,10 @@ class Metric(ABC):
     def key_sums(self, x: Floats, c: Floats) -> Sum:
         """Return double-doubles that order the centres of a row alike, and tie more often where these do."""
         return self.sums(x, c)
+
+    def is_within(self, x: Rationals, c: Rationals, r: Fraction) -> bool:
+        """Tell whether the distance of finite rows is at most r; r >= 0 where no distance is negative."""
+        return self.key(x, c) <= (r * r if self.root else r)
 
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of the distance between x / unit and c / unit, rounded to nearest even."""
@@ -143,6 +158,11 @@ class Metric(ABC):
         """Return the bit pattern of the distance between two rows of finite values, rounded to nearest even."""
         (xs, cs), unit = common_integers([x, c])
         return self.distance_bits(xs, cs, unit, fmt)
+
+    def keys(self, x: Sequence[float], ctrs: Sequence[Sequence[float]]) -> list[Rational]:
+        """Return what orders finite centres of a finite row: keys, of all values times some number."""
+        (row, *centres), _ = common_integers([x, *ctrs])
+        return [self.key(row, c) for c in centres]
 
     def errors(self, value: Tensor, error: Tensor) -> Tensor:
         """Return errors as `Ordered` wants them: 0 where nothing rounds or value is not finite."""

@@ -6,6 +6,7 @@ from janelia_core.ml._knn.metrics.chebyshev import Chebyshev
 from janelia_core.ml._knn.metrics.cosine import Cosine
 from janelia_core.ml._knn.metrics.dot import Dot
 from janelia_core.ml._knn.metrics.euclidean import Euclidean, SquaredEuclidean
+from janelia_core.ml._knn.metrics.haversine import Haversine
 from janelia_core.ml._knn.metrics.manhattan import Manhattan
 from janelia_core.ml._knn.metrics.metric import Metric
 
@@ -16,6 +17,7 @@ METRICS: dict[str, type[Metric]] = {
     "dot": Dot,
     "manhattan": Manhattan,
     "chebyshev": Chebyshev,
+    "haversine": Haversine,
 }
 
 

@@ -42,6 +42,18 @@ def _lately_free(device: torch.device) -> int:
     return known[1]
 
 
+def free_memory(device: torch.device) -> int | None:
+    """Return how many bytes more a process may take for tensors on a device; None: that is not known."""
+    if device.type != "cpu":
+        return _free(device) or None
+    try:
+        with open("/proc/meminfo", encoding="ascii") as lines:  # of Linux
+            told = dict(line.split(":", 1) for line in lines)
+        return int(told["MemAvailable"].split()[0]) << 10
+    except (OSError, KeyError, ValueError):
+        return None
+
+
 def _free(device: torch.device) -> int:
     """Return how many bytes are free on an accelerator, with what torch holds of it unused; 0 if it does not tell."""
     module = getattr(torch, device.type, None)

@@ -16,7 +16,7 @@ from typing import Protocol
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
-from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.contract import Candidates, Members
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Frame, Place
 from janelia_core.ml._knn.data.mask import Mask
@@ -80,6 +80,23 @@ class Near(Protocol):
         ...
 
 
+class Within(Protocol):
+    """Who lists the members of a radius, for rows that share no limit with each other."""
+
+    def members(self, rows: Rows, limit: Tensor, most: int) -> Members | None:
+        """Return all centres whose order value may be at most limit (r,) float64, finite, in the units of verify.
+
+        Args:
+            rows: Of stored, finite values.
+            limit: Of each row.
+            most: Pairs that may be returned.
+
+        Returns:
+            They, and perhaps others; None: there would be more than `most`.
+        """
+        ...
+
+
 class Meeting:
     """Prepared centres and the rows of one call.
 
@@ -87,6 +104,7 @@ class Meeting:
         listers: Who list candidates; rows that one cannot certify try the next.
         lists: It has listers; else torch operations list candidates of rows that it leaves in doubt.
         near: Who tells which centres may lie within a radius; None: this screen can't.
+        within: Who lists those within a radius; None: this screen can't.
         compiled: Numba kernels have been loaded, so that verification may use its own.
         parts: In how many parts the centres come, one turn after the other.
         number: Which of them has its turn.
@@ -98,6 +116,7 @@ class Meeting:
     number = 0
     brief = False
     near: Near | None = None
+    within: Within | None = None
 
     def __init__(self, listers: Rungs[Lister], compiled: bool = False) -> None:
         self.listers, self.compiled = listers, compiled
@@ -147,8 +166,8 @@ class Screen(Protocol):
     """One way to exclude centres. Light to import: kernels are loaded where centres are prepared.
 
     One that few data suit may say so, by `rare = True`: then its kernels are no reason to wait (`meanwhile.py`). One
-    for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One that knows other forms of metrics
-    than `metric.FORMS` names those that it knows, as its forms.
+    for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One whose meetings have `within` says so, by
+    `radius = True`. One that knows other forms of metrics than `metric.FORMS` names those that it knows, as its forms.
 
     Attributes:
         name: What plans and reports call it.

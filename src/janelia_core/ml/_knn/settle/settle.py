@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD
-from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.contract import Counts, Ordered, Stored
 from janelia_core.ml._knn.data.points import Points, as_float64, halves, is_finite, is_wide, picked_rows
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Metric
@@ -223,8 +222,7 @@ def _settle_integers(table: Ints, x: Tensor, ctrs: Stored, members: _Members, co
     edges = np.flatnonzero(np.diff(members.cluster, prepend=-1, append=-2))
     for start, stop in itertools.pairwise(edges):
         ctr = members.ctr[start:stop]
-        values, _ = common_integers([x[int(members.row[start])].tolist(), *_rows(ctrs, ctr).tolist()])
-        keys = [metric.key(values[0], c) for c in values[1:]]
+        keys = metric.keys(x[int(members.row[start])].tolist(), _rows(ctrs, ctr).tolist())
         order = sorted(range(len(ctr)), key=lambda i, keys=keys, ctr=ctr: (keys[i], ctr[i]))  # type: ignore[misc]
         table.ravel()[members.place[start:stop]] = ctr[order]
         counts.integers += 1

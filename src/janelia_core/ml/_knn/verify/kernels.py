@@ -172,7 +172,7 @@ def verify(lists: Lists, k: int, error: Bound, distances: F64, indices: I64) -> 
 
 
 @jit
-def _identical(ctrs: Reals, one: int, other: int) -> bool:
+def identical(ctrs: Reals, one: int, other: int) -> bool:
     differing = 0
     for q in range(ctrs.shape[1]):
         differing += ctrs[one, q] != ctrs[other, q]
@@ -209,7 +209,7 @@ def answer(lists: Lists, excluded: F64, k: int, error: Bound, out: I64, doubtful
         while proven and not exact and first < k:
             stop, alike = first + 1, True
             while stop < n and keys[stop] * (1.0 - relative) - absolute <= keys[stop - 1] * (1.0 + relative) + absolute:
-                alike = alike and _identical(ctrs, ids[first], ids[stop])
+                alike = alike and identical(ctrs, ids[first], ids[stop])
                 stop += 1
             if not alike:
                 proven = squares and stop - first <= _LONGEST and settle_run(x, i, ctrs, ids, first, stop, scratch)

@@ -2,6 +2,7 @@
 
 distances       of the neighbours found -> _knn.distances, with their derivatives
 rules           of each metric: which of these are its first derivatives
+angles          of places on the sphere, likewise
 pair_functions  of squares, cosines and products: sums over pairs, each other's derivatives
 norm_functions  of Euclidean distances, likewise
 sign_functions  of manhattan and chebyshev distances, likewise
@@ -10,7 +11,7 @@ operators       janelia_core::knn_distances and all others, as torch sees them
       |
 pairs           sums over (row, neighbour) pairs, linear in the points     pair_lists: who pairs
 norm_pairs      derivatives of Euclidean distances over pairs
-sign_pairs      of manhattan and chebyshev distances
+sign_pairs      of manhattan and chebyshev distances                       sign_blocks, sign_kernels
 few_pairs       the first derivatives of few pairs, all together
 pair_blocks     both, shared out to threads                                pair_kernels: the loops
 triton          their sums on a GPU

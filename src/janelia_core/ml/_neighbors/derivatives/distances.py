@@ -5,6 +5,7 @@ With Q, B and their matrices L and A as in pair_functions.py, for fixed indices:
     sqeuclidean  s = Q(x, c; x, c)     ds = 2 Q(dx, dc; x, c)        gradient  L(2 g) (x, c)
     cosine       half of s of the unit vectors, but for a constant
     dot          -B(x, c; x, c) / 2    -B(dx, dc; x, c)              gradient  -A(g) (x, c)
+    haversine    an angle, a function of s of points of the sphere: angles.py
     euclidean    r = |x - c|           dr = values (dx - dc)         gradient  sums (g)      of norm_pairs.py
     manhattan, chebyshev               likewise                                              of sign_pairs.py
 
@@ -21,6 +22,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import operators
+from janelia_core.ml._neighbors.derivatives.angles import moving_angles
 from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, as_one, differentiable, like, or_zero
 from janelia_core.ml._neighbors.derivatives.pair_functions import pair_products, pair_sums
 from janelia_core.ml._neighbors.derivatives.rules import Pairing, rule_of
@@ -61,6 +63,8 @@ def distances(
     if metric == "cosine" and wanted:
         # 1 - cos is half the squared distance of the unit vectors, up to a constant where one of them is zero.
         return _cosines(x.detach(), ctrs.detach(), _unit(x), _unit(ctrs), indices, first, budget)
+    if metric == "haversine" and wanted:
+        return moving_angles(x, ctrs, indices, first, budget)
     return _distances(x, ctrs, indices, first, metric, budget)
 
 

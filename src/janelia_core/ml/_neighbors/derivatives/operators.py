@@ -27,6 +27,12 @@ def knn_cosines(x: Tensor, ctrs: Tensor, ux: Tensor, uc: Tensor, indices: Tensor
     return _distances(x, ctrs, indices, first, "cosine", budget)
 
 
+@custom_op("janelia_core::knn_angles", mutates_args=(), tags=NOT_FOR_GRAPHS)
+def knn_angles(x: Tensor, ctrs: Tensor, px: Tensor, pc: Tensor, indices: Tensor, first: Tensor, budget: int) -> Tensor:
+    """Evaluate the angles (n, k) between places x and ctrs, whose points of the sphere, px and pc, they move with."""
+    return _distances(x, ctrs, indices, first, "haversine", budget)
+
+
 def _distances(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, metric: str, budget: int) -> Tensor:
     centres = Pairs(indices, first).centres
     return true_distances(bare(x), bare(ctrs), bare(indices), metric, budget, centres=centres)
@@ -99,6 +105,7 @@ def _like_pairs(x: Tensor, c: Tensor, indices: Tensor) -> Tensor:
 
 knn_distances.register_fake(lambda x, ctrs, indices, *_: _like_pairs(x, ctrs, indices))
 knn_cosines.register_fake(lambda x, ctrs, ux, uc, indices, *_: _like_pairs(x, ctrs, indices))
+knn_angles.register_fake(lambda x, ctrs, px, pc, indices, *_: _like_pairs(x, ctrs, indices))
 knn_pair_products.register_fake(lambda u, v, x, c, indices, *_: _like_pairs(x, c, indices))
 knn_pair_sums.register_fake(lambda w, x, c, *_: _like_points(x, c))
 knn_norm_values.register_fake(lambda u, v, x, c, r, indices, *_: x.new_empty(indices.shape, dtype=r.dtype))

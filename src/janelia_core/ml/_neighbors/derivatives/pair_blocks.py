@@ -101,7 +101,7 @@ class _Summed(NamedTuple):
     def of(cls, w: Tensor, x: Tensor, c: Tensor, pairs: Pairs) -> _Summed:
         """Return what is summed by row."""
         xv, cv = arrays(x, c)
-        return cls(memory_of(w), xv, cv, _listed(pairs))
+        return cls(memory_of(w), xv, cv, listed(pairs))
 
     def by_centre(self) -> _Summed:
         """Return the same with the ends of each pair exchanged."""
@@ -113,7 +113,8 @@ def _lengths(r: Tensor) -> Lengths:
     return arrays(r)[0], limits(r.dtype)
 
 
-def _listed(pairs: Pairs) -> Listed:
+def listed(pairs: Pairs) -> Listed:
+    """Return pairs as arrays."""
     indices, first = arrays(pairs.indices, pairs.first)
     return indices, first, pairs.rows_of_batch
 
@@ -132,10 +133,10 @@ def _evaluate(
     from janelia_core.ml._neighbors.derivatives import pair_kernels
 
     uv, vv, xv, cv, ov = arrays(*points, out)
-    listed = _listed(pairs)
+    who = listed(pairs)
 
     def some(rows: tuple[int, int]) -> None:
-        pair_kernels.evaluate(uv, vv, xv, cv, listed, form, lengths, (*rows, 0), ov)
+        pair_kernels.evaluate(uv, vv, xv, cv, who, form, lengths, (*rows, 0), ov)
 
     each_block_of_rows(some, pairs.indices, xv.shape[1])
 

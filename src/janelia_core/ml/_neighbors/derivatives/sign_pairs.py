@@ -18,12 +18,15 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import result_dtype
+from janelia_core.ml._neighbors.derivatives import pair_blocks, sign_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs, add_by_centre
+from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.machine import has_float64
 
 _PER_COORDINATE = 10 * 8  # bytes of a pair's coordinate
 
 
+@optional_kernels
 def values(u: Tensor, v: Tensor, x: Tensor, c: Tensor, pairs: Pairs, largest: bool, budget: int) -> Tensor:
     """Return the derivative of each pair's distance along one direction, (n, k), 0 where the slot is empty.
 
@@ -36,6 +39,8 @@ def values(u: Tensor, v: Tensor, x: Tensor, c: Tensor, pairs: Pairs, largest: bo
         largest: Of chebyshev distances; else of manhattan ones.
         budget: Bytes of workspace.
     """
+    if pair_blocks.fits(pairs.indices, u, v, x, c):
+        return sign_blocks.values(u, v, x, c, pairs, largest)
     dtype = result_dtype(x, c)
     out = torch.zeros(pairs.indices.shape, dtype=dtype, device=x.device)
     if c.shape[0] == 0 or x.shape[1] == 0:
@@ -49,6 +54,7 @@ def values(u: Tensor, v: Tensor, x: Tensor, c: Tensor, pairs: Pairs, largest: bo
     return out
 
 
+@optional_kernels
 def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, largest: bool, budget: int) -> tuple[Tensor, Tensor]:
     """Return the weighted sums of the pairs by row (n, d) and by centre (m, d).
 
@@ -60,6 +66,8 @@ def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, largest: bool, budget: i
         largest: Of chebyshev distances; else of manhattan ones.
         budget: Bytes of workspace.
     """
+    if pair_blocks.fits(pairs.indices, w, x, c):
+        return sign_blocks.sums(w, x, c, pairs, largest, budget)
     dtype = result_dtype(x, c)
     by_row = torch.zeros(x.shape, dtype=dtype, device=x.device)
     by_centre = torch.zeros(c.shape, dtype=dtype, device=x.device)

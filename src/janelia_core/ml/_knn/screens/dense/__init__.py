@@ -10,5 +10,6 @@ rows        packed, with thresholds and lists                        row_bounds:
 scan        rows pass the tiles of centres and keep what may matter
 lists       candidates of a row: cut back when full
 cells       a screen of its own by the same scores, among cells of near centres: whole cells are left out unseen
+within      all centres within a limit; the proof                  within_kernels: whose scores reach it
 stored      packed centres as arrays and facts that a file can hold, and back
 """

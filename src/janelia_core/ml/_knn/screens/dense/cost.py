@@ -70,13 +70,18 @@ def cost(problem: Problem) -> Cost:
     """Return the work of the screen: scores, lists put in order, packing; and when it fails, and what that costs."""
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     chosen = FORMATS[formats(problem)[0]]
-    per_pair = 0.45 + 0.0165 * d if chosen is FLOAT32 else 0.48 + 0.0028 * d
-    scores = max(-(-n_smps // _TOGETHER) * _TOGETHER * per_pair, _PER_BYTE * (4 * chosen.n_words(d) + PER_CTR))
+    rows = -(-n_smps // _TOGETHER) * _TOGETHER
+    scores = max(rows * per_pair(chosen.name, d), _PER_BYTE * (4 * chosen.n_words(d) + PER_CTR))
     return Cost(
         work=n_ctrs * scores + n_smps * 190.0 * k + problem.unpaid("dense", n_ctrs * (120.0 + 4.9 * d)),
         most_alike=FLOAT32.slack + k / 2,
         work_of_failure=n_smps * n_ctrs * (7.0 + 0.2 * d),
     )
+
+
+def per_pair(name: str, d: int) -> float:
+    """Return nanoseconds of a score in a format."""
+    return 0.45 + 0.0165 * d if name == FLOAT32.name else 0.48 + 0.0112 * d / FORMATS[name].per_word
 
 
 def formats(problem: Problem) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ class Dense:
     """Compiled scores in low precision, compared while in registers: many dimensions, a CPU."""
 
     name, parallel, looks = "dense", True, True
+    radius = True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:

@@ -11,13 +11,15 @@ from janelia_core.ml._knn.data.frame import levelled
 from janelia_core.ml._knn.data.mask_bits import BitMask
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting
+from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Within
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
+from janelia_core.ml._knn.screens.dense.within import DenseWithin
 from janelia_core.ml._knn.screens.ready import Ready
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.locks import ForkSafeLock
@@ -79,7 +81,18 @@ class PreparedDense:
         def lister(name: str) -> Lister:
             return ready if name == first else self.lister(name, sifted, panels, k, mask)
 
-        return Meeting(Rungs(lister, panels.formats), compiled=True)
+        meeting = Meeting(Rungs(lister, panels.formats), compiled=True)
+        meeting.within = self._within(asked) if mask is None else None
+        return meeting
+
+    def _within(self, asked: Asked) -> Within:
+        """Return who lists all centres within a limit: of those, no copy is left out."""
+        finite, panels = asked.centres.finite(Reader(asked.workers, asked.plan.kernels)), asked.plan.own
+
+        def packed(name: str) -> DenseCentres:
+            return self._in(name, finite, panels, Workers(1, pool=False))
+
+        return DenseWithin(packed, panels.formats, metric_named(self.metric))
 
     def lister(self, name: str, sifted: Centres, panels: cost.Panels, k: int, mask: BitMask | None = None) -> Lister:
         """Return who lists k neighbours in a format, packed by the worker whose rows want it."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -16,11 +18,44 @@ from janelia_core.ml._knn.screens.dense.lists import empty_lists, finish
 from janelia_core.ml._knn.screens.dense.rounding import SUMS
 from janelia_core.ml._knn.screens.dense.row_bounds import KeyTerms, bound_rows, prove
 from janelia_core.ml._knn.screens.dense.scan import Tiles, scan
+from janelia_core.ml._runtime.arrays import B8, F64
 from janelia_core.ml._simd.dot_tiles import ROWS, TILE, WORDS
 
 # Centres whose scores set a row's first thresholds: so many groups of 2 k, of all centres at most one in so many.
 _FEWEST, _MOST, _ONE_IN = 8, 16, 4
 _MOST_SEEN = 1 << 13  # centres in these groups: their scores are kept
+
+
+class PackedRows(NamedTuple):
+    """Rows as keys want them, and what was measured of them.
+
+    Fields:
+        terms: Of n rows, r rounded up to a multiple of ROWS.
+        square: (r,) float64, |x|^2 rounded down, in the frame.
+        lost: (r,) bool, rows beyond what the format holds.
+    """
+
+    terms: KeyTerms
+    square: F64
+    lost: B8
+
+
+def pack_rows(centres: DenseCentres, rows: Tensor, exact: B8) -> PackedRows:
+    """Return rows (r, d) in the format of the centres; exact (n,) is written: keys are scores."""
+    r, n = len(rows), len(exact)
+    words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
+    sums = np.empty(r, SUMS)
+    centres.frame.round(rows, centres.format, 1, words, alpha, sums)
+    terms = KeyTerms(
+        words=words.view(WORDS[centres.format.name]),
+        start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),
+        alpha=alpha,
+        lift=np.zeros(n, np.float32),
+        reach=np.zeros(n, np.float32),
+    )
+    packed = PackedRows(terms, np.empty(r), np.empty(r, np.bool_))
+    bound_rows(sums, centres.asked, terms, exact, packed.square, packed.lost)
+    return packed
 
 
 class RowBlock:
@@ -44,24 +79,12 @@ class RowBlock:
         capacity: int,
         allowed: Bits | None = None,
     ) -> None:
-        self._centres, self._k = centres, k
-        r = len(rows)
-        n = -(-r // ROWS) * ROWS
+        self._centres, self._k, r = centres, k, len(rows)
         self._allowed = allowed
-        words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
-        sums = np.empty(r, SUMS)
-        centres.frame.round(rows, centres.format, 1, words, alpha, sums)
-        self._square, self._lost = np.empty(r), np.empty(r, np.bool_)
-        self._rows = KeyTerms(
-            words=words.view(WORDS[centres.format.name]),
-            start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),
-            alpha=alpha,
-            lift=np.zeros(n, np.float32),
-            reach=np.zeros(n, np.float32),
-        )
+        n = -(-r // ROWS) * ROWS
         self._lists = empty_lists(n, k, cap, capacity)
         self._lists.threshold[r:] = np.inf
-        bound_rows(sums, centres.asked, self._rows, self._lists.exact, self._square, self._lost)
+        self._rows, self._square, self._lost = pack_rows(centres, rows, self._lists.exact)
 
     def scan(self, panel: int, words: Words, first: bool) -> None:
         """Look at the panels of centres in words, from number `panel` on; first: these rows have seen none yet."""

@@ -11,6 +11,7 @@ thin: of many copies of a point, those that count
 order       rows in the order of the leaves
 walk        packets of rows through the boxes, the nearest of a row so far in sorted lists
 answer      the whole way for rows that one walk proves
+within      all centres within a limit; the proof                 within_kernels: the walk
 few         few rows in a kept tree, each by itself, distances and all             few_kernels: the one call
 leading     a screen of its own by the same tree, over leading directions of more columns than a tree takes
 """

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
-from janelia_core.ml._knn.contract import Candidates
+from janelia_core.ml._knn.contract import Candidates, Members
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
@@ -19,6 +19,7 @@ from janelia_core.ml._knn.screens.tree.cost import MOST_K, Look, Walk
 from janelia_core.ml._knn.screens.tree.few import FewRows
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
+from janelia_core.ml._knn.screens.tree.within import TreeWithin
 from janelia_core.ml._runtime.locks import ForkSafeLock
 from janelia_core.ml._runtime.workers import Workers
 
@@ -46,13 +47,14 @@ class PreparedTrees:
         self.ctrs, self._form = ctrs, form
         self.walks: dict[int, Walk] = {}
         self._whole = whole
+        self._complete: BoxTree | None = None  # where copies were dropped from all others
         self._few: tuple[BoxTree, FewRows | None] | None = None  # of the tree that was asked last
         self._lock = ForkSafeLock()
 
     @property
     def nbytes(self) -> int:
         """What is held."""
-        return sum(tree.nbytes for tree in self._whole)
+        return sum(tree.nbytes for tree in (*self._whole, self._complete) if tree is not None)
 
     @property
     def stands(self) -> bool:
@@ -88,6 +90,14 @@ class PreparedTrees:
                 self._whole = (*(other for other in self._whole if not tree.serves(other.k)), tree)
             return tree
 
+    def complete(self, workers: Workers) -> BoxTree:
+        """Return a tree over all centres, and all copies of them."""
+        with self._lock:
+            tree = next((tree for tree in self._whole if tree.complete), self._complete)
+            if tree is None:
+                tree = self._complete = self._planted(self.ctrs, len(self.ctrs), workers)
+            return tree
+
     def part(self, first: int, stride: int, k: int, workers: Workers) -> BoxTree:
         """Return a tree over every stride-th centre, from `first` on; no other holds it."""
         positions = torch.arange(first, len(self.ctrs), stride, device="cpu")
@@ -112,6 +122,21 @@ class _Standing:
         return self.tree.candidates(rows)
 
 
+class _Complete:
+    """The tree that holds all copies, which few searches need: it is planted when rows are asked for."""
+
+    def __init__(self, trees: PreparedTrees, workers: Workers) -> None:
+        self._trees, self._workers = trees, workers
+        self._made: TreeWithin | None = None
+
+    def members(self, rows: Rows, limit: Tensor, most: int) -> Members | None:
+        """Return all centres within the limit; see `Within`."""
+        made = self._made
+        if made is None:
+            made = self._made = TreeWithin(self._trees.complete(self._workers))  # others make the same
+        return made.members(rows, limit, most)
+
+
 class Forest(Meeting):
     """Trees over every `parts`-th centre, the first with every 0-th: each is a fair sample of the whole.
 
@@ -132,6 +157,8 @@ class Forest(Meeting):
         self._look: Look | None = asked.plan.own
         self.parts = self._look.trees.parts if self._look else 1
         self._rows = self._look.trees.rows if self._look else len(self._x)
+        if self.parts == 1:
+            self.within = _Complete(trees, asked.workers)
 
     def pays(self) -> bool:
         """Let the first tree stand, unless a look tells that the dense screen would take less."""

@@ -25,6 +25,7 @@ class Tree:
 
     name, parallel, looks = "tree", True, True
     forms = OF_GAPS
+    radius = True
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:

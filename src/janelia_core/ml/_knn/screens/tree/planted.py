@@ -45,6 +45,7 @@ class BoxTree:
     Attributes:
         boxes: The tree, for kernels.
         live: Centres in it.
+        complete: No copy was dropped.
         residual: Bound of the distance between a centre and its float32 coordinates.
         stored: The float32 coordinates are the stored values.
         lattice: On which grids they lie.
@@ -59,12 +60,14 @@ class BoxTree:
         # By a worker, like all of torch: its own threads, once woken, would spin beside the building.
         z, raw, residual = workers.once(lambda: as_float32(ctrs.block(0, len(ctrs))))
         boxes = _built(z, raw, k, workers.each)
-        thin.thin(boxes, k, raw)
+        if k < len(z):  # else no copy is one too many
+            thin.thin(boxes, k, raw)
         self._set(ctrs, boxes, k, thin.note_lowest(boxes), residual)
 
     def _set(self, ctrs: Points, boxes: Boxes, k: int, live: int, residual: float) -> None:
         self.ctrs, self.k, self.n_ctrs, self.d = ctrs, k, len(ctrs), ctrs.d
         self.boxes, self.live, self.residual, self.stored = boxes, live, residual, residual == 0.0
+        self.complete = live == self.n_ctrs
         self.lattice = Lattice(ctrs)
         self.nbytes = sum(array.nbytes for array in boxes if isinstance(array, np.ndarray))
 
@@ -77,7 +80,7 @@ class BoxTree:
 
     def serves(self, k: int) -> bool:
         """Tell whether k nearest can be asked for: no copy was dropped that could be among them, few that could not."""
-        return self.live == self.n_ctrs or k == self.k or k < self.k <= copies_for(k)
+        return self.complete or k == self.k or k < self.k <= copies_for(k)
 
     def order(self, x: Tensor, workers: Workers, is_ctrs: bool = False) -> Tensor:
         """Return the row numbers of x (r, d), (r,) int64, in the order of the cells in which rows lie.

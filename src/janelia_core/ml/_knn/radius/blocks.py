@@ -1,0 +1,147 @@
+"""A block of rows: who belongs is listed, decided where float64 could not, and put in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.data.points import Points, as_float64
+from janelia_core.ml._knn.exact_order import ExactOrder
+from janelia_core.ml._knn.radius.decision import exactly
+from janelia_core.ml._knn.radius.order import by_index, nearest_first
+from janelia_core.ml._knn.radius.sources import Pairs, Source
+from janelia_core.ml._knn.radius.threshold import Threshold, threshold
+from janelia_core.ml._knn.rows import Rows
+
+Listing = tuple[Tensor, Tensor]
+"""Counts (r,), and indices (p,) row after row."""
+
+
+class Settings(NamedTuple):
+    """What is asked of all rows.
+
+    Attributes:
+        but_self: A row does not meet the centre of its own number.
+        count_only: Indices are not wanted.
+        nearest: Members come nearest first; else by index.
+    """
+
+    but_self: bool = False
+    count_only: bool = False
+    nearest: bool = True
+
+
+@dataclass(frozen=True)
+class Searcher:
+    """Searches blocks of rows, in any thread.
+
+    Attributes:
+        sources: Each lists members among other centres.
+        everyone: The source that takes any row, whatever its values; one a source.
+        order: Puts members in order.
+        settings: What is asked.
+        most: Pairs that may be held at a time.
+        finite: All rows are finite.
+    """
+
+    sources: tuple[Source, ...]
+    everyone: tuple[Source, ...]
+    order: ExactOrder
+    settings: Settings
+    most: int
+    finite: bool
+
+    def search(self, rows: Rows, r: Tensor) -> Iterator[tuple[slice, Listing]]:
+        """Yield members of some of the rows after the other, as many together as memory allows, with who these are.
+
+        Args:
+            rows: Stored values, and their numbers.
+            r: (r,) float64 radii.
+        """
+        waiting = [slice(0, len(rows.values))]
+        while waiting:
+            part = waiting.pop()
+            some, size = rows.pick(part), part.stop - part.start
+            pairs = self._pairs(some, threshold(self.order.metric, r[part]), self.most if size > 1 else 1 << 62)
+            if pairs is None:
+                middle = part.start + size // 2
+                waiting += [slice(middle, part.stop), slice(part.start, middle)]
+            else:
+                yield part, self._in_order(some, pairs)
+
+    def _pairs(self, rows: Rows, t: Threshold, most: int) -> Pairs | None:
+        """Return all pairs that belong; None: there are more than `most`."""
+        if self.finite:
+            return self._found(self.sources, rows, t, most)
+        finite = torch.isfinite(as_float64(rows.values)).all(dim=1)
+        if bool(finite.all()):
+            return self._found(self.sources, rows, t, most)
+        found = []
+        for which, sources in ((finite, self.sources), (~finite, self.everyone)):
+            here = which.nonzero()[:, 0].to(t.r.device)
+            pairs = self._found(sources, rows.pick(here), t.pick(here), most) if len(here) else None
+            if pairs is not None:
+                found.append(pairs._replace(rows=here[pairs.rows]))
+            elif len(here):
+                return None
+        return _joined(found)
+
+    def _found(self, sources: tuple[Source, ...], rows: Rows, t: Threshold, most: int) -> Pairs | None:
+        found, held = [], 0
+        for source in sources:
+            some = source.pairs(rows, t, most - held)
+            if some is None:
+                return None
+            for pairs in some:
+                pairs = self._decided(rows, t, self._others(rows, pairs))
+                found.append(pairs)
+                held += len(pairs.rows)
+                if held > most:
+                    return None
+        return _joined(found)
+
+    def _others(self, rows: Rows, pairs: Pairs) -> Pairs:
+        if not self.settings.but_self:
+            return pairs
+        return pairs.pick(pairs.indices != rows.numbers.to(pairs.rows.device)[pairs.rows])
+
+    def _decided(self, rows: Rows, t: Threshold, pairs: Pairs) -> Pairs:
+        """Return the pairs that belong."""
+        open_ = pairs.open.nonzero()[:, 0]
+        if len(open_) == 0:
+            return pairs
+        keep, ctrs, order = ~pairs.open, self.order.ctrs, self.order
+        step = max(1, ctrs.chunk // 8 // max(1, ctrs.d))
+        for start in range(0, len(open_), step):
+            here = open_[start : start + step]
+            row = pairs.rows[here]
+            x, c = rows.values[row.to(rows.values.device)], ctrs.take(pairs.indices[here])
+            keep[here] = exactly(x, c, t.pick(row), order.metric, order.in_float64).to(keep.device)
+        return pairs.pick(keep)
+
+    def _in_order(self, rows: Rows, pairs: Pairs) -> Listing:
+        n = len(rows.values)
+        if self.settings.count_only:
+            return torch.bincount(pairs.rows, minlength=n), pairs.indices[:0]
+        if self.settings.nearest:
+            return nearest_first(pairs, rows, self.order)
+        return by_index(pairs, n, len(self.order.ctrs.values))
+
+
+def _joined(found: list[Pairs]) -> Pairs:
+    return found[0] if len(found) == 1 else Pairs(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+Put = Callable[[Tensor, Tensor, Tensor], None]
+"""(row numbers (r,), counts (r,), indices (p,)): where answers go."""
+
+
+def search_positions(x: Points, positions: Tensor, r: Tensor, searcher: Searcher, put: Put) -> None:
+    """Search the rows at positions of x, with radii r of all rows, and put their answers by row number."""
+    numbers = x.row_numbers(positions)
+    for part, (counts, indices) in searcher.search(Rows(x.take(numbers), numbers), r[numbers.to(r.device)]):
+        put(numbers[part], counts, indices)

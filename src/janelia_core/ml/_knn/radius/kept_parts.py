@@ -1,0 +1,52 @@
+"""Kept centres in parts, some of them gone: each part lists its own members, which are put in order together."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.among import Among, Part
+from janelia_core.ml._knn.radius.blocks import Put
+from janelia_core.ml._knn.radius.find import Question, find_among, find_within
+from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_pairs
+from janelia_core.ml._knn.rows import parts
+
+_PER_MEMBER = 64  # bytes of a member while parts are joined
+_EXPECTED = 1 << 8  # members of a row for which there is room at first
+
+
+def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: Question) -> None:
+    """Put all centres that are left within the radius of each row of x (n, d), as numbers of all centres."""
+    only = among.parts[0] if len(among.parts) == 1 else None
+    if only is not None and only.gone is None and only.first == 0:
+        find_within(x, only.kept.centres.points.values, r, put, asked, subset=None, kept=only.kept)
+        return
+    step = max(1, asked.max_memory // 2 // _PER_MEMBER // _EXPECTED)
+    for some in parts(len(x), step):
+        rows = x[some]
+
+        def put_some(numbers: Tensor, counts: Tensor, indices: Tensor, first: int = some.start) -> None:
+            put(numbers + first, counts, indices)
+
+        listed = _joined(len(rows), [_of_part(part, rows, r[some], asked) for part in among.parts if len(part)])
+        find_among(rows, among.values.detach(), r[some], listed, put_some, asked)
+
+
+def _of_part(part: Part, x: Tensor, r: Tensor, asked: Question) -> Ragged:
+    values = part.kept.centres.points.values
+    out = Collected(len(x), len(values), x.device, count_only=False)
+    all_of_them = asked._replace(settings=asked.settings._replace(count_only=False, nearest=False, but_self=False))
+    find_within(x, values, r, out.put, all_of_them, kept=part.kept)
+    offsets, indices = out.finish()
+    if part.gone is None:
+        return Ragged(offsets, indices + part.first)
+    there = ~part.gone[indices]
+    rows = torch.repeat_interleave(torch.arange(len(x), device=x.device), offsets.diff(), output_size=len(indices))
+    return of_pairs(rows[there], indices[there] + part.first, len(x))
+
+
+def _joined(n: int, lists: list[Ragged]) -> Ragged:
+    rows = torch.arange(n, device=lists[0].indices.device)
+    row = torch.cat([rows.repeat_interleave(one.offsets.diff()) for one in lists])
+    order = row.sort(stable=True).indices
+    return of_pairs(row[order], torch.cat([one.indices for one in lists])[order], n)

@@ -1,0 +1,107 @@
+"""A ragged answer: counts of all rows, and indices of their members, put there block by block in any order.
+
+Blocks are kept as they come, in 4 bytes an index where that suffices, until all are there and it is known where each
+belongs: with the result, at the end, no more than the distances take that come beside it.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from janelia_core.ml._knn.plan.budget import free_memory
+
+_PER_MEMBER = 12  # bytes of an index and a distance
+_GIB = float(1 << 30)
+
+
+class Ragged(NamedTuple):
+    """Members of n rows.
+
+    Attributes:
+        offsets: (n + 1,) int64: row i has indices[offsets[i] : offsets[i + 1]].
+        indices: (p,) int64.
+    """
+
+    offsets: Tensor
+    indices: Tensor
+
+
+def run_on(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
+    """Return the numbers from each first on, as many as its count, one run after the other (total,)."""
+    starts = counts.cumsum(0) - counts
+    by = torch.repeat_interleave(firsts - starts, counts, output_size=total)
+    return by.add_(torch.arange(total, device=by.device))
+
+
+def of_pairs(rows: Tensor, indices: Tensor, n: int) -> Ragged:
+    """Return the members (p,) of n rows, given with the row of each, ascending."""
+    counts = torch.bincount(rows, minlength=n)
+    return Ragged(torch.nn.functional.pad(counts.cumsum(0), (1, 0)), indices)
+
+
+def of_table(table: Tensor) -> Ragged:
+    """Return the members of a table (n, k), whose empty slots hold -1."""
+    there = table >= 0
+    return Ragged(torch.nn.functional.pad(there.sum(dim=1).cumsum(0), (1, 0)), table[there])
+
+
+class Collected:
+    """Where answers go.
+
+    Args:
+        n: Rows in all.
+        n_ctrs: Row numbers of centres are below this.
+        device: Of the result.
+        count_only: Indices are not wanted.
+
+    Attributes:
+        counts: (n,) int64.
+    """
+
+    def __init__(self, n: int, n_ctrs: int, device: torch.device, count_only: bool) -> None:
+        self.counts = torch.zeros(n, dtype=torch.int64, device=device)
+        self._blocks: list[tuple[Tensor, Tensor]] = []
+        self._dtype = torch.int32 if n_ctrs < 1 << 31 else torch.int64
+        self._count_only, self._rows, self._pairs = count_only, 0, 0
+        self._room = None if count_only else free_memory(device)
+        self._lock = threading.Lock()
+
+    def put(self, positions: Tensor, counts: Tensor, indices: Tensor) -> None:
+        """Put the members of some rows, row after row.
+
+        Raises:
+            MemoryError: The result would not fit into what is free.
+        """
+        counts = counts.to(self.counts.device)
+        self.counts[positions] = counts
+        if self._count_only:
+            return
+        block = positions, indices.to(self.counts.device, self._dtype)
+        with self._lock:
+            self._blocks.append(block)
+            self._rows += len(positions)
+            self._pairs += len(indices)
+            needed = self._pairs * _PER_MEMBER
+            if self._room is not None and needed > self._room:
+                raise MemoryError(self._complaint(needed))
+
+    def _complaint(self, needed: int) -> str:
+        whole = needed * len(self.counts) / max(1, self._rows)
+        return (
+            f"the result does not fit: {self._pairs} members of the first {self._rows} of {len(self.counts)} rows take "
+            f"{needed / _GIB:.3g} GiB, all of them perhaps {whole / _GIB:.3g}, and {(self._room or 0) / _GIB:.3g} GiB "
+            "are free; give max_neighbors, a smaller r or fewer rows at a time, or ask radius_count first"
+        )
+
+    def finish(self) -> Ragged:
+        """Return the answer; blocks are let go one by one."""
+        offsets = torch.nn.functional.pad(self.counts.cumsum(0), (1, 0))
+        indices = torch.empty(int(offsets[-1]), dtype=torch.int64, device=self.counts.device)
+        while self._blocks:
+            positions, block = self._blocks.pop()
+            indices[run_on(offsets[positions], self.counts[positions], len(block))] = block.to(torch.int64)
+        return Ragged(offsets, indices)

@@ -1,0 +1,138 @@
+"""Who belongs to whom, of a checked call: directly, or as the operators that tracers and transforms take whole."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.library import custom_op
+
+from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.data.mask import Allowed
+from janelia_core.ml._knn.radius.blocks import Settings
+from janelia_core.ml._knn.radius.find import Question, find_within
+from janelia_core.ml._knn.radius.kept_parts import find_kept
+from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
+from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
+from janelia_core.ml._neighbors.indices import Settings as NearestSettings
+from janelia_core.ml._neighbors.indices import search, shown_by
+from janelia_core.ml._neighbors.radius.cut import cut
+from janelia_core.ml._neighbors.radius.groups import find_by_group
+from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare, is_plain
+
+
+class Asked(NamedTuple):
+    """A checked call.
+
+    Attributes:
+        flat: Rows and centres.
+        r: (n,) float64 radii.
+        metric: One of METRICS.
+        m: Bounds how many scores are held at once, or None.
+        max_memory: Bytes of workspace.
+        but_self: Row i of a group does not meet centre i of the group.
+        mask: (columns,) or (..., columns) bool with leading dimensions of n rows in all, or a function, or None.
+        x_batch: (n,) ascending, with ctrs_batch, or None.
+        ctrs_batch: (m,) ascending, or None.
+        nearest: Members come nearest first; else by index.
+        count_only: Indices are not wanted.
+        max_neighbors: At most so many of each row, the nearest; None: all.
+        kept: What is kept of the centres; None: nothing.
+    """
+
+    flat: Flat
+    r: Tensor
+    metric: str
+    m: int | None
+    max_memory: int
+    but_self: bool
+    mask: Any = None
+    x_batch: Tensor | None = None
+    ctrs_batch: Tensor | None = None
+    nearest: bool = True
+    count_only: bool = False
+    max_neighbors: int | None = None
+    kept: Among | None = None
+
+
+def members(asked: Asked) -> Ragged:
+    """Return the members of all rows, as numbers of columns; of counts alone, offsets."""
+    if is_plain(asked.flat.x, asked.flat.ctrs):
+        return _members(asked)
+    flat, mask = asked.flat, asked.mask
+    if not (mask is None or isinstance(mask, Tensor)):  # no operator takes a function: it is asked once, for all pairs
+        mask = mask(torch.arange(flat.x.shape[0], device=flat.x.device), 0, flat.ctrs.shape[0])
+    settings = asked.metric, asked.m, asked.max_memory, asked.but_self, asked.nearest, asked.count_only
+    points = flat.x.detach(), flat.ctrs.detach(), asked.r
+    batches = mask, flat.groups, asked.x_batch, asked.ctrs_batch
+    return Ragged(*radius_members(*points, *settings, asked.max_neighbors, *batches))
+
+
+@custom_op("janelia_core::radius_members", mutates_args=(), tags=NOT_FOR_GRAPHS)
+def radius_members(
+    x: Tensor,
+    ctrs: Tensor,
+    r: Tensor,
+    metric: str,
+    m: int | None,
+    max_memory: int,
+    but_self: bool,
+    nearest: bool,
+    count_only: bool,
+    max_neighbors: int | None,
+    mask: Tensor | None,
+    groups: Tensor | None,
+    x_batch: Tensor | None,
+    ctrs_batch: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Search as `members` does: offsets and indices."""
+    flat = Flat(bare(x), bare(ctrs), groups, (x.shape[0],), None)
+    batches = mask, x_batch, ctrs_batch
+    asked = Asked(flat, bare(r), metric, m, max_memory, but_self, *batches, nearest, count_only, max_neighbors)
+    return tuple(_members(asked))  # type: ignore[return-value]
+
+
+@radius_members.register_fake
+def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
+    size = torch.library.get_ctx().new_dynamic_size()
+    return x.new_empty(x.shape[0] + 1, dtype=torch.int64), x.new_empty(size, dtype=torch.int64)
+
+
+def _members(asked: Asked) -> Ragged:
+    x, ctrs, groups = asked.flat.x.detach(), asked.flat.ctrs.detach(), asked.flat.groups
+    ctrs = x if asked.flat.ctrs is asked.flat.x else ctrs
+    if asked.x_batch is not None and asked.ctrs_batch is not None:
+        groups = of_batch_vectors(asked.x_batch, asked.ctrs_batch)
+    subset, allowed = None, asked.mask
+    if allowed is None or isinstance(allowed, Tensor):
+        subset, allowed = shown_by(allowed, None)
+    with torch.inference_mode(False):  # or workers could not write to what is made
+        if asked.max_neighbors is not None:
+            return _nearest(x, ctrs, asked, groups, subset, allowed)
+        out = Collected(len(x), len(ctrs), x.device, asked.count_only)
+        settings = Settings(asked.but_self, asked.count_only, asked.nearest)
+        question = Question(asked.metric, asked.m, asked.max_memory, settings)
+        if groups is not None:
+            find_by_group(x, ctrs, asked.r, groups, out.put, question, subset, allowed)
+        elif len(x) and len(ctrs if subset is None else subset):
+            if asked.kept is None:
+                find_within(x, ctrs, asked.r, out.put, question, subset=subset, allowed=allowed)
+            else:
+                find_kept(x, asked.kept, asked.r, out.put, question)
+        return out.finish()
+
+
+def _nearest(
+    x: Tensor, ctrs: Tensor, asked: Asked, groups: Tensor | None, subset: Tensor | None, allowed: Allowed | None
+) -> Ragged:
+    """Return the nearest of each row that belong: the first of the k nearest, as far as the radius reaches."""
+    assert asked.max_neighbors is not None
+    k = max(1, min(asked.max_neighbors, len(ctrs)))
+    settings = NearestSettings(k, asked.metric, asked.m, asked.max_memory, asked.but_self)
+    found = search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups, kept=asked.kept)
+    found = cut(x, ctrs, found, asked.r, asked.metric, asked.max_memory, asked.flat.first_ctrs)
+    if not asked.nearest:
+        found = torch.where(found < 0, len(ctrs), found).sort(dim=1).values
+        found = found.masked_fill(found == len(ctrs), -1)
+    return of_table(found)
