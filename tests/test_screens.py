@@ -9,12 +9,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.choose import knows, make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import join
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Asked, Screen
@@ -25,26 +26,30 @@ from plans import SCREENS_HERE, changed
 from problems import PROBLEMS, gaussian
 
 CPU = this_machine(torch.device("cpu"))
-by_name = pytest.mark.parametrize("screen", SCREENS_HERE, ids=lambda screen: screen.name)
+METRICS = ("euclidean", "manhattan", "chebyshev")
+KNOWN = [(screen, name) for screen in SCREENS_HERE for name in METRICS if knows(screen, metric_named(name).form)]
+by_name = pytest.mark.parametrize(("screen", "metric"), KNOWN, ids=[f"{screen.name}-{name}" for screen, name in KNOWN])
 
 
-def asked(screen: Screen, x: Tensor, centres: Centres, k: int, workers: Workers) -> Asked:
+def asked(screen: Screen, metric: str, x: Tensor, centres: Centres, k: int, workers: Workers) -> Asked:
     """Return a search as a screen meets it."""
-    sizes = len(x), len(centres), x.shape[1], k
-    plan = changed(make_plan(*sizes, len(centres), machine=CPU), screen=screen.name, at_once_rows=0, width=-1)
+    plan = make_plan(len(x), len(centres), x.shape[1], k, len(centres), machine=CPU, metric=metric)
+    plan = changed(plan, screen=screen.name, at_once_rows=0, width=-1)
     reader = Reader(workers, kernels=True)
     frame = join(Seen(Points(x), reader), centres.seen(reader), reader)
     return Asked(Points(x), centres, lambda: frame, plan, Report(plan), workers)
 
 
-def true_distances(row: list[float], ctrs: list[list[float]]) -> list[Fraction | None]:
-    """Return D from a row to each centre as fractions; None where a centre is not finite."""
+def true_values(metric: str, row: list[float], ctrs: list[list[float]]) -> list[Fraction | None]:
+    """Return order values of a row with each centre as fractions; None where a centre is not finite."""
     found: list[Fraction | None] = []
     for centre in ctrs:
         if any(abs(value) == torch.inf or value != value for value in centre):
             found.append(None)
         else:
-            found.append(sum(((Fraction(a) - Fraction(b)) ** 2 for a, b in zip(row, centre, strict=True)), Fraction(0)))
+            gaps = [abs(Fraction(a) - Fraction(b)) for a, b in zip(row, centre, strict=True)]
+            of_gaps = {"euclidean": sum(gap**2 for gap in gaps), "manhattan": sum(gaps), "chebyshev": max(gaps)}
+            found.append(Fraction(of_gaps[metric]))
     return found
 
 
@@ -61,13 +66,13 @@ def spare(ctrs: list[list[float]], k: int) -> set[int]:
 
 @by_name
 @pytest.mark.parametrize("name", PROBLEMS)
-def test_every_centre_that_is_not_listed_is_at_least_as_far_as_excluded(screen: Screen, name: str) -> None:
+def test_every_centre_that_is_not_listed_is_at_least_as_far_as_excluded(screen: Screen, metric: str, name: str) -> None:
     x, ctrs, k, _ = PROBLEMS[name]()
     x, k = x[torch.isfinite(x.double()).all(dim=1)][:3], min(k, len(ctrs) // 2)
     if len(x) == 0 or x.shape[1] == 0:
         return
     with Workers(1, pool=False) as workers:
-        search = asked(screen, x, Centres(Points(ctrs)), k, workers)
+        search = asked(screen, metric, x, Centres(Points(ctrs)), k, workers)
         if screen.why_not_here(search):
             assert (screen.name == "line" and x.shape[1] > 1) or not (
                 search.frame.in_float64 and search.frame.ctrs_finite and search.frame.fits_float32
@@ -79,14 +84,15 @@ def test_every_centre_that_is_not_listed_is_at_least_as_far_as_excluded(screen: 
             return
         next(iter(meeting.turns()))
         found = meeting.listers[len(meeting.listers) - 1].candidates(Rows(x, torch.arange(len(x))))
-    unit, copies = Fraction(4) ** search.frame.verify_exponent, spare(ctrs.tolist(), k)
+    degree = metric_named(metric).degree
+    unit, copies = Fraction(2**degree) ** search.frame.verify_exponent, spare(ctrs.tolist(), k)
     for i, row in enumerate(x.tolist()):
         listed = [j for j in found.indices[i].tolist() if j >= 0]
         assert len(set(listed)) == len(listed)
         excluded = float(found.excluded[i])
         if excluded == -torch.inf:
             continue  # it cannot tell: the row climbs
-        truth = true_distances(row, ctrs.tolist())
+        truth = true_values(metric, row, ctrs.tolist())
         others = [d for j, d in enumerate(truth) if d is not None and j not in listed and j not in copies]
         if excluded == torch.inf:  # the list holds the whole answer
             nearest = sorted((d, j) for j, d in enumerate(truth) if d is not None)[:k]
@@ -113,7 +119,7 @@ def kinds_of_rows() -> dict[str, Tensor]:
 @by_name
 @pytest.mark.parametrize("step", [0, 1, 8])
 def test_centres_prepared_once_answer_rows_of_any_kind_as_if_prepared_for_them(
-    screen: Screen, step: int, monkeypatch: pytest.MonkeyPatch
+    screen: Screen, metric: str, step: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ctrs = gaussian(n=2, n_ctrs=3000, d=6).ctrs
     ctrs = (ctrs * step).round() / step if step else ctrs
@@ -126,7 +132,7 @@ def test_centres_prepared_once_answer_rows_of_any_kind_as_if_prepared_for_them(
         return prepare(*arguments)
 
     for x in kinds_of_rows().values():
-        plan = make_plan(len(x), len(ctrs), x.shape[1], 5, len(ctrs), machine=CPU)
+        plan = make_plan(len(x), len(ctrs), x.shape[1], 5, len(ctrs), machine=CPU, metric=metric)
         plan = changed(plan, screen=screen.name, at_once_rows=0)
         fresh = search(Points(x), Centres(Points(ctrs)), plan)
         with monkeypatch.context() as patch:

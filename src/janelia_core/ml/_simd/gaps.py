@@ -33,7 +33,7 @@ Way: TypeAlias = Squares | Sizes | Largest
 
 
 def joined(build: Builder, way: Choice, total: Value, gap: Value, flags: Sequence[str] = ()) -> Value:
-    """Emit a total with one more gap, numbers or vectors; NaN if the last gap is."""
+    """Emit a total with one more gap, numbers or vectors; NaN if the gap is. The largest forgets an earlier NaN."""
     if way is Squares:
         return build.fadd(total, build.fmul(gap, gap, flags=flags), flags=flags)
     size = build.call_llvm(f"llvm.fabs.{_named(gap.type)}", gap.type, gap)
@@ -43,8 +43,11 @@ def joined(build: Builder, way: Choice, total: Value, gap: Value, flags: Sequenc
 
 
 def merged(build: Builder, way: Choice, one: Value, other: Value) -> Value:
-    """Emit what two totals make together."""
-    return build.select(build.fcmp_unordered(">", one, other), one, other) if way is Largest else build.fadd(one, other)
+    """Emit what two totals make together; NaN if either is."""
+    if way is not Largest:
+        return build.fadd(one, other)
+    larger = build.select(build.fcmp_unordered(">", one, other), one, other)
+    return build.select(build.fcmp_unordered("uno", other, other), other, larger)
 
 
 def _named(kind: ir.Type) -> str:

@@ -15,7 +15,7 @@ from numba.core import types
 from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.jit import jit
 from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, f64, i8, i32, i64, nothing, vector
-from janelia_core.ml._simd.gaps import Squares, joined, merged
+from janelia_core.ml._simd.gaps import Largest, Squares, joined, merged
 from janelia_core.ml._simd.intrinsics import Array, Choice, Float64, Int64, intrinsic
 
 CHAINS = 16
@@ -76,10 +76,13 @@ def _with_product(build: Builder, total: Value, a: Value, b: Value, flags: Seque
 
 @intrinsic
 def distance(build: Builder, way: Choice, x: Array, i: Int64, ctrs: Array, j: Int64) -> Float64:
-    """What a way makes of all x[i, q] - ctrs[j, q] in float64; rows in C order, of any real dtypes."""
+    """What a way makes of all x[i, q] - ctrs[j, q] in float64, NaN if one is; rows in C order, of any dtypes."""
 
     def term(build: Builder, total: Value, a: Value, b: Value, flags: Sequence[str]) -> Value:
-        return joined(build, way, total, build.fsub(a, b), flags)
+        gap = build.fsub(a, b)
+        if way is not Largest:
+            return joined(build, way, total, gap, flags)
+        return merged(build, way, total, joined(build, way, constant(gap.type, 0.0), gap))
 
     return _total(build, x, i, ctrs, j, term, partial(merged, build, way))
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
-from janelia_core.ml._knn.metrics.metric import COSINE, FORMS, Metric
+from janelia_core.ml._knn.metrics.metric import ALL_FORMS, COSINE, FORMS, Metric
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
 
@@ -22,9 +22,10 @@ _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithme
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
 
 
-def for_kernels(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
-    """Tell whether kernels can read these values, and know the metric."""
-    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form in FORMS
+def for_kernels(x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype) -> bool:
+    """Tell whether kernels can read these values, and know the metric and how to round to a dtype."""
+    forms = ALL_FORMS if dtype == torch.float32 else FORMS
+    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form in forms
     return known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
 
 
@@ -43,7 +44,7 @@ class Work:
 
     def __init__(self, x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
-        self._kernels = for_kernels(x, ctrs, metric) and are_loaded(metric, x.dtype, dtype)
+        self._kernels = for_kernels(x, ctrs, metric, dtype) and are_loaded(metric, x.dtype, dtype)
         # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
         coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
         most = _CHUNK if x.device.type == "cpu" else share

@@ -18,12 +18,13 @@ from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum, largest_difference
 from janelia_core.ml._knn.arithmetic.integers import Rational, Rationals
 from janelia_core.ml._knn.metrics.differences import OfAbsoluteDifferences
-from janelia_core.ml._knn.metrics.metric import Bound
+from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, Bound
 
 
 class Chebyshev(OfAbsoluteDifferences):
     """The largest of all |x_q - c_q|, 0 of no coordinates."""
 
+    form = CHEBYSHEV
     power = math.inf
 
     def key(self, x: Rationals, c: Rationals) -> Rational:

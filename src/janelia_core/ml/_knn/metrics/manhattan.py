@@ -16,12 +16,13 @@ from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum, absolute_differences
 from janelia_core.ml._knn.arithmetic.integers import Rational, Rationals
 from janelia_core.ml._knn.metrics.differences import OfAbsoluteDifferences
-from janelia_core.ml._knn.metrics.metric import Bound
+from janelia_core.ml._knn.metrics.metric import MANHATTAN, Bound
 
 
 class Manhattan(OfAbsoluteDifferences):
     """The sum of all |x_q - c_q|."""
 
+    form = MANHATTAN
     power = 1.0
 
     def key(self, x: Rationals, c: Rationals) -> Rational:

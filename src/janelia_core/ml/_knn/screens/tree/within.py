@@ -5,16 +5,14 @@ and so the key
 
     K <= (1 + u)^(d + 2) D_z + a <= T = (1 + 2 (d + 2) u) (sqrt(L) + r_x + r_c)^2 + a,
 
-for 2 (d + 2) u <= 1. For sums of magnitudes, and for the largest, T = (1 + 2 (d + 2) u) (L + s r_x + s r_c) + a
-likewise, with the s of `TreeScreen`. T is evaluated in float64, each rounding outweighed by a factor 1 + 2^-50, and
+for 2 (d + 2) u <= 1; without squares, by the same triangle inequality in the metric's own norm, L + s r_x + s r_c
+stands in the place of that square. T is evaluated in float64, each rounding outweighed by a factor 1 + 2^-50, and
 rounded up to float32: it is at least a = (d + 2) 2^-125, a normal number, so a factor of 1 + 2^-22 does. A box's key
 never exceeds that of a point inside (`packet_keys`). So whoever enters boxes with a key of at most T, and lists the
 points with a key of at most T, lists every centre with D <= L, if the tree holds all copies of it.
 """
 
 from __future__ import annotations
-
-import math
 
 import numpy as np
 import torch
@@ -40,16 +38,16 @@ class TreeWithin:
 
     Args:
         tree: A tree that holds all copies of all finite centres.
-        form: Of the metric.
+        form: `Metric.form`, as of `TreeScreen`.
 
     Memory:
         A call on r rows takes 16 bytes for each pair that it lists, half of them for a moment, and 4 r d.
     """
 
-    def __init__(self, tree: BoxTree, form: int) -> None:
+    def __init__(self, tree: BoxTree, form: int = DISTANCE) -> None:
         assert tree.complete, "copies were dropped"
         self._tree, self._way, self._squared = tree, WAYS[form], form == DISTANCE
-        self._spread = math.sqrt(tree.d) if form == MANHATTAN else 1.0
+        self._norm = np.sqrt(tree.d) * _OUT if form == MANHATTAN else 1.0
         ctrs = tree.ctrs.subset
         self._names = np.empty(0, np.int64) if ctrs is None else ctrs.numpy()
 
@@ -73,7 +71,7 @@ class TreeWithin:
 
     def _key_limits(self, limit: F64, lost: F64) -> F32:
         """Return T of the docstring above, at least; -1 where no distance is within."""
-        d, lost, limit = self._tree.d, lost * self._spread * _OUT**2, np.asarray(limit)
+        d, lost = self._tree.d, self._norm * lost * _OUT
         if self._squared:
             reach = np.where(lost == 0.0, limit, (np.sqrt(np.maximum(limit, 0.0)) * _OUT + lost) ** 2 * _OUT**2)
         else:
