@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import LOSS, SMALL
@@ -35,7 +36,7 @@ Sum = tuple[Floats, Floats, Floats]  # hi, lo, error
 
 def square_distances(x: Floats, c: Floats) -> Sum:
     """Return (hi, lo, error), each (p,): |D - (hi + lo)| <= error for pairs of rows x, c (p, d), |values| < LARGEST."""
-    delta, rest = _two_sum(x, -c)  # x - c = delta + rest, exactly
+    delta, rest = two_sum(x, -c)  # x - c = delta + rest, exactly
     terms = [two_product(delta, delta)]
     if rest.any():
         terms += [two_product(2.0 * delta, rest), two_product(rest, rest)]
@@ -46,30 +47,6 @@ def square_distances(x: Floats, c: Floats) -> Sum:
         lossy = lossy + ((rest != 0) & (np.abs(rest) < 2.0**-450)).sum(axis=1)
     hi, lo, discarded = _sum(hi, lo)
     return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
-
-
-def absolute_differences(x: Floats, c: Floats) -> Sum:
-    """Return (hi, lo, error), each (p,): sum |x_q - c_q| of pairs of rows x, c (p, d), |values| < LARGEST."""
-    hi, lo, lossy = _absolute(x, c)
-    hi, lo, discarded = _sum(hi, lo)
-    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
-
-
-def largest_difference(x: Floats, c: Floats) -> Sum:
-    """Return (hi, lo, error), each (p,): the largest |x_q - c_q|, likewise; only what may underflow has an error.
-
-    Of two differences the larger is rounded to no less, and of those that are rounded alike it has the larger rest.
-    """
-    hi, lo, lossy = _absolute(x, c)
-    most = hi.max(axis=1, keepdims=True, initial=0.0)
-    return most[:, 0], np.where(hi == most, lo, -np.inf).max(axis=1, initial=-np.inf), lossy * LOSS
-
-
-def _absolute(x: Floats, c: Floats) -> Sum:
-    """Return |x - c| = hi + lo, exactly, and in how many coordinates (p,) something of it may underflow."""
-    delta, rest = _two_sum(x, -c)
-    lossy = sum(((np.abs(v) < SMALL) & (v != 0)).sum(axis=1) for v in (x, c))
-    return np.abs(delta), np.where(delta < 0, -rest, rest), lossy
 
 
 def products(x: Floats, c: Floats) -> Sum:
@@ -131,8 +108,8 @@ def cosine_of_sums(product: Sum, x_square: Sum, c_square: Sum) -> Sum:
     norms_error = a_error / a + b_error / b
     norm, norm_low = _root(*_multiply(a, a_low, b, b_low))
     cosine, cosine_low = _divide(s, s_low, norm, norm_low)
-    hi, lo = _two_sum(np.ones_like(cosine), -cosine)
-    hi, lo = _two_sum(hi, lo - cosine_low)
+    hi, lo = two_sum(np.ones_like(cosine), -cosine)
+    hi, lo = two_sum(hi, lo - cosine_low)
     error = 1.01 * (s_error / norm + norms_error) + 4.0 * _UNIT
     exact = (s_error + norms_error + np.abs(s_low) + np.abs(a_low) + np.abs(b_low)) == 0
     squares, norms = two_product(s, s), two_product(a, b)
@@ -152,22 +129,39 @@ def _near_one(v: Floats) -> tuple[Floats, Floats]:
 
 def _multiply(a: Floats, a_low: Floats, b: Floats, b_low: Floats) -> tuple[Floats, Floats]:
     p, e = two_product(a, b)
-    return _two_sum(p, e + (a * b_low + a_low * b))
+    return two_sum(p, e + (a * b_low + a_low * b))
 
 
 def _root(a: Floats, a_low: Floats) -> tuple[Floats, Floats]:
     r = np.sqrt(a)
     p, e = two_product(r, r)
-    return _two_sum(r, ((a - p) - e + a_low) / (2.0 * r))
+    return two_sum(r, ((a - p) - e + a_low) / (2.0 * r))
 
 
 def _divide(a: Floats, a_low: Floats, b: Floats, b_low: Floats) -> tuple[Floats, Floats]:
     q = a / b
     p, e = two_product(q, b)
-    return _two_sum(q, ((a - p) - e + a_low - q * b_low) / b)
+    return two_sum(q, ((a - p) - e + a_low - q * b_low) / b)
 
 
-def _two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+def sums_of(hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (hi, lo, error), each (...): the sums of double-doubles (..., n), by halves; exact if nothing is lost."""
+    discarded = torch.zeros_like(hi[..., :1].sum(dim=-1))
+    while hi.shape[-1] > 1:
+        n = hi.shape[-1] // 2
+        s, t = two_sum(hi[..., :n], hi[..., n : 2 * n])
+        u, v = two_sum(lo[..., :n], lo[..., n : 2 * n])
+        t, lost1 = two_sum(t, u)
+        s, t = two_sum(s, t)
+        t, lost2 = two_sum(t, v)
+        s, t = two_sum(s, t)
+        discarded += lost1.abs_().sum(dim=-1) + lost2.abs_().sum(dim=-1)
+        hi, lo = torch.cat([s, hi[..., 2 * n :]], dim=-1), torch.cat([t, lo[..., 2 * n :]], dim=-1)
+    return hi.sum(dim=-1), lo.sum(dim=-1), discarded * (1.0 + 2.0**-30)
+
+
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return a + b as a sum of two float64 numbers, without error (Knuth)."""
     s = a + b
     t = s - a
     return s, (a - (s - t)) + (b - t)
@@ -194,11 +188,11 @@ def _sum(hi: Floats, lo: Floats) -> Sum:
         if hi.shape[1] % 2:
             hi = np.pad(hi, ((0, 0), (0, 1)))
             lo = np.pad(lo, ((0, 0), (0, 1)))
-        s, t = _two_sum(hi[:, 0::2], hi[:, 1::2])
-        u, v = _two_sum(lo[:, 0::2], lo[:, 1::2])
-        t, lost1 = _two_sum(t, u)
-        s, t = _two_sum(s, t)
-        t, lost2 = _two_sum(t, v)
-        hi, lo = _two_sum(s, t)
+        s, t = two_sum(hi[:, 0::2], hi[:, 1::2])
+        u, v = two_sum(lo[:, 0::2], lo[:, 1::2])
+        t, lost1 = two_sum(t, u)
+        s, t = two_sum(s, t)
+        t, lost2 = two_sum(t, v)
+        hi, lo = two_sum(s, t)
         discarded += np.abs(lost1).sum(axis=1) + np.abs(lost2).sum(axis=1)
     return hi[:, 0], lo[:, 0], discarded
