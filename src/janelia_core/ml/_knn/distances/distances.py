@@ -85,7 +85,7 @@ def distances(
     if x.device.type != "cpu":
         return off_cpu(x.detach(), ctrs.detach(), indices, known, dtype, max_memory, centres)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
-    rounded_there = dtype == torch.float32 and for_kernels(x, ctrs, metric_named(metric), dtype)
+    rounded_there = dtype == torch.float32 and for_kernels(x, ctrs, metric_named(metric))
     count = _count(x, indices, max_memory, rounded_there)
     tiny = indices.numel() * x.shape[1] < _TINY
     with torch.inference_mode(False), Workers.if_several(count, tiny, x.device) as workers:

@@ -54,6 +54,7 @@ class Metric(ABC):
         levelled: A power of two that is taken from a row changes no order in it, and float64 may need one.
         signed: An infinite coordinate may make an order value -inf.
         directed: It is of directions, whose screens know no exponents (`Frame.of_directions`).
+        summed: `pair_sums` take pairs on any device, but no 64-bit integers.
         doubled_below: `sums` take pairs of rows of float64 numbers below this; 0: of none.
         mapped_to: The metric by which `mapped` points are searched in place of stored values; "": they are not mapped.
         mapped_bytes: Of each of these points.
@@ -71,6 +72,7 @@ class Metric(ABC):
     levelled: ClassVar[bool] = False
     signed: ClassVar[bool] = False
     directed: ClassVar[bool] = False
+    summed: ClassVar[bool] = False
     doubled_below: ClassVar[float] = 0.0
     mapped_to: ClassVar[str] = ""
     mapped_bytes: ClassVar[int] = 0
@@ -130,6 +132,10 @@ class Metric(ABC):
 
     def sums(self, x: Floats, c: Floats) -> Sum:
         """Return order values as double-doubles (hi, lo, error) of pairs of rows (p, d) below `doubled_below`."""
+        raise NotImplementedError
+
+    def pair_sums(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return order values as (hi, lo, error), |hi + lo - truth| <= error, of points as for `pair_values`."""
         raise NotImplementedError
 
     def key_sums(self, x: Floats, c: Floats) -> Sum:
