@@ -40,6 +40,15 @@ pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWar
 HALF_TURN = torch.tensor([math.pi, 2.0 * math.pi], dtype=torch.float64)
 
 
+WAYS = ("kernels", "arrays")
+
+
+def take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have points and angles computed by kernels, or by NumPy."""
+    for module in (sphere, angles) if way == "arrays" else ():
+        monkeypatch.setattr(module, "_are_loaded", lambda *_: False)
+
+
 def places(n: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> Tensor:
     """Return n places from all over the sphere."""
     g = torch.Generator().manual_seed(seed)
@@ -109,8 +118,12 @@ def true_square(p: list[float], q: list[float]) -> mpmath.mpf:
     return sum((mpmath.mpf(a) - mpmath.mpf(b)) ** 2 for a, b in zip(p, q, strict=True))
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", KINDS)
-def test_points_are_the_float64_numbers_nearest_to_the_sphere(kind: str) -> None:
+def test_points_are_the_float64_numbers_nearest_to_the_sphere(
+    kind: str, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(way, monkeypatch)
     values = KINDS[kind]()
     assert same_bits(points_of_the_sphere(values), true_points(values))
 
@@ -123,6 +136,7 @@ def same_bits(a: Tensor, b: Tensor) -> bool:
 def test_integers_alone_give_the_same_points(monkeypatch: pytest.MonkeyPatch) -> None:
     values = torch.cat([places(100), near_quarters()[::3]])
     expected = points_of_the_sphere(values)
+    take("arrays", monkeypatch)
     asked: list[float] = []
     monkeypatch.setattr(sphere, "nearest_point", lambda *a: asked.append(a[0]) or exact_sines.nearest_point(*a))
     monkeypatch.setattr(sphere, "_ERROR", 1.0)
@@ -133,6 +147,7 @@ def test_integers_alone_give_the_same_points(monkeypatch: pytest.MonkeyPatch) ->
 def test_an_error_left_out_makes_wrong_points(monkeypatch: pytest.MonkeyPatch) -> None:
     values = places(60_000, seed=5)
     expected = points_of_the_sphere(values)
+    take("arrays", monkeypatch)
     honest = sphere.sine_cosine_of
     coarse = lambda v: honest(v)._replace(sine=(honest(v).sine[0], 0.0 * v))  # noqa: E731
     monkeypatch.setattr(sphere, "sine_cosine_of", coarse)
@@ -172,8 +187,10 @@ def pairs_of_all_kinds() -> tuple[Tensor, Tensor]:
     return x.repeat(len(others), 1), torch.cat(others)
 
 
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_angles_are_rounded_once(dtype: torch.dtype) -> None:
+def test_angles_are_rounded_once(dtype: torch.dtype, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    take(way, monkeypatch)
     x, ctrs = (values.to(dtype) for values in pairs_of_all_kinds())
     expected = true_angles(points_of_the_sphere(x), points_of_the_sphere(ctrs), dtype)
     each = torch.arange(len(x))[:, None]
@@ -185,6 +202,7 @@ def test_integers_alone_give_the_same_angles(monkeypatch: pytest.MonkeyPatch) ->
     x, ctrs = (values[::3] for values in pairs_of_all_kinds())
     each = torch.arange(len(x))[:, None]
     expected = distances(x, ctrs, each, "haversine")
+    take("arrays", monkeypatch)
     unknown = lambda p, q: (*angles_over_chords(p, q)[:2], np.full(p.shape[1], np.inf))  # noqa: E731
     monkeypatch.setattr(angles, "angles_over_chords", unknown)
     assert torch.equal(distances(x, ctrs, each, "haversine"), expected)
@@ -202,6 +220,17 @@ def test_angles_are_within_their_error() -> None:
             )
             truth = 2 * mpmath.asin(mpmath.sqrt(square) / 2)
             assert abs(mpmath.mpf(hi[i]) + mpmath.mpf(lo[i]) - truth) <= error[i] <= ANGLE_ERROR * 3.15
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_kernels_and_arrays_agree_on_many(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, ctrs = places(3000, dtype), places(4000, dtype, seed=1)
+    indices = torch.randint(-1, 4000, (3000, 7), generator=torch.Generator().manual_seed(3))
+    expected = points_of_the_sphere(x), distances(x, ctrs, indices, "haversine")
+    take("arrays", monkeypatch)
+    assert torch.equal(points_of_the_sphere(x), expected[0])
+    assert torch.equal(distances(x, ctrs, indices, "haversine"), expected[1])
+    assert torch.equal(expected[1].isinf(), indices < 0)
 
 
 def test_the_longest_angle_is_pi_rounded_and_angles_of_hardly_anything_are_told() -> None:
@@ -380,6 +409,17 @@ def test_derivatives_of_every_order_and_mode() -> None:
     assert gradgradcheck(of, (x, ctrs), check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True)
     rows = torch.func.vmap(torch.func.grad(lambda row: of(row[None], ctrs.detach()).sum()))(x.detach())
     assert torch.allclose(rows, torch.autograd.grad(of(x, ctrs).sum(), x)[0])
+
+
+def test_torch_compiles_it_whole() -> None:
+    x, ctrs = places(20).requires_grad_(), places(50, seed=1).requires_grad_()
+
+    def of(x: Tensor, ctrs: Tensor) -> Tensor:
+        return knn(x, ctrs, 3, metric="haversine").distances.square().sum()
+
+    compiled = torch.compile(of, backend="aot_eager", fullgraph=True)
+    expected, found = (torch.autograd.grad(call(x, ctrs), (x, ctrs)) for call in (of, compiled))
+    assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
 def test_where_there_is_no_derivative_it_is_0() -> None:
