@@ -71,6 +71,8 @@ _METRICS = {
     "angular": "'cosine'",
     "cos": "'cosine'",
     "cosine_similarity": "'cosine', which is 1 - similarity",
+    "great_circle": "'haversine', of latitude and longitude in radians",
+    "geodesic": "'haversine', of latitude and longitude in radians",
 }
 
 

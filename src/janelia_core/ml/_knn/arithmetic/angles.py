@@ -23,9 +23,9 @@ from janelia_core.ml._knn.arithmetic.sines import SINE_ERROR, Double, fast_two_s
 ANGLE_ERROR = 3.0 * SINE_ERROR
 """How far each angle can be off, relatively."""
 
-_LEAST = 2.0**-400
-_FROM_ANTIPODES = 2.0**-30  # of 4 - D
-_CORRECTION = 2.0**-40
+LEAST_SQUARE = 2.0**-400
+FROM_ANTIPODES = 2.0**-30  # of 4 - D
+CORRECTION = 2.0**-40
 
 
 @np.errstate(all="ignore")  # what is not answered may be anything
@@ -44,7 +44,7 @@ def angles_over_chords(p: Floats, q: Floats) -> Sum:
     (one, one_lost), (other, other_lost) = two_product(s, cosine[0]), two_product(c, sine[0])
     cross = (s * cosine[1] + s_low * cosine[0]) - (c * sine[1] + c_low * sine[0])
     t = (one - other) + ((one_lost - other_lost) + cross)
-    known = known & (square >= _LEAST) & (rest[0] >= _FROM_ANTIPODES) & (np.abs(t) <= _CORRECTION * y)
+    known = known & (square >= LEAST_SQUARE) & (rest[0] >= FROM_ANTIPODES) & (np.abs(t) <= CORRECTION * y)
     hi, lo = fast_two_sum(2.0 * y, 2.0 * t)
     alike, nowhere = (p == q).all(axis=0), np.isnan(square)
     hi, lo = (np.where(nowhere, np.nan, np.where(known & ~alike, part, 0.0)) for part in (hi, lo))
