@@ -231,7 +231,7 @@ def test_without_scikit_learn_the_error_says_how_to_install_it(monkeypatch: pyte
         ("KNeighborsTransformer", {"n_neighbors": 7}, KNeighborsClassifier(metric="precomputed", n_neighbors=6)),
         ("RadiusNeighborsTransformer", {"radius": 0.9}, DBSCAN(eps=0.6, metric="precomputed")),
         ("KNeighborsTransformer", {"n_neighbors": 30},
-         TSNE(metric="precomputed", init="random", perplexity=9, max_iter=250, random_state=0)),
+         TSNE(metric="precomputed", init="random", perplexity=9, random_state=0)),
         ("KNeighborsTransformer", {"n_neighbors": 9}, Isomap(metric="precomputed", n_neighbors=8)),
         ("KNeighborsTransformer", {"n_neighbors": 9, "mode": "connectivity"},
          SpectralClustering(2, affinity="precomputed_nearest_neighbors", n_neighbors=8, random_state=0)),
