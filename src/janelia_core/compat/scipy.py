@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from janelia_core.ml.index import CenterIndex
-from janelia_core.ml.neighbors import radius, radius_count
+from janelia_core.ml.neighbors import radius_count
 
 _METRICS = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
 
@@ -88,7 +88,7 @@ class KDTree:
         each = torch.from_numpy(np.array(np.broadcast_to(r, shape), float).reshape(-1))
         if return_length:
             return radius_count(rows, self._index.ctrs, each, metric=_metric(p)).numpy().reshape(shape)[()]
-        found = radius(rows, self._index.ctrs, each, metric=_metric(p), sort_by="index")
+        found = self._index.radius(rows, each, metric=_metric(p), sort_by="index")
         lists, indices, offsets = np.empty(len(rows), object), found.indices.tolist(), found.offsets.tolist()
         for i in range(len(rows)):
             lists[i] = indices[offsets[i] : offsets[i + 1]]
@@ -100,7 +100,7 @@ class KDTree:
 
     def query_pairs(self, r: float, p: float = 2.0, eps: float = 0.0, output_type: str = "set") -> Any:
         """Return the pairs (i, j), i < j, of points at most r apart: a set, or an "ndarray" (n_pairs, 2)."""
-        found = radius(self._index.ctrs, r=r, metric=_metric(p), sort_by="index")
+        found = self._index.radius(r=r, metric=_metric(p), sort_by="index")
         pairs = torch.stack([found.rows, found.indices], dim=1)[found.rows < found.indices]
         return pairs.numpy() if output_type == "ndarray" else set(map(tuple, pairs.tolist()))
 
