@@ -102,6 +102,15 @@ def test_a_range_is_strict(metric, radius, labels):
     assert (distances == np.tile(VALUES[metric](np.zeros((1, 2)), index.reconstruct_n())[0][labels], 2)).all()
 
 
+def test_a_range_is_strict_after_one_rounding_to_float32():
+    x = np.array([[1 - 2.0**-24, np.sqrt(2.0**-23 - 2.0**-26)]], np.float32)
+    assert 1 - 2.0**-25 < np.square(x.astype(np.float64)).sum() < 1
+    index = faiss.IndexFlatL2(2)
+    index.add(x)
+    assert index.search(np.zeros((1, 2)), 1)[0] == 1
+    assert len(index.range_search(np.zeros((1, 2)), 1.0)[2]) == 0
+
+
 def test_a_range_of_products_holds_the_larger_ones_in_the_order_of_adding():
     index = faiss.IndexFlatIP(5)
     index.add(X)
