@@ -19,7 +19,7 @@ from torch.autograd import gradcheck, gradgradcheck
 
 import oracle
 from janelia_core import cli
-from janelia_core.ml import knn
+from janelia_core.ml import knn, radius, radius_count
 from janelia_core.ml._knn import reference
 from janelia_core.ml._knn.arithmetic import exact_sines
 from janelia_core.ml._knn.arithmetic.angles import ANGLE_ERROR, angles_over_chords
@@ -33,7 +33,7 @@ from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml._knn.merge import Running, compare, extend
 from janelia_core.ml.index import CenterIndex
 from janelia_core.ml.modules import NearestCenters
-from janelia_core.ml.neighbors import knn_graph
+from janelia_core.ml.neighbors import knn_graph, radius_graph
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")  # torch's own
 
@@ -444,3 +444,60 @@ def test_other_numbers_of_columns_are_an_error_that_names_the_argument() -> None
     }.items():
         with pytest.raises(ValueError, match=f"^{name.strip()} must have 2 columns for metric='haversine'"):
             call()
+
+
+def true_members(x: Tensor, ctrs: Tensor, radii: list[Tensor]) -> list[list[list[int]]]:
+    """Return for each of the radii the centres within that of each row, ascending, by mpmath."""
+    rows, centres = true_points(x).tolist(), true_points(ctrs).tolist()
+    found: list[list[list[int]]] = [[] for _ in radii]
+    with mpmath.workdps(60):
+        for i, row in enumerate(rows):
+            squares = [true_square(row, centre) for centre in centres]
+            far = [
+                (j, 2 * mpmath.asin(min(1, mpmath.sqrt(d) / 2))) for j, d in enumerate(squares) if not mpmath.isnan(d)
+            ]
+            for members, r in zip(found, radii, strict=True):
+                members.append([j for j, angle in far if angle <= mpmath.mpf(r[i].item())])
+    return found
+
+
+def radii_of(x: Tensor, ctrs: Tensor) -> list[Tensor]:
+    """Return radii that are distances, one ulp to either side of these, and the ends of what there are."""
+    at = knn(x, ctrs, 9, metric="haversine").distances[:, 8].double().nan_to_num(nan=0.5)
+    up, down = (torch.nextafter(at, torch.tensor(end, dtype=torch.float64)) for end in (9.0, 0.0))
+    ends = [0.0, 5e-324, 1e-160, 2.45e-16, math.pi, math.nextafter(math.pi, 4.0), math.inf]
+    return [at, up, down, *(torch.full((len(x),), end, dtype=torch.float64) for end in ends)]
+
+
+def test_who_is_within_an_angle_is_decided_exactly() -> None:
+    x, ctrs = hard()
+    ctrs[90:95] = x[5] * torch.tensor([-1.0, 1.0]) + torch.tensor([0.0, math.pi])  # opposite
+    index = CenterIndex(ctrs, metric="haversine")
+    radii = radii_of(x, ctrs)
+    for r, expected in zip(radii, true_members(x, ctrs, radii), strict=True):
+        found = radius(x, ctrs, r, metric="haversine", sort_by="index")
+        assert [part.tolist() for part in found.indices.split(found.counts.tolist())] == expected
+        assert radius_count(x, ctrs, r, metric="haversine").tolist() == list(map(len, expected))
+        cut = knn(x, ctrs, 30, metric="haversine", r=r).indices
+        nearest = knn(x, ctrs, 30, metric="haversine").indices
+        assert all(
+            row.tolist() == [j if j in members else -1 for j in near.tolist()]
+            for row, near, members in zip(cut, nearest, expected, strict=True)
+        )
+        kept = index.radius(x, r)
+        ours = radius(x, ctrs, r, metric="haversine")
+        assert torch.equal(kept.indices, ours.indices)
+        assert same_bits(kept.distances, ours.distances)
+
+
+def test_a_radius_among_many_is_that_of_all_distances() -> None:
+    x, ctrs = places(2000, torch.float32), places(6000, torch.float32, seed=1)
+    found = radius(x, ctrs, 0.05, metric="haversine")
+    tree = BallTree(ctrs.double().numpy(), metric="haversine")
+    counts = torch.from_numpy(tree.query_radius(x.double().numpy(), 0.05, count_only=True))
+    assert torch.equal(found.counts, counts)
+    batch = torch.arange(2000) // 10
+    edges = radius_graph(x, 0.5, batch, metric="haversine")
+    assert (batch[edges[0]] == batch[edges[1]]).all()
+    alone = radius_graph(x[:10], 0.5, metric="haversine")
+    assert torch.equal(edges[:, edges[1] < 10], alone)

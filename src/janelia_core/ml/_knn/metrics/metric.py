@@ -146,6 +146,13 @@ class Metric(ABC):
         """Tell whether the distance of finite rows is at most r; r >= 0 where no distance is negative."""
         return self.key(x, c) <= (r * r if self.root else r)
 
+    def limits(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return what order values of members are at most, for radii (n,) float64: a double-double, and its error.
+
+        None: the radii themselves, or their squares where the distance is a root; else of `exponent` 0.
+        """
+        return None
+
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of the distance between x / unit and c / unit, rounded to nearest even."""
         key = self.key(x, c)

@@ -127,6 +127,8 @@ def _find(
     metric = metric_named(asked.metric)
     if flushes_subnormals():
         stored, (x, ctrs) = ctrs, without_subnormals(x, ctrs)
+        if ctrs is not stored and metric.limits(r[:0]) is not None:
+            raise ValueError("places next to 0 have subnormal coordinates; call torch.set_flush_denormal(False) first")
         if ctrs is not stored:
             r, kept = r * 2.0 ** (_LIFT * (1 if metric.root else metric.degree)), None
     # Workers could not write to what inference mode makes; it is a setting of the thread.
