@@ -125,15 +125,15 @@ class _Standing:
 class _Complete:
     """The tree that holds all copies, which few searches need: it is planted when rows are asked for."""
 
-    def __init__(self, trees: PreparedTrees, workers: Workers) -> None:
-        self._trees, self._workers = trees, workers
+    def __init__(self, trees: PreparedTrees, form: int, workers: Workers) -> None:
+        self._trees, self._form, self._workers = trees, form, workers
         self._made: TreeWithin | None = None
 
     def members(self, rows: Rows, limit: Tensor, most: int) -> Members | None:
         """Return all centres within the limit; see `Within`."""
         made = self._made
         if made is None:
-            made = self._made = TreeWithin(self._trees.complete(self._workers))  # others make the same
+            made = self._made = TreeWithin(self._trees.complete(self._workers), self._form)  # others make the same
         return made.members(rows, limit, most)
 
 
@@ -158,7 +158,7 @@ class Forest(Meeting):
         self.parts = self._look.trees.parts if self._look else 1
         self._rows = self._look.trees.rows if self._look else len(self._x)
         if self.parts == 1:
-            self.within = _Complete(trees, asked.workers)
+            self.within = _Complete(trees, asked.plan.problem.form, asked.workers)
 
     def pays(self) -> bool:
         """Let the first tree stand, unless a look tells that the dense screen would take less."""

@@ -8,6 +8,7 @@ import numpy as np
 from janelia_core.ml._knn.screens.tree.layout import STACK, Boxes, kernel, right_child
 from janelia_core.ml._runtime.arrays import F32, I64
 from janelia_core.ml._simd.bits import bits_set, first_bit
+from janelia_core.ml._simd.gaps import Way
 from janelia_core.ml._simd.packet_keys import LEAF, NO_ID, PACKET, box_hits, leaf_hits
 
 _PAIRS = 1 << 10  # of a packet, at first
@@ -15,11 +16,12 @@ _PAIRS = 1 << 10  # of a packet, at first
 
 @kernel
 def list_within(
-    tree: Boxes, x: F32, limits: F32, names: I64, start: int, used: int, counts: I64, listed: I64
+    way: Way, tree: Boxes, x: F32, limits: F32, names: I64, start: int, used: int, counts: I64, listed: I64
 ) -> tuple[int, int]:
     """List the points whose key is at most a row's limit, for rows from `start` on, as far as there is room.
 
     Args:
+        way: How keys are made.
         tree: The tree.
         x: (r, d) rows; PACKET adjacent ones share a walk.
         limits: (r,) the largest key that counts.
@@ -51,7 +53,7 @@ def list_within(
             node, mask = stack[top], masks[top]
             while mask != 0 and axes[node] >= 0:
                 right = right_child(node, spans[node])
-                both = box_hits(boxes, node + 1, right, lowest, rows, d, key_limits, id_limits)
+                both = box_hits(way, boxes, node + 1, right, lowest, rows, d, key_limits, id_limits)
                 node, mask = node + 1, both & all_lanes
                 stack[top], masks[top] = right, both >> PACKET
                 top += masks[top] != 0
@@ -66,7 +68,7 @@ def list_within(
                 while left != 0:
                     lane = first_bit(left)
                     left &= left - 1
-                    hits = leaf_hits(z, leaf, rows, lane, d, ids, key_limits, id_limits, keys)
+                    hits = leaf_hits(way, z, leaf, rows, lane, d, ids, key_limits, id_limits, keys)
                     found[lane] += bits_set(hits)
                     while hits != 0:
                         pairs[total] = lane << 32 | (leaf * LEAF + first_bit(hits))
