@@ -17,6 +17,7 @@ from janelia_core.ml._knn.data.frame import join
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.metrics.gaps import WAYS
 from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
@@ -36,8 +37,8 @@ CPU = this_machine(torch.device("cpu"))
 OF_RADIUS = [screen for screen in SCREENS_HERE if getattr(screen, "radius", False)]
 by_name = pytest.mark.parametrize("screen", OF_RADIUS, ids=lambda screen: screen.name)
 ASKED = [(screen, "euclidean") for screen in OF_RADIUS]
-ASKED += [(screen, metric) for screen in OF_RADIUS if screen.name == "dense" for metric in ("dot", "cosine")]
-ASKED += [(screen, metric) for screen in OF_RADIUS if screen.name == "tree" for metric in ("manhattan", "chebyshev")]
+MORE = {"dense": ("dot", "cosine"), "tree": ("manhattan", "chebyshev")}
+ASKED += [(screen, metric) for screen in OF_RADIUS for metric in MORE.get(screen.name, ())]
 
 
 def meeting(
@@ -78,11 +79,11 @@ def exactly(x: Tensor, ctrs: Tensor) -> list[list[Fraction]]:
 
 def is_within(metric: str, p: list[Fraction], c: list[Fraction], limit: Fraction) -> bool:
     """Tell whether the true order value is at most the limit."""
-    if metric == "euclidean":
-        return sum(((a - b) ** 2 for a, b in zip(p, c, strict=True)), Fraction(0)) <= limit
+    gaps = [abs(a - b) for a, b in zip(p, c, strict=True)]
     if metric in ("manhattan", "chebyshev"):
-        gaps = [abs(a - b) for a, b in zip(p, c, strict=True)]
-        return (sum(gaps) if metric == "manhattan" else max(gaps)) <= limit
+        return (max(gaps) if metric == "chebyshev" else sum(gaps, Fraction(0))) <= limit
+    if metric == "euclidean":
+        return sum((gap * gap for gap in gaps), Fraction(0)) <= limit
     s = sum((a * b for a, b in zip(p, c, strict=True)), Fraction(0))
     if metric == "dot":
         return -s <= limit
@@ -198,7 +199,8 @@ def verified(
     lows = np.full(len(x), low)
     own = np.empty(0, np.int64)
     pairs = Pairs(x.numpy(), ctrs.numpy(), counts.numpy(), indices.numpy(), limit.double().numpy(), lows, own)
-    total = keep_within(metric.form, metric.bound(x.shape[1]), pairs, order, kept, values, flags)
+    way = WAYS.get(metric.form, WAYS[DISTANCE])
+    total = keep_within(metric.form, way, metric.bound(x.shape[1]), pairs, order, kept, values, flags)
     assert total == kept.sum()
     if order == NO_ORDER:
         assert torch.equal(indices, all_pairs(len(x), len(ctrs))[1])
@@ -254,7 +256,7 @@ def test_a_threshold_between_two_float64_numbers_is_told_by_its_low_part() -> No
         assert {len(row) for row in listed} == {within_}
 
 
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("metric", ["dot", "cosine", "manhattan", "chebyshev"])
 def test_other_metrics_are_verified_likewise(metric: str) -> None:
     x, ctrs, *_ = gaussian(n=8)
     known = metric_named(metric)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import distances, result_dtype
 from janelia_core.ml._knn.distances.work import for_kernels
-from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE, OF_GAPS, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._runtime.kernels import optional_kernels
 from janelia_core.ml._runtime.loading import are_ready
@@ -32,9 +32,14 @@ def of_ragged(x: Tensor, ctrs: Tensor, offsets: Tensor, indices: Tensor, metric:
         max_memory: Bytes of workspace, beside a byte a pair.
     """
     known, dtype = metric_named(metric), result_dtype(x, ctrs)
-    if known.form != DISTANCE or x.shape[1] == 0 or x.device.type != "cpu" or not for_kernels(x, ctrs, known):
+    if (
+        known.form not in (OF_GAPS if dtype == torch.float32 else (DISTANCE,))
+        or x.shape[1] == 0
+        or x.device.type != "cpu"
+        or not for_kernels(x, ctrs, known)
+    ):
         return None
-    use = "ragged", known.root, x.dtype
+    use = "ragged", known.form, known.root, x.dtype
     if not are_ready(use, lambda: _rehearse(x.dtype, known)):
         return None
     out = torch.empty(len(indices), dtype=dtype, device="cpu")
@@ -63,18 +68,22 @@ def _fill(
     certain: Tensor,
 ) -> int:
     from janelia_core.ml._knn.distances.ragged_kernels import rounded_ragged, rounded_ragged_sums
+    from janelia_core.ml._knn.metrics.gaps import WAYS
 
     points, listed = (x.numpy(), ctrs.numpy()), (offsets.numpy(), indices.numpy())
     written = out.numpy(), certain.numpy()
     if out.dtype == torch.float64:
         return rounded_ragged_sums(metric.root, *points, *listed, rows, *written)
-    return rounded_ragged(metric.root, metric.bound(x.shape[1]), *points, *listed, rows, *written)
+    return rounded_ragged(WAYS[metric.form], metric.root, metric.bound(x.shape[1]), *points, *listed, rows, *written)
 
 
 def _rehearse(dtype: torch.dtype, metric: Metric) -> None:
-    points, listed = torch.ones(1, 2, dtype=dtype), (torch.tensor([0, 1]), torch.tensor([0]))
-    out = torch.empty(1, dtype=result_dtype(points, points))
-    _fill(metric, points, points, *listed, (0, 1), out, torch.empty(1, dtype=torch.bool))
+    points, listed = (
+        torch.ones(1, 2, dtype=dtype, device="cpu"),
+        (torch.tensor([0, 1], device="cpu"), torch.tensor([0], device="cpu")),
+    )
+    out = torch.empty(1, dtype=result_dtype(points, points), device="cpu")
+    _fill(metric, points, points, *listed, (0, 1), out, torch.empty(1, dtype=torch.bool, device="cpu"))
 
 
 def _count(n_pairs: int) -> int:
@@ -84,6 +93,6 @@ def _count(n_pairs: int) -> int:
 def _parts(offsets: Tensor) -> list[tuple[int, int]]:
     """Cut rows into parts of about _PAIRS pairs each."""
     n, total = len(offsets) - 1, int(offsets[-1])
-    wanted = torch.arange(0, total, _PAIRS)
+    wanted = torch.arange(0, total, _PAIRS, device="cpu")
     starts = [0, *(torch.searchsorted(offsets, wanted[1:], right=True) - 1).tolist(), n]
     return [(a, b) for a, b in itertools.pairwise(starts) if a < b]

@@ -9,9 +9,10 @@ from janelia_core.ml._knn.arithmetic.to_float32 import PLAIN, round_value
 from janelia_core.ml._knn.arithmetic.to_float64 import round_sum
 from janelia_core.ml._knn.distances.rounding_kernels import round_plain
 from janelia_core.ml._knn.metrics.metric import Bound
-from janelia_core.ml._knn.verify.pair_kernels import square_of_gap
+from janelia_core.ml._knn.verify.pair_kernels import gaps_of
 from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._simd.gaps import Way
 from janelia_core.ml._simd.row_sums import prefetch
 
 _PAIRS = 256  # whose squares are held, for a loop over them that becomes vectors
@@ -20,6 +21,7 @@ _AHEAD = 12  # pairs: centres come from all over memory
 
 @jit
 def rounded_ragged(
+    way: Way,
     root: bool,
     within: Bound,
     x: Reals,
@@ -30,11 +32,12 @@ def rounded_ragged(
     out: F32,
     certain: B8,
 ) -> int:
-    """Fill distances or their squares, in float32, of some rows and the centres listed for them.
+    """Fill order values of a metric of gaps or their roots, in float32, of some rows and the centres listed for them.
 
     Args:
+        way: What gaps between coordinates make.
         root: Whether square roots are wanted.
-        within: How far squares can be off.
+        within: How far order values can be off.
         x: (n, d) stored values, C order, any real dtype.
         ctrs: (n_ctrs, d), likewise.
         offsets: (n + 1,) where the list of each row begins.
@@ -54,7 +57,7 @@ def rounded_ragged(
             while start + t >= offsets[row + 1]:
                 row += 1
             prefetch(ctrs, indices[min(start + t + _AHEAD, last)])
-            squares[t] = square_of_gap(x, row, ctrs, indices[start + t])
+            squares[t] = gaps_of(way, x, row, ctrs, indices[start + t])
         if round_plain(root, relative, squares[:n], out[start : start + n], certain[start : start + n]) == n:
             continue
         for t in range(n):

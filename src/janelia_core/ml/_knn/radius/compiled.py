@@ -13,7 +13,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Members
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.metrics.metric import Metric
+from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.radius.threshold import Threshold
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.contract import Within
@@ -66,6 +66,7 @@ class Compiled:
             but_self: A row does not meet the centre of its own number.
             nearest: Members come nearest first, else by index; None: they are only counted.
         """
+        from janelia_core.ml._knn.metrics.gaps import WAYS
         from janelia_core.ml._knn.radius.kernels import BY_INDEX, BY_VALUE, NO_ORDER, Pairs, keep_within
 
         listed = self.within.members(rows, t.limit, most)
@@ -73,12 +74,13 @@ class Compiled:
             return None
         n, x, metric = len(rows.values), rows.values.contiguous(), self.metric
         order = NO_ORDER if nearest is None else BY_VALUE if nearest else BY_INDEX
-        counts, flags = torch.empty(n, dtype=torch.int64), torch.empty(n, dtype=torch.uint8)
-        values = torch.empty(0 if nearest is None else len(listed.indices), dtype=torch.float64)
+        counts, flags = (torch.empty(n, dtype=kind, device="cpu") for kind in (torch.int64, torch.uint8))
+        values = torch.empty(0 if nearest is None else len(listed.indices), dtype=torch.float64, device="cpu")
         own = rows.numbers if but_self else rows.numbers[:0]
         arrays = (x, self.ctrs.values, listed.counts, listed.indices, t.high, t.low, own)
         total = keep_within(
             metric.form,
+            WAYS.get(metric.form, WAYS[DISTANCE]),
             (0.0, 0.0) if metric.exact else metric.bound(x.shape[1]),
             Pairs(*(part.contiguous().numpy() for part in arrays)),
             order,

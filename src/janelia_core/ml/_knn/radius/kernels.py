@@ -15,12 +15,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound
+from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, Bound
 from janelia_core.ml._knn.settle.kernels import settle_run
 from janelia_core.ml._knn.verify.kernels import identical, precedes, sort
-from janelia_core.ml._knn.verify.pair_kernels import square_of_gap, value_of_pair
+from janelia_core.ml._knn.verify.pair_kernels import gaps_of, value_of_pair
 from janelia_core.ml._runtime.arrays import F64, I64, U8, Reals
 from janelia_core.ml._runtime.jit import inlined, jit
+from janelia_core.ml._simd.gaps import Way
 from janelia_core.ml._simd.row_sums import prefetch, product
 
 NO_ORDER, BY_VALUE, BY_INDEX = range(3)
@@ -55,20 +56,23 @@ class Pairs(NamedTuple):
 
 
 @inlined
-def _value(form: int, within: Bound, x: Reals, i: int, ctrs: Reals, j: int, x_square: float) -> tuple[float, float]:
-    if form != DISTANCE:
+def _value(
+    form: int, way: Way, within: Bound, x: Reals, i: int, ctrs: Reals, j: int, x_square: float
+) -> tuple[float, float]:
+    if form in (DOT, COSINE):
         value, error = value_of_pair(form, within, x, i, ctrs, j, x_square)
         return value, error + (0.0 if error == 0.0 else 2.0**-51 * abs(value))
-    value = square_of_gap(x, i, ctrs, j)
+    value = gaps_of(way, x, i, ctrs, j)
     return value, value * within[0] + within[1]
 
 
 @jit
-def keep_within(form: int, within: Bound, pairs: Pairs, order: int, kept: I64, values: F64, flags: U8) -> int:
+def keep_within(form: int, way: Way, within: Bound, pairs: Pairs, order: int, kept: I64, values: F64, flags: U8) -> int:
     """Keep the pairs that may be within their row's threshold, each row's sorted.
 
     Args:
         form: `Metric.form`.
+        way: What gaps between coordinates make, for metrics of these.
         within: `Metric.bound`; zeros where no order value rounds.
         pairs: What is listed. Unless NO_ORDER is asked for, its indices are overwritten: first come those kept.
         order: See above.
@@ -86,14 +90,15 @@ def keep_within(form: int, within: Bound, pairs: Pairs, order: int, kept: I64, v
     keys, spare_keys = np.empty(most), np.empty(most)
     ids, spare_ids = np.empty(most, np.int64), np.empty(most, np.int64)
     scratch, exact = np.empty((2, _LONGEST)), within[0] == 0.0 and within[1] == 0.0
+    of_products = form in (DOT, COSINE)
     for i in range(counts.shape[0]):
-        x_square = product(x, i, x, i) if form != DISTANCE else 0.0
+        x_square = product(x, i, x, i) if of_products else 0.0
         hi, lo, mine, n, doubt, worst = high[i], low[i], own[i] if len(own) else -1, 0, 0, 0.0
         for place in range(first, first + counts[i]):
             prefetch(ctrs, indices[min(place + _AHEAD, indices.shape[0] - 1)])
             if indices[place] == mine:
                 continue
-            value, error = _value(form, within, x, i, ctrs, indices[place], x_square)
+            value, error = _value(form, way, within, x, i, ctrs, indices[place], x_square)
             last, least = value + error, value - error
             inside = last < hi or (last == hi and lo >= 0.0)
             if not inside:
@@ -107,8 +112,8 @@ def keep_within(form: int, within: Bound, pairs: Pairs, order: int, kept: I64, v
         if order == BY_VALUE:
             _sort_by_value(keys, ids, n, spare_keys, spare_ids)
             if not exact:
-                off = within if form == DISTANCE else (0.0, worst)
-                sure = _settle(form == DISTANCE, off, x, i, ctrs, keys, ids, n, scratch)
+                off = (0.0, worst) if of_products else within
+                sure = _settle(form == DISTANCE, way, off, x, i, ctrs, keys, ids, n, scratch)
                 flag |= np.uint8(0 if sure else ORDER)
         elif order == BY_INDEX:
             _sort_by_index(keys, ids, n, spare_keys, spare_ids)
@@ -151,7 +156,7 @@ def _sort_by_index(keys: F64, ids: I64, n: int, spare_keys: F64, spare_ids: I64)
 
 @jit
 def _settle(
-    settles: bool, error: Bound, x: Reals, i: int, ctrs: Reals, keys: F64, ids: I64, n: int, scratch: F64
+    settles: bool, way: Way, error: Bound, x: Reals, i: int, ctrs: Reals, keys: F64, ids: I64, n: int, scratch: F64
 ) -> bool:
     """Whether the order of n sorted centres of row i is proven, after runs of near-ties are put in order."""
     (relative, absolute), first, proven = error, 0, True
@@ -168,7 +173,7 @@ def _settle(
                 short = settles and stop - first <= _LONGEST
                 proven = short and settle_run(x, i, ctrs, ids, first, stop, scratch) and proven
                 for slot in range(first, stop if short else first):  # they may have changed places
-                    keys[slot] = square_of_gap(x, i, ctrs, ids[slot])
+                    keys[slot] = gaps_of(way, x, i, ctrs, ids[slot])
         first = stop
     return proven
 
