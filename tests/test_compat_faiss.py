@@ -42,7 +42,6 @@ def test_knn_and_index_give_values_of_the_metric_best_first_and_pad(metric, k):
     index.add(X[10:])
     assert same(index.search(Q, k), expected(Q, X, k, metric))
     assert same(faiss.knn(Q, X, k, metric), expected(Q, X, k, metric))
-    assert (index.assign(Q, k) == index.search(Q, k)[1]).all()
 
 
 def test_what_is_handed_back_has_the_dtypes_of_faiss():
@@ -169,8 +168,6 @@ def test_labels_of_the_callers_stay_with_their_vectors(kind):
 
 
 def test_who_gives_labels_is_not_mistaken():
-    with pytest.raises(RuntimeError, match="IndexIDMap"):
-        faiss.IndexFlatL2(5).add_with_ids(X, np.arange(40))
     index = faiss.IndexFlatL2(5)
     with pytest.raises(RuntimeError, match="add_with_ids"):
         faiss.IndexIDMap(index).add(X)

@@ -71,7 +71,6 @@ def test_edges_run_from_neighbour_to_row_or_the_other_way():
     for graph in (
         knn_graph(CORNERS, 2, flow="target_to_source"),
         radius_graph(CORNERS, 2.5, flow="target_to_source"),
-        radius(CORNERS, CORNERS, 2.5, ignore_same_index=True),
     ):
         assert graph.tolist() == edges[::-1]
     with pytest.raises(ValueError, match="flow must be"):

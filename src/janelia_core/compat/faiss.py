@@ -41,10 +41,8 @@ def knn(xq: ArrayLike, xb: ArrayLike, k: int, metric: int = METRIC_L2, metric_ar
 class IndexFlat:
     """Vectors of d columns, labelled 0, 1, 2, ...: those behind a removed one move up."""
 
-    is_trained = True
-
     def __init__(self, d: int, metric: int = METRIC_L2) -> None:
-        self.d, self.metric_type = d, metric
+        self.d, self.metric_type, self.is_trained = d, metric, True
         self.reset()
 
     @property
@@ -55,27 +53,18 @@ class IndexFlat:
     def reset(self) -> None:
         """Remove all vectors."""
         self._kept = CenterIndex(torch.empty(0, self.d), metric=_METRICS[self.metric_type])
-        self._labels = np.array([-1])  # of all centres that are stored, and of none
 
     def train(self, x: ArrayLike) -> None:
         """Do nothing: there is nothing to learn."""
 
     def add(self, x: ArrayLike) -> None:
         """Append copies of the rows of x (n, d)."""
-        self._append(x, np.arange(self.ntotal, self.ntotal + len(np.asarray(x))))
-
-    def add_with_ids(self, x: ArrayLike, ids: ArrayLike) -> None:
-        """Append copies of the rows of x (n, d) with labels ids (n,), which an `IndexIDMap` alone can."""
-        raise RuntimeError("the labels of a flat index are row numbers; wrap it: IndexIDMap(index)")
+        self._kept = self._kept.with_rows(_rows(x))
 
     def search(self, x: ArrayLike, k: int) -> tuple[Array, Array]:
         """Return distances (n, k) float32 and labels (n, k) int64 of the k nearest vectors to each row of x (n, d)."""
         distances, numbers = _found(self._kept.knn(_rows(x), k), self.metric_type)
-        return distances, self._labels[numbers]
-
-    def assign(self, x: ArrayLike, k: int) -> Array:
-        """Return the labels that `search` does."""
-        return self.search(x, k)[1]
+        return distances, self._labels(numbers)
 
     def range_search(self, x: ArrayLike, thresh: float) -> tuple[Array, Array, Array]:
         """Return lims (n + 1,), distances and labels: those from lims[i] to lims[i + 1] are within row i's radius."""
@@ -84,17 +73,15 @@ class IndexFlat:
         distances = found.distances.numpy()
         inside = distances < sign * bound
         lims = np.append(0, inside.cumsum())[found.offsets.numpy()]
-        return lims.astype(np.uint64), sign * distances[inside], self._labels[found.indices.numpy()[inside]]
+        return lims.astype(np.uint64), sign * distances[inside], self._labels(found.indices.numpy()[inside])
 
     def remove_ids(self, x: ArrayLike) -> int:
         """Remove the vectors with these labels, and return how many they were."""
-        gone = np.flatnonzero(np.isin(self._labels[:-1], x))
-        before, self._kept = self.ntotal, self._kept.without(torch.from_numpy(gone))
+        gone = self._kept.numbers[torch.from_numpy(np.isin(np.arange(self.ntotal), x))]
+        self._kept = self._kept.without(gone)
         if 2 * self.ntotal < len(self._kept.ctrs):  # those removed are stored still
-            self._labels = np.append(self._labels[self._kept.numbers.numpy()], -1)
             self._kept = CenterIndex(self._kept.ctrs[self._kept.numbers], metric=self._kept.metric)
-        self._rename()
-        return before - self.ntotal
+        return len(gone)
 
     def reconstruct(self, key: int) -> Array:
         """Return the vector (d,) with a label."""
@@ -107,14 +94,11 @@ class IndexFlat:
             raise RuntimeError(f"there are {self.ntotal} vectors, got a wish for those from {n0} to {end - 1}")
         return np.asarray(self._kept.ctrs[self._kept.numbers[n0:end]])
 
-    def _append(self, x: ArrayLike, labels: Array) -> None:
-        self._kept = self._kept.with_rows(_rows(x))
-        self._labels = np.concatenate([self._labels[:-1], labels, [-1]])
-
-    def _rename(self) -> None:
-        """Number those that are left."""
-        self._labels = np.full(len(self._labels), -1)
-        self._labels[self._kept.numbers.numpy()] = np.arange(self.ntotal)
+    def _labels(self, numbers: Array) -> Array:
+        """Return the labels of vectors by the numbers that they are kept by, -1 for none."""
+        if self.ntotal == len(self._kept.ctrs):
+            return numbers
+        return np.where(numbers < 0, -1, np.searchsorted(self._kept.numbers.numpy(), numbers))
 
 
 class IndexFlatL2(IndexFlat):
@@ -129,17 +113,17 @@ class IndexFlatIP(IndexFlat):
 
 
 class IndexIDMap(IndexFlat):
-    """An `IndexFlat` whose vectors have labels of the caller's, the same ones several times if need be."""
+    """An `IndexFlat` whose vectors have labels of the caller's, `id_map`, the same ones several times if need be."""
 
     def __init__(self, index: IndexFlat) -> None:
         if index.ntotal:
             raise RuntimeError(f"the index must be empty, and has {index.ntotal} vectors")
         super().__init__(index.d, index.metric_type)
 
-    @property
-    def id_map(self) -> Array:
-        """The labels (ntotal,) in the order of adding."""
-        return np.asarray(self._labels[self._kept.numbers.numpy()])
+    def reset(self) -> None:
+        """Remove all vectors."""
+        super().reset()
+        self.id_map = np.empty(0, np.int64)
 
     def add(self, x: ArrayLike) -> None:
         """Append vectors, which is not possible without labels."""
@@ -147,18 +131,24 @@ class IndexIDMap(IndexFlat):
 
     def add_with_ids(self, x: ArrayLike, ids: ArrayLike) -> None:
         """Append copies of the rows of x (n, d) with labels ids (n,)."""
-        labels = np.asarray(ids, np.int64)
-        if labels.shape != np.shape(x)[:1]:
-            raise ValueError(f"ids must be one label for each row of x {np.shape(x)}, got {labels.shape}")
-        self._append(x, labels)
+        if np.shape(ids) != np.shape(x)[:1]:
+            raise ValueError(f"ids must be one label for each row of x {np.shape(x)}, got {np.shape(ids)}")
+        super().add(x)
+        self.id_map = np.append(self.id_map, np.asarray(ids, np.int64))
+
+    def remove_ids(self, x: ArrayLike) -> int:
+        """Remove the vectors with these labels, and return how many they were."""
+        gone = np.isin(self.id_map, x)
+        self.id_map = self.id_map[~gone]
+        return super().remove_ids(np.flatnonzero(gone))
 
     def reconstruct(self, key: int) -> Array:
         """Return the vector (d,) with a label, the last one that was added with it."""
         rows = np.flatnonzero(self.id_map == key)
         return super().reconstruct(int(rows[-1]) if len(rows) else self.ntotal)
 
-    def _rename(self) -> None:
-        """Leave labels as they are."""
+    def _labels(self, numbers: Array) -> Array:
+        return np.append(self.id_map, -1)[super()._labels(numbers)]
 
 
 IndexIDMap2 = IndexIDMap
@@ -166,18 +156,21 @@ IndexIDMap2 = IndexIDMap
 
 def write_index(index: IndexFlat, fname: str | os.PathLike[str]) -> None:
     """Write an index to a file that appears when it is whole."""
-    beside, named = Path(f"{os.fspath(fname)}.unfinished"), isinstance(index, IndexIDMap)
-    parts = {"vectors": index.reconstruct_n(), "labels": index._labels[index._kept.numbers.numpy()]}
+    beside = Path(f"{os.fspath(fname)}.unfinished")
+    ids: dict[str, Any] = {"ids": index.id_map} if isinstance(index, IndexIDMap) else {}
     with replaced(Path(fname), beside), beside.open("wb") as file:
-        np.savez(file, metric=index.metric_type, named=named, **parts)
+        np.savez(file, metric=index.metric_type, vectors=index.reconstruct_n(), **ids)
 
 
 def read_index(fname: str | os.PathLike[str]) -> IndexFlat:
     """Return the index that `write_index` wrote."""
     with np.load(fname, allow_pickle=False) as stored:
-        flat = IndexFlat(stored["vectors"].shape[1], int(stored["metric"]))
-        index = IndexIDMap(flat) if stored["named"] else flat
-        index._append(stored["vectors"], stored["labels"])
+        index = IndexFlat(stored["vectors"].shape[1], int(stored["metric"]))
+        if "ids" in stored:
+            index = IndexIDMap(index)
+            index.add_with_ids(stored["vectors"], stored["ids"])
+        else:
+            index.add(stored["vectors"])
     return index
 
 

@@ -32,16 +32,9 @@ class KNN(NamedTuple):
 
 
 def knn_points(
-    p1: Tensor,
-    p2: Tensor,
-    lengths1: Tensor | None = None,
-    lengths2: Tensor | None = None,
-    norm: int = 2,
-    K: int = 1,
-    version: int = -1,
-    return_nn: bool = False,
-    return_sorted: bool = True,
-) -> KNN:
+    p1: Tensor, p2: Tensor, lengths1: Tensor | None = None, lengths2: Tensor | None = None, norm: int = 2, K: int = 1,
+    version: int = -1, return_nn: bool = False, return_sorted: bool = True,
+) -> KNN:  # fmt: skip
     """Return the K nearest points of p2[n] to each of p1[n]."""
     _check_clouds(p1, p2)
     if norm not in (1, 2):
@@ -62,33 +55,24 @@ def knn_gather(x: Tensor, idx: Tensor, lengths: Tensor | None = None) -> Tensor:
 
 
 def ball_query(
-    p1: Tensor,
-    p2: Tensor,
-    lengths1: Tensor | None = None,
-    lengths2: Tensor | None = None,
-    K: int = 500,
-    radius: float = 0.2,
-    return_nn: bool = True,
-) -> KNN:
+    p1: Tensor, p2: Tensor, lengths1: Tensor | None = None, lengths2: Tensor | None = None, K: int = 500,
+    radius: float = 0.2, return_nn: bool = True,
+) -> KNN:  # fmt: skip
     """Return the first K points of p2[n] that are nearer than the radius to each of p1[n]."""
     _check_clouds(p1, p2)
     stored = torch.tensor(radius, dtype=torch.float32).item()
     if not stored > 0:
         raise ValueError(f"radius must be above 0, got {radius}")
-    below = math.nextafter(stored * stored, 0)  # the product of two float32 is a float64
+    below = math.nextafter(stored * stored, 0)  # which is exact: a product of two float32 is a float64
     found = neighbors.radius(
         p1, p2, below, metric="sqeuclidean", sort_by="index", lengths=lengths1, ctrs_lengths=lengths2
     )
-    first = found.padded(K)
-    dists = first.distances.where(first.indices >= 0, 0)
-    shape = (*p1.shape[:2], K)
-    idx = first.indices.reshape(shape)
-    return KNN(dists.reshape(shape), idx, Neighbors(dists, idx).gather(p2) if return_nn else None)
+    dists, idx = (part.reshape(*p1.shape[:2], K) for part in found.padded(K))
+    dists = dists.where(idx >= 0, 0)
+    return KNN(dists, idx, Neighbors(dists, idx).gather(p2) if return_nn else None)
 
 
 def _check_clouds(p1: Tensor, p2: Tensor) -> None:
     if not (p1.ndim == p2.ndim == 3 and p1.shape[0] == p2.shape[0] and p1.shape[2] == p2.shape[2]):
-        raise ValueError(
-            f"p1 and p2 must be as many clouds of as many dimensions, (N, P1, D) and (N, P2, D), "
-            f"got {tuple(p1.shape)} and {tuple(p2.shape)}"
-        )
+        got = f"{tuple(p1.shape)} and {tuple(p2.shape)}"
+        raise ValueError(f"p1 and p2 must be as many clouds, (N, P1, D) and (N, P2, D), got {got}")

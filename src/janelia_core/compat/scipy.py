@@ -28,14 +28,9 @@ class KDTree:
     """Points `data` (n, m) that are searched again and again; `mins` and `maxes` (m,) of their coordinates."""
 
     def __init__(
-        self,
-        data: ArrayLike,
-        leafsize: int = 10,
-        compact_nodes: bool = True,
-        copy_data: bool = False,
-        balanced_tree: bool = True,
-        boxsize: None = None,
-    ) -> None:
+        self, data: ArrayLike, leafsize: int = 10, compact_nodes: bool = True, copy_data: bool = False,
+        balanced_tree: bool = True, boxsize: None = None,
+    ) -> None:  # fmt: skip
         if boxsize is not None:
             raise NotImplementedError("space is not periodic here: leave boxsize out, and copy points across borders")
         if np.iscomplexobj(data):
@@ -48,17 +43,12 @@ class KDTree:
         self.mins, self.maxes = (of(self.data, axis=0) if self.n else np.zeros(self.m) for of in (np.min, np.max))
 
     def query(
-        self,
-        x: ArrayLike,
-        k: int | list[int] = 1,
-        eps: float = 0.0,
-        p: float = 2.0,
-        distance_upper_bound: float = np.inf,
-        workers: int = 1,
-    ) -> tuple[Any, Any]:
-        """Return distances and indices (..., k) of the k nearest points to each of x (..., m).
+        self, x: ArrayLike, k: int | list[int] = 1, eps: float = 0.0, p: float = 2.0,
+        distance_upper_bound: float = np.inf, workers: int = 1,
+    ) -> tuple[Any, Any]:  # fmt: skip
+        """Return distances and indices (..., k) of the k nearest points to each of x (..., m); k = 1 gives (...).
 
-        Of a list k those of these ranks, counted from 1; of the number 1 without the last dimension.
+        Of a list k those of these ranks, counted from 1.
         """
         ranks = np.asarray(k if np.ndim(k) else range(1, int(k) + 1), np.int64)  # type: ignore[arg-type]
         if not ranks.size or ranks.min() < 1:
@@ -71,19 +61,10 @@ class KDTree:
         return (distances[..., 0][()], indices[..., 0][()]) if np.array_equal(k, 1) else (distances, indices)
 
     def query_ball_point(
-        self,
-        x: ArrayLike,
-        r: ArrayLike,
-        p: float = 2.0,
-        eps: float = 0.0,
-        workers: int = 1,
-        return_sorted: bool | None = None,
-        return_length: bool = False,
-    ) -> Any:
-        """Return the list of points at most r away from x (m,), or an array (...) of them for x (..., m) and r (...).
-
-        With `return_length` how many there are.
-        """
+        self, x: ArrayLike, r: ArrayLike, p: float = 2.0, eps: float = 0.0, workers: int = 1,
+        return_sorted: bool | None = None, return_length: bool = False,
+    ) -> Any:  # fmt: skip
+        """Return the list of points at most r away from x (m,), or how many; an array (...) of these for x (..., m)."""
         rows, shape = self._checked("x", x)
         each = torch.from_numpy(np.array(np.broadcast_to(r, shape), float).reshape(-1))
         if return_length:

@@ -7,8 +7,7 @@ coordinate. What is r away is outside.
 On purpose different: neighbours come nearest first, ties by lowest index, and if there are more than
 `max_num_neighbors` the nearest stay, not those met first. A row is no neighbour of itself by index: its copies stay,
 and it has k neighbours even so. Inside a radius is what is no farther than the float64 below r, decided exactly; r is
-positive. `cosine` is there on CPUs, too; the cosine with a zero vector is 0. Nothing depends on `num_workers` and
-`batch_size`.
+positive. `cosine` is there on CPUs, too, and 1 from a zero vector. `num_workers` and `batch_size` change nothing.
 """
 
 from __future__ import annotations
@@ -25,15 +24,9 @@ _METRICS = ("euclidean", "cosine")
 
 
 def knn(
-    x: Tensor,
-    y: Tensor,
-    k: int,
-    batch_x: Batch = None,
-    batch_y: Batch = None,
-    cosine: bool = False,
-    num_workers: int = 1,
-    batch_size: int | None = None,
-) -> Tensor:
+    x: Tensor, y: Tensor, k: int, batch_x: Batch = None, batch_y: Batch = None, cosine: bool = False,
+    num_workers: int = 1, batch_size: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return the pairs of a row of y and each of the k nearest rows of x."""
     y, x, batch_y, batch_x = _checked(y, x, batch_y, batch_x)
     found = neighbors.knn_graph(y, k, x, metric=_METRICS[cosine], x_batch=batch_y, ctrs_batch=batch_x)
@@ -41,54 +34,33 @@ def knn(
 
 
 def knn_graph(
-    x: Tensor,
-    k: int,
-    batch: Batch = None,
-    loop: bool = False,
-    flow: str = "source_to_target",
-    cosine: bool = False,
-    num_workers: int = 1,
-    batch_size: int | None = None,
-) -> Tensor:
+    x: Tensor, k: int, batch: Batch = None, loop: bool = False, flow: str = "source_to_target", cosine: bool = False,
+    num_workers: int = 1, batch_size: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return edges from the k nearest neighbours to each row of x; the other way, if the flow is "target_to_source"."""
-    found = neighbors.knn_graph(_points(x), k, metric=_METRICS[cosine], x_batch=batch, include_self=loop)
+    x, *_ = _checked(x, x, batch, batch)
+    found = neighbors.knn_graph(x, k, metric=_METRICS[cosine], x_batch=batch, include_self=loop)
     return _directed(found, flow)
 
 
 def radius(
-    x: Tensor,
-    y: Tensor,
-    r: float,
-    batch_x: Batch = None,
-    batch_y: Batch = None,
-    max_num_neighbors: int = 32,
-    num_workers: int = 1,
-    batch_size: int | None = None,
-    ignore_same_index: bool = False,
-) -> Tensor:
-    """Return the pairs of a row of y and each row of x less than r away, perhaps but for that of the same number."""
+    x: Tensor, y: Tensor, r: float, batch_x: Batch = None, batch_y: Batch = None, max_num_neighbors: int = 32,
+    num_workers: int = 1, batch_size: int | None = None,
+) -> Tensor:  # fmt: skip
+    """Return the pairs of a row of y and each row of x less than r away."""
     y, x, batch_y, batch_x = _checked(y, x, batch_y, batch_x)
-    mask = _of_other_number if ignore_same_index else None
-    found = neighbors.radius(
-        y, x, _below(r), max_neighbors=max_num_neighbors, mask=mask, x_batch=batch_y, ctrs_batch=batch_x
-    )
+    most = max_num_neighbors
+    found = neighbors.radius(y, x, _below(r), max_neighbors=most, x_batch=batch_y, ctrs_batch=batch_x)
     return torch.stack([found.rows, found.indices])
 
 
 def radius_graph(
-    x: Tensor,
-    r: float,
-    batch: Batch = None,
-    loop: bool = False,
-    max_num_neighbors: int = 32,
-    flow: str = "source_to_target",
-    num_workers: int = 1,
-    batch_size: int | None = None,
-) -> Tensor:
+    x: Tensor, r: float, batch: Batch = None, loop: bool = False, max_num_neighbors: int = 32,
+    flow: str = "source_to_target", num_workers: int = 1, batch_size: int | None = None,
+) -> Tensor:  # fmt: skip
     """Return edges to each row of x from the others less than r away; the other way, if "target_to_source"."""
-    most = max_num_neighbors
-    found = neighbors.radius(_points(x), r=_below(r), max_neighbors=most, x_batch=batch, include_self=loop)
-    return _directed(torch.stack([found.indices, found.rows]), flow)
+    x, *_ = _checked(x, x, batch, batch)
+    return _directed(neighbors.radius_graph(x, _below(r), batch, max_neighbors=max_num_neighbors, loop=loop), flow)
 
 
 def nearest(x: Tensor, y: Tensor, batch_x: Batch = None, batch_y: Batch = None) -> Tensor:
@@ -100,27 +72,20 @@ def nearest(x: Tensor, y: Tensor, batch_x: Batch = None, batch_y: Batch = None) 
     return found
 
 
-def _points(x: Tensor) -> Tensor:
-    return x[:, None] if x.ndim == 1 else x
-
-
 def _checked(x: Tensor, y: Tensor, batch_x: Batch, batch_y: Batch) -> tuple[Tensor, Tensor, Batch, Batch]:
     """Return points (n, d), and either no batch vector or both."""
     if batch_x is None and batch_y is not None:
         batch_x = batch_y.new_zeros(len(x))
     elif batch_y is None and batch_x is not None:
         batch_y = batch_x.new_zeros(len(y))
-    return _points(x), _points(y), batch_x, batch_y
+    x, y = (points[:, None] if points.ndim == 1 else points for points in (x, y))
+    return x, y, batch_x, batch_y
 
 
 def _below(r: float) -> float:
     if not r > 0:
         raise ValueError(f"r must be positive, for nothing is less than that away, got {r}")
     return math.nextafter(r, 0)
-
-
-def _of_other_number(rows: Tensor, first: int, last: int) -> Tensor:
-    return rows[:, None] != torch.arange(first, last, device=rows.device)
 
 
 def _directed(edges: Tensor, flow: str) -> Tensor:
