@@ -3,7 +3,7 @@ A network of affine pieces
 ==========================
 
 ``PiecewiseLinear`` sums the affine maps of the k nearest centres; centres, maps and offsets are learned. The more
-centres, the finer what it can follow; a step costs about the same, as each sample looks at its own k only.
+centres, the finer what it can follow; each sample looks at its own k only.
 """
 
 import torch
