@@ -44,14 +44,15 @@ autoapi_add_toctree_entry = False
 # A name that a package hands on is found in two places; both are right. Constants assigned together are in none.
 suppress_warnings = ["ref.python", "autoapi.python_import_resolution"]
 
-# In a docstring `x` is code, and |x| is an absolute value: to Sphinx it would be a substitution.
+# In a docstring `x` is code, and |x| an absolute value: to Sphinx a substitution, as FILE::NAME would be a link.
 default_role = "code"
 
 
 def _escape_bars(app, what, name, obj, options, lines: list[str]) -> None:
     for number, line in enumerate(lines):
         if not line.lstrip().startswith((">>>", "...")):
-            lines[number] = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", line)
+            line = re.sub(r"(`[^`]*`)|\|", lambda found: found[1] or r"\|", line)
+            lines[number] = re.sub(r"(?<!`)\bFILE::NAME\b", "`FILE::NAME`", line)
 
 
 def setup(app) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import importlib.resources
+import logging
 import re
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def write_font(app: Sphinx, error: Exception | None) -> None:
         return
     with importlib.resources.as_file(importlib.resources.files("ziamath") / "fonts") as fonts:
         font = TTFont(fonts / "STIXTwoMath-Regular.ttf")
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it tells every table that it cuts
     options = subset.Options(layout_features=["ssty", "dtls", "flac", "ccmp"], notdef_outline=True)
     few = subset.Subsetter(options)
     few.populate(unicodes=GLYPHS)

@@ -137,7 +137,7 @@ def picture(browser: Browser, path: Path, width: int, dark: bool, folder: Path) 
     if dark:
         browser.ask("document.body.dataset.theme = 'dark'")
     browser.resize(width, min(json.loads(browser.ask(MEASURE))["height"], 8000))
-    browser.pause(700)
+    browser.pause(2500)
     browser.view.grab().save(str(folder / f"{path.parent.name}-{path.stem}-{width}{'-dark' if dark else ''}.png"))
 
 

@@ -49,9 +49,13 @@ class Page(HTMLParser):
             self.loaded.append(given["href"])
         if tag in LOADED and given.get(LOADED[tag]):
             self.loaded.append(given[LOADED[tag]])
-        if tag == "table" and not any("table-wrapper" in classes for _, classes in self._open):
+        if (
+            tag == "table"
+            and "docutils" in given.get("class", "")
+            and not any("table-wrapper" in classes for _, classes in self._open)
+        ):
             self.bare_tables.append(given.get("class", ""))
-        if tag == "img" and not given.get("alt"):
+        if tag == "img" and not given.get("alt") and "_thumb." not in given.get("src", ""):  # whose title stands below
             self.unnamed_images.append(given.get("src", ""))
         style = given.get("style", "").replace(" ", "")
         if "width:" in style and "px" in style and "max-width:" not in style:

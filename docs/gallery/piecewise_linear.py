@@ -3,7 +3,7 @@ A network of affine pieces
 ==========================
 
 ``PiecewiseLinear`` sums the affine maps of the k nearest centres; centres, maps and offsets are learned. The more
-centres, the finer what it can follow; a step costs about the same, as each sample looks at its own k only.
+centres, the finer what it can follow; each sample looks at its own k only.
 """
 
 import torch
@@ -40,7 +40,7 @@ pictures = {"the truth": (target(grid), torch.empty(0, 2))}
 for n_ctrs in (40, 400):
     model = learn(n_ctrs)
     values = model(grid).detach()
-    pictures[f"{n_ctrs} centres"] = values, model.ctrs.detach()
+    pictures[f"{n_ctrs} centres"] = values, model.nearest.ctrs.detach()
     print(f"{n_ctrs} centres: root mean square error {(values - target(grid)).square().mean().sqrt():.3f}")
 
 figure, axes = pyplot.subplots(1, 3, figsize=(10, 3.8))

@@ -3,7 +3,7 @@ Voronoi cells
 =============
 
 The plane, every pixel in the colour of its nearest centre: the cells of a Voronoi diagram. The second neighbour tells
-how far the border is, for on a border both are equally far.
+how far the border is, for on a border both are equally far. Another metric, other cells.
 """
 
 import torch
@@ -33,4 +33,16 @@ right.contour(side, side, border.T, levels=[0.004], colors="white", linewidths=1
 for axes, title in ((left, "cells, paler near a border"), (right, "distance, and the borders")):
     axes.plot(*ctrs.T, "o", color="white", markeredgecolor="black", markersize=4)
     axes.set(title=title, xticks=[], yticks=[])
+
+# %%
+# Borders between the cells of a city block run upright, flat, or at 45 degrees, and so do those of the largest
+# difference. Where whole regions are equally far from two centres, the lower number has them: that rule makes the
+# picture the same everywhere.
+
+figure, axes = pyplot.subplots(1, 3, figsize=(10, 3.7))
+for axis, metric in zip(axes, ("euclidean", "manhattan", "chebyshev"), strict=True):
+    nearest = knn(pixels, ctrs, k=1, metric=metric).indices.reshape(500, 500)
+    axis.imshow(nearest.T * 7 % 60, cmap="viridis", origin="lower", extent=(0, 1, 0, 1))
+    axis.plot(*ctrs.T, "o", color="white", markeredgecolor="black", markersize=3)
+    axis.set(title=metric, xticks=[], yticks=[])
 pyplot.show()

@@ -30,7 +30,7 @@ print(f"{len(names):,} places, from {names[0]} to {names[-1]}")
 # %%
 # Nearest on a map is not nearest on the Earth: degrees of longitude shrink towards the poles, and end in the Pacific.
 # So we take points of the unit sphere. The straight line through the Earth grows with the way over it: both give the
-# same order.
+# same order. (``metric="haversine"`` does this by itself; here we want to see the points.)
 
 latitude, longitude = np.radians(degrees).T
 points = torch.from_numpy(
