@@ -299,7 +299,7 @@ def found_by(
         listed = torch.split(indices, counts.tolist()) if len(indices) else [torch.arange(n) for n in counts]
         rows.update(zip(numbers.tolist(), (part.tolist() for part in listed), strict=True))
 
-    find.find_within(x, ctrs, r, put, find.Question("euclidean", None, 1 << 28, Settings(**asked)))
+    find.find_within(x, ctrs, r, put, find.RadiusSearch("euclidean", None, 1 << 28, Settings(**asked)))
     return [rows[i] for i in range(len(x))]
 
 

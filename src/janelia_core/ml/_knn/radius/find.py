@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -26,7 +27,7 @@ from janelia_core.ml._knn.radius.blocks import Put, Searcher, Settings, search_p
 from janelia_core.ml._knn.radius.compiled import Compiled, takes
 from janelia_core.ml._knn.radius.look import expected_members
 from janelia_core.ml._knn.radius.plan import most_pairs, plan_radius, verifies_all
-from janelia_core.ml._knn.radius.ragged import Ragged
+from janelia_core.ml._knn.radius.ragged import Ragged, too_many
 from janelia_core.ml._knn.radius.sources import Everyone, Given, Grouped, Listed, Source
 from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import parts
@@ -39,7 +40,7 @@ from janelia_core.ml._runtime.workers import Workers
 _LIFT = 60  # `without_subnormals` multiplies by 2^60
 
 
-class Question(NamedTuple):
+class RadiusSearch(NamedTuple):
     """What is asked of a search within radii.
 
     Attributes:
@@ -47,12 +48,14 @@ class Question(NamedTuple):
         m: At most so many centres' scores at a time; None: as many as the memory allows.
         max_memory: Bytes of workspace.
         settings: What is asked of all rows.
+        room: How many members there is room for; None: nobody knows. Where they may be more, they are counted first.
     """
 
     metric: str
     m: int | None
     max_memory: int
     settings: Settings
+    room: int | None = None
 
 
 Sources = Callable[[Asked, ExactOrder], tuple[Source, Source, Chosen | None]]
@@ -64,7 +67,7 @@ def find_within(
     ctrs: Tensor,
     r: Tensor,
     put: Put,
-    asked: Question,
+    asked: RadiusSearch,
     *,
     subset: Tensor | None = None,
     allowed: Allowed | None = None,
@@ -85,7 +88,7 @@ def find_within(
     _find(x, ctrs, r, put, asked, _by_screen, subset, allowed, kept)
 
 
-def find_in_groups(x: Tensor, ctrs: Tensor, r: Tensor, groups: Tensor, put: Put, asked: Question) -> None:
+def find_in_groups(x: Tensor, ctrs: Tensor, r: Tensor, groups: Tensor, put: Put, asked: RadiusSearch) -> None:
     """Put the same for rows of many small groups (g, 5), see groups.py, each among the centres of its own."""
     rows = torch.cat([torch.arange(first, last, device=x.device) for first, last in groups[:, :2].tolist()])
 
@@ -96,7 +99,7 @@ def find_in_groups(x: Tensor, ctrs: Tensor, r: Tensor, groups: Tensor, put: Put,
     _find(x, ctrs, r, put, asked, sources, rows=rows)
 
 
-def find_among(x: Tensor, ctrs: Tensor, r: Tensor, found: Ragged, put: Put, asked: Question) -> None:
+def find_among(x: Tensor, ctrs: Tensor, r: Tensor, found: Ragged, put: Put, asked: RadiusSearch) -> None:
     """Put the same for rows each of which meets the centres alone that were found before."""
 
     def sources(asked: Asked, order: ExactOrder) -> tuple[Source, Source, None]:
@@ -112,7 +115,7 @@ def _find(
     ctrs: Tensor,
     r: Tensor,
     put: Put,
-    asked: Question,
+    asked: RadiusSearch,
     sources: Sources,
     subset: Tensor | None = None,
     allowed: Allowed | None = None,
@@ -134,18 +137,37 @@ def _find(
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
         terms = ((), 0) if kept is None else kept.terms(asked.metric)
-        plan = _planned(Points(x, rows), Points(ctrs, subset), r, asked, metric, allowed is not None, *terms)
+        points = Points(x, rows), Points(ctrs, subset)
+        plan, expected = _planned(*points, r, asked, metric, allowed is not None, *terms)
         chunk, report = plan.crew.chunk, Report(plan)
         centres = Centres(Points(ctrs, subset, chunk)) if kept is None else kept.centres.by(chunk)
         with Workers(plan.crew.workers, plan.crew.pooled, device=x.device) as workers:
             search = ask(Points(x, rows, chunk), centres, plan, report, workers, allowed, by_distance=True)
-            _search(replace(search, is_ready=asker(x, ctrs)), r, put, asked.settings, sources)
+            search = replace(search, is_ready=asker(x, ctrs))
+            if asked.room is not None and expected * len(points[0]) > asked.room:
+                _search(search, r, _counted(asked.room), asked.settings._replace(count_only=True), sources)
+            _search(search, r, put, asked.settings, sources)
     publish(report)
 
 
+def _counted(room: int) -> Put:
+    """Return what counts members until there are more than there is room for."""
+    total, rows, lock = 0, 0, threading.Lock()
+
+    def put(numbers: Tensor, counts: Tensor, _: Tensor) -> None:
+        nonlocal total, rows
+        with lock:
+            total, rows = total + int(counts.sum()), rows + len(numbers)
+            if total > room:
+                raise too_many(total, room, f"{rows} rows")
+
+    return put
+
+
 def _planned(
-    x: Points, ctrs: Points, r: Tensor, asked: Question, metric: Metric, masked: bool, paid: Paid, keeps: int
-) -> Plan:
+    x: Points, ctrs: Points, r: Tensor, asked: RadiusSearch, metric: Metric, masked: bool, paid: Paid, keeps: int
+) -> tuple[Plan, float]:
+    """Return the plan, and about how many members a row has, if anyone looked."""
     problem = Problem(
         n_smps=len(x),
         n_ctrs=len(ctrs),
@@ -161,9 +183,9 @@ def _planned(
         keeps=keeps,
     )
     if verifies_all(problem):
-        return plan_radius(problem)
+        return plan_radius(problem), 0.0
     expected = expected_members(x, ctrs, r, metric)
-    return plan_radius(problem._replace(k=1 << math.ceil(math.log2(max(1.0, expected)))))
+    return plan_radius(problem._replace(k=1 << math.ceil(math.log2(max(1.0, expected))))), expected
 
 
 def _search(asked: Asked, r: Tensor, put: Put, settings: Settings, sources: Sources) -> None:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.radius.blocks import Put
-from janelia_core.ml._knn.radius.find import Question, find_among, find_within
+from janelia_core.ml._knn.radius.find import RadiusSearch, find_among, find_within
 from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_pairs
 from janelia_core.ml._knn.rows import parts
 
@@ -15,7 +15,7 @@ _PER_MEMBER = 64  # bytes of a member while parts are joined
 _EXPECTED = 1 << 8  # members of a row for which there is room at first
 
 
-def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: Question) -> None:
+def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: RadiusSearch) -> None:
     """Put all centres that are left within the radius of each row of x (n, d), as numbers of all centres."""
     only = among.parts[0] if len(among.parts) == 1 else None
     if only is not None and only.gone is None and only.first == 0:
@@ -32,7 +32,7 @@ def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: Question) -> 
         find_among(rows, among.values.detach(), r[some], listed, put_some, asked)
 
 
-def _of_part(part: Part, x: Tensor, r: Tensor, asked: Question) -> Ragged:
+def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> Ragged:
     values = part.kept.centres.points.values
     out = Collected(len(x), len(values), x.device, count_only=False)
     all_of_them = asked._replace(settings=asked.settings._replace(count_only=False, nearest=False, but_self=False))

@@ -54,6 +54,15 @@ def of_table(table: Tensor) -> Ragged:
     return Ragged(torch.nn.functional.pad(there.sum(dim=1).cumsum(0), (1, 0)), table[there])
 
 
+def too_many(members: int, room: int, rows: str = "some of the rows") -> MemoryError:
+    """Return the error that a result does not fit, of which so many members of some rows are known."""
+    taken, free = (count * _PER_MEMBER / _GIB for count in (members, room))
+    return MemoryError(
+        f"the result does not fit: {members} neighbours of {rows} take {taken:.3g} GiB already, and {free:.3g} GiB are "
+        "free; give max_neighbors, a smaller r or fewer rows at a time (radius_count tells how many there are)"
+    )
+
+
 class Collected:
     """Where answers go.
 
@@ -65,14 +74,16 @@ class Collected:
 
     Attributes:
         counts: (n,) int64.
+        room: How many members may be put; None: as many as there are.
     """
 
     def __init__(self, n: int, n_ctrs: int, device: torch.device, count_only: bool) -> None:
         self.counts = torch.zeros(n, dtype=torch.int64, device=device)
         self._blocks: list[tuple[Tensor, Tensor]] = []
         self._dtype = torch.int32 if n_ctrs < 1 << 31 else torch.int64
-        self._count_only, self._rows, self._pairs = count_only, 0, 0
-        self._room = None if count_only else free_memory(device)
+        self._count_only, self._pairs = count_only, 0
+        free = None if count_only else free_memory(device)
+        self.room = None if free is None else free // _PER_MEMBER
         self._lock = threading.Lock()
 
     def put(self, positions: Tensor, counts: Tensor, indices: Tensor) -> None:
@@ -88,19 +99,9 @@ class Collected:
         block = positions, indices.to(self.counts.device, self._dtype)
         with self._lock:
             self._blocks.append(block)
-            self._rows += len(positions)
             self._pairs += len(indices)
-            needed = self._pairs * _PER_MEMBER
-            if self._room is not None and needed > self._room:
-                raise MemoryError(self._complaint(needed))
-
-    def _complaint(self, needed: int) -> str:
-        whole = needed * len(self.counts) / max(1, self._rows)
-        return (
-            f"the result does not fit: {self._pairs} members of the first {self._rows} of {len(self.counts)} rows take "
-            f"{needed / _GIB:.3g} GiB, all of them perhaps {whole / _GIB:.3g}, and {(self._room or 0) / _GIB:.3g} GiB "
-            "are free; give max_neighbors, a smaller r or fewer rows at a time, or ask radius_count first"
-        )
+            if self.room is not None and self._pairs > self.room:
+                raise too_many(self._pairs, self.room)
 
     def finish(self) -> Ragged:
         """Return the answer; blocks are let go one by one."""

@@ -18,7 +18,7 @@ from janelia_core.ml._neighbors.groups import flatten
 from janelia_core.ml._neighbors.progress import progress_bar
 from janelia_core.ml._neighbors.radius.distances import ragged_distances
 from janelia_core.ml._neighbors.radius.found import RadiusNeighbors
-from janelia_core.ml._neighbors.radius.members import Asked, members
+from janelia_core.ml._neighbors.radius.members import RadiusCall, members
 from janelia_core.ml._neighbors.radius.radii import checked_radii
 from janelia_core.ml._neighbors.spelling import check_metric, explained
 from janelia_core.ml._runtime.transforms import is_stand_in
@@ -118,14 +118,14 @@ def radius_among(
     return _found(_limited(asked._replace(kept=kept), max_neighbors, sort_by))
 
 
-def _limited(asked: Asked, max_neighbors: int | None, sort_by: SortBy) -> Asked:
+def _limited(asked: RadiusCall, max_neighbors: int | None, sort_by: SortBy) -> RadiusCall:
     if sort_by not in _ORDERS:
         raise ValueError(f"sort_by must be one of {', '.join(map(repr, _ORDERS))}, got {sort_by!r}")
     most = None if max_neighbors is None else checked_count("max_neighbors", max_neighbors)
     return asked._replace(nearest=sort_by == "distance", max_neighbors=most)
 
 
-def _found(asked: Asked) -> RadiusNeighbors:
+def _found(asked: RadiusCall) -> RadiusNeighbors:
     found = members(asked)
     far = ragged_distances(asked.flat, found, asked.metric, asked.max_memory)
     return RadiusNeighbors(found.offsets, found.indices, far)
@@ -179,7 +179,7 @@ def _checked(
     ctrs_batch: Tensor | None = None,
     lengths: Tensor | None = None,
     ctrs_lengths: Tensor | None = None,
-) -> Asked:
+) -> RadiusCall:
     """Return what is asked, if it is anything."""
     batches = x_batch, ctrs_batch, lengths, ctrs_lengths
     x, ctrs, batch, but_self = checked_points(x, ctrs, include_self, *batches)
@@ -189,7 +189,7 @@ def _checked(
     flat = flatten(x, ctrs, batch.lengths, batch.ctrs_lengths)
     if isinstance(mask, Tensor) and mask.ndim > 1:
         mask = mask.expand(*flat.shape, mask.shape[-1])
-    return Asked(
+    return RadiusCall(
         flat=flat,
         r=checked_radii(r, x, ctrs, metric),
         metric=metric,

@@ -10,7 +10,7 @@ from torch.library import custom_op
 
 from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
 from janelia_core.ml._knn.radius.blocks import Settings
-from janelia_core.ml._knn.radius.find import Question, find_among
+from janelia_core.ml._knn.radius.find import RadiusSearch, find_among
 from janelia_core.ml._knn.radius.ragged import of_table
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, Batch, InDims, bare, is_plain, one_by_one
 
@@ -45,7 +45,7 @@ def _cut(x: Tensor, ctrs: Tensor, indices: Tensor, r: Tensor, metric: str, budge
         counts[numbers.to(counts.device)] = found.to(counts.device)
 
     if indices.numel() and len(ctrs):
-        find_among(x, ctrs, r, of_table(table), put, Question(metric, None, budget, Settings(count_only=True)))
+        find_among(x, ctrs, r, of_table(table), put, RadiusSearch(metric, None, budget, Settings(count_only=True)))
     return indices.masked_fill(torch.arange(indices.shape[1], device=x.device) >= counts[:, None], -1)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.radius.blocks import Put
-from janelia_core.ml._knn.radius.find import Question, find_in_groups, find_within
+from janelia_core.ml._knn.radius.find import RadiusSearch, find_in_groups, find_within
 from janelia_core.ml._neighbors.indices import part_of, shifted
 
 _SMALL = 1 << 14  # pairs of a group that are verified without further ado
@@ -19,7 +19,7 @@ def find_by_group(
     r: Tensor,
     groups: Tensor,
     put: Put,
-    asked: Question,
+    asked: RadiusSearch,
     subset: Tensor | None,
     allowed: Allowed | None,
 ) -> None:

@@ -11,7 +11,7 @@ from torch.library import custom_op
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.radius.blocks import Settings
-from janelia_core.ml._knn.radius.find import Question, find_within
+from janelia_core.ml._knn.radius.find import RadiusSearch, find_within
 from janelia_core.ml._knn.radius.kept_parts import find_kept
 from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
 from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
@@ -22,7 +22,7 @@ from janelia_core.ml._neighbors.radius.groups import find_by_group
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare, is_plain
 
 
-class Asked(NamedTuple):
+class RadiusCall(NamedTuple):
     """A checked call.
 
     Attributes:
@@ -56,7 +56,7 @@ class Asked(NamedTuple):
     kept: Among | None = None
 
 
-def members(asked: Asked) -> Ragged:
+def members(asked: RadiusCall) -> Ragged:
     """Return the members of all rows, as numbers of columns; of counts alone, offsets."""
     if is_plain(asked.flat.x, asked.flat.ctrs):
         return _members(asked)
@@ -89,7 +89,7 @@ def radius_members(
     """Search as `members` does: offsets and indices."""
     flat = Flat(bare(x), bare(ctrs), groups, (x.shape[0],), None)
     batches = mask, x_batch, ctrs_batch
-    asked = Asked(flat, bare(r), metric, m, max_memory, but_self, *batches, nearest, count_only, max_neighbors)
+    asked = RadiusCall(flat, bare(r), metric, m, max_memory, but_self, *batches, nearest, count_only, max_neighbors)
     return tuple(_members(asked))  # type: ignore[return-value]
 
 
@@ -99,7 +99,7 @@ def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape[0] + 1, dtype=torch.int64), x.new_empty(size, dtype=torch.int64)
 
 
-def _members(asked: Asked) -> Ragged:
+def _members(asked: RadiusCall) -> Ragged:
     x, ctrs, groups = asked.flat.x.detach(), asked.flat.ctrs.detach(), asked.flat.groups
     ctrs = x if asked.flat.ctrs is asked.flat.x else ctrs
     x, ctrs, kept, metric = as_searched(x, ctrs, asked.kept, asked.metric)
@@ -114,7 +114,7 @@ def _members(asked: Asked) -> Ragged:
             return _nearest(x, ctrs, asked, groups, subset, allowed)
         out = Collected(len(x), len(ctrs), x.device, asked.count_only)
         settings = Settings(asked.but_self, asked.count_only, asked.nearest)
-        question = Question(asked.metric, asked.m, asked.max_memory, settings)
+        question = RadiusSearch(asked.metric, asked.m, asked.max_memory, settings, out.room)
         if groups is not None:
             find_by_group(x, ctrs, asked.r, groups, out.put, question, subset, allowed)
         elif len(x) and len(ctrs if subset is None else subset):
@@ -126,7 +126,7 @@ def _members(asked: Asked) -> Ragged:
 
 
 def _nearest(
-    x: Tensor, ctrs: Tensor, asked: Asked, groups: Tensor | None, subset: Tensor | None, allowed: Allowed | None
+    x: Tensor, ctrs: Tensor, asked: RadiusCall, groups: Tensor | None, subset: Tensor | None, allowed: Allowed | None
 ) -> Ragged:
     """Return the nearest of each row that belong: the first of the k nearest, as far as the radius reaches."""
     assert asked.max_neighbors is not None
