@@ -17,6 +17,8 @@ from janelia_core.ml._knn.data.frame import join
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.distances.ragged import of_ragged
 from janelia_core.ml._knn.metrics.gaps import WAYS
 from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
@@ -332,3 +334,17 @@ def test_no_row_meets_itself_unless_asked_for(screen: Screen, monkeypatch: pytes
         found = found_by(screen, monkeypatch, x, x, radii, but_self=but_self)
         for i, row in enumerate(found):
             assert row == [j for j in range(i % 30, 210, 30) if not (but_self and j == i)]
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "manhattan", "chebyshev"])
+@pytest.mark.parametrize("name", ["gaussian-torch.float32", "gaussian-torch.float64", "duplicates", "mixed-scales-32"])
+def test_distances_of_ragged_pairs_are_those_of_pairs(metric: str, name: str) -> None:
+    x, ctrs, *_ = PROBLEMS[name]()
+    counts = torch.tensor([0, 3, 0, 17, 600, *[5] * (len(x) - 6), 0])
+    indices = torch.arange(int(counts.sum())) * 7 % len(ctrs)
+    rows, offsets = torch.arange(len(x)).repeat_interleave(counts), torch.nn.functional.pad(counts.cumsum(0), (1, 0))
+    found = of_ragged(x, ctrs, offsets, indices, metric, 1 << 24)
+    if found is None:  # sums of double-doubles are of squares
+        assert (metric, x.dtype) in (("manhattan", torch.float64), ("chebyshev", torch.float64))
+    else:
+        assert torch.equal(found, distances(x[rows], ctrs, indices[:, None], metric)[:, 0])

@@ -7,14 +7,12 @@ import math
 import numpy as np
 
 from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
-from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, DISTANCE, DOT, MANHATTAN, Bound
+from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT, Bound
 from janelia_core.ml._knn.verify.kernels import precedes
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
 from janelia_core.ml._runtime.jit import inlined, jit
-from janelia_core.ml._simd.gaps import Largest, Sizes, Way, with_gap
+from janelia_core.ml._simd.gaps import Way, with_gap
 from janelia_core.ml._simd.row_sums import distance, product, squared_distance
-
-_SIZES, _LARGEST = Sizes(), Largest()
 
 Value = tuple[float, float]  # and its error
 _SHORT = 16  # coordinates: of fewer a call takes longer than their sum
@@ -105,12 +103,6 @@ def value_of_pair(form: int, within: Bound, x: Reals, i: int, ctrs: Reals, j: in
         return far, far * within[0] + within[1]
     if form == DOT:
         return dot_value(x, i, ctrs, j, x_square, within)
-    if form == MANHATTAN:
-        far = distance(_SIZES, x, i, ctrs, j)
-        return far, far * within[0] + within[1]
-    if form == CHEBYSHEV:
-        far = distance(_LARGEST, x, i, ctrs, j)
-        return far, far * within[0] + within[1]
     return cosine_value(x, i, ctrs, j, x_square, within[1])
 
 
