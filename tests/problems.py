@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.screens.dense.formats import FORMATS
 from janelia_core.ml._simd.dot_tiles import compiles
 
@@ -265,5 +266,8 @@ PROBLEMS |= {
 }
 
 NARROW = ("torch.bfloat16", "torch.float16", "torch.int8", "torch.int16", "torch.int32", "torch.uint8")
+PLANE = [name for name, metric in METRICS.items() if not metric.columns]
+"""The metrics of points of any number of coordinates."""
+
 KINDS = [name for name in PROBLEMS if not name.endswith(NARROW)]
 """One or two dtypes of each problem, for tests of what does not depend on more; test_exactness asks all of them."""

@@ -27,13 +27,12 @@ from janelia_core.ml._index.stored.errors import IndexFileError
 from janelia_core.ml._index.stored.saved import save
 from janelia_core.ml._knn.choose import SCREENS, building, make_plan, rows_alone
 from janelia_core.ml._knn.kept import Kept
-from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
 from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 from janelia_core.ml._runtime.machine import Machine
 from oracle import nearest
-from problems import gaussian, lattice
+from problems import PLANE, gaussian, lattice
 
 CPU = Machine(on_cpu=True, kernels=True, formats=("int8", "float32"), threads=2)
 
@@ -113,7 +112,7 @@ def call_at_random(index: CenterIndex, left: Tensor, choice: random.Random) -> N
     x = x.to(choice.choice((torch.float32, torch.float32, torch.float64)))
     mask = torch.zeros(len(ctrs), dtype=torch.bool)
     mask[left] = True
-    settings: dict[str, Any] = {"metric": choice.choice(("euclidean", *METRICS))}
+    settings: dict[str, Any] = {"metric": choice.choice(("euclidean", *PLANE))}
     asked = dict(settings)
     if choice.random() < 0.2:
         own = torch.rand(len(ctrs), generator=torch.Generator().manual_seed(choice.randrange(99))) < 0.5
@@ -227,7 +226,7 @@ def test_masks_samples_and_lengths_are_those_of_knn() -> None:
     assert same(index.knn(x[0], 5, mask=odd), knn(x[0], ctrs, 5, mask=odd))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 def test_distances_are_differentiable_in_rows_and_centres_as_those_of_knn(metric: str) -> None:
     ctrs, x = crowded(9000, 3).requires_grad_(), rows_of(crowded(9000, 3), 30, 2).requires_grad_()
     index = CenterIndex(ctrs, metric=metric).prepare(100_000, 4)

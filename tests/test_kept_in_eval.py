@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from janelia_core.ml import NearestCenters, PiecewiseLinear, knn
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
-from janelia_core.ml._knn.metrics.registry import METRICS, metric_named
+from janelia_core.ml._knn.metrics.registry import metric_named
+from problems import PLANE
 from test_index import crowded, rows_of, same
 
 CTRS = crowded(20_000, 3)
@@ -26,7 +27,7 @@ def kept_of(module: NearestCenters) -> object:
     return held and held[0]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 @pytest.mark.parametrize("learned", [True, False])
 def test_answers_in_eval_mode_are_those_of_knn_and_come_from_what_is_kept(metric: str, learned: bool) -> None:
     module = NearestCenters(nn.Parameter(CTRS.clone()) if learned else CTRS.clone(), 5, metric=metric).eval()

@@ -5,11 +5,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import Neighbors, knn
 from oracle import nearest
-from problems import FLOATS, INTEGERS, all_equal, duplicates, gaussian, lattice, not_finite
+from problems import FLOATS, INTEGERS, PLANE, all_equal, duplicates, gaussian, lattice, not_finite
 
 G = torch.Generator().manual_seed(0)
 
@@ -64,7 +63,7 @@ def test_the_result_is_a_named_tuple_like_those_of_torch():
     assert found.indices is indices
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.int32])
 def test_every_metric_has_its_own_order(metric, dtype):
     x, ctrs, k, _ = gaussian(dtype)

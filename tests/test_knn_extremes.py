@@ -7,9 +7,9 @@ from decimal import Context, Decimal, localcontext
 import pytest
 import torch
 
-from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._neighbors.derivatives import few_pairs, pair_blocks
 from janelia_core.ml.neighbors import knn
+from problems import PLANE
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
@@ -129,7 +129,7 @@ def test_many_small_contributions_and_weights_at_the_ends_are_kept():
     assert g.tolist() == [[torch.tensor(1e-20).item(), 0.0]]
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_no_metric_makes_nan_of_finite_values(metric, dtype):
     info = torch.finfo(dtype)

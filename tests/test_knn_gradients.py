@@ -7,16 +7,15 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from janelia_core.ml._knn.distances.distances import distances as distances_of
-from janelia_core.ml._knn.metrics import registry
 from janelia_core.ml._neighbors.derivatives import few_pairs, norm_pairs, pair_blocks, pairs, sign_pairs
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml.neighbors import knn
+from problems import PLANE
 
 # torch warns of itself: torch.func.jvp uses torch.jit.script.
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.script:DeprecationWarning")
 
-METRICS = tuple(registry.METRICS)
 ORDERS = {"manhattan": 1, "chebyshev": torch.inf}
 SOME = torch.tensor([[0, 2, 5], [5, -1, 3], [3, 2, -1], [1, 0, 4]])
 
@@ -48,7 +47,7 @@ def route(request, monkeypatch):
     monkeypatch.setattr(few_pairs, "MOST", most)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 @pytest.mark.usefixtures("route")
 def test_first_and_second_derivatives_in_every_mode(metric):
     def function(x, ctrs):
@@ -59,7 +58,7 @@ def test_first_and_second_derivatives_in_every_mode(metric):
     assert gradgradcheck(function, inputs, check_fwd_over_rev=True, check_batched_grad=True, fast_mode=True)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 @pytest.mark.usefixtures("route")
 def test_second_derivatives_are_those_of_the_plain_formula(metric):
     x, ctrs, weight = random(4, 3), random(6, 3), random(4, 3).detach().exp().requires_grad_()
@@ -72,7 +71,7 @@ def test_second_derivatives_are_those_of_the_plain_formula(metric):
         torch.testing.assert_close(got, expected, rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 @pytest.mark.parametrize("order", ["rrr", "fff", "frf", "rfr"])
 def test_third_derivatives_of_torch_func_are_those_of_the_plain_formula(metric, order):
     x, ctrs = random(4, 2).detach(), random(6, 2).detach()
@@ -86,7 +85,7 @@ def test_third_derivatives_of_torch_func_are_those_of_the_plain_formula(metric, 
     torch.testing.assert_close(got, third(lambda x: plain(x, ctrs, SOME, metric).sum()))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 def test_gradients_of_knn_are_those_of_the_plain_formula_at_its_indices(metric, monkeypatch):
     monkeypatch.setattr("janelia_core.ml._neighbors.call.knn_indices", lambda *_: SOME)  # whatever they are
     monkeypatch.setattr("janelia_core.ml._neighbors.call.nearest_briefly", lambda *_, **__: None)
@@ -111,7 +110,7 @@ def test_gradients_flow_through_batches_and_to_both_parts_a_row_of_x_plays():
     torch.testing.assert_close(torch.autograd.grad(among, x), torch.autograd.grad(nearest, x))
 
 
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 def test_zero_distances_and_zero_vectors_have_derivatives_that_are_not_nan(metric):
     x = torch.tensor([[0.0, 0.0], [1.0, 2.0]], dtype=torch.float64, requires_grad=True)
     ctrs = torch.tensor([[1.0, 2.0], [0.0, 0.0], [3.0, 1.0]], dtype=torch.float64, requires_grad=True)
@@ -139,7 +138,7 @@ def test_missing_neighbours_pull_at_nothing():
 
 @pytest.mark.usefixtures("route")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 def test_rows_without_any_neighbour_have_derivatives_of_zero(metric, dtype):
     x, ctrs = (random(n, 2, dtype=torch.float32).detach().to(dtype).requires_grad_() for n in (3, 5))
     far = knn(x, ctrs, 4, metric=metric, mask=torch.zeros(3, 5, dtype=torch.bool)).distances
@@ -149,7 +148,7 @@ def test_rows_without_any_neighbour_have_derivatives_of_zero(metric, dtype):
 
 
 @pytest.mark.usefixtures("route")
-@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("metric", PLANE)
 def test_what_is_not_finite_and_nobody_may_have_pulls_at_nothing(metric):
     x, ctrs = random(6, 2, dtype=torch.float32).detach(), random(5, 2, dtype=torch.float32).detach()
     x[5], ctrs[0], ctrs[1, 0] = torch.inf, torch.nan, -torch.inf

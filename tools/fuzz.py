@@ -34,11 +34,10 @@ from fuzz_oracle import LONG, USABLE, Oracle  # noqa: E402
 
 from extremes import problem as extreme  # noqa: E402
 from janelia_core.ml._knn import find as find_module  # noqa: E402
-from janelia_core.ml._knn.metrics.registry import METRICS  # noqa: E402
 from janelia_core.ml._runtime.machine import Machine, this_machine  # noqa: E402
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc  # noqa: E402
 from janelia_core.ml.neighbors import knn  # noqa: E402
-from problems import LOW_FORMATS, PROBLEMS  # noqa: E402
+from problems import LOW_FORMATS, PLANE, PROBLEMS  # noqa: E402
 
 os.environ.setdefault("JANELIA_CORE_KERNELS", "wait")  # kernels are what is tried
 PER_PAIR = 5e-6  # seconds: near-ties are settled in bulk
@@ -66,7 +65,7 @@ class Call(NamedTuple):
 def make(seed: int) -> Call:
     """Return the problem of a seed."""
     g = torch.Generator().manual_seed(seed)
-    way = str(one_of(g, "knn_mc", "knn_do", *METRICS))
+    way = str(one_of(g, "knn_mc", "knn_do", *PLANE))
     x, ctrs, family = _data(g)
     n_ctrs = len(ctrs)
     k = min(n_ctrs, int(one_of(g, 1, 2, 5, 10, 50, n_ctrs - 1 or 1, n_ctrs)))
@@ -132,7 +131,7 @@ def _used(call: Call) -> int:
 
 def wrong(call: Call, indices: Tensor, distances: Tensor | None) -> list[str]:
     """Return what is wrong with an answer."""
-    metric = call.way if call.way in METRICS else "euclidean"
+    metric = call.way if call.way in PLANE else "euclidean"
     oracle = Oracle(call.x, call.ctrs, metric)
     allowed = None
     if call.way == "knn_do":
