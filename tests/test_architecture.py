@@ -60,10 +60,10 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept", f"{KNN}.meanwhile"],
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.radius": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.verify", f"{KNN}.exact_order", f"{KNN}.kept", f"{KNN}.among"]
-    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "screens.portable")],
+    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "settle.kernels", "screens.portable")],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
-    f"{ROOT}.sklearn": [f"{ROOT}.{name}" for name in ("extras", "ml.index", "ml.neighbors")],
+    f"{ROOT}.sklearn": [f"{ROOT}.extras", f"{ROOT}.ml.index"],
     f"{ROOT}.compat": [f"{ROOT}.ml.index", f"{ROOT}.ml.neighbors", f"{ROOT}.durable"],
     f"{ROOT}.ml._index.stored": [RUNTIME, f"{ROOT}.durable", f"{ROOT}.positioned"],
 }

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from janelia_core.compat import faiss
-from janelia_core.ml._knn.metrics.registry import METRICS
 
 LARGEST = np.finfo(np.float32).max
 VALUES = {
@@ -17,8 +16,6 @@ VALUES = {
     faiss.METRIC_L1: lambda a, b: np.abs(a[:, None] - b).sum(2),
     faiss.METRIC_Linf: lambda a, b: np.abs(a[:, None] - b).max(2),
 }
-if "manhattan" not in METRICS:
-    del VALUES[faiss.METRIC_L1], VALUES[faiss.METRIC_Linf]
 X = np.random.default_rng(0).integers(-9, 9, (40, 5)).astype(np.float32)
 Q = np.random.default_rng(1).integers(-9, 9, (12, 5)).astype(np.float32)
 
@@ -92,6 +89,8 @@ def test_vectors_that_are_not_nearer_than_the_largest_float32_are_none():
         (faiss.METRIC_L2, -1.0, []),
         (faiss.METRIC_INNER_PRODUCT, 0.0, []),
         (faiss.METRIC_INNER_PRODUCT, -1e-9, [0, 1, 2, 3]),
+        (faiss.METRIC_L1, 3.0, [0, 1, 2]),
+        (faiss.METRIC_Linf, 3.000001, [0, 1, 2, 3]),
     ],
 )
 def test_a_range_is_strict(metric, radius, labels):
@@ -101,6 +100,15 @@ def test_a_range_is_strict(metric, radius, labels):
     assert lims.tolist() == [0, len(labels), 2 * len(labels)]
     assert found.tolist() == labels * 2
     assert (distances == np.tile(VALUES[metric](np.zeros((1, 2)), index.reconstruct_n())[0][labels], 2)).all()
+
+
+def test_a_range_is_strict_after_one_rounding_to_float32():
+    x = np.array([[1 - 2.0**-24, np.sqrt(2.0**-23 - 2.0**-26)]], np.float32)
+    assert 1 - 2.0**-25 < np.square(x.astype(np.float64)).sum() < 1
+    index = faiss.IndexFlatL2(2)
+    index.add(x)
+    assert index.search(np.zeros((1, 2)), 1)[0] == 1
+    assert len(index.range_search(np.zeros((1, 2)), 1.0)[2]) == 0
 
 
 def test_a_range_of_products_holds_the_larger_ones_in_the_order_of_adding():
@@ -205,6 +213,6 @@ def test_an_index_comes_back_from_its_file(tmp_path: Path, name):
 
 
 def test_an_empty_index_comes_back_with_its_columns(tmp_path: Path):
-    faiss.write_index(faiss.IndexFlatIP(3), str(tmp_path / "index"))
+    faiss.write_index(faiss.IndexFlat(3, faiss.METRIC_Linf), str(tmp_path / "index"))
     back = faiss.read_index(str(tmp_path / "index"))
-    assert (back.d, back.ntotal, back.metric_type) == (3, 0, faiss.METRIC_INNER_PRODUCT)
+    assert (back.d, back.ntotal, back.metric_type) == (3, 0, faiss.METRIC_Linf)

@@ -9,7 +9,7 @@ import torch
 from janelia_core.ml import CenterIndex, NearestCenters, PiecewiseLinear
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
-from janelia_core.ml.neighbors import Neighbors, knn, knn_graph, watch_knn
+from janelia_core.ml.neighbors import Neighbors, knn, knn_graph, radius_graph, watch_knn
 
 # torch warns of itself.
 pytestmark = [
@@ -257,3 +257,9 @@ def test_neighbours_among_x_are_the_same_where_the_memory_holds_several_trees_on
         little = knn(x, k=3, max_memory=1 << 20).indices
     assert reports[0].plan.own.trees.parts > 1
     assert torch.equal(little, knn(x, k=3).indices)
+
+
+def test_a_name_that_is_ours_too_is_taken():
+    x, batch = torch.tensor([[0.0], [1.0], [1.5]]), torch.tensor([0, 0, 1])
+    edges = radius_graph(x, 1.0, batch=batch, loop=True, flow="target_to_source")
+    assert edges.tolist() == [[0, 0, 1, 1, 2], [0, 1, 1, 0, 2]]

@@ -42,6 +42,10 @@ SAMPLES = {
     "distances-half": (operators.knn_distances, (X.detach().half(), C.detach().float(), SOME, ALL, "cosine", MEMORY)),
     "distances-batched": (operators.knn_distances, (X, random(9, 3), SOME, torch.tensor([0, 4]), "dot", MEMORY)),
     "cosines": (operators.knn_cosines, (X.detach(), C.detach(), random(4, 3), random(5, 3), SOME, ALL, MEMORY)),
+    "angles": (
+        operators.knn_angles,
+        (X.detach()[:, :2], C.detach()[:, :2], random(4, 3), random(5, 3), SOME, ALL, MEMORY),
+    ),
     "pair_products": (operators.knn_pair_products, (random(4, 3), random(5, 3), X, C, SOME, ALL, True, 2.0, MEMORY)),
     "pair_sums": (operators.knn_pair_sums, (random(4, 2), X, C, SOME, ALL, False, -1.0, MEMORY)),
     "norm_values": (operators.knn_norm_values, (random(4, 2, 3), random(5, 2, 3), X, C, R, SOME, ALL, MEMORY)),

@@ -19,6 +19,10 @@ from janelia_core.ml._knn.data.seen import Seen
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import Problem
+from janelia_core.ml._knn.radius import find
+from janelia_core.ml._knn.radius.blocks import Settings
 from janelia_core.ml._knn.radius.kernels import BY_INDEX, BY_VALUE, MEMBER, NO_ORDER, ORDER, Pairs, keep_within
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.screens.contract import Asked, Meeting, Screen, Within
@@ -33,6 +37,7 @@ OF_RADIUS = [screen for screen in SCREENS_HERE if getattr(screen, "radius", Fals
 by_name = pytest.mark.parametrize("screen", OF_RADIUS, ids=lambda screen: screen.name)
 ASKED = [(screen, "euclidean") for screen in OF_RADIUS]
 ASKED += [(screen, metric) for screen in OF_RADIUS if screen.name == "dense" for metric in ("dot", "cosine")]
+ASKED += [(screen, metric) for screen in OF_RADIUS if screen.name == "tree" for metric in ("manhattan", "chebyshev")]
 
 
 def meeting(
@@ -67,7 +72,7 @@ def sets(members: Members | None) -> list[set[int]]:
 
 def exactly(x: Tensor, ctrs: Tensor) -> list[list[Fraction]]:
     """Return the squared distances between finite points."""
-    rows, centres = ([[Fraction(v) for v in row] for row in table.double().tolist()] for table in (x, ctrs))
+    rows, centres = ([[Fraction(v) for v in row] for row in table.tolist()] for table in (x, ctrs))
     return [[sum(((a - b) ** 2 for a, b in zip(p, c, strict=True)), Fraction(0)) for c in centres] for p in rows]
 
 
@@ -75,6 +80,9 @@ def is_within(metric: str, p: list[Fraction], c: list[Fraction], limit: Fraction
     """Tell whether the true order value is at most the limit."""
     if metric == "euclidean":
         return sum(((a - b) ** 2 for a, b in zip(p, c, strict=True)), Fraction(0)) <= limit
+    if metric in ("manhattan", "chebyshev"):
+        gaps = [abs(a - b) for a, b in zip(p, c, strict=True)]
+        return (sum(gaps) if metric == "manhattan" else max(gaps)) <= limit
     s = sum((a * b for a, b in zip(p, c, strict=True)), Fraction(0))
     if metric == "dot":
         return -s <= limit
@@ -188,7 +196,8 @@ def verified(
     kept, flags = np.empty(len(x), np.int64), np.empty(len(x), np.uint8)
     values = np.empty(len(indices) if order != NO_ORDER else 0)
     lows = np.full(len(x), low)
-    pairs = Pairs(x.numpy(), ctrs.numpy(), counts.numpy(), indices.numpy(), limit.double().numpy(), lows)
+    own = np.empty(0, np.int64)
+    pairs = Pairs(x.numpy(), ctrs.numpy(), counts.numpy(), indices.numpy(), limit.double().numpy(), lows, own)
     total = keep_within(metric.form, metric.bound(x.shape[1]), pairs, order, kept, values, flags)
     assert total == kept.sum()
     if order == NO_ORDER:
@@ -267,3 +276,57 @@ def test_long_lists_are_sorted_as_short_ones_are() -> None:
     for row, far in zip(listed, values, strict=True):
         assert len(row) == 4 * len(ctrs)
         assert list(zip(far, row, strict=True)) == sorted(zip(far, row, strict=True))
+
+
+# All of it.
+
+
+def found_by(
+    screen: Screen, monkeypatch: pytest.MonkeyPatch, x: Tensor, ctrs: Tensor, r: Tensor, **asked: bool
+) -> list[list[int]]:
+    """Return the members of each row, as a screen lists them."""
+
+    def by_screen(problem: Problem) -> Plan:
+        plan = make_plan(*problem[:5], machine=problem.machine, metric=problem.metric)
+        return changed(plan, screen=screen.name, at_once_rows=0)
+
+    monkeypatch.setattr(find, "plan_radius", by_screen)
+    rows: dict[int, list[int]] = {}
+
+    def put(numbers: Tensor, counts: Tensor, indices: Tensor) -> None:
+        listed = torch.split(indices, counts.tolist()) if len(indices) else [torch.arange(n) for n in counts]
+        rows.update(zip(numbers.tolist(), (part.tolist() for part in listed), strict=True))
+
+    find.find_within(x, ctrs, r, put, find.Question("euclidean", None, 1 << 28, Settings(**asked)))
+    return [rows[i] for i in range(len(x))]
+
+
+@by_name
+@pytest.mark.parametrize("name", [name for name in KINDS if "finite" not in name and "overflow" not in name])
+def test_members_are_exactly_those_within_whatever_lists_them(
+    screen: Screen, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, ctrs, *_ = PROBLEMS[name]()
+    x, ctrs = x[:3], ctrs[:60]
+    distances = exactly(x, ctrs)
+    at = torch.tensor([math.sqrt(sorted(row)[len(row) // 4]) for row in distances], dtype=torch.float64)
+    for r in (at, *(torch.nextafter(at, torch.tensor(end).double()).clamp(min=0.0) for end in (-torch.inf, torch.inf))):
+        squares = [Fraction(radius) ** 2 for radius in r.tolist()]
+        truth = [
+            [j for d, j in sorted((d, j) for j, d in enumerate(row)) if d <= square]
+            for row, square in zip(distances, squares, strict=True)
+        ]
+        assert found_by(screen, monkeypatch, x, ctrs, r) == truth
+        assert found_by(screen, monkeypatch, x, ctrs, r, nearest=False) == [sorted(row) for row in truth]
+        counted = found_by(screen, monkeypatch, x, ctrs, r, count_only=True)
+        assert [len(row) for row in counted] == [len(row) for row in truth]
+
+
+@by_name
+def test_no_row_meets_itself_unless_asked_for(screen: Screen, monkeypatch: pytest.MonkeyPatch) -> None:
+    x = PROBLEMS["duplicates"]().ctrs
+    radii = torch.zeros(len(x), dtype=torch.float64)
+    for but_self in (False, True):
+        found = found_by(screen, monkeypatch, x, x, radii, but_self=but_self)
+        for i, row in enumerate(found):
+            assert row == [j for j in range(i % 30, 210, 30) if not (but_self and j == i)]

@@ -16,7 +16,7 @@ from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.metrics.cosine import Cosine
 from janelia_core.ml._knn.metrics.dot import Dot
-from janelia_core.ml._knn.metrics.metric import UNKNOWN
+from janelia_core.ml._knn.metrics.metric import FORMS
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
@@ -61,8 +61,8 @@ def searched(x, ctrs, k, metric, allowed=None, **changes):
 
 
 def ways_of(metric):
-    """Return the ways that know a metric: where no screen does, all centres are verified."""
-    return WAYS if metric_named(metric).form != UNKNOWN else WAYS[:1]
+    """Return the ways that know a metric: those that multiply know three."""
+    return WAYS if metric_named(metric).form in FORMS else WAYS[:1]
 
 
 def tiles_of(table):

@@ -21,7 +21,7 @@ import torch
 
 import janelia_core
 from janelia_core import cli
-from janelia_core.ml._knn.arithmetic import double_double
+from janelia_core.ml._knn.arithmetic import angles, double_double, sines
 from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, UNIT64, DistanceBound, gamma
 from janelia_core.ml._knn.data import directions, points
 from janelia_core.ml._knn.metrics import dot
@@ -278,6 +278,8 @@ SAID: list[tuple[str, Callable[[], int]]] = [
     (r"norms lie in\s+\$\[2\^\{(-\d+)\}, 2", lambda: power(dot.LEAST_SQUARE)),
     (r"norms lie in\s+\$\[2\^\{-\d+\}, 2\^\{(\d+)\}\]", lambda: power(dot.LARGEST_SQUARE)),
     (r"a relative\s+\$2\^\{(-\d+)\}\$", lambda: power(double_double._UNIT)),
+    (r"within \$2\^\{(-\d+)\}\$ times themselves", lambda: power(sines.SINE_ERROR)),
+    (r"angles within\s+\$3 \\cdot 2\^\{(-\d+)\}\$", lambda: power(angles.ANGLE_ERROR / 3)),
     (r"scaled by \$2\^\{(\d+)\}\$ in float64", lambda: power(_scaled(1.0))),
     (r"beside values above \$2\^\{(\d+)\}\$ are then", lambda: 1023 - power(_scaled(1.0))),
 ]

@@ -14,6 +14,7 @@ from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.frame import survey
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.portable import packing
@@ -248,3 +249,30 @@ def test_a_screen_that_cannot_serve_says_what_ran_instead(screen):
     assert "extreme magnitude" in report.screen
     assert report.screen in str(report)
     assert torch.equal(got, nearest(x, ctrs, k))
+
+
+@pytest.mark.parametrize("name", ["manhattan", "chebyshev"])
+def test_double_double_sums_and_maxima_of_differences_are_within_their_measured_error(name):
+    rng, metric = np.random.default_rng(0), metric_named(name)
+    x, c = rng.standard_normal((2, 60, 7)) * 2.0 ** rng.integers(-30, 30, (2, 60, 7))
+    x[0, 0], c[1] = 2.0**-1060, x[1] + 2.0**-40  # which a processor may flush; one difference for all coordinates
+    hi, lo, error = metric.sums(x, c)
+    assert np.isinf(error[0])
+    for row in range(1, 60):
+        (xs, cs), unit = common_integers([x[row].tolist(), c[row].tolist()])
+        truth = Fraction(metric.key(xs, cs), unit)
+        assert abs(Fraction(hi[row]) + Fraction(lo[row]) - truth) <= Fraction(error[row])
+        assert error[row] <= hi[row] * 2.0**-100
+    assert name == "manhattan" or not error[1:].any()
+
+
+@pytest.mark.parametrize("metric", ["manhattan", "chebyshev"])
+def test_sums_of_the_same_differences_in_another_order_tie_without_integers(metric):
+    g = torch.Generator().manual_seed(0)
+    row, gaps = torch.zeros(1, 9, dtype=torch.float64), torch.rand(9, generator=g, dtype=torch.float64)
+    ctrs = torch.stack([gaps[torch.randperm(9, generator=g)] for _ in range(300)]) * (torch.rand(300, 9) - 0.5).sign()
+    with watch_knn() as reports:
+        found = find(row, ctrs, 50, metric=metric)
+    assert found[:, 0].tolist() == list(range(50))
+    assert metric == "chebyshev" or reports[0].settled.double_double > 0
+    assert reports[0].settled.integers == 0

@@ -21,7 +21,12 @@ os.environ.setdefault("QTWEBENGINE_CHROMIUM_FLAGS", "--disable-gpu")
 os.environ.setdefault("QT_LOGGING_RULES", "*=false")
 
 from PySide6.QtCore import QEventLoop, QTimer, QUrl
-from PySide6.QtWebEngineCore import QWebEnginePage, QWebEngineProfile, QWebEngineSettings, QWebEngineUrlRequestInterceptor
+from PySide6.QtWebEngineCore import (
+    QWebEnginePage,
+    QWebEngineProfile,
+    QWebEngineSettings,
+    QWebEngineUrlRequestInterceptor,
+)
 from PySide6.QtWebEngineWidgets import QWebEngineView
 from PySide6.QtWidgets import QApplication
 
@@ -51,7 +56,7 @@ class Page(QWebEnginePage):
         super().__init__(profile, parent)
         self.said: list[str] = []
 
-    def javaScriptConsoleMessage(self, level: object, message: str, line: int, source: str) -> None:  # noqa: N802
+    def javaScriptConsoleMessage(self, level: object, message: str, line: int, source: str) -> None:
         self.said.append(f"{source}:{line}: {message}")
 
 
@@ -62,7 +67,7 @@ class Requests(QWebEngineUrlRequestInterceptor):
         super().__init__()
         self.refused: list[str] = []
 
-    def interceptRequest(self, info: object) -> None:  # noqa: N802
+    def interceptRequest(self, info: object) -> None:
         if info.requestUrl().scheme() not in ("file", "data", "blob"):
             self.refused.append(info.requestUrl().toString())
             info.block(True)

@@ -2,8 +2,8 @@
 Two graphs of points
 ====================
 
-Every point joined to its six nearest, or to all within a radius: the graphs that graph networks, UMAP and spectral clustering
-begin with.
+Every point joined to its six nearest, or to all within a radius: the graphs that graph networks, UMAP and spectral
+clustering begin with.
 """
 
 import torch
@@ -15,9 +15,14 @@ from janelia_core.ml.neighbors import knn_graph, radius_graph
 torch.manual_seed(2)
 t = torch.rand(500) * torch.pi
 noise = 0.06 * torch.randn(2, 500, 2)
-moons = torch.cat([torch.stack([t.cos(), t.sin()], 1) + noise[0], torch.stack([1 - t.cos(), 0.45 - t.sin()], 1) + noise[1]])
+moons = torch.cat(
+    [torch.stack([t.cos(), t.sin()], 1) + noise[0], torch.stack([1 - t.cos(), 0.45 - t.sin()], 1) + noise[1]]
+)
 
-graphs = {"6 nearest": knn_graph(moons, k=6), "radius 0.08": radius_graph(moons, r=0.08)}  # (2, p) each, from neighbour to row
+graphs = {
+    "6 nearest": knn_graph(moons, k=6),
+    "radius 0.08": radius_graph(moons, r=0.08),
+}  # (2, p) each, from neighbour to row
 
 # %%
 # Nearest neighbours give every point as many edges; a radius follows how dense the points lie, and leaves some alone.

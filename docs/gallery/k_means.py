@@ -2,8 +2,8 @@
 k-means
 =======
 
-Lloyd's algorithm is two lines around one search: give every point to its nearest centre, move every centre to the mean of its
-points. The assignment is exact, so the sum of squares can't rise, and a run is the same on every machine.
+Lloyd's algorithm is two lines around one search: give every point to its nearest centre, move every centre to the
+mean of its points. The assignment is exact, so the sum of squares can't rise, and a run is the same on every machine.
 """
 
 import torch
@@ -25,8 +25,8 @@ for _ in range(40):
     paths.append(ctrs)
 
 # %%
-# The centres wander out of the cluster in which all of them began. Where two clusters share one centre in the end, Lloyd's
-# algorithm has stuck: a better beginning is what `the how-to <../../how_to/k_means.html>`__ has.
+# The centres wander out of the cluster in which all of them began. Where two clusters share one centre in the end,
+# Lloyd's algorithm has stuck: a better beginning is what `the how-to <../../how_to/k_means.html>`__ has.
 
 walk = torch.stack(paths)
 figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.6), width_ratios=(3, 2))

@@ -2,8 +2,8 @@
 log cosh, to the last bits
 ==========================
 
-The error of five formulas for log cosh, in float32, in units of the last place. The truth is computed in float64. Near 0 the
-usual formulas subtract log 2 from log 2 and keep noise; ``log(cosh(x))`` overflows from 89 on.
+The error of five formulas for log cosh, in float32, in units of the last place. The truth is computed in float64.
+Near 0 the usual formulas subtract log 2 from log 2 and keep noise; ``log(cosh(x))`` overflows from 89 on.
 """
 
 import math

@@ -2,9 +2,9 @@
 Two point clouds, brought together
 ==================================
 
-Iterative closest point: pair every point with its nearest in the other cloud, take the rotation and the shift that bring the
-pairs together best, and begin again. The rotation comes from a singular value decomposition of a 3 x 3 matrix.
-`How to register point clouds <../../how_to/registration.html>`__ explains each step.
+Iterative closest point: pair every point with its nearest in the other cloud, take the rotation and the shift that
+bring the pairs together best, and begin again. The rotation comes from a singular value decomposition of a 3 x 3
+matrix. `How to register point clouds <../../how_to/registration.html>`__ explains each step.
 """
 
 import torch
@@ -13,16 +13,16 @@ from matplotlib import pyplot
 from janelia_core.ml import CenterIndex
 
 torch.manual_seed(0)
-angle = 4 * torch.pi * torch.rand(4000, dtype=torch.float64)
-fixed = torch.stack([angle.cos() * (2 + angle / 6), angle.sin() * (2 + angle / 6), angle / 3], dim=1)
-fixed += 0.05 * torch.randn_like(fixed)
+t = 2 * torch.pi * torch.rand(4000, dtype=torch.float64)
+fixed = torch.stack([t.sin() + 2 * (2 * t).sin(), t.cos() - 2 * (2 * t).cos(), -(3 * t).sin()], dim=1)  # a trefoil knot
+fixed += 0.1 * torch.randn_like(fixed)
 
 turn = torch.linalg.matrix_exp(torch.tensor([[0, -0.5, 0.2], [0.5, 0, -0.3], [-0.2, 0.3, 0]], dtype=torch.float64))
 moving = fixed[::3] @ turn.T + torch.tensor([0.5, -0.4, 0.6], dtype=torch.float64)
 
 index = CenterIndex(fixed)
 placed, errors = moving, []
-for _ in range(60):
+for _ in range(25):
     found = index.knn(placed, k=1)
     errors.append(found.distances.square().mean().sqrt().item())
     partner = fixed[found.indices[:, 0]]

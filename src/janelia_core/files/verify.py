@@ -97,7 +97,7 @@ def verify_files(
         queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
         answer: File of row numbers (n_smps, at least k).
         k: How many of its columns are checked; None: all.
-        metric: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan" or "chebyshev".
+        metric: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev" or "haversine".
         dtype: A floating dtype to which all numbers are rounded first; None: as stored.
         device: Where blocks are searched; None: on the CPU.
         max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.

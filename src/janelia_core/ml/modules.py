@@ -35,7 +35,7 @@ class NearestCenters(nn.Module):
         n_ctrs_used: In `train()` mode each call searches so many centres drawn at random: dropout of centres.
             In `eval()` mode, or if None, all are searched.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
-        metric: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan" or "chebyshev", as for `knn`.
+        metric: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev" or "haversine", as for `knn`.
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte; None as for `knn`.
         device: Where the module's own tensors go; None: where ctrs is. On "meta" it holds no values yet: move it with
             `to_empty` and load its state.

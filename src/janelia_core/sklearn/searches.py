@@ -14,7 +14,6 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from janelia_core.ml.index import CenterIndex
-from janelia_core.ml.neighbors import radius as within
 from janelia_core.sklearn.checked import checked_points, in_kind, in_rows
 from janelia_core.sklearn.metrics import effective_metric
 
@@ -123,11 +122,8 @@ class Searches:
         check_is_fitted(self)
         rows = None if X is None else checked_points(self, X, fits=False)
         radius = self.radius if radius is None else radius
-        kept = self._index.ctrs
-        r = float(radius) if np.ndim(radius) == 0 else torch.as_tensor(radius, device=kept.device)
-        x, ctrs = (kept, None) if rows is None else (rows, kept)
-        order: Any = "distance" if sort else "index"
-        return within(x, ctrs, r, metric=self._index.metric, sort_by=order, max_memory=self.max_memory)
+        r = float(radius) if np.ndim(radius) == 0 else torch.as_tensor(radius, device=self._index.ctrs.device)
+        return self._index.radius(rows, r, sort_by="distance" if sort else "index", max_memory=self.max_memory)
 
     def _graph(self: Any, mode: str, search: Callable[..., Any], *asked: Any) -> Any:
         if mode not in ("connectivity", "distance"):
@@ -136,6 +132,7 @@ class Searches:
         columns, n, k = in_kind(found.indices.reshape(-1)), len(found.indices), found.indices.shape[-1]
         starts = np.arange(0, n * k + 1, k) if found.indices.ndim == 2 else in_kind(found.offsets)
         values = in_kind(found.distances.reshape(-1)) if mode == "distance" else np.ones(len(columns))
-        graph = sparse.csr_array((values, columns, starts), shape=(len(starts) - 1, self.n_samples_fit_))
-        # Users of scikit-learn 1.9 choose between two kinds; there was one before.
-        return graph if get_config().get("sparse_interface") == "sparray" else sparse.csr_matrix(graph)
+        kind = get_config().get("sparse_interface")  # since 1.9: arrays or, by default, matrices of 64-bit indices
+        form = sparse.csr_array if kind else sparse.csr_matrix
+        graph = form((values, columns, starts), shape=(len(starts) - 1, self.n_samples_fit_))
+        return sparse.csr_matrix(graph) if kind == "spmatrix" else graph

@@ -44,8 +44,8 @@ class CenterIndex:
         ctrs: (n_ctrs, d) centres; any real dtype and device. They are not copied: to change them afterwards is an
             error at the next search, not a wrong answer. (Tensors of inference mode, whose changes torch does not
             count, are.)
-        metric: What `knn` orders by unless told otherwise: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan" or
-            "chebyshev".
+        metric: What `knn` orders by unless told otherwise: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan",
+            "chebyshev" or "haversine", which keeps the centres' points of the sphere, too.
         max_memory: Bytes that may be kept beside the centres; 0: none. None: one and a half times what the centres
             take in float32, or what a box tree over them takes if that is more.
 

@@ -94,6 +94,14 @@ def _patience(plan: Plan) -> float:
 
 def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
     """Search a few points made up for that, by a plan for larger ones, in the calling thread."""
+    x, centres, small = made_up(plan, rows, ctrs)
+    search(x, centres, small, _all_but_first if plan.problem.masked else None)
+    _look(centres.points.values)
+    rehearse_verify(rows, ctrs, metric_named(plan.metric))
+
+
+def made_up(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> tuple[Points, Centres, Plan]:
+    """Return a few points, some of them twice, and a plan for them that does as one for larger ones."""
     asked = plan.problem
     n_ctrs = max(2, min(_CTRS, asked.n_ctrs, _NUMBERS // max(1, asked.d)))
     n_smps, k = min(_ROWS, asked.n_smps), min(asked.k, n_ctrs // 2)
@@ -105,10 +113,7 @@ def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
     source = torch.Generator("cpu").manual_seed(0)
     centres = _points(n_ctrs, asked.d, ctrs, source)
     centres[-_COPIES:] = centres[:_COPIES].clone()
-    allowed = _all_but_first if asked.masked else None
-    search(Points(_points(n_smps, asked.d, rows, source)), Centres(Points(centres)), small, allowed)
-    _look(centres)
-    rehearse_verify(rows, ctrs, metric_named(asked.metric))
+    return Points(_points(n_smps, asked.d, rows, source)), Centres(Points(centres)), small
 
 
 def _all_but_first(numbers: Tensor, start: int, stop: int) -> Tensor:

@@ -56,7 +56,9 @@ def knn(
         k: How many centres to find for each sample, at least 1. Where there are fewer, the rest is filled up:
             small molecules and clouds of five points need no special case, alone, in batches or ragged.
         metric: "euclidean" |x - c|, "sqeuclidean" |x - c|^2, "cosine" 1 - <x, c> / (|x| |c|), which is 1 where
-            a vector is zero, "dot" -<x, c>, "manhattan", the sum of all |x_q - c_q|, or "chebyshev", the largest.
+            a vector is zero, "dot" -<x, c>, "manhattan", the sum of all |x_q - c_q|, "chebyshev", the largest, or
+            "haversine", the angle in radians between places (latitude, longitude), which are in radians too; times
+            6371.0088 it is kilometres on the Earth.
         m: Bounds how many scores are held at once, as for `knn_mc`; None: as many as the memory allows.
         max_memory: Bytes of workspace beyond inputs and results, at least a mebibyte. None: 256 MiB; on a GPU, if that
             is more, half of what is free there, up to 64 GiB.
@@ -98,7 +100,7 @@ def knn(
         recomputes and saves inputs and results alone. Not counted: 40 bytes a batch, 8 bytes for each centre drawn or
         allowed by a mask (n_ctrs,), copies of x where its leading dimensions broadcast and, for backward on a CPU, of
         x and ctrs that are not contiguous, on a GPU 12 bytes a centre. With gradients "cosine" keeps a few copies of x
-        and ctrs.
+        and ctrs; "haversine" takes 24 bytes for each row of x and ctrs, its point of the sphere.
 
     Example:
         >>> import torch

@@ -63,7 +63,8 @@ def search(
         kept: What an index keeps of ctrs, and who of them is left.
     """
     check_not_captured(x)
-    x, ctrs, kept, settings = _points(x, ctrs, kept, settings)
+    x, ctrs, kept, metric = as_searched(x, ctrs, kept, settings.metric)
+    settings = settings._replace(metric=metric)
     n, k = x.shape[0], settings.k
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
@@ -90,18 +91,15 @@ def search(
         return out
 
 
-def _points(
-    x: Tensor, ctrs: Tensor, kept: Among | None, settings: Settings
-) -> tuple[Tensor, Tensor, Among | None, Settings]:
+def as_searched(x: Tensor, ctrs: Tensor, kept: Among | None, metric: str) -> tuple[Tensor, Tensor, Among | None, str]:
     """Return what to search where the metric maps points: these, once for all groups, and by which metric."""
-    metric, by = settings.metric, searched_by(settings.metric)
+    by = searched_by(metric)
     if by == metric:
-        return x, ctrs, kept, settings
+        return x, ctrs, kept, metric
     if kept is None:
-        return *both_points(metric, x, ctrs), None, settings._replace(metric=by)
+        return *both_points(metric, x, ctrs), None, by
     kept = kept.of_points(metric)
-    points = kept.values if x is ctrs else points_of(metric, x)
-    return points, kept.values, kept, settings._replace(metric=by)
+    return kept.values if x is ctrs else points_of(metric, x, "x"), kept.values, kept, by
 
 
 def _search_group(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import inspect
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
@@ -71,6 +72,8 @@ _METRICS = {
     "angular": "'cosine'",
     "cos": "'cosine'",
     "cosine_similarity": "'cosine', which is 1 - similarity",
+    "great_circle": "'haversine', of latitude and longitude in radians",
+    "geodesic": "'haversine', of latitude and longitude in radians",
 }
 
 
@@ -88,12 +91,14 @@ def check_metric(metric: object) -> None:
 
 def explained(function: Callable[P, T]) -> Callable[P, T]:
     """Refuse options by which other libraries call ours with an error that names ours."""
+    own = inspect.signature(function).parameters  # radius_graph has some of their names
+    others = {name: ours for name, ours in _OPTIONS.items() if name not in own}
 
     @functools.wraps(function)
     def call(*args: P.args, **options: P.kwargs) -> T:
         for name in options:
-            if name in _OPTIONS:
-                raise TypeError(f"{function.__name__}() has no argument {name!r}; write {_OPTIONS[name]}")
+            if name in others:
+                raise TypeError(f"{function.__name__}() has no argument {name!r}; write {others[name]}")
         return function(*args, **options)
 
     return call

@@ -18,14 +18,14 @@ from __future__ import annotations
 import numpy as np
 
 from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum, root, two_product, two_sum
-from janelia_core.ml._knn.arithmetic.sines import SINE_ERROR, Double, fast_two_sum, sine_cosine_of
+from janelia_core.ml._knn.arithmetic.sines import SINE_ERROR, Double, fast_two_sum, product_of, sine_cosine_of
 
 ANGLE_ERROR = 3.0 * SINE_ERROR
 """How far each angle can be off, relatively."""
 
-_LEAST = 2.0**-400
-_FROM_ANTIPODES = 2.0**-30  # of 4 - D
-_CORRECTION = 2.0**-40
+LEAST_SQUARE = 2.0**-400
+FROM_ANTIPODES = 2.0**-30  # of 4 - D
+CORRECTION = 2.0**-40
 
 
 @np.errstate(all="ignore")  # what is not answered may be anything
@@ -44,11 +44,25 @@ def angles_over_chords(p: Floats, q: Floats) -> Sum:
     (one, one_lost), (other, other_lost) = two_product(s, cosine[0]), two_product(c, sine[0])
     cross = (s * cosine[1] + s_low * cosine[0]) - (c * sine[1] + c_low * sine[0])
     t = (one - other) + ((one_lost - other_lost) + cross)
-    known = known & (square >= _LEAST) & (rest[0] >= _FROM_ANTIPODES) & (np.abs(t) <= _CORRECTION * y)
+    known = known & (square >= LEAST_SQUARE) & (rest[0] >= FROM_ANTIPODES) & (np.abs(t) <= CORRECTION * y)
     hi, lo = fast_two_sum(2.0 * y, 2.0 * t)
     alike, nowhere = (p == q).all(axis=0), np.isnan(square)
     hi, lo = (np.where(nowhere, np.nan, np.where(known & ~alike, part, 0.0)) for part in (hi, lo))
     return hi, lo, np.where(known, hi * ANGLE_ERROR, np.where(alike | nowhere, 0.0, np.inf))
+
+
+def chords_of_angles(r: Floats) -> Sum:
+    """Return (hi, lo, error), each (n,): the squared chords 4 sin^2 (r / 2) of angles that are not negative.
+
+    hi is inf above pi, where every chord is shorter; the error is inf where nothing is known.
+    """
+    values, where = np.unique(r, return_inverse=True)
+    sine, _, known = sine_cosine_of(0.5 * np.minimum(values, np.pi))
+    hi, lo = (4.0 * part for part in product_of(sine, sine))
+    error, all_of_them = np.where(known, hi * ANGLE_ERROR, np.inf), values > np.pi
+    parts = np.where(all_of_them, np.inf, hi), np.where(all_of_them, 0.0, lo), np.where(all_of_them, 0.0, error)
+    hi, lo, error = (part[where.reshape(r.shape)] for part in parts)
+    return hi, lo, error
 
 
 def _square(p: Floats, q: Floats) -> Double:

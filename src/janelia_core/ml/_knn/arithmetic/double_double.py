@@ -19,6 +19,7 @@ from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import LOSS, SMALL
@@ -46,30 +47,6 @@ def square_distances(x: Floats, c: Floats) -> Sum:
         lossy = lossy + ((rest != 0) & (np.abs(rest) < 2.0**-450)).sum(axis=1)
     hi, lo, discarded = _sum(hi, lo)
     return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
-
-
-def absolute_differences(x: Floats, c: Floats) -> Sum:
-    """Return (hi, lo, error), each (p,): sum |x_q - c_q| of pairs of rows x, c (p, d), |values| < LARGEST."""
-    hi, lo, lossy = _absolute(x, c)
-    hi, lo, discarded = _sum(hi, lo)
-    return hi, lo, discarded * (1.0 + 2.0**-30) + lossy * LOSS
-
-
-def largest_difference(x: Floats, c: Floats) -> Sum:
-    """Return (hi, lo, error), each (p,): the largest |x_q - c_q|, likewise; only what may underflow has an error.
-
-    Of two differences the larger is rounded to no less, and of those that are rounded alike it has the larger rest.
-    """
-    hi, lo, lossy = _absolute(x, c)
-    most = hi.max(axis=1, keepdims=True, initial=0.0)
-    return most[:, 0], np.where(hi == most, lo, -np.inf).max(axis=1, initial=-np.inf), lossy * LOSS
-
-
-def _absolute(x: Floats, c: Floats) -> Sum:
-    """Return |x - c| = hi + lo, exactly, and in how many coordinates (p,) something of it may underflow."""
-    delta, rest = two_sum(x, -c)
-    lossy = sum(((np.abs(v) < SMALL) & (v != 0)).sum(axis=1) for v in (x, c))
-    return np.abs(delta), np.where(delta < 0, -rest, rest), lossy
 
 
 def products(x: Floats, c: Floats) -> Sum:
@@ -168,7 +145,23 @@ def _divide(a: Floats, a_low: Floats, b: Floats, b_low: Floats) -> tuple[Floats,
     return two_sum(q, ((a - p) - e + a_low - q * b_low) / b)
 
 
-def two_sum(a: Floats, b: Floats) -> tuple[Floats, Floats]:
+def sums_of(hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return (hi, lo, error), each (...): the sums of double-doubles (..., n), by halves; exact if nothing is lost."""
+    discarded = torch.zeros_like(hi[..., :1].sum(dim=-1))
+    while hi.shape[-1] > 1:
+        n = hi.shape[-1] // 2
+        s, t = two_sum(hi[..., :n], hi[..., n : 2 * n])
+        u, v = two_sum(lo[..., :n], lo[..., n : 2 * n])
+        t, lost1 = two_sum(t, u)
+        s, t = two_sum(s, t)
+        t, lost2 = two_sum(t, v)
+        s, t = two_sum(s, t)
+        discarded += lost1.abs_().sum(dim=-1) + lost2.abs_().sum(dim=-1)
+        hi, lo = torch.cat([s, hi[..., 2 * n :]], dim=-1), torch.cat([t, lo[..., 2 * n :]], dim=-1)
+    return hi.sum(dim=-1), lo.sum(dim=-1), discarded * (1.0 + 2.0**-30)
+
+
+def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     """Return a + b as a sum of two float64 numbers, without error (Knuth)."""
     s = a + b
     t = s - a

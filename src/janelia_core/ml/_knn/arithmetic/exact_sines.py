@@ -133,6 +133,26 @@ def nearest_angle(square: Rational, fmt: Format) -> int:
     return _rounded(lambda bits: _angle(chord, bits), _FIRST + max(0, size), fmt)
 
 
+def is_chord_within(square: Rational, angle: Fraction) -> bool:
+    """Tell whether 2 asin(min(1, sqrt(square) / 2)) is at most an angle, 0 or more.
+
+    They are equal at 0 alone: the sine of another rational number is transcendental.
+    """
+    if square == 0 or angle == 0:
+        return square == 0
+    bits = _FIRST + 2 * max(0, angle.denominator.bit_length() - angle.numerator.bit_length())
+    while True:
+        turned, most = (angle.numerator << bits) // angle.denominator, pi_times(bits)
+        if turned > most + 2:
+            return True
+        sine, wanted = sine_cosine(angle / 2, bits)[0], square * (1 << (2 * bits))
+        if turned < most - 2 and wanted <= 4 * max(0, sine - _UNITS) ** 2:
+            return True
+        if turned < most - 2 and wanted >= 4 * (sine + _UNITS) ** 2:
+            return False
+        bits *= 2
+
+
 def _angle(square: Fraction, bits: int) -> tuple[int, int, int]:
     """Return two integers that enclose the angle times 2^bits: a step t = sin(a - y) from y errs by t^3 at most."""
     work = bits + _SPARE

@@ -37,14 +37,18 @@ SINE_ERROR = 2.0**-65
 REACH = 4096.0
 """Angles up to which this is so."""
 
-_STEPS = 1024  # of a turn
+STEPS = 1024  # of a turn
 _PART = 33  # bits of a part of pi / 512 whose products with n are exact
-_LEAST = 2.0**-62  # of what is left of an angle by whole steps
-_TINY = 2.0**-400
+LEAST_REST = 2.0**-62  # of what is left of an angle by whole steps
+TINY = 2.0**-400
 _MEASURED = 256  # bits of pi / 512
 
 Double = tuple[Floats, Floats]
 """A sum of two: the first is the sum, rounded."""
+
+
+Parts = tuple[float, float, float, float]
+"""Of pi / 512, by which angles are reduced."""
 
 
 class SineCosine(NamedTuple):
@@ -59,18 +63,18 @@ def sine_cosine_of(v: Floats) -> SineCosine:
     """Return the sines and cosines of float64 numbers (p,); what is beyond REACH, tiny or NaN is not known."""
     known = np.abs(v) <= REACH
     v = np.where(known, v, 0.0)
-    table, (first, second, third, last) = _table()
-    n = np.rint(v * (_STEPS / (2.0 * math.pi)))
+    sines, (first, second, third, last) = table_of_sines()
+    n = np.rint(v * (STEPS / (2.0 * math.pi)))
     h, low = two_sum(v - n * first, -(n * second))
     low, rest = two_sum(low, -(n * third))
     h, low = two_sum(h, low)
     low = low + (rest - n * last)
-    known &= (np.abs(h) >= np.where(n == 0.0, _TINY, _LEAST)) | (v == 0.0)
+    known &= (np.abs(h) >= np.where(n == 0.0, TINY, LEAST_REST)) | (v == 0.0)
     z = h * h
     t = low + (h * z) * (z * (1.0 / 120.0 - z * (1.0 / 5040.0)) - 1.0 / 6.0)
     q = z * (0.5 - z * (1.0 / 24.0 - z * (1.0 / 720.0)))
     at = n.astype(np.int64)
-    sine, cosine, minus = (table[:, (at + turned) % _STEPS] for turned in (0, _STEPS // 4, _STEPS // 2))
+    sine, cosine, minus = (sines[:, (at + turned) % STEPS] for turned in (0, STEPS // 4, STEPS // 2))
     return SineCosine(_turned(sine, cosine, h, t, q), _turned(cosine, minus, h, t, q), known)
 
 
@@ -95,19 +99,19 @@ def product_of(a: Double, b: Double) -> Double:
 
 
 @functools.lru_cache(maxsize=1)
-def _table() -> tuple[Floats, tuple[float, ...]]:
-    """Return sines (2, _STEPS) of all steps, as sums of two, and pi / 512 in four parts."""
-    step, parts = Fraction(pi_times(_MEASURED), (_STEPS // 2) << _MEASURED), []
+def table_of_sines() -> tuple[Floats, Parts]:
+    """Return sines (2, STEPS) of all steps, as sums of two, and pi / 512 in four parts."""
+    step, parts = Fraction(pi_times(_MEASURED), (STEPS // 2) << _MEASURED), []
     left = step
     for at in range(3):
         unit = Fraction(1, 1 << (7 + _PART * (at + 1)))  # of the last bit of a part: pi / 512 is below 2^-7
         parts.append(left // unit * unit)
         left -= parts[-1]
-    sums = np.zeros((2, _STEPS))
-    for i in range(1, _STEPS // 4):
+    sums = np.zeros((2, STEPS))
+    for i in range(1, STEPS // 4):
         sine = Fraction(sine_cosine(step * i, _MEASURED // 2)[0], 1 << (_MEASURED // 2))
         sums[:, i] = float(sine), float(sine - Fraction(float(sine)))
-    sums[:, _STEPS // 4] = 1.0, 0.0
-    quarter = sums[:, : _STEPS // 4 + 1]
+    sums[:, STEPS // 4] = 1.0, 0.0
+    quarter = sums[:, : STEPS // 4 + 1]
     half = np.concatenate([quarter, quarter[:, -2:0:-1]], axis=1)
-    return np.concatenate([half, -half], axis=1), (*map(float, parts), float(left))
+    return np.concatenate([half, -half], axis=1), (float(parts[0]), float(parts[1]), float(parts[2]), float(left))

@@ -16,7 +16,7 @@ from janelia_core.ml._knn.distances.angles import angles
 from janelia_core.ml._knn.distances.off_cpu import off_cpu
 from janelia_core.ml._knn.distances.work import Centres, Work, are_loaded, exact, for_kernels
 from janelia_core.ml._knn.metrics.metric import DISTANCE, DOT
-from janelia_core.ml._knn.metrics.registry import METRICS, metric_named
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, PER_WORKER
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import this_machine
@@ -76,7 +76,7 @@ def distances(
         max_memory; more only where a single pair does not fit into that.
     """
     dtype = result_dtype(x, ctrs)
-    if METRICS[metric].mapped_to:
+    if metric_named(metric).mapped_to:
         return angles(x.detach(), ctrs.detach(), indices, dtype, centres)
     if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
         value = exact([[]], [[]], metric_named(metric), dtype).to(x.device)  # of points without coordinates
@@ -85,7 +85,7 @@ def distances(
     if x.device.type != "cpu":
         return off_cpu(x.detach(), ctrs.detach(), indices, known, dtype, max_memory, centres)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
-    rounded_there = dtype == torch.float32 and for_kernels(x, ctrs, metric_named(metric), dtype)
+    rounded_there = dtype == torch.float32 and for_kernels(x, ctrs, metric_named(metric))
     count = _count(x, indices, max_memory, rounded_there)
     tiny = indices.numel() * x.shape[1] < _TINY
     with torch.inference_mode(False), Workers.if_several(count, tiny, x.device) as workers:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.compensated import sums_of_pairs
 from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Sum, cosine_of_sums
+from janelia_core.ml._knn.distances.gap_kernels import rounded_gaps
 from janelia_core.ml._knn.distances.rounding_kernels import rounded_distances, rounded_sums, rounded_values
+from janelia_core.ml._knn.metrics.differences import OfAbsoluteDifferences
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, Metric
 
 Rounded = tuple[Tensor, Tensor | None]
@@ -26,7 +30,9 @@ def rounded_pairs(metric: Metric, x: Tensor, ctrs: Tensor, indices: Tensor, dtyp
     out = torch.empty(indices.shape, dtype=dtype, device="cpu")
     certain = torch.empty(indices.shape, dtype=torch.bool, device="cpu")
     arrays = (array.numpy() for array in (x, ctrs, indices.contiguous(), out, certain))
-    if dtype == torch.float64:
+    if isinstance(metric, OfAbsoluteDifferences):
+        doubtful = rounded_gaps(metric.power == math.inf, dtype == torch.float32, metric.bound(x.shape[1]), *arrays)
+    elif dtype == torch.float64:
         doubtful = rounded_sums(metric.form, metric.root, *arrays)
     elif metric.form == DISTANCE:
         doubtful = rounded_distances(metric.root, metric.bound(x.shape[1]), *arrays)

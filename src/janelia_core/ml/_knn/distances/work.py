@@ -10,7 +10,7 @@ from torch import Tensor
 from janelia_core.ml._knn.arithmetic.integers import FLOAT32, FLOAT64
 from janelia_core.ml._knn.arithmetic.rounding import rounded, rounded_double
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide, picked_rows
-from janelia_core.ml._knn.metrics.metric import ALL_FORMS, COSINE, FORMS, Metric
+from janelia_core.ml._knn.metrics.metric import ALL_FORMS, COSINE, Metric
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import this_machine
 
@@ -22,10 +22,9 @@ _DOUBLE_DOUBLE, _PER_DOUBLED = 1 << 15, 256  # likewise in double-double arithme
 _KERNEL_DTYPES = (torch.float32, torch.float64, torch.uint8)  # float64 holds them
 
 
-def for_kernels(x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype) -> bool:
-    """Tell whether kernels can read these values, and know the metric and how to round to a dtype."""
-    forms = ALL_FORMS if dtype == torch.float32 else FORMS
-    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form in forms
+def for_kernels(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
+    """Tell whether kernels can read these values, and know the metric."""
+    known = x.dtype == ctrs.dtype and x.dtype in _KERNEL_DTYPES and metric.form in ALL_FORMS
     return known and this_machine(x.device).kernels and x.is_contiguous() and ctrs.is_contiguous()
 
 
@@ -44,7 +43,8 @@ class Work:
 
     def __init__(self, x: Tensor, ctrs: Tensor, metric: Metric, dtype: torch.dtype, share: int) -> None:
         self._metric, self._dtype, self._ctrs = metric, dtype, ctrs
-        self._kernels = for_kernels(x, ctrs, metric, dtype) and are_loaded(metric, x.dtype, dtype)
+        self._kernels = for_kernels(x, ctrs, metric) and are_loaded(metric, x.dtype, dtype)
+        self._summed = metric.summed and not (is_wide(x) or is_wide(ctrs))
         # Kernels hold a result and a flag of a pair, and three float64 numbers where results are float64.
         coordinates = (16 if dtype == torch.float64 else 1) if self._kernels else x.shape[1]
         most = _CHUNK if x.device.type == "cpu" else share
@@ -102,21 +102,25 @@ class Work:
 
             sums = pair_sums(self._metric, x_rows, self._ctrs, indices)
             out, certain = rounded_double(*sums, self._metric.root, self._dtype)
-        elif self._dtype == torch.float64:  # an interval in its own format decides next to nothing
+        elif self._dtype == torch.float64 and not self._summed:  # an interval in its own format decides next to nothing
             out, certain = torch.zeros(missing.shape, dtype=self._dtype, device=missing.device), missing
         else:
             out, certain = self._by_intervals(x_rows, indices)
         return out.masked_fill_(missing, torch.inf), certain | missing
 
     def _by_intervals(self, x_rows: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        out = torch.empty(indices.shape, dtype=torch.float32, device=float64_device(x_rows.device))
+        """Return the same by torch operations."""
+        out = torch.empty(indices.shape, dtype=self._dtype, device=float64_device(x_rows.device))
         certain = torch.empty_like(out, dtype=torch.bool)
         step = max(1, self.pairs_at_once // len(x_rows))
         for start in range(0, indices.shape[1], step):
             slots = slice(start, start + step)
             c = picked_rows(self._ctrs, indices[:, slots].clamp(min=0).to(self._ctrs.device))
-            value, error = self._metric.pair_values(x_rows[:, None], c)
-            out[:, slots], certain[:, slots] = rounded(value, error, self._metric.root)
+            if self._summed:
+                found = rounded_double(*self._metric.pair_sums(x_rows[:, None], c), self._metric.root, self._dtype)
+            else:
+                found = rounded(*self._metric.pair_values(x_rows[:, None], c), self._metric.root)
+            out[:, slots], certain[:, slots] = found
         return out, certain
 
     def _decided(self, x: Tensor, c: Tensor) -> Tensor:

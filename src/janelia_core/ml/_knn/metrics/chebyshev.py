@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
-from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum, largest_difference
 from janelia_core.ml._knn.arithmetic.integers import Rational, Rationals
 from janelia_core.ml._knn.metrics.differences import OfAbsoluteDifferences
 from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, Bound
@@ -44,6 +43,9 @@ class Chebyshev(OfAbsoluteDifferences):
         """Keep the larger ones."""
         torch.maximum(found, delta.abs_(), out=found)
 
-    def sums(self, x: Floats, c: Floats) -> Sum:
-        """Return the largest absolute differences as double-doubles, exactly."""
-        return largest_difference(x, c)
+    def double_double(self, hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the largest, exactly: it is rounded to no less, and of those rounded alike it has the largest rest."""
+        most = hi.amax(dim=-1, keepdim=True) if hi.shape[-1] else hi.sum(dim=-1, keepdim=True)
+        rest = torch.where(hi == most, lo, -torch.inf)
+        most, rest = most[..., 0], rest.amax(dim=-1) if hi.shape[-1] else rest.sum(dim=-1)
+        return most, rest, torch.zeros_like(most)

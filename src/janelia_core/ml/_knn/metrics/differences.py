@@ -14,8 +14,9 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.double_double import LARGEST
-from janelia_core.ml._knn.data.points import float64_device, is_wide
+from janelia_core.ml._knn.arithmetic.bounds import SMALL
+from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Floats, Sum, two_sum
+from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
 from janelia_core.ml._knn.metrics.metric import Metric
 
 
@@ -59,6 +60,7 @@ class OfAbsoluteDifferences(OfDifferences):
     """A norm |x - c|_p without squares: on a CPU, one operation makes those of all pairs and stores no difference."""
 
     degree = 1
+    summed = True
     power: ClassVar[float]
     """Its p."""
 
@@ -77,6 +79,28 @@ class OfAbsoluteDifferences(OfDifferences):
             return super().at_once(x, c, chunk)
         relative, absolute = self.bound(x.shape[1])
         return value, value.amax(dim=1, keepdim=True) * relative + absolute
+
+    def pair_sums(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return order values as double-doubles; see `Metric`.
+
+        Differences of float32 numbers often lie halfway between two of them, where no interval decides, and so do sums
+        of some: these know when they are exact. Where what is not finite, or a processor may flush, has a say, their
+        error is infinite.
+        """
+        x64, c64 = as_float64(x), as_float64(c)
+        wild = sum((~(v.abs() < LARGEST) | ((v.abs() < SMALL) & (v != 0))).any(dim=-1) for v in (x64, c64))
+        gap, rest = two_sum(x64, -c64)
+        hi, lo, error = self.double_double(gap.abs(), torch.where(gap < 0, -rest, rest))
+        return hi, lo, error.masked_fill(torch.as_tensor(wild) > 0, torch.inf)
+
+    @abstractmethod
+    def double_double(self, hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return the order values (...) of absolute differences hi + lo (..., d), and how far they can be off."""
+
+    def sums(self, x: Floats, c: Floats) -> Sum:
+        """Return order values as double-doubles."""
+        hi, lo, error = (part.numpy() for part in self.pair_sums(torch.from_numpy(x), torch.from_numpy(c)))
+        return hi, lo, error
 
     def _at_once(self, x: Tensor, c: Tensor) -> Tensor | None:
         """Return order values (r, b) by `torch.cdist`; None where it does not serve: by its maxima a NaN is lost."""

@@ -14,18 +14,33 @@ from fractions import Fraction
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.exact_sines import nearest_angle, nearest_point, square_between
+from janelia_core.ml._knn.arithmetic.angles import chords_of_angles
+from janelia_core.ml._knn.arithmetic.exact_sines import is_chord_within, nearest_angle, nearest_point, square_between
 from janelia_core.ml._knn.arithmetic.integers import Format, Rational, Rationals
 from janelia_core.ml._knn.data.sphere import points_of_the_sphere
 from janelia_core.ml._knn.metrics.euclidean import SquaredEuclidean
 from janelia_core.ml._knn.metrics.metric import Metric
 
 
+class Chord(SquaredEuclidean):
+    """D of points of the sphere, as they are searched: the distance is the angle over the chord, and so is a radius."""
+
+    def is_within(self, x: Rationals, c: Rationals, r: Fraction) -> bool:
+        """Tell whether the angle between two points is at most r."""
+        return is_chord_within(self.key(x, c), r)
+
+    def limits(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return 4 sin^2 (r / 2), its low part and its error: see `Metric`."""
+        parts = chords_of_angles(r.cpu().numpy())
+        high, low, error = (torch.from_numpy(part).to(r.device) for part in parts)
+        return high, low, error
+
+
 class Haversine(Metric):
     """Ordered by the chord; the distance handed back is the angle over it, in radians."""
 
     degree = 0
-    mapped_to = "euclidean"
+    mapped_to = "chord"
     mapped_bytes = 24
     columns = ("latitude", "longitude in radians")
 
@@ -51,6 +66,10 @@ class Haversine(Metric):
     def keys(self, x: Sequence[float], ctrs: Sequence[Sequence[float]]) -> list[Rational]:
         """Return D of each: no factor of an angle keeps an order."""
         return [self.key(x, c) for c in ctrs]  # type: ignore[arg-type]
+
+    def is_within(self, x: Rationals, c: Rationals, r: Fraction) -> bool:
+        """Tell whether the angle between two places is at most r."""
+        return is_chord_within(self.key(x, c), r)
 
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of the angle."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
-from janelia_core.ml._knn.arithmetic.double_double import Floats, Sum, absolute_differences
+from janelia_core.ml._knn.arithmetic.double_double import sums_of
 from janelia_core.ml._knn.arithmetic.integers import Rational, Rationals
 from janelia_core.ml._knn.metrics.differences import OfAbsoluteDifferences
 from janelia_core.ml._knn.metrics.metric import MANHATTAN, Bound
@@ -42,6 +42,6 @@ class Manhattan(OfAbsoluteDifferences):
         """Add absolute differences."""
         found.add_(delta.abs_())
 
-    def sums(self, x: Floats, c: Floats) -> Sum:
-        """Return sums of absolute differences as double-doubles."""
-        return absolute_differences(x, c)
+    def double_double(self, hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return sums of absolute differences."""
+        return sums_of(hi, lo)

@@ -54,6 +54,7 @@ class Metric(ABC):
         levelled: A power of two that is taken from a row changes no order in it, and float64 may need one.
         signed: An infinite coordinate may make an order value -inf.
         directed: It is of directions, whose screens know no exponents (`Frame.of_directions`).
+        summed: `pair_sums` take pairs on any device, but no 64-bit integers.
         doubled_below: `sums` take pairs of rows of float64 numbers below this; 0: of none.
         mapped_to: The metric by which `mapped` points are searched in place of stored values; "": they are not mapped.
         mapped_bytes: Of each of these points.
@@ -71,6 +72,7 @@ class Metric(ABC):
     levelled: ClassVar[bool] = False
     signed: ClassVar[bool] = False
     directed: ClassVar[bool] = False
+    summed: ClassVar[bool] = False
     doubled_below: ClassVar[float] = 0.0
     mapped_to: ClassVar[str] = ""
     mapped_bytes: ClassVar[int] = 0
@@ -132,6 +134,10 @@ class Metric(ABC):
         """Return order values as double-doubles (hi, lo, error) of pairs of rows (p, d) below `doubled_below`."""
         raise NotImplementedError
 
+    def pair_sums(self, x: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return order values as (hi, lo, error), |hi + lo - truth| <= error, of points as for `pair_values`."""
+        raise NotImplementedError
+
     def key_sums(self, x: Floats, c: Floats) -> Sum:
         """Return double-doubles that order the centres of a row alike, and tie more often where these do."""
         return self.sums(x, c)
@@ -139,6 +145,13 @@ class Metric(ABC):
     def is_within(self, x: Rationals, c: Rationals, r: Fraction) -> bool:
         """Tell whether the distance of finite rows is at most r; r >= 0 where no distance is negative."""
         return self.key(x, c) <= (r * r if self.root else r)
+
+    def limits(self, r: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
+        """Return what order values of members are at most, for radii (n,) float64: a double-double, and its error.
+
+        None: the radii themselves, or their squares where the distance is a root; else of `exponent` 0.
+        """
+        return None
 
     def distance_bits(self, x: Sequence[int], c: Sequence[int], unit: int, fmt: Format) -> int:
         """Return the bits of the distance between x / unit and c / unit, rounded to nearest even."""

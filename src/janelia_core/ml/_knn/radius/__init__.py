@@ -5,6 +5,8 @@
     look        how many of them a row may have
     sources     who lists them: a screen, torch operations, or the groups of a batch
     blocks      a block of rows: listed, verified, decided, put in order
+    compiled    the same by kernels, but for rows that float64 leaves in doubt
+    kernels     listed pairs -> those within, in order
     decision    distance <= r: by float64 with its error, by double-doubles, by integers
     threshold   r in the units of order values
     order       members of a row, nearest first, exactly

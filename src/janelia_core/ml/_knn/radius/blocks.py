@@ -11,9 +11,10 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.exact_order import ExactOrder
+from janelia_core.ml._knn.radius.compiled import Compiled
 from janelia_core.ml._knn.radius.decision import exactly
 from janelia_core.ml._knn.radius.order import by_index, nearest_first
-from janelia_core.ml._knn.radius.sources import Pairs, Source
+from janelia_core.ml._knn.radius.sources import Pairs, Source, of_members
 from janelia_core.ml._knn.radius.threshold import Threshold, threshold
 from janelia_core.ml._knn.rows import Rows
 
@@ -46,6 +47,7 @@ class Searcher:
         settings: What is asked.
         most: Pairs that may be held at a time.
         finite: All rows are finite.
+        compiled: Who finds members of most rows; None: nobody.
     """
 
     sources: tuple[Source, ...]
@@ -54,6 +56,7 @@ class Searcher:
     settings: Settings
     most: int
     finite: bool
+    compiled: Compiled | None = None
 
     def search(self, rows: Rows, r: Tensor) -> Iterator[tuple[slice, Listing]]:
         """Yield members of some of the rows after the other, as many together as memory allows, with who these are.
@@ -66,12 +69,31 @@ class Searcher:
         while waiting:
             part = waiting.pop()
             some, size = rows.pick(part), part.stop - part.start
-            pairs = self._pairs(some, threshold(self.order.metric, r[part]), self.most if size > 1 else 1 << 62)
-            if pairs is None:
+            listing = self._listing(some, threshold(self.order.metric, r[part]), self.most if size > 1 else 1 << 62)
+            if listing is None:
                 middle = part.start + size // 2
                 waiting += [slice(middle, part.stop), slice(part.start, middle)]
             else:
-                yield part, self._in_order(some, pairs)
+                yield part, listing
+
+    def _listing(self, rows: Rows, t: Threshold, most: int) -> Listing | None:
+        """Return all members of rows; None: more than `most` pairs would be held."""
+        if self.compiled is not None and self.finite and bool(((t.slack == 0) & torch.isfinite(t.limit)).all()):
+            return self._quickly(self.compiled, rows, t, most)
+        pairs = self._pairs(rows, t, most)
+        return None if pairs is None else self._in_order(rows, pairs)
+
+    def _quickly(self, compiled: Compiled, rows: Rows, t: Threshold, most: int) -> Listing | None:
+        asked = self.settings
+        found = compiled.members(rows, t, most, asked.but_self, None if asked.count_only else asked.nearest)
+        if found is None:
+            return None
+        if len(found.doubtful) == 0:
+            return found.counts, found.indices
+        rows, t = rows.pick(found.doubtful), t.pick(found.doubtful)
+        pairs = of_members(rows, found.may, t, self.order.ctrs, self.order.metric)
+        decided = self._in_order(rows, self._decided(rows, t, self._others(rows, pairs)))
+        return _replaced((found.counts, found.indices), found.doubtful, decided)
 
     def _pairs(self, rows: Rows, t: Threshold, most: int) -> Pairs | None:
         """Return all pairs that belong; None: there are more than `most`."""
@@ -134,6 +156,17 @@ class Searcher:
 
 def _joined(found: list[Pairs]) -> Pairs:
     return found[0] if len(found) == 1 else Pairs(*(torch.cat(part) for part in zip(*found, strict=True)))
+
+
+def _replaced(listing: Listing, some: Tensor, by: Listing) -> Listing:
+    """Return a listing in which some of the rows, ascending, are those of another."""
+    counts, indices = listing
+    if len(indices) == 0:  # they are only counted, or there are none
+        return counts.index_copy(0, some, by[0]), by[1]
+    parts, others = list(torch.split(indices, counts.tolist())), torch.split(by[1], by[0].tolist())
+    for row, other in zip(some.tolist(), others, strict=True):
+        parts[row] = other
+    return counts.index_copy(0, some, by[0]), torch.cat(parts)
 
 
 Put = Callable[[Tensor, Tensor, Tensor], None]

@@ -17,12 +17,13 @@ from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, without_subnormals
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.kept import Kept
-from janelia_core.ml._knn.meanwhile import asker
+from janelia_core.ml._knn.meanwhile import asker, made_up
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import FEWEST_CTRS, Paid, Problem
 from janelia_core.ml._knn.radius.blocks import Put, Searcher, Settings, search_positions
+from janelia_core.ml._knn.radius.compiled import Compiled, takes
 from janelia_core.ml._knn.radius.look import expected_members
 from janelia_core.ml._knn.radius.plan import most_pairs, plan_radius, verifies_all
 from janelia_core.ml._knn.radius.ragged import Ragged
@@ -31,6 +32,7 @@ from janelia_core.ml._knn.report import Report, publish
 from janelia_core.ml._knn.rows import parts
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import check_not_captured, flushes_subnormals, this_machine
 from janelia_core.ml._runtime.workers import Workers
 
@@ -125,6 +127,8 @@ def _find(
     metric = metric_named(asked.metric)
     if flushes_subnormals():
         stored, (x, ctrs) = ctrs, without_subnormals(x, ctrs)
+        if ctrs is not stored and metric.limits(r[:0]) is not None:
+            raise ValueError("places next to 0 have subnormal coordinates; call torch.set_flush_denormal(False) first")
         if ctrs is not stored:
             r, kept = r * 2.0 ** (_LIFT * (1 if metric.root else metric.degree)), None
     # Workers could not write to what inference mode makes; it is a setting of the thread.
@@ -174,13 +178,16 @@ def _search(asked: Asked, r: Tensor, put: Put, settings: Settings, sources: Sour
         report=asked.report,
     )
     source, everyone, chosen = sources(asked, order)
-    searcher = Searcher((source,), (everyone,), order, settings, most_pairs(plan), frame.x_finite)
+    listed = isinstance(source, Listed)
+    compiled = source.compiled if isinstance(source, Listed) else None
+    searcher = Searcher((source,), (everyone,), order, settings, most_pairs(plan), frame.x_finite, compiled)
     step = (plan if chosen is None else chosen.plan).blocks.rows
 
     def work(positions: Tensor) -> None:
         search_positions(x, positions, r, searcher, put)
 
-    turns = chosen.meeting.turns() if chosen is not None and chosen.meeting is not None else [None]
+    # Others than a screen that lists may take the rows part by part of the centres.
+    turns = chosen.meeting.turns() if listed and chosen is not None and chosen.meeting is not None else [None]
     for turn in turns:
         if turn is None:
             blocks = [torch.arange(p.start, min(p.stop, len(x)), device=x.device) for p in parts(len(x), step)]
@@ -198,6 +205,17 @@ def _by_screen(asked: Asked, order: ExactOrder) -> tuple[Source, Source, Chosen 
     chosen = choose(asked)
     everyone = Everyone(ctrs, order.metric, chosen.plan.blocks, asked.mask)
     within = None if chosen.meeting is None else chosen.meeting.within
-    if within is not None:
-        return Listed(within, ctrs, order.metric, everyone), everyone, chosen
+    dtypes = asked.x.values.dtype, ctrs.values.dtype
+    use = "radius", chosen.plan.screen, chosen.plan.variant, order.metric.form, *dtypes
+    if within is not None and are_ready(use, lambda: _rehearse(plan, *dtypes)):
+        compiled = Compiled(within, ctrs, order.metric) if takes(asked.x.values, ctrs, order.metric) else None
+        return Listed(within, ctrs, order.metric, everyone, compiled), everyone, chosen
     return replace(everyone, near=chosen.near), everyone, chosen
+
+
+def _rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
+    """Search a few points made up for that, so that kernels are loaded."""
+    x, centres, small = made_up(plan, rows, ctrs)
+    asked = ask(x, centres, small, Report(small), Workers(1, pool=False), None, by_distance=True)
+    r = torch.zeros(len(x), dtype=torch.float64, device="cpu")
+    _search(asked, r, lambda *_: None, Settings(), _by_screen)

@@ -18,17 +18,16 @@ import numpy as np
 from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound
 from janelia_core.ml._knn.settle.kernels import settle_run
 from janelia_core.ml._knn.verify.kernels import identical, precedes, sort
-from janelia_core.ml._knn.verify.pair_kernels import value_of_pair
+from janelia_core.ml._knn.verify.pair_kernels import square_of_gap, value_of_pair
 from janelia_core.ml._runtime.arrays import F64, I64, U8, Reals
 from janelia_core.ml._runtime.jit import inlined, jit
-from janelia_core.ml._simd.row_sums import prefetch, product, squared_distance
+from janelia_core.ml._simd.row_sums import prefetch, product
 
 NO_ORDER, BY_VALUE, BY_INDEX = range(3)
 """How a row's pairs are sorted; without order they stay where they are and are only counted."""
 MEMBER, ORDER = 1, 2
 """Flags of a row: float64 can't tell whether some pair is within, or in which order some pairs come."""
 _AHEAD = 12  # pairs: centres come from all over memory
-_SHORT = 16  # coordinates: of fewer a call takes longer than their sum
 _FEW = 24  # pairs: of more, insertion takes longer
 _LONGEST = 64  # centres that rounding cannot tell apart, of a row: more are settled elsewhere
 
@@ -43,6 +42,7 @@ class Pairs(NamedTuple):
         indices: (p,) int64 row numbers of centres, row after row.
         high: (r,) float64, hi.
         low: (r,) float64, lo.
+        own: (r,) int64, a centre that is not meant, of each row; (): there is none.
     """
 
     x: Reals
@@ -51,18 +51,7 @@ class Pairs(NamedTuple):
     indices: I64
     high: F64
     low: F64
-
-
-@inlined
-def _distance(x: Reals, i: int, ctrs: Reals, j: int) -> float:
-    if x.shape[1] >= _SHORT:
-        far: float = squared_distance(x, i, ctrs, j)
-        return far
-    total = 0.0
-    for q in range(np.uint64(x.shape[1])):
-        gap = np.float64(x[np.uint64(i), q]) - np.float64(ctrs[np.uint64(j), q])
-        total += gap * gap
-    return total
+    own: I64
 
 
 @inlined
@@ -70,7 +59,7 @@ def _value(form: int, within: Bound, x: Reals, i: int, ctrs: Reals, j: int, x_sq
     if form != DISTANCE:
         value, error = value_of_pair(form, within, x, i, ctrs, j, x_square)
         return value, error + (0.0 if error == 0.0 else 2.0**-51 * abs(value))
-    value = _distance(x, i, ctrs, j)
+    value = square_of_gap(x, i, ctrs, j)
     return value, value * within[0] + within[1]
 
 
@@ -90,7 +79,7 @@ def keep_within(form: int, within: Bound, pairs: Pairs, order: int, kept: I64, v
     Returns:
         How many are kept in all.
     """
-    x, ctrs, counts, indices, high, low = pairs
+    x, ctrs, counts, indices, high, low, own = pairs
     most, total, first = 0, 0, 0
     for i in range(counts.shape[0]):
         most = max(most, counts[i])
@@ -99,9 +88,11 @@ def keep_within(form: int, within: Bound, pairs: Pairs, order: int, kept: I64, v
     scratch, exact = np.empty((2, _LONGEST)), within[0] == 0.0 and within[1] == 0.0
     for i in range(counts.shape[0]):
         x_square = product(x, i, x, i) if form != DISTANCE else 0.0
-        hi, lo, n, doubt, worst, flag = high[i], low[i], 0, 0, 0.0, np.uint8(0)
+        hi, lo, mine, n, doubt, worst = high[i], low[i], own[i] if len(own) else -1, 0, 0, 0.0
         for place in range(first, first + counts[i]):
             prefetch(ctrs, indices[min(place + _AHEAD, indices.shape[0] - 1)])
+            if indices[place] == mine:
+                continue
             value, error = _value(form, within, x, i, ctrs, indices[place], x_square)
             last, least = value + error, value - error
             inside = last < hi or (last == hi and lo >= 0.0)
@@ -177,6 +168,25 @@ def _settle(
                 short = settles and stop - first <= _LONGEST
                 proven = short and settle_run(x, i, ctrs, ids, first, stop, scratch) and proven
                 for slot in range(first, stop if short else first):  # they may have changed places
-                    keys[slot] = _distance(x, i, ctrs, ids[slot])
+                    keys[slot] = square_of_gap(x, i, ctrs, ids[slot])
         first = stop
     return proven
+
+
+@jit
+def put_runs(positions: I64, counts: I64, offsets: I64, block: Reals, out: I64) -> None:
+    """Write the lists of some rows, which stand one after the other in a block, where they belong.
+
+    Args:
+        positions: (r,) the rows.
+        counts: (n,) how long the list of each row is, of all rows.
+        offsets: (n + 1,) where it begins in out.
+        block: (p,) the lists of these rows.
+        out: Written.
+    """
+    place = 0
+    for row in positions:
+        start = offsets[row]
+        for slot in range(counts[row]):
+            out[start + slot] = block[place + slot]
+        place += counts[row]

@@ -13,9 +13,14 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.plan.budget import free_memory
+from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.loading import are_ready
+from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.workers import Workers
 
 _PER_MEMBER = 12  # bytes of an index and a distance
 _GIB = float(1 << 30)
+_MANY = 1 << 16  # indices: fewer are put by torch operations
 
 
 class Ragged(NamedTuple):
@@ -101,7 +106,34 @@ class Collected:
         """Return the answer; blocks are let go one by one."""
         offsets = torch.nn.functional.pad(self.counts.cumsum(0), (1, 0))
         indices = torch.empty(int(offsets[-1]), dtype=torch.int64, device=self.counts.device)
+        if len(indices) > _MANY and indices.device.type == "cpu":
+            self._put_by_kernel(offsets, indices)
         while self._blocks:
             positions, block = self._blocks.pop()
             indices[run_on(offsets[positions], self.counts[positions], len(block))] = block.to(torch.int64)
         return Ragged(offsets, indices)
+
+    @optional_kernels
+    def _put_by_kernel(self, offsets: Tensor, indices: Tensor) -> None:
+        """Put all blocks that kernels can."""
+        if not (may_serve() and are_ready("runs", _rehearse)):
+            return
+        from janelia_core.ml._knn.radius.kernels import put_runs
+
+        all_of_them = self.counts.numpy(), offsets.numpy()
+
+        def put(i: int) -> None:
+            positions, block = self._blocks[i]
+            put_runs(positions.numpy(), *all_of_them, block.numpy(), indices.numpy())
+            self._blocks[i] = positions[:0], block[:0]
+
+        with Workers.if_several(this_machine(indices.device).threads) as workers:
+            workers.each(put, range(len(self._blocks)))
+
+
+def _rehearse() -> None:
+    from janelia_core.ml._knn.radius.kernels import put_runs
+
+    for dtype in (torch.int32, torch.int64):
+        one = torch.zeros(1, dtype=torch.int64, device="cpu").numpy()
+        put_runs(one, one, one, torch.zeros(1, dtype=dtype, device="cpu").numpy(), one.copy())

@@ -17,6 +17,7 @@ from janelia_core.ml._knn.data.mask import Mask
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.plan.plan import Blocks
+from janelia_core.ml._knn.radius.compiled import Compiled
 from janelia_core.ml._knn.radius.decision import decide
 from janelia_core.ml._knn.radius.ragged import Ragged, run_on
 from janelia_core.ml._knn.radius.threshold import Threshold
@@ -111,12 +112,14 @@ class Listed:
         ctrs: All centres.
         metric: What is compared.
         otherwise: Who lists where a limit is infinite.
+        compiled: Who does all of it at once; None: nobody.
     """
 
     within: Within
     ctrs: Points
     metric: Metric
     otherwise: Source
+    compiled: Compiled | None = None
 
     def pairs(self, rows: Rows, t: Threshold, most: int) -> Iterator[Pairs] | None:
         """Yield pairs, all at once."""

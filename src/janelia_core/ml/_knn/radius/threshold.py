@@ -49,6 +49,10 @@ class Threshold(NamedTuple):
 
 def threshold(metric: Metric, r: Tensor) -> Threshold:
     """Return the thresholds of radii (r,) float64, none of them NaN."""
+    own = metric.limits(r)
+    if own is not None:
+        high, low, slack = (scale(part, -metric.degree * metric.exponent) if metric.exponent else part for part in own)
+        return Threshold(r, high, low, slack + _LOST if metric.exponent else slack)
     if not metric.root:
         exponent = metric.degree * metric.exponent
         high = scale(r, -exponent) if exponent else r

@@ -10,13 +10,27 @@ from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.metrics.metric import CHEBYSHEV, DISTANCE, DOT, MANHATTAN, Bound
 from janelia_core.ml._knn.verify.kernels import precedes
 from janelia_core.ml._runtime.arrays import F64, I64, Reals
-from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._runtime.jit import inlined, jit
 from janelia_core.ml._simd.gaps import Largest, Sizes
 from janelia_core.ml._simd.row_sums import distance, product, squared_distance
 
 _SIZES, _LARGEST = Sizes(), Largest()
 
 Value = tuple[float, float]  # and its error
+_SHORT = 16  # coordinates: of fewer a call takes longer than their sum
+
+
+@inlined
+def square_of_gap(x: Reals, i: int, ctrs: Reals, j: int) -> float:
+    """Returns the squared distance, for loops over pairs of few coordinates, too."""
+    if x.shape[1] >= _SHORT:
+        far: float = squared_distance(x, i, ctrs, j)
+        return far
+    total, row, ctr = 0.0, np.uint64(i), np.uint64(j)  # no index from the end: Numba need not ask
+    for q in range(np.uint64(x.shape[1])):
+        gap = np.float64(x[row, q]) - np.float64(ctrs[ctr, q])
+        total += gap * gap
+    return total
 
 
 @jit

@@ -43,7 +43,7 @@ def ordered(
         at_least: `Candidates.at_least`: whoever is proven farther than the first k listed may be left out.
     """
     alike = x_rows.dtype == ctrs.values.dtype and x_rows.is_floating_point()
-    if compiled and _for_kernels(x_rows, ctrs.values, metric) and (alike or metric.form in OF_GAPS):
+    if compiled and for_kernels(x_rows, ctrs.values, metric) and (alike or metric.form in OF_GAPS):
         return _by_kernel(x_rows.contiguous(), ctrs.values, indices.contiguous(), metric, k, at_least)
     return order(indices, *candidate_values(x_rows, ctrs, indices, metric))
 
@@ -62,7 +62,7 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
         (r, k) int64 row numbers, nearest first, and the rows (doubtful,) in which they are anything.
     """
     indices, excluded, at_least = candidates
-    if metric.form not in OF_GAPS or not _for_kernels(x_rows, ctrs.values, metric):
+    if metric.form not in OF_GAPS or not for_kernels(x_rows, ctrs.values, metric):
         return indices.new_empty(len(indices), k), torch.arange(len(indices), device=indices.device)
     from janelia_core.ml._knn.verify.kernels import answer
 
@@ -112,7 +112,7 @@ def _lists(x: Tensor, ctrs: Tensor, indices: Tensor, at_least: Tensor | None, me
     return Lists(x.numpy(), ctrs.numpy(), indices.contiguous().numpy(), bounds.numpy(), WAYS[metric.form])
 
 
-def _for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:
+def for_kernels(x_rows: Tensor, ctrs: Tensor, metric: Metric) -> bool:
     """Tell whether kernels can read these values; of rows, which are few, a copy will do."""
     known = all(values.dtype in _KERNEL_DTYPES and values.device.type == "cpu" for values in (x_rows, ctrs))
     return known and ctrs.is_contiguous() and metric.form in ALL_FORMS and metric.exponent == 0

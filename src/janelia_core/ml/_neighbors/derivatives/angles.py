@@ -1,7 +1,8 @@
 """Angles between places on the sphere, with the derivatives of every order that geometry gives them.
 
 The angle over a chord of square s is r = 2 asin(sqrt(s) / 2), so dr = ds / (2 sin r): sums over pairs of points of the
-sphere, which move with latitude and longitude. Where r is 0 or pi the derivative is 0, a subgradient.
+sphere, which move with latitude and longitude. Where r is 0 or pi the derivative is 0, a subgradient, and where it is
+NaN: nothing is farther.
 """
 
 from __future__ import annotations
@@ -25,15 +26,14 @@ def moving_angles(x: Tensor, ctrs: Tensor, indices: Tensor, first: Tensor, budge
 
 
 def _points(x: Tensor) -> Tensor:
-    """Return points of the unit sphere (n, 3), for their derivatives; those of no place are NaN, without derivative.
+    """Return points of the unit sphere (n, 3), for their derivatives; what is no place is one that does not move.
 
     In float64, if the device knows it: neighbours are near, and their difference would be noise.
     """
     x = x.to(torch.float64 if float64_device(x.device) == x.device else torch.float32)
     wild = ~torch.isfinite(x.detach()).all(dim=-1, keepdim=True)
     lat, lon = x.masked_fill(wild, 0).unbind(dim=-1)
-    points = torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=-1)
-    return points.masked_fill(wild, torch.nan)
+    return torch.stack([lat.cos() * lon.cos(), lat.cos() * lon.sin(), lat.sin()], dim=-1)
 
 
 def _by_square(r: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.call import checked_points
 from janelia_core.ml._neighbors.groups import flatten
@@ -184,6 +185,7 @@ def _checked(
     x, ctrs, batch, but_self = checked_points(x, ctrs, include_self, *batches)
     arguments.check_mask(mask, x, ctrs)
     check_metric(metric)
+    check_columns(metric, x.shape[-1], "x")
     flat = flatten(x, ctrs, batch.lengths, batch.ctrs_lengths)
     if isinstance(mask, Tensor) and mask.ndim > 1:
         mask = mask.expand(*flat.shape, mask.shape[-1])

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.library import custom_op
 
+from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
 from janelia_core.ml._knn.radius.blocks import Settings
 from janelia_core.ml._knn.radius.find import Question, find_among
 from janelia_core.ml._knn.radius.ragged import of_table
@@ -33,6 +34,7 @@ def cut(x: Tensor, ctrs: Tensor, indices: Tensor, r: Tensor, metric: str, budget
 
 
 def _cut(x: Tensor, ctrs: Tensor, indices: Tensor, r: Tensor, metric: str, budget: int, first: Tensor | None) -> Tensor:
+    (x, ctrs), metric = both_points(metric, x, ctrs), searched_by(metric)
     counts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     table = indices
     if first is not None:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.distances.distances import result_dtype
+from janelia_core.ml._knn.distances.ragged import of_ragged
 from janelia_core.ml._knn.radius.ragged import Ragged
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.groups import Flat
@@ -28,6 +29,9 @@ def ragged_distances(flat: Flat, found: Ragged, metric: str, budget: int) -> Ten
         found = found._replace(indices=found.indices + by)
     if is_transformed() or (torch.is_grad_enabled() and (x.requires_grad or ctrs.requires_grad)):
         return _some(x, ctrs, found, slice(0, len(x)), metric, budget)
+    by_kernels = of_ragged(x.detach(), ctrs.detach(), *found, metric, budget)
+    if by_kernels is not None:
+        return by_kernels
     out = torch.empty(len(found.indices), dtype=result_dtype(x, ctrs), device=x.device)
     most = max(1, budget // 2 // (_PER_MEMBER + x.shape[1] * x.element_size() // _LONGEST))
     ends = found.offsets.cpu()

@@ -16,7 +16,7 @@ from janelia_core.ml._knn.radius.kept_parts import find_kept
 from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
 from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
 from janelia_core.ml._neighbors.indices import Settings as NearestSettings
-from janelia_core.ml._neighbors.indices import search, shown_by
+from janelia_core.ml._neighbors.indices import as_searched, search, shown_by
 from janelia_core.ml._neighbors.radius.cut import cut
 from janelia_core.ml._neighbors.radius.groups import find_by_group
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare, is_plain
@@ -102,6 +102,8 @@ def _(x: Tensor, *_: Any) -> tuple[Tensor, Tensor]:
 def _members(asked: Asked) -> Ragged:
     x, ctrs, groups = asked.flat.x.detach(), asked.flat.ctrs.detach(), asked.flat.groups
     ctrs = x if asked.flat.ctrs is asked.flat.x else ctrs
+    x, ctrs, kept, metric = as_searched(x, ctrs, asked.kept, asked.metric)
+    asked = asked._replace(kept=kept, metric=metric)
     if asked.x_batch is not None and asked.ctrs_batch is not None:
         groups = of_batch_vectors(asked.x_batch, asked.ctrs_batch)
     subset, allowed = None, asked.mask
