@@ -254,7 +254,7 @@ def test_a_threshold_between_two_float64_numbers_is_told_by_its_low_part() -> No
         assert {len(row) for row in listed} == {within_}
 
 
-@pytest.mark.parametrize("metric", ["dot", "cosine"])
+@pytest.mark.parametrize("metric", ["dot", "cosine", "manhattan", "chebyshev"])
 def test_other_metrics_are_verified_likewise(metric: str) -> None:
     x, ctrs, *_ = gaussian(n=8)
     known = metric_named(metric)
