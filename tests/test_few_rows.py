@@ -13,6 +13,7 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.tree.few import Few, FewRows
 from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
@@ -22,19 +23,20 @@ from oracle import nearest
 from problems import KINDS, PROBLEMS, gaussian
 
 METRICS = ("euclidean", "sqeuclidean")
+OTHERS = ("manhattan", "chebyshev")
 
 
-def planted(ctrs: Tensor, k: int) -> FewRows | None:
+def planted(ctrs: Tensor, k: int, metric: str = "euclidean") -> FewRows | None:
     """Return a tree over the finite ones of ctrs, for few rows."""
-    finite = Centres(Points(ctrs)).finite(Reader()).points
-    return FewRows.of(BoxTree(finite, min(k, len(finite)))) if len(finite) else None
+    finite, form = Centres(Points(ctrs)).finite(Reader()).points, metric_named(metric).form
+    return FewRows.of(BoxTree(finite, min(k, len(finite))), form) if len(finite) else None
 
 
-def checked(few: FewRows, x: Tensor, ctrs: Tensor, k: int) -> list[int]:
+def checked(few: FewRows, x: Tensor, ctrs: Tensor, k: int, metrics: tuple[str, ...] = METRICS) -> list[int]:
     """Compare all rows that are decided with the oracle, and their distances with those rounded by themselves."""
-    expected = nearest(x, ctrs, k).T
+    expected = nearest(x, ctrs, k, metric=metrics[0]).T
     doubtful: list[int] = []
-    for metric in METRICS:
+    for metric in metrics:
         found = few.nearest(x.numpy(), k, metric == "euclidean")
         doubtful = found.doubtful.tolist()
         decided = [i for i in range(len(x)) if i not in doubtful]
@@ -54,6 +56,16 @@ def test_every_problem_of_float32_is_decided_right_or_left_in_doubt(name: str) -
         few = planted(ctrs, most)
         for n in (1, min(len(x), 20)) if few else ():
             checked(few, x[:n].contiguous(), ctrs, most)
+
+
+@pytest.mark.parametrize("name", FLOAT32)
+@pytest.mark.parametrize("metric", OTHERS)
+def test_every_problem_is_decided_right_or_left_in_doubt_without_squares(metric: str, name: str) -> None:
+    x, ctrs, k, _ = PROBLEMS[name]()
+    few = planted(ctrs, k, metric)
+    if few:
+        doubtful = checked(few, x[:8].contiguous(), ctrs, k, (metric,))
+        assert not (doubtful and name in ("lattice", "word-counts", "line-torch.float32"))
 
 
 CLEAR = ["gaussian-torch.float32", "lattice", "duplicates", "word-counts", "line-torch.float32"]

@@ -36,9 +36,11 @@ _PLANS = (  # rows, centres, coordinates, neighbours: of each screen and variant
     (500, 3000, 16, 1500),
     (2000, 10_000, 64, 1000),
 )
+_FEW_PLANS = ((100_000, 100_000, 3, 10), (10_000, 16_384, 64, 10))  # a tree, and differences of all pairs
 _SHAPES = ((300, 200, 3), (300, 200, 64))  # rows, centres, coordinates: small problems
 _NEIGHBORS = (5, 40)  # by lanes, and by others
 _FORMS = ("euclidean", "dot", "cosine")
+_OF_GAPS = ("manhattan", "chebyshev")  # which few screens serve
 _LARGE = 1 << 17  # elements of log_cosh
 
 
@@ -87,7 +89,8 @@ def warm(dtypes: tuple[torch.dtype, ...] = (torch.float32,)) -> Warmed:
 def _searches(dtype: torch.dtype) -> Iterator[str]:
     """Rehearse large searches by all screens and metrics, and do small ones, with gradients; yield the screens."""
     machine = this_machine(torch.device("cpu"))
-    for (n, n_ctrs, d, k), metric in itertools.product(_PLANS if machine.kernels else (), _FORMS):
+    of_forms = itertools.product(_PLANS, _FORMS), itertools.product(_FEW_PLANS, _OF_GAPS)
+    for (n, n_ctrs, d, k), metric in itertools.chain(*of_forms) if machine.kernels else ():
         if d == 1 and metric != _FORMS[0]:
             continue  # cosines of numbers are all alike, which takes long
         single = dtype == torch.float32
