@@ -26,6 +26,7 @@ ANGLE_ERROR = 3.0 * SINE_ERROR
 LEAST_SQUARE = 2.0**-400
 FROM_ANTIPODES = 2.0**-30  # of 4 - D
 CORRECTION = 2.0**-40
+_HARDLY, _SPECK = 2.0**-398, 2.0**-796  # angles whose sines are not told, and more than their square
 
 
 @np.errstate(all="ignore")  # what is not answered may be anything
@@ -58,8 +59,9 @@ def chords_of_angles(r: Floats) -> Sum:
     """
     values, where = np.unique(r, return_inverse=True)
     sine, _, known = sine_cosine_of(0.5 * np.minimum(values, np.pi))
-    hi, lo = (4.0 * part for part in product_of(sine, sine))
-    error, all_of_them = np.where(known, hi * ANGLE_ERROR, np.inf), values > np.pi
+    hi, lo = (np.where(known, 4.0 * part, _SPECK) for part in product_of(sine, sine))
+    error = np.where(known, hi * ANGLE_ERROR, np.where(values < _HARDLY, 2.0 * _SPECK, np.inf))
+    all_of_them = values > np.pi
     parts = np.where(all_of_them, np.inf, hi), np.where(all_of_them, 0.0, lo), np.where(all_of_them, 0.0, error)
     hi, lo, error = (part[where.reshape(r.shape)] for part in parts)
     return hi, lo, error
