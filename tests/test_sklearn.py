@@ -96,6 +96,10 @@ def test_a_metric_is_scikit_learns_of_that_name(metric: str, p: float) -> None:
     (a, i), (b, j) = mine.kneighbors(Y[:, :d]), theirs.kneighbors(Y[:, :d])
     assert np.array_equal(i, j)
     np.testing.assert_allclose(a, b, rtol=1e-9)
+    r = float(b.mean())
+    within = [[sorted(row) for row in nearest.radius_neighbors(Y[:, :d], r)[1]] for nearest in (mine, theirs)]
+    assert within[0] == within[1]
+    assert 9 < sum(map(len, within[0])) < 9 * 80
 
 
 def test_the_p_of_metric_params_counts_and_what_nothing_here_orders_by_is_an_error_that_names_what_does() -> None:

@@ -25,9 +25,7 @@ class NearestNeighbors(Searches, neighbors.NearestNeighbors):  # type: ignore[mi
         max_memory: Bytes of workspace of a search beyond inputs and results, at least a mebibyte; None: as for `knn`.
 
     Attributes:
-        effective_metric_: The metric; "euclidean", "manhattan" or "chebyshev" for "minkowski".
-        n_samples_fit_: How many rows are searched.
-        n_features_in_, feature_names_in_: How many columns they have, and how a data frame calls them.
+        effective_metric_, n_samples_fit_, n_features_in_, feature_names_in_: As scikit-learn's.
 
     Exactness:
         Indices are the one right answer for the values that X stores, ties by lowest index (docs/exactness.md);

@@ -79,10 +79,10 @@ class Searches:
         """Find the neighbours of each row of X within a radius, those at that very distance included.
 
         Args:
-            X: (n_queries, n_features). None: the rows of fit, of which none is its own neighbour; copies of it are.
+            X: As for `kneighbors`.
             radius: One number, or one for each row; None: what the estimator says. It is compared without rounding.
             return_distance: Whether to return distances, too.
-            sort_results: Nearest first; else by index.
+            sort_results: Each row nearest first; else by index.
 
         Returns:
             Distances (n_queries,), an array of arrays (of float64), and indices (of int64) likewise; or indices alone.
