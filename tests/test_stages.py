@@ -257,8 +257,8 @@ def test_double_double_sums_and_maxima_of_differences_are_within_their_measured_
     x, c = rng.standard_normal((2, 60, 7)) * 2.0 ** rng.integers(-30, 30, (2, 60, 7))
     x[0, 0], c[1] = 2.0**-1060, x[1] + 2.0**-40  # which a processor may flush; one difference for all coordinates
     hi, lo, error = metric.sums(x, c)
-    assert np.isinf(error[0])
-    for row in range(1, 60):
+    assert error[0] > 0
+    for row in range(60):
         (xs, cs), unit = common_integers([x[row].tolist(), c[row].tolist()])
         truth = Fraction(metric.key(xs, cs), unit)
         assert abs(Fraction(hi[row]) + Fraction(lo[row]) - truth) <= Fraction(error[row])

@@ -2,14 +2,15 @@
 
 Differences of float32 numbers often lie halfway between two of them, and so do sums of some, where no interval
 decides: so to float32, too, they are rounded from double-doubles, which know when they are exact.
-What is not finite, and coordinates whose differences a processor may flush, are left to others.
+What is not finite is left to others. A coordinate below SMALL, whose differences a processor may flush, has an error of
+LOSS.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from janelia_core.ml._knn.arithmetic.bounds import OUTWARD, SMALL
+from janelia_core.ml._knn.arithmetic.bounds import LOSS, OUTWARD, SMALL
 from janelia_core.ml._knn.arithmetic.compensated import two_sum
 from janelia_core.ml._knn.arithmetic.to_float32 import NORMAL, round_value
 from janelia_core.ml._knn.arithmetic.to_float64 import round_sum
@@ -34,7 +35,7 @@ def sum_of_gaps(x: Reals, i: int, ctrs: Reals, j: int) -> tuple[float, float, fl
         lost += abs(one) + abs(other)
         tiny += 1 if (abs(f) < SMALL and f != 0.0) or (abs(g) < SMALL and g != 0.0) else 0
     hi, lo = two_sum(hi, lo)
-    return hi, lo, np.inf if tiny > 0 or not hi < np.inf else 2.0 * lost
+    return hi, lo, 2.0 * lost + tiny * LOSS if hi < np.inf else np.inf
 
 
 @jit
@@ -43,16 +44,16 @@ def largest_gap(x: Reals, i: int, ctrs: Reals, j: int) -> tuple[float, float, fl
 
     Of two differences the larger is rounded to no less, and of those that are rounded alike it has the larger rest.
     """
-    most, low, wild = 0.0, 0.0, 0
+    most, low, wild, tiny = 0.0, 0.0, 0, 0
     for q in range(x.shape[1]):
         f, g = np.float64(x[i, q]), np.float64(ctrs[j, q])
         gap, rest = two_sum(f, -g)
         rest = -rest if gap < 0.0 else rest
-        finite = abs(gap) < np.inf
-        wild += 0 if finite and (abs(f) >= SMALL or f == 0.0) and (abs(g) >= SMALL or g == 0.0) else 1
+        wild += 0 if abs(gap) < np.inf else 1
+        tiny += 1 if (abs(f) < SMALL and f != 0.0) or (abs(g) < SMALL and g != 0.0) else 0
         if abs(gap) > most or (abs(gap) == most and rest > low):
             most, low = abs(gap), rest
-    return most, low, np.inf if wild > 0 else 0.0
+    return most, low, tiny * LOSS if wild == 0 else np.inf
 
 
 @jit

@@ -14,7 +14,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.arithmetic.bounds import SMALL
+from janelia_core.ml._knn.arithmetic.bounds import LOSS, SMALL
 from janelia_core.ml._knn.arithmetic.double_double import LARGEST, Floats, Sum, two_sum
 from janelia_core.ml._knn.data.points import as_float64, float64_device, is_wide
 from janelia_core.ml._knn.metrics.metric import Metric
@@ -84,14 +84,15 @@ class OfAbsoluteDifferences(OfDifferences):
         """Return order values as double-doubles; see `Metric`.
 
         Differences of float32 numbers often lie halfway between two of them, where no interval decides, and so do sums
-        of some: these know when they are exact. Where what is not finite, or a processor may flush, has a say, their
-        error is infinite.
+        of some: these know when they are exact. Of what is not finite the error is infinite, and of coordinates whose
+        differences a processor may flush it counts for more than that.
         """
         x64, c64 = as_float64(x), as_float64(c)
-        wild = sum((~(v.abs() < LARGEST) | ((v.abs() < SMALL) & (v != 0))).any(dim=-1) for v in (x64, c64))
+        wild = ~((x64.abs() < LARGEST).all(dim=-1) & (c64.abs() < LARGEST).all(dim=-1))
+        lossy = ((x64.abs() < SMALL) & (x64 != 0)).sum(dim=-1) + ((c64.abs() < SMALL) & (c64 != 0)).sum(dim=-1)
         gap, rest = two_sum(x64, -c64)
         hi, lo, error = self.double_double(gap.abs(), torch.where(gap < 0, -rest, rest))
-        return hi, lo, error.masked_fill(torch.as_tensor(wild) > 0, torch.inf)
+        return hi, lo, (error + lossy.double() * LOSS).masked_fill_(wild, torch.inf)
 
     @abstractmethod
     def double_double(self, hi: Tensor, lo: Tensor) -> tuple[Tensor, Tensor, Tensor]:
