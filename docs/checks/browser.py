@@ -12,7 +12,10 @@ import argparse
 import json
 import os
 import sys
+import threading
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -60,26 +63,39 @@ class Page(QWebEnginePage):
         self.said.append(f"{source}:{line}: {message}")
 
 
-class Requests(QWebEngineUrlRequestInterceptor):
-    """Notes, and refuses, all that a page wants beyond files."""
+class Quiet(SimpleHTTPRequestHandler):
+    """A server of files that tells nobody what it serves."""
 
-    def __init__(self) -> None:
+    def log_message(self, *told: object) -> None:
+        pass
+
+
+class Requests(QWebEngineUrlRequestInterceptor):
+    """Notes, and refuses, all that a page wants of others than its own server."""
+
+    def __init__(self, server: str) -> None:
         super().__init__()
+        self.server = server
         self.refused: list[str] = []
 
     def interceptRequest(self, info: object) -> None:
-        if info.requestUrl().scheme() not in ("file", "data", "blob"):
-            self.refused.append(info.requestUrl().toString())
+        url = info.requestUrl().toString()
+        if not url.startswith((self.server, "data:", "blob:")):
+            self.refused.append(url)
             info.block(True)
 
 
 class Browser:
-    """One window, whose width can be changed."""
+    """One window, whose width can be changed, and the server of a folder of pages."""
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
+        served = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(self.folder)))
+        threading.Thread(target=served.serve_forever, daemon=True).start()
+        self.server = f"http://127.0.0.1:{served.server_port}/"
         self.application = QApplication.instance() or QApplication(sys.argv[:1])
         self.profile = QWebEngineProfile()
-        self.requests = Requests()
+        self.requests = Requests(self.server)
         self.profile.setUrlRequestInterceptor(self.requests)
         self.view = QWebEngineView()
         self.page = Page(self.profile, self.view)
@@ -91,9 +107,10 @@ class Browser:
         self.view.resize(width, height)
 
     def load(self, path: Path) -> bool:
-        """Open a file, and wait until its scripts have run."""
+        """Open a page, and wait until its scripts have run."""
+        url = QUrl(self.server + path.relative_to(self.folder).as_posix())
         self.page.said, self.requests.refused = [], []
-        return bool(self._wait(self.page.loadFinished, lambda: self.page.load(QUrl.fromLocalFile(str(path)))))
+        return bool(self._wait(self.page.loadFinished, lambda: self.page.load(url)))
 
     def ask(self, script: str) -> str:
         """Run a script in the page, and return what it gives."""
@@ -150,7 +167,7 @@ def main() -> None:
     parser.add_argument("--dark", action="store_true")
     chosen = parser.parse_args()
     pages = [chosen.html / page for page in chosen.pages] or sorted(chosen.html.rglob("*.html"))
-    browser = Browser()
+    browser = Browser(chosen.html)
     if chosen.pictures:
         for page in pages:
             for width in WIDTHS:

@@ -22,15 +22,15 @@ distances, indices = knn(pixels, ctrs, k=2)
 # The gap between both distances is 0 on a border, and the distance to the nearest centre 0 at a centre. Two pictures
 # of one search:
 
-border = (distances[:, 1] - distances[:, 0]).reshape(500, 500)
-cells = (indices[:, 0] * 7 % 60).reshape(500, 500)
+gap = (distances[:, 1] - distances[:, 0]).reshape(500, 500)
+cells = indices[:, 0].reshape(500, 500)
+border = (cells[1:, 1:] != cells[:-1, 1:]) | (cells[1:, 1:] != cells[1:, :-1])
+distance = distances[:, 0].reshape(500, 500)[1:, 1:].masked_fill(border, distances[:, 0].max())
 figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 5))
-left.imshow(
-    cells.T, cmap="viridis", origin="lower", extent=(0, 1, 0, 1), alpha=(0.35 + border.T / border.max()).clamp(max=1)
-)
-right.imshow(distances[:, 0].reshape(500, 500).T, cmap="magma", origin="lower", extent=(0, 1, 0, 1))
-right.contour(side, side, border.T, levels=[0.004], colors="white", linewidths=1)
-for axes, title in ((left, "cells, paler near a border"), (right, "distance, and the borders")):
+shade = (0.35 + gap.T / gap.max()).clamp(max=1)
+left.imshow(cells.T * 7 % 60, cmap="viridis", origin="lower", extent=(0, 1, 0, 1), alpha=shade)
+right.imshow(distance.T, cmap="magma", origin="lower", extent=(0, 1, 0, 1))
+for axes, title in ((left, "cells, fainter near a border"), (right, "distance, and the borders")):
     axes.plot(*ctrs.T, "o", color="white", markeredgecolor="black", markersize=4)
     axes.set(title=title, xticks=[], yticks=[])
 
