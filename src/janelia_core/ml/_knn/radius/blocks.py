@@ -14,6 +14,7 @@ from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.radius.compiled import Compiled
 from janelia_core.ml._knn.radius.decision import exactly
 from janelia_core.ml._knn.radius.order import by_index, nearest_first
+from janelia_core.ml._knn.radius.ragged import first_of_each
 from janelia_core.ml._knn.radius.sources import Pairs, Source, of_members
 from janelia_core.ml._knn.radius.threshold import Threshold, threshold
 from janelia_core.ml._knn.rows import Rows
@@ -29,11 +30,13 @@ class Settings(NamedTuple):
         but_self: A row does not meet the centre of its own number.
         count_only: Indices are not wanted.
         nearest: Members come nearest first; else by index.
+        most: Of each row's members, so many first ones are wanted; None: all.
     """
 
     but_self: bool = False
     count_only: bool = False
     nearest: bool = True
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +77,7 @@ class Searcher:
                 middle = part.start + size // 2
                 waiting += [slice(middle, part.stop), slice(part.start, middle)]
             else:
-                yield part, listing
+                yield part, listing if self.settings.most is None else first_of_each(*listing, self.settings.most)
 
     def _listing(self, rows: Rows, t: Threshold, most: int) -> Listing | None:
         """Return all members of rows; None: more than `most` pairs would be held."""

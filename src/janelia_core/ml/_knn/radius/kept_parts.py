@@ -35,7 +35,9 @@ def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: RadiusSearch)
 def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> Ragged:
     values = part.kept.centres.points.values
     out = Collected(len(x), len(values), x.device, count_only=False)
-    all_of_them = asked._replace(settings=asked.settings._replace(count_only=False, nearest=False, but_self=False))
+    all_of_them = asked._replace(
+        settings=asked.settings._replace(count_only=False, nearest=False, but_self=False, most=None)
+    )
     find_within(x, values, r, out.put, all_of_them, kept=part.kept)
     offsets, indices = out.finish()
     if part.gone is None:

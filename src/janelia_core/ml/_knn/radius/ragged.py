@@ -42,6 +42,19 @@ def run_on(firsts: Tensor, counts: Tensor, total: int) -> Tensor:
     return by.add_(torch.arange(total, device=by.device))
 
 
+def first_of_each(counts: Tensor, indices: Tensor, most: int) -> tuple[Tensor, Tensor]:
+    """Return counts and indices of the first members of each row, so many at most."""
+    fewer = counts.clamp(max=most)
+    total = int(fewer.sum())
+    return fewer, indices if total == len(indices) else indices[run_on(counts.cumsum(0) - counts, fewer, total)]
+
+
+def ascending(found: Ragged, n_ctrs: int) -> Ragged:
+    """Return the same with each row's members by index."""
+    rows = torch.repeat_interleave(found.offsets.diff(), output_size=len(found.indices))
+    return found._replace(indices=(rows * n_ctrs + found.indices).sort().values.remainder_(max(1, n_ctrs)))
+
+
 def of_pairs(rows: Tensor, indices: Tensor, n: int) -> Ragged:
     """Return the members (p,) of n rows, given with the row of each, ascending."""
     counts = torch.bincount(rows, minlength=n)

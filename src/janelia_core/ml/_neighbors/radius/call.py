@@ -81,8 +81,9 @@ def radius(
         device. Note that a float32 r such as `torch.tensor(0.1)` is another number than 0.1.
 
     Memory:
-        max_memory beyond inputs and result; more where the members of a single row do not fit into that, and with
-        gradients: then a row of x is kept for every 16 of its neighbours. The result takes 12 bytes a neighbour, or 16.
+        max_memory beyond inputs and result; more where the members of a single row do not fit into that, where batches
+        have a max_neighbors (24 bytes for each that there may be), and with gradients: then a row of x is kept for
+        every 16 of its neighbours. The result takes 12 bytes a neighbour, or 16.
 
     Example:
         >>> import torch

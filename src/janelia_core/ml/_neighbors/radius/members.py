@@ -10,16 +10,21 @@ from torch.library import custom_op
 
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.data.mask import Allowed
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.radius.blocks import Settings
 from janelia_core.ml._knn.radius.find import RadiusSearch, find_within
 from janelia_core.ml._knn.radius.kept_parts import find_kept
-from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
+from janelia_core.ml._knn.radius.look import expected_members
+from janelia_core.ml._knn.radius.ragged import Collected, Ragged, ascending, of_table
 from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
 from janelia_core.ml._neighbors.indices import Settings as NearestSettings
 from janelia_core.ml._neighbors.indices import as_searched, search, shown_by
 from janelia_core.ml._neighbors.radius.cut import cut
 from janelia_core.ml._neighbors.radius.groups import find_by_group
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare, is_plain
+
+_MORE = 8  # times as many members as are wanted: then the k nearest are found sooner, and their table is full
 
 
 class RadiusCall(NamedTuple):
@@ -110,10 +115,12 @@ def _members(asked: RadiusCall) -> Ragged:
     if allowed is None or isinstance(allowed, Tensor):
         subset, allowed = shown_by(allowed, None)
     with torch.inference_mode(False):  # or workers could not write to what is made
-        if asked.max_neighbors is not None:
-            return _nearest(x, ctrs, asked, groups, subset, allowed)
+        most = asked.max_neighbors
+        if most is not None and (groups is not None or _are_more(x, ctrs, asked.r, metric, most)):
+            found = _nearest(x, ctrs, asked, groups, subset, allowed)
+            return found if asked.nearest else ascending(found, len(ctrs))
         out = Collected(len(x), len(ctrs), x.device, asked.count_only)
-        settings = Settings(asked.but_self, asked.count_only, asked.nearest)
+        settings = Settings(asked.but_self, asked.count_only, asked.nearest or most is not None, most)
         question = RadiusSearch(asked.metric, asked.m, asked.max_memory, settings, out.room)
         if groups is not None:
             find_by_group(x, ctrs, asked.r, groups, out.put, question, subset, allowed)
@@ -122,7 +129,15 @@ def _members(asked: RadiusCall) -> Ragged:
                 find_within(x, ctrs, asked.r, out.put, question, subset=subset, allowed=allowed)
             else:
                 find_kept(x, asked.kept, asked.r, out.put, question)
-        return out.finish()
+        found = out.finish()
+        return found if asked.nearest or most is None else ascending(found, len(ctrs))
+
+
+def _are_more(x: Tensor, ctrs: Tensor, r: Tensor, metric: str, most: int) -> bool:
+    """Tell whether rows have so many more members than are wanted that the nearest are found sooner."""
+    if not len(x) or not len(ctrs):
+        return False
+    return expected_members(Points(x), Points(ctrs), r, metric_named(metric)) > _MORE * most
 
 
 def _nearest(
@@ -133,8 +148,4 @@ def _nearest(
     k = max(1, min(asked.max_neighbors, len(ctrs)))
     settings = NearestSettings(k, asked.metric, asked.m, asked.max_memory, asked.but_self)
     found = search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups, kept=asked.kept)
-    found = cut(x, ctrs, found, asked.r, asked.metric, asked.max_memory, asked.flat.first_ctrs)
-    if not asked.nearest:
-        found = torch.where(found < 0, len(ctrs), found).sort(dim=1).values
-        found = found.masked_fill(found == len(ctrs), -1)
-    return of_table(found)
+    return of_table(cut(x, ctrs, found, asked.r, asked.metric, asked.max_memory, asked.flat.first_ctrs))
