@@ -183,6 +183,9 @@ def test_rows_leave_themselves_out_by_their_number() -> None:
     assert lists(radius(x, r=1.0, include_self=True)) == [[0, 1, 2], [0, 1, 2], [2, 0, 1], [3]]
     assert lists(radius(x, r=1.0, max_neighbors=1)) == [[1], [0], [0], []]
     assert lists(CenterIndex(x).radius(r=1.0)) == [[1, 2], [0, 2], [0, 1], []]
+    many = torch.rand(600, 2, generator=torch.Generator().manual_seed(4))
+    grown = CenterIndex(many[:400]).with_rows(many[400:])
+    assert lists(grown.radius(r=0.05, max_memory=1 << 20)) == lists(radius(many, r=0.05))  # in blocks of rows
 
 
 def test_what_is_denied_is_not_found() -> None:

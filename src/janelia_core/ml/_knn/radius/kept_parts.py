@@ -28,8 +28,10 @@ def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: RadiusSearch)
         def put_some(numbers: Tensor, counts: Tensor, indices: Tensor, first: int = some.start) -> None:
             put(numbers + first, counts, indices)
 
-        listed = _joined(len(rows), [_of_part(part, rows, r[some], asked) for part in among.parts if len(part)])
-        find_among(rows, among.values.detach(), r[some], listed, put_some, asked)
+        own = some.start if asked.settings.but_self else None
+        listed = _joined(len(rows), [_of_part(part, rows, r[some], asked) for part in among.parts if len(part)], own)
+        others = asked._replace(settings=asked.settings._replace(but_self=False))
+        find_among(rows, among.values.detach(), r[some], listed, put_some, others)
 
 
 def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> Ragged:
@@ -47,8 +49,11 @@ def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> Ragged:
     return of_pairs(rows[there], indices[there] + part.first, len(x))
 
 
-def _joined(n: int, lists: list[Ragged]) -> Ragged:
+def _joined(n: int, lists: list[Ragged], own: int | None) -> Ragged:
+    """Return all members of n rows, but for the rows themselves where the first is the centre of number `own`."""
     rows = torch.arange(n, device=lists[0].indices.device)
     row = torch.cat([rows.repeat_interleave(one.offsets.diff()) for one in lists])
     order = row.sort(stable=True).indices
-    return of_pairs(row[order], torch.cat([one.indices for one in lists])[order], n)
+    row, indices = row[order], torch.cat([one.indices for one in lists])[order]
+    others = slice(None) if own is None else indices != row + own
+    return of_pairs(row[others], indices[others], n)

@@ -33,8 +33,8 @@ def nearest_first(pairs: Pairs, rows: Rows, exact: ExactOrder) -> tuple[Tensor, 
     by_row = pairs.rows.sort(stable=True).indices
     starts = counts.cumsum(0) - counts
     pairs, out = pairs.pick(by_row), torch.empty_like(pairs.indices)
-    width = 1
-    while len(out) and width < 2 * int(counts.max()):
+    width, most = 1, 2 * int(counts.max()) if len(out) else 0
+    while width < most:
         here = ((counts <= width) & (counts > width // 2)).nonzero()[:, 0]
         if len(here):
             _put(out, here, width, pairs, counts[here], starts[here], rows, exact)

@@ -39,7 +39,7 @@ def checked_radii(r: object, x: Tensor, ctrs: Tensor, metric: str) -> Tensor:
         if isinstance(r, numbers.Integral) and int(float(r)) != int(r):
             raise ValueError(f"r = {r} is an integer that float64 does not hold; give float(r)")
         _check_values(float(r), metric)
-        radii = torch.tensor(float(r), dtype=torch.float64, device=device)
+        radii = torch.full((), float(r), dtype=torch.float64, device=device)
     try:
         radii = radii.to(device).expand(shape if radii.ndim else ())
     except RuntimeError:
