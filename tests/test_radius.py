@@ -125,6 +125,7 @@ def test_the_answer_is_the_same_whatever_finds_it(metric: str, dtype: torch.dtyp
     for other in others:
         assert lists(other)[:300] == lists(found)
         assert torch.equal(other.distances[: len(found.distances)], found.distances)
+    assert torch.equal(index.knn(x, 200, r=r).indices, expected.indices)
     by_index = radius(x, ctrs, r, metric=metric, sort_by="index")
     assert lists(by_index) == [sorted(row) for row in lists(found)]
     shuffled = torch.randperm(300, generator=g)

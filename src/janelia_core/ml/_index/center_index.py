@@ -25,6 +25,7 @@ from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml._neighbors.radius.call import SortBy, radius_among
 from janelia_core.ml._neighbors.radius.found import RadiusNeighbors
+from janelia_core.ml._neighbors.radius.radii import checked_radii
 from janelia_core.ml._neighbors.spelling import check_metric, explained
 
 Mask = Tensor | Callable[[Tensor, int, int], Tensor]
@@ -127,6 +128,7 @@ class CenterIndex:
         sample: int | None = None,
         generator: torch.Generator | None = None,
         lengths: Tensor | None = None,
+        r: float | Tensor | None = None,
         progress: bool = False,
     ) -> Neighbors:
         """Find the k nearest centres of each row of x, as `janelia_core.ml.knn` does.
@@ -142,6 +144,7 @@ class CenterIndex:
             sample: Search only so many centres, drawn at random for this call from all that are left.
             generator: Source of the draw, for sample alone.
             lengths: (...) integers: rows of x that count in each batch of a padded x (..., n_smps, d).
+            r: Find the k nearest within this distance alone: one number, or (..., n_smps) one for each row.
             progress: Show a bar of the rows searched, by tqdm (the extra `progress`).
 
         Raises:
@@ -151,7 +154,7 @@ class CenterIndex:
         among = self.unchanged()
         asked = not (m is None and mask is None and sample is None and generator is None and lengths is None)
         usual = max_memory is None or (type(max_memory) is int and max_memory == DEFAULT_MEMORY)
-        asked = asked or progress is not False or not usual
+        asked = asked or progress is not False or r is not None or not usual
         metric = self._metric if metric is None else metric
         if not asked and type(k) is int and k >= 1 and few_rows.are_few(x, self._ctrs):
             found = few_rows.answer(x, self._ctrs, among, k, metric)  # type: ignore[arg-type]
@@ -165,7 +168,8 @@ class CenterIndex:
         call = checked_settings(k, metric, m, max_memory, rows.device, but_self)
         subset = drawn_of(among, rows, self._ctrs, sample, generator)
         batches = Batches(lengths=lengths)
-        return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=among)
+        radii = None if r is None else checked_radii(r, rows, self._ctrs, metric)
+        return neighbors(rows, self._ctrs, call, subset, mask, batches, progress=progress, kept=among, radii=radii)
 
     @explained
     def radius(
