@@ -25,7 +25,7 @@ from janelia_core.ml import CenterIndex, Neighbors, knn
 from janelia_core.ml._index.saving import for_file, taken_apart
 from janelia_core.ml._index.stored.errors import IndexFileError
 from janelia_core.ml._index.stored.saved import save
-from janelia_core.ml._knn.choose import SCREENS, building, make_plan, rows_alone
+from janelia_core.ml._knn.choose import SCREENS, building, make_plan, rows_alone, why_not
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, watch_knn
@@ -429,7 +429,7 @@ class _Costed:
     def best(self, stream: list[int]) -> float:
         """What the best choice would take: what stands from the beginning, and for all rows the cheapest that does."""
         problems = [self.plan(n).problem._replace(paid=()) for n in stream]
-        able = [one for one in SCREENS[:-1] if not one.why_not(problems[-1], 2)]
+        able = [one for one in SCREENS[:-1] if not why_not(one, problems[-1], 2)]
         ready = [one for one in able if building(one, problems[-1]) == 0]
         options = [[*ready, *some] for some in ([], *([one] for one in able if one not in ready))]
         return min(

@@ -147,6 +147,8 @@ def _find(
             if asked.room is not None and expected * len(points[0]) > asked.room:
                 _search(search, r, _counted(asked.room), asked.settings._replace(count_only=True), sources)
             _search(search, r, put, asked.settings, sources)
+    if kept is not None:
+        kept.note(plan, report)
     publish(report)
 
 

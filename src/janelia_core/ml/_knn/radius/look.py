@@ -10,13 +10,14 @@ from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.radius.decision import decide
 from janelia_core.ml._knn.radius.threshold import threshold
 
-_ROWS, _PAIRS, _COORDINATES = 32, 1 << 18, 1 << 20  # looked at, at most
+_ROWS, _COORDINATES, _SHARE = 32, 1 << 19, 1 << 10  # looked at, at most; and a part in so many of all
 
 
 def expected_members(x: Points, ctrs: Points, r: Tensor, metric: Metric) -> float:
     """Return about how many of the centres are within the radii r (n,) of a row of x, in the mean."""
     n_rows = min(len(x), _ROWS)
-    n_ctrs = max(1, min(len(ctrs), _PAIRS // n_rows, _COORDINATES // n_rows // max(1, x.d)))
+    coordinates = min(_COORDINATES, len(x) * len(ctrs) * x.d // _SHARE)
+    n_ctrs = max(1, min(len(ctrs), coordinates // n_rows // max(1, x.d)))
     rows = torch.linspace(0, len(x) - 1, n_rows, device=r.device).long()
     centres = torch.linspace(0, len(ctrs) - 1, n_ctrs, dtype=torch.float64, device=ctrs.device).long()
     numbers = x.row_numbers(rows.to(x.device))

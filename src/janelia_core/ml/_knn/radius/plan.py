@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
 from janelia_core.ml._knn.choose import SCREENS, plan_with, plan_without
@@ -13,7 +14,7 @@ from janelia_core.ml._knn.screens.portable import cost as portable
 from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 
 PER_PAIR = 320  # bytes of a pair while it is listed, verified and put in order
-_FEW = 1 << 21  # coordinates of pairs: each is verified
+_FEW, _FEW_BESIDE = 1 << 21, 1 << 15  # coordinates of pairs: each is verified
 _MOST_EXPECTED = 64  # members a row that screens are asked for as if they were as many nearest
 
 
@@ -31,8 +32,9 @@ def plan_radius(problem: Problem) -> Plan:
 
 
 def verifies_all(problem: Problem) -> bool:
-    """Tell whether pairs are so few that each is verified."""
-    return problem.work <= _FEW
+    """Tell whether pairs are so few that each is verified: fewer where centres stand prepared."""
+    stands = any(paid == math.inf for _, paid in problem.paid)
+    return problem.work <= (_FEW_BESIDE if stands else _FEW)
 
 
 def most_pairs(plan: Plan) -> int:
