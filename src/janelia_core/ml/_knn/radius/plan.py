@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from dataclasses import replace
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
 from janelia_core.ml._knn.choose import SCREENS, plan_with, plan_without
@@ -15,6 +16,7 @@ from janelia_core.ml._knn.screens.portable.offer import PORTABLE
 
 PER_PAIR = 320  # bytes of a pair while it is listed, verified and put in order
 _FEW, _FEW_BESIDE = 1 << 21, 1 << 15  # coordinates of pairs: each is verified
+_MANY = 1 << 10  # rows for which a screen that stands is taken
 _MOST_EXPECTED = 64  # members a row that screens are asked for as if they were as many nearest
 
 
@@ -28,13 +30,21 @@ def plan_radius(problem: Problem) -> Plan:
         return plan_without(problem, f"no screen knows the metric {problem.metric}", shared=True)
     if gamma(portable.n_columns(problem.d), UNIT32) > portable.WORST_GAMMA:
         return plan_without(problem, f"float32 sums over {problem.d} coordinates exclude nothing", shared=True)
-    return plan_with(problem, [one for one in SCREENS if one is PORTABLE or getattr(one, "radius", False)])
+    screens = [one for one in SCREENS if one is PORTABLE or getattr(one, "radius", False)]
+    if not _stands(problem):
+        return plan_with(problem, screens)
+    # What stands need not pay: few rows take it as many would.
+    plan = plan_with(problem._replace(n_smps=max(problem.n_smps, _MANY)), screens)
+    return replace(plan, problem=problem)
 
 
 def verifies_all(problem: Problem) -> bool:
     """Tell whether pairs are so few that each is verified: fewer where centres stand prepared."""
-    stands = any(paid == math.inf for _, paid in problem.paid)
-    return problem.work <= (_FEW_BESIDE if stands else _FEW)
+    return problem.work <= (_FEW_BESIDE if _stands(problem) else _FEW)
+
+
+def _stands(problem: Problem) -> bool:
+    return any(paid == math.inf for _, paid in problem.paid)
 
 
 def most_pairs(plan: Plan) -> int:
