@@ -173,6 +173,11 @@ def test_who_gives_labels_is_not_mistaken():
         faiss.IndexIDMap(index).add(X)
     with pytest.raises(ValueError, match="one label for each row"):
         faiss.IndexIDMap(index).add_with_ids(X, np.arange(39))
+    mapped = faiss.IndexIDMap(index)
+    for wrong in (["a"] * 40, [2**70] * 40):
+        with pytest.raises((ValueError, OverflowError)):
+            mapped.add_with_ids(X, wrong)
+        assert mapped.ntotal == len(mapped.id_map) == 0
     index.add(X)
     with pytest.raises(RuntimeError, match="must be empty, and has 40"):
         faiss.IndexIDMap(index)
@@ -186,6 +191,8 @@ def test_who_gives_labels_is_not_mistaken():
         (lambda index: index.search(Q, 0), "k must be at least 1"),
         (lambda index: index.add(Q[:, :4]), "must have shape"),
         (lambda index: index.range_search(Q, np.nan), "got nan"),
+        (lambda index: faiss.knn(Q, X, 1, metric=-1), r"metric must be 0 .* or 3 \(Linf\), got -1"),
+        (lambda index: faiss.IndexFlat(5, 4), "metric must be .* got 4"),
     ],
 )
 def test_wrong_shapes_and_numbers_are_errors(call, says):
@@ -213,3 +220,24 @@ def test_an_empty_index_comes_back_with_its_columns(tmp_path: Path):
     faiss.write_index(faiss.IndexFlat(3, faiss.METRIC_Linf), str(tmp_path / "index"))
     back = faiss.read_index(str(tmp_path / "index"))
     assert (back.d, back.ntotal, back.metric_type) == (3, 0, faiss.METRIC_Linf)
+
+
+@pytest.mark.parametrize(
+    "of", ["nothing", "a part", "another library", "another archive", "other labels", "an unknown metric"]
+)
+def test_a_file_that_holds_no_index_is_an_error_that_names_it(tmp_path: Path, of):
+    file = tmp_path / "index"
+    index = faiss.IndexFlatL2(5)
+    index.add(X)
+    faiss.write_index(index, file)
+    whole = file.read_bytes()
+    file.write_bytes({"nothing": b"", "a part": whole[:-9], "another library": b"IxF2" + bytes(99)}.get(of, b""))
+    with file.open("ab") as more:
+        if of == "another archive":
+            np.savez(more, other=X)
+        if of == "other labels":
+            np.savez(more, vectors=X, metric=1, ibs=np.arange(len(X)))
+        if of == "an unknown metric":
+            np.savez(more, vectors=X, metric=-1)
+    with pytest.raises(RuntimeError, match="index' is damaged, or was not written by write_index"):
+        faiss.read_index(file)

@@ -166,12 +166,18 @@ def test_batches_meet_their_own_centres_alone() -> None:
     assert torch.equal(padded.indices, torch.cat([one.indices for one in one_by_one]))
     assert torch.equal(padded.distances, torch.cat([one.distances for one in one_by_one]))
     assert [int(count) for count in padded.counts.view(40, 30).sum(dim=1)] == [len(one.indices) for one in one_by_one]
+    counted = radius_count(x, ctrs, r, lengths=lengths, ctrs_lengths=ctrs_lengths)
+    assert torch.equal(counted, padded.counts.view(40, 30))
     big = torch.rand(3, 200, 3, generator=g)
     assert lists(radius(big, r=0.3)) == [row for cloud in big for row in lists(radius(cloud, r=0.3))]
     batch = torch.arange(3).repeat_interleave(200)
     ragged = radius(big.flatten(0, 1), r=0.3, x_batch=batch)
     first = torch.arange(3).repeat_interleave(200)[ragged.rows] * 200
     assert torch.equal(ragged.indices - first, radius(big, r=0.3).indices)
+    few = batch[::20]  # groups so small that they are searched together
+    assert torch.equal(
+        radius_count(big[:, ::20].flatten(0, 1), r=0.5, x_batch=few), radius_count(big[:, ::20], r=0.5).flatten()
+    )
     edges = radius_graph(big.flatten(0, 1), 0.3, batch)
     assert torch.equal(edges, torch.stack([ragged.indices, ragged.rows]))
     assert torch.equal(radius_graph(big.flatten(0, 1), 0.3, batch, flow="target_to_source"), edges.flip(0))

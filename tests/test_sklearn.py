@@ -87,7 +87,8 @@ def test_transformers_return_scikit_learns_graphs(name: str, mode: str) -> None:
 @pytest.mark.parametrize(
     ("metric", "p"),
     [("minkowski", 1), ("minkowski", 2), ("minkowski", np.inf), ("euclidean", 2), ("l2", 2), ("sqeuclidean", 2),
-     ("manhattan", 2), ("l1", 2), ("cityblock", 2), ("chebyshev", 2), ("cosine", 2), ("haversine", 2)],
+     ("manhattan", 2), ("l1", 2), ("cityblock", 2), ("chebyshev", 2), ("infinity", 2), ("cosine", 2),
+     ("haversine", 2)],
 )  # fmt: skip
 def test_a_metric_is_scikit_learns_of_that_name(metric: str, p: float) -> None:
     d = 2 if metric == "haversine" else 3
@@ -111,6 +112,7 @@ def test_the_p_of_metric_params_counts_and_what_nothing_here_orders_by_is_an_err
         ({"metric": max}, "sklearn.neighbors"),
         ({"p": 3}, "p = 1, 2 or inf, got p=3"),
         ({"metric_params": {"w": [1, 2, 3]}}, "'w'; scale the columns"),
+        ({"metric": "euclidean", "metric_params": {"p": 1}}, "for 'minkowski', got 'p'"),
         ({"algorithm": "fast"}, "'algorithm' parameter"),
     ):
         with pytest.raises(ValueError, match=told):
@@ -177,6 +179,8 @@ def test_more_neighbours_than_rows_and_unknown_modes_are_refused() -> None:
         nearest.kneighbors(X, 2.0)
     with pytest.raises(ValueError, match="mode, must be one of"):
         nearest.kneighbors_graph(X, mode="other")
+    with pytest.raises(TypeError, match="radius must be a number"):
+        ours.NearestNeighbors(radius=None).fit(X).radius_neighbors(X)
     with pytest.raises(ValueError, match="return_distance must be True"):
         nearest.radius_neighbors(X, return_distance=False, sort_results=True)
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -35,7 +36,7 @@ _LARGEST = np.finfo(np.float32).max
 
 def knn(xq: ArrayLike, xb: ArrayLike, k: int, metric: int = METRIC_L2, metric_arg: float = 0.0) -> tuple[Array, Array]:
     """Return distances (nq, k) float32 and labels (nq, k) int64 of the k nearest rows of xb to each row of xq."""
-    return _found(nearest(_rows(xq), _rows(xb), k, metric=_METRICS[metric]), metric)
+    return _found(nearest(_rows(xq), _rows(xb), k, metric=_name(metric)), metric)
 
 
 class IndexFlat:
@@ -52,7 +53,7 @@ class IndexFlat:
 
     def reset(self) -> None:
         """Remove all vectors."""
-        self._kept = CenterIndex(torch.empty(0, self.d), metric=_METRICS[self.metric_type])
+        self._kept = CenterIndex(torch.empty(0, self.d), metric=_name(self.metric_type))
 
     def train(self, x: ArrayLike) -> None:
         """Do nothing: there is nothing to learn."""
@@ -133,8 +134,9 @@ class IndexIDMap(IndexFlat):
         """Append copies of the rows of x (n, d) with labels ids (n,)."""
         if np.shape(ids) != np.shape(x)[:1]:
             raise ValueError(f"ids must be one label for each row of x {np.shape(x)}, got {np.shape(ids)}")
+        labels = np.asarray(ids).astype(np.int64)  # whatever is wrong with them, nothing was added yet
         super().add(x)
-        self.id_map = np.append(self.id_map, np.asarray(ids, np.int64))
+        self.id_map = np.append(self.id_map, labels)
 
     def remove_ids(self, x: ArrayLike) -> int:
         """Remove the vectors with these labels, and return how many they were."""
@@ -159,19 +161,32 @@ def write_index(index: IndexFlat, fname: str | os.PathLike[str]) -> None:
     beside = Path(f"{os.fspath(fname)}.unfinished")
     ids: dict[str, Any] = {"ids": index.id_map} if isinstance(index, IndexIDMap) else {}
     with replaced(Path(fname), beside), beside.open("wb") as file:
-        np.savez(file, metric=index.metric_type, vectors=index.reconstruct_n(), **ids)
+        # In this order a damaged archive that forgets its last parts forgets the vectors, never the labels alone.
+        np.savez(file, **ids, metric=index.metric_type, vectors=index.reconstruct_n())
 
 
 def read_index(fname: str | os.PathLike[str]) -> IndexFlat:
-    """Return the index that `write_index` wrote."""
-    with np.load(fname, allow_pickle=False) as stored:
-        index = IndexFlat(stored["vectors"].shape[1], int(stored["metric"]))
-        if "ids" in stored:
-            index = IndexIDMap(index)
-            index.add_with_ids(stored["vectors"], stored["ids"])
-        else:
-            index.add(stored["vectors"])
+    """Return the index that `write_index` wrote; a RuntimeError, as in FAISS, if the file holds none."""
+    with Path(fname).open("rb") as file:
+        try:
+            with np.load(file, allow_pickle=False) as stored:
+                vectors, index = stored["vectors"], IndexFlat(stored["vectors"].shape[1], int(stored["metric"]))
+                if len(stored.files) > 2:
+                    index = IndexIDMap(index)
+                    index.add_with_ids(vectors, stored["ids"])
+                else:
+                    index.add(vectors)
+        except (ValueError, TypeError, LookupError, EOFError, OSError, RuntimeError, BadZipFile) as error:
+            told = "is damaged, or was not written by write_index of this module, which FAISS's own files are not"
+            raise RuntimeError(f"{os.fspath(fname)!r} {told}") from error
     return index
+
+
+def _name(metric: int) -> str:
+    """Return what is called a metric of FAISS's number here."""
+    if metric not in range(len(_METRICS)):
+        raise ValueError(f"metric must be 0 (inner product), 1 (L2), 2 (L1) or 3 (Linf), got {metric!r}")
+    return _METRICS[int(metric)]
 
 
 def _rows(x: ArrayLike) -> Tensor:

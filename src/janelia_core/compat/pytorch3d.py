@@ -60,7 +60,7 @@ def ball_query(
 ) -> KNN:  # fmt: skip
     """Return the first K points of p2[n] that are nearer than the radius to each of p1[n]."""
     _check_clouds(p1, p2)
-    stored = torch.tensor(radius, dtype=torch.float32).item()
+    stored = torch.tensor(float(radius), dtype=torch.float32).item()
     if not stored > 0:
         raise ValueError(f"radius must be above 0, got {radius}")
     below = math.nextafter(stored * stored, 0)  # which is exact: a product of two float32 is a float64

@@ -33,11 +33,10 @@ class KDTree:
     ) -> None:  # fmt: skip
         if boxsize is not None:
             raise NotImplementedError("space is not periodic here: leave boxsize out, and copy points across borders")
-        if np.iscomplexobj(data):
-            raise TypeError("KDTree does not work with complex data")
+        if np.ndim(data) != 2 or not np.shape(data)[1]:
+            raise ValueError(f"data must be of shape (n, m), n points of m coordinates, got {np.shape(data)}")
+        _check_real(data)
         self.data = np.array(data, np.float64, order="C")
-        if self.data.ndim != 2:
-            raise ValueError(f"data must be of shape (n, m), n points of m coordinates, got {self.data.shape}")
         (self.n, self.m), self.leafsize = self.data.shape, leafsize
         self._index = CenterIndex(self._checked("data", self.data)[0])
         self.mins, self.maxes = (of(self.data, axis=0) if self.n else np.zeros(self.m) for of in (np.min, np.max))
@@ -50,9 +49,10 @@ class KDTree:
 
         Of a list k those of these ranks, counted from 1.
         """
-        ranks = np.asarray(k if np.ndim(k) else range(1, int(k) + 1), np.int64)  # type: ignore[arg-type]
-        if not ranks.size or ranks.min() < 1:
-            raise ValueError(f"k must be at least 1, or ranks counted from 1, got {k}")
+        asked = np.asarray(k)
+        if not asked.size or asked.dtype.kind not in "iufb" or (asked % 1 != 0).any() or asked.min() < 1:
+            raise ValueError(f"k must be an integer of at least 1, or a list of ranks counted from 1, got {k!r}")
+        ranks = asked.astype(np.int64) if asked.ndim else np.arange(1, int(asked) + 1)
         rows, shape = self._checked("x", x)
         found = self._index.knn(rows, int(ranks.max()), metric=_metric(p))
         distances, indices = (part.numpy()[:, ranks - 1].reshape(*shape, ranks.size) for part in found)
@@ -81,6 +81,8 @@ class KDTree:
 
     def query_pairs(self, r: float, p: float = 2.0, eps: float = 0.0, output_type: str = "set") -> Any:
         """Return the pairs (i, j), i < j, of points at most r apart: a set, or an "ndarray" (n_pairs, 2)."""
+        if output_type not in ("set", "ndarray"):
+            raise ValueError(f"output_type must be 'set' or 'ndarray', got {output_type!r}")
         found = self._index.radius(r=r, metric=_metric(p), sort_by="index")
         pairs = torch.stack([found.rows, found.indices], dim=1)[found.rows < found.indices]
         return pairs.numpy() if output_type == "ndarray" else set(map(tuple, pairs.tolist()))
@@ -93,6 +95,7 @@ class KDTree:
 
     def _checked(self, name: str, x: ArrayLike) -> tuple[Tensor, tuple[int, ...]]:
         """Return points x (..., m) as (n, m), and their leading dimensions."""
+        _check_real(x)
         rows = np.array(x, np.float64, order="C")
         if rows.shape[-1:] != (self.m,):
             raise ValueError(f"{name} must consist of vectors of length {self.m} but has shape {rows.shape}")
@@ -102,6 +105,11 @@ class KDTree:
 
 
 cKDTree = KDTree
+
+
+def _check_real(points: ArrayLike) -> None:
+    if np.iscomplexobj(points):
+        raise TypeError("KDTree does not work with complex data")
 
 
 def _metric(p: float) -> str:

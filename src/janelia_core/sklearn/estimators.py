@@ -18,7 +18,7 @@ class NearestNeighbors(Searches, neighbors.NearestNeighbors):  # type: ignore[mi
         radius: Within which `radius_neighbors` looks.
         algorithm, leaf_size: Of no effect: each search chooses its own way, and the answer is the same.
         metric: "minkowski" (with p), "euclidean" or "l2", "sqeuclidean", "manhattan", "l1" or "cityblock",
-            "chebyshev", "cosine", "haversine"; and "dot", the negative inner product.
+            "chebyshev" or "infinity", "cosine", "haversine"; and "dot", the negative inner product.
         p: 1, 2 or inf, for "minkowski".
         metric_params: None, or {"p": p}.
         n_jobs: Of no effect: searches use the threads of `torch.set_num_threads`.

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 _SAME = ("euclidean", "sqeuclidean", "manhattan", "chebyshev", "cosine", "haversine", "dot")
-_OURS = {**{name: name for name in _SAME}, "l2": "euclidean", "l1": "manhattan", "cityblock": "manhattan"}
+_OTHERS = {"l2": "euclidean", "l1": "manhattan", "cityblock": "manhattan", "infinity": "chebyshev"}
+_OURS = {**{name: name for name in _SAME}, **_OTHERS}
 _MINKOWSKI = {1: "manhattan", 2: "euclidean", math.inf: "chebyshev"}
 
 
@@ -19,13 +20,16 @@ def effective_metric(metric: object, p: float | None, params: Mapping[str, Any] 
     that metric.
     """
     others = {name: value for name, value in (params or {}).items() if value is not None}
-    if "p" in others:
+    if "p" in others and metric == "minkowski":
         if p is not None:
             told = "Parameter p is found in metric_params. The corresponding parameter from __init__ is ignored."
             warnings.warn(told, SyntaxWarning, stacklevel=4)
         p = others.pop("p")
     if others:
-        raise ValueError(f"metric_params may hold p alone, got {', '.join(map(repr, others))}; scale the columns of X")
+        got = ", ".join(map(repr, others))
+        raise ValueError(
+            f"metric_params may hold p alone, for 'minkowski', got {got}; scale the columns of X for weights"
+        )
     if metric == "minkowski":
         if p not in _MINKOWSKI:
             raise ValueError(f"metric='minkowski' serves with p = 1, 2 or inf, got p={p!r}")

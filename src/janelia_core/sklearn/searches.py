@@ -122,6 +122,8 @@ class Searches:
         check_is_fitted(self)
         rows = None if X is None else checked_points(self, X, fits=False)
         radius = self.radius if radius is None else radius
+        if radius is None:
+            raise TypeError("radius must be a number, or one for each row: the estimator has None, give it one")
         r = float(radius) if np.ndim(radius) == 0 else torch.as_tensor(radius, device=self._index.ctrs.device)
         return self._index.radius(rows, r, sort_by="distance" if sort else "index", max_memory=self.max_memory)
 

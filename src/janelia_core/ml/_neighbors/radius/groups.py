@@ -47,7 +47,9 @@ def find_by_group(
         def put_columns(rows: Tensor, counts: Tensor, indices: Tensor) -> None:
             group = torch.searchsorted(firsts.to(rows.device), rows, right=True) - 1
             by = columns.to(rows.device)[group].to(indices.device)
-            put(rows, counts, indices + torch.repeat_interleave(by, counts, output_size=len(indices)))
+            if not asked.settings.count_only:  # else counts are all there is
+                indices = indices + torch.repeat_interleave(by, counts, output_size=len(indices))
+            put(rows, counts, indices)
 
         find_in_groups(x, ctrs, r, some, put_columns, asked)
     for first, last, first_ctr, last_ctr, column in groups[~small].tolist():
