@@ -45,5 +45,5 @@ def run(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(report._asdict() | {"out": str(report.out)}))
         return
-    print(f"read: {report.bytes_read} bytes, {report.bytes_taken} more to put neighbours in order")
+    print(f"read: {report.bytes_read} bytes")
     print(f"{report.out}: {report.found} neighbours of {report.n} queries, {report.seconds:.2f} s")

@@ -26,8 +26,7 @@ class RadiusReport(NamedTuple):
         out: The answer.
         n: Queries.
         found: Neighbours of all of them.
-        bytes_read: What it read of both files, block by block.
-        bytes_taken: What it read of the centres again, to put neighbours in order.
+        bytes_read: What it read of both files.
         seconds: How long it took.
     """
 
@@ -35,7 +34,6 @@ class RadiusReport(NamedTuple):
     n: int
     found: int
     bytes_read: int
-    bytes_taken: int
     seconds: float
 
 
@@ -104,6 +102,5 @@ def radius_files(
         if [fingerprint(file.path) for file in (c, q)] != before:
             raise ValueError("centres and queries must stay as they are, but changed while they were searched")
         answer.finish()
-        return RadiusReport(
-            answer.path, n, answer.found, c.bytes_read + q.bytes_read, c.bytes_taken, time.perf_counter() - began
-        )
+        read = c.bytes_read + c.bytes_taken + q.bytes_read
+        return RadiusReport(answer.path, n, answer.found, read, time.perf_counter() - began)
