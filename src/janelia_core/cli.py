@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from io import TextIOWrapper
 
 from janelia_core import __version__
-from janelia_core.commands import demo, info, plan, search, verify, warm
+from janelia_core.commands import demo, info, plan, radius, search, verify, warm
 from janelia_core.commands.arguments import AnyOrder
 from janelia_core.extras import MissingExtraError
 
@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--version", action="version", version=f"janelia-core {__version__}", help="show the version and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    for command in (search, plan, info, verify, warm, demo):
+    for command in (search, radius, plan, info, verify, warm, demo):
         command.add(commands)
     found: dict[str, object] = commands.choices  # type: ignore[assignment]
     found.update({name: AnyOrder(commands.choices[name]) for name in found})

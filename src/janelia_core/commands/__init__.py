@@ -1,6 +1,6 @@
 """The subcommands: the map.
 
-search, plan, info, verify      one a file: its arguments, and a call of `janelia_core.files`
+search, radius, plan, info, verify      one a file: its arguments, and a call of `janelia_core.files`
 warm                            likewise, of `janelia_core.ml.warming`
 demo                            likewise, of `janelia_core.demo`
 arguments                       what several of them take

@@ -13,12 +13,21 @@ The steps of a search::
       |  answer      finished arrays -> the file asked for, renamed into place
       v
     OUT
+
+A radius search has no journal::
+
+    radius         radius_files: checks, loop, answer
+      |  within         the loop: members of a block of queries, then their order
+      |  ragged_answer  as many neighbours as there are: spooled, then the file asked for, renamed into place
+      v
+    OUT
 """
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.registry import open_vectors, save_vectors
 from janelia_core.files.info import FileInfo, info_file
 from janelia_core.files.plan import FilePlan, plan_files
+from janelia_core.files.radius import RadiusReport, radius_files
 from janelia_core.files.search import FileReport, search_files
 from janelia_core.files.stream import Progress
 from janelia_core.files.verify import Recall, verify_files
@@ -28,11 +37,13 @@ __all__ = [
     "FilePlan",
     "FileReport",
     "Progress",
+    "RadiusReport",
     "Recall",
     "VectorFileError",
     "info_file",
     "open_vectors",
     "plan_files",
+    "radius_files",
     "save_vectors",
     "search_files",
     "verify_files",

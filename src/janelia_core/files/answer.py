@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,9 +56,9 @@ class Answer:
 
     def check(self, n_ctrs: int, inputs: Sequence[Path]) -> None:
         """Refuse row numbers that the format cannot hold, and to replace an input, before the work."""
-        for target, source in itertools.product([self.path, self.distances], inputs):
-            if target is not None and _same(target, source):
-                raise VectorFileError(target, "is an input of this search, which its answer would replace")
+        for target in (self.path, self.distances):
+            if target is not None:
+                check_no_input(target, inputs)
         bits = format_named(self.format).index_bits
         if n_ctrs > 2 ** (bits - 1):
             reason = f"the format {self.format} has int{bits} only, too small for {n_ctrs} centres"
@@ -82,15 +81,26 @@ class Answer:
 
 def _check_place(path: Path, format: str) -> None:
     """Refuse a place that no file can be renamed to, and a format that cannot be written here."""
+    check_place(path)
+    writer = format_named(format).writer
+    if writer is not None:
+        import_extra(writer, "files")
+
+
+def check_place(path: Path) -> None:
+    """Refuse a place that no file can be renamed to."""
     if not path.absolute().parent.is_dir():
         raise VectorFileError(path, "is to be in a folder that does not exist")
     if path.is_dir():
         raise VectorFileError(path, "is a folder")
     if path.exists() and not path.is_file():
         raise VectorFileError(path, "is no regular file, and would be replaced by one")
-    writer = format_named(format).writer
-    if writer is not None:
-        import_extra(writer, "files")
+
+
+def check_no_input(target: Path, inputs: Sequence[Path]) -> None:
+    """Refuse to replace an input."""
+    if any(_same(target, source) for source in inputs):
+        raise VectorFileError(target, "is an input of this search, which its answer would replace")
 
 
 def _same(one: Path, other: Path) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from janelia_core.sizes import show_bytes
@@ -105,6 +106,7 @@ def make_layout(
     d_bytes: tuple[int, int],
     max_memory: int,
     but_self: bool = False,
+    outers: Sequence[str] = ("queries", "centres"),
 ) -> Layout:
     """Choose the blocks that read least within max_memory.
 
@@ -117,6 +119,7 @@ def make_layout(
         d_bytes: Bytes of a query and of a centre in memory.
         max_memory: Bytes that blocks and workspace may take together.
         but_self: Rows are among the centres, and none is its own neighbour.
+        outers: Which loops may be the outer one.
 
     Raises:
         ValueError: Not even a single row fits.
@@ -134,7 +137,7 @@ def make_layout(
     layouts = []
     for share in _SHARES:
         row_block, ctr_block = _blocks(n_smps, n_ctrs, room, per_row, per_ctr, share)
-        for outer in ("queries", "centres"):
+        for outer in outers:
             q, c = -(-n_smps // row_block), -(-n_ctrs // ctr_block)
             # A block that is the only one is read once and kept.
             query_passes = c if outer == "centres" and q > 1 else 1

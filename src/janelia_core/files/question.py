@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -85,8 +85,14 @@ class Question(NamedTuple):
         """Return the file of centres and that of queries, and which array of each is meant."""
         return split_name(self.centres), split_name(self.queries or self.centres)
 
-    def work(self, centres: VectorFile, queries: VectorFile, distances: bool) -> Work:
-        """Check the arguments for open files, and lay the blocks out."""
+    def work(
+        self,
+        centres: VectorFile,
+        queries: VectorFile,
+        distances: bool,
+        outers: Sequence[str] = ("queries", "centres"),
+    ) -> Work:
+        """Check the arguments for open files, and lay the blocks out, one of `outers` in the outer loop."""
         if self.metric not in METRICS:
             raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
         check_columns(self.metric, centres.d, "centres")
@@ -104,6 +110,7 @@ class Question(NamedTuple):
             d_bytes=(queries.d * queries.dtype.itemsize + mapped, centres.d * centres.dtype.itemsize + mapped),
             max_memory=parse_bytes(self.max_memory),
             but_self=but_self,
+            outers=outers,
         )
         dtype = result_dtype(queries, centres) if distances else None
         m = None if self.m is None else checked_count("m", self.m)

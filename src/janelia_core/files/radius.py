@@ -1,0 +1,106 @@
+"""Radius search of files: checks, loop, answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from janelia_core.files.fingerprint import fingerprint
+from janelia_core.files.formats.registry import Where
+from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.question import Question, Range
+from janelia_core.files.ragged_answer import RaggedAnswer
+from janelia_core.files.stream import Progress
+from janelia_core.files.within import Within
+from janelia_core.ml._runtime.machine import flushes_subnormals
+
+
+class RadiusReport(NamedTuple):
+    """What a radius search of files did.
+
+    Attributes:
+        out: The answer.
+        n: Queries.
+        found: Neighbours of all of them.
+        bytes_read: What it read of both files.
+        seconds: How long it took.
+    """
+
+    out: Path
+    n: int
+    found: int
+    bytes_read: int
+    seconds: float
+
+
+def radius_files(
+    centres: Where,
+    queries: Where | None = None,
+    *,
+    radius: float,
+    out: Where,
+    metric: str = "euclidean",
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    max_memory: int | str = FILES_MEMORY,
+    rows: Range = (None, None),
+    ctr_rows: Range = (None, None),
+    formats: tuple[str | None, str | None, str | None] = (None, None, None),
+    progress: Callable[[Progress], None] | None = None,
+) -> RadiusReport:
+    """Find all centres within a radius of every query, from file to file, in bounded memory.
+
+    Args:
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        queries: File of vectors (n_smps, d); None: the centres, none of which is its own neighbour.
+        radius: At most so far away, by the metric: for "sqeuclidean" the square of a distance.
+        out: Where the answer goes, nearest first: `.rangeres` of big-ann-benchmarks, or `.npz` with offsets (n + 1,),
+            indices and distances (p,); query i has indices[offsets[i] : offsets[i + 1]], row numbers of the file.
+        metric: As for `search_files`, and so all that follows.
+        dtype: A floating dtype to which all numbers are rounded first; None: as stored.
+        device: Where blocks are searched; None: on the CPU.
+        max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
+        rows: Queries from, to (exclusive) row numbers.
+        ctr_rows: Centres likewise.
+        formats: Of centres, queries and out; None: by the suffix.
+        progress: Called after every pair of blocks.
+
+    Returns:
+        What was done.
+
+    Raises:
+        VectorFileError: A file is not what it should be, or out cannot hold the answer.
+        ValueError: An argument is wrong, or inputs changed meanwhile.
+        OSError: A file cannot be read or written. Nothing is left of an unfinished search.
+
+    Exactness: as `janelia_core.ml.radius` on the whole arrays, whatever the blocks.
+    Memory: max_memory, beyond what Python, torch and compiled kernels take; more where the neighbours of a single query
+    do not fit.
+    """
+    if flushes_subnormals():
+        raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
+    began = time.perf_counter()
+    question = Question(centres, queries, 1, metric, dtype, device, max_memory, None, rows, ctr_rows, formats[:2])
+    # Workers could not write to what inference mode makes; it is a setting of the thread.
+    with torch.inference_mode(False), RaggedAnswer(out, formats[2]) as answer, question.opened() as (c, q):
+        work = question.work(c, q, distances=True, outers=("queries",))
+        n, total = work.layout.n_smps, work.layout.n_smps * work.layout.n_ctrs
+        before = [fingerprint(file.path) for file in (c, q)]
+        assert work.distances is not None
+        answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [c.path, q.path])
+
+        def told(done: int) -> None:
+            if progress is not None:
+                progress(Progress(done, total, 0, time.perf_counter() - began))
+
+        for found in Within(work, radius, told).blocks():
+            answer.add(*found)
+        if [fingerprint(file.path) for file in (c, q)] != before:
+            raise ValueError("centres and queries must stay as they are, but changed while they were searched")
+        answer.finish()
+        read = c.bytes_read + c.bytes_taken + q.bytes_read
+        return RadiusReport(answer.path, n, answer.found, read, time.perf_counter() - began)
