@@ -9,16 +9,15 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.among import Among
-from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.radius.blocks import Settings
 from janelia_core.ml._knn.radius.find import RadiusSearch, find_within
 from janelia_core.ml._knn.radius.kept_parts import find_kept
-from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
+from janelia_core.ml._knn.radius.ragged import Collected, Ragged
 from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
 from janelia_core.ml._neighbors.indices import Settings as NearestSettings
-from janelia_core.ml._neighbors.indices import as_searched, search, shown_by
-from janelia_core.ml._neighbors.radius.cut import cut
+from janelia_core.ml._neighbors.indices import as_searched, shown_by
 from janelia_core.ml._neighbors.radius.groups import find_by_group
+from janelia_core.ml._neighbors.radius.nearest import Shown, nearest_within
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare, is_plain
 
 
@@ -63,6 +62,11 @@ def members(asked: RadiusCall) -> Ragged:
     flat, mask = asked.flat, asked.mask
     if not (mask is None or isinstance(mask, Tensor)):  # no operator takes a function: it is asked once, for all pairs
         mask = mask(torch.arange(flat.x.shape[0], device=flat.x.device), 0, flat.ctrs.shape[0])
+    left = None if asked.kept is None else asked.kept.left
+    if left is not None:  # nor what is kept: who is left is told
+        shown = torch.zeros(flat.ctrs.shape[0], dtype=torch.bool, device=flat.x.device)
+        shown[left] = True
+        mask = shown if mask is None else mask & shown
     settings = asked.metric, asked.m, asked.max_memory, asked.but_self, asked.nearest, asked.count_only
     points = flat.x.detach(), flat.ctrs.detach(), asked.r
     batches = mask, flat.groups, asked.x_batch, asked.ctrs_batch
@@ -87,7 +91,9 @@ def radius_members(
     ctrs_batch: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Search as `members` does: offsets and indices."""
-    flat = Flat(bare(x), bare(ctrs), groups, (x.shape[0],), None)
+    # Groups of leading dimensions tell which centre each calls 0, as `flatten` does.
+    first_ctrs = None if groups is None else groups[:, 2] - groups[:, 4]
+    flat = Flat(bare(x), bare(ctrs), groups, (x.shape[0],), first_ctrs)
     batches = mask, x_batch, ctrs_batch
     asked = RadiusCall(flat, bare(r), metric, m, max_memory, but_self, *batches, nearest, count_only, max_neighbors)
     return tuple(_members(asked))  # type: ignore[return-value]
@@ -111,7 +117,9 @@ def _members(asked: RadiusCall) -> Ragged:
         subset, allowed = shown_by(allowed, None)
     with torch.inference_mode(False):  # or workers could not write to what is made
         if asked.max_neighbors is not None:
-            return _nearest(x, ctrs, asked, groups, subset, allowed)
+            call = NearestSettings(asked.max_neighbors, asked.metric, asked.m, asked.max_memory, asked.but_self)
+            shown, first = Shown(subset, allowed, asked.kept), asked.flat.first_ctrs
+            return nearest_within(x, ctrs, asked.r, call, shown, groups, first, by_index=not asked.nearest)
         out = Collected(len(x), len(ctrs), x.device, asked.count_only)
         settings = Settings(asked.but_self, asked.count_only, asked.nearest)
         question = RadiusSearch(asked.metric, asked.m, asked.max_memory, settings, out.room)
@@ -123,18 +131,3 @@ def _members(asked: RadiusCall) -> Ragged:
             else:
                 find_kept(x, asked.kept, asked.r, out.put, question)
         return out.finish()
-
-
-def _nearest(
-    x: Tensor, ctrs: Tensor, asked: RadiusCall, groups: Tensor | None, subset: Tensor | None, allowed: Allowed | None
-) -> Ragged:
-    """Return the nearest of each row that belong: the first of the k nearest, as far as the radius reaches."""
-    assert asked.max_neighbors is not None
-    k = max(1, min(asked.max_neighbors, len(ctrs)))
-    settings = NearestSettings(k, asked.metric, asked.m, asked.max_memory, asked.but_self)
-    found = search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups, kept=asked.kept)
-    found = cut(x, ctrs, found, asked.r, asked.metric, asked.max_memory, asked.flat.first_ctrs)
-    if not asked.nearest:
-        found = torch.where(found < 0, len(ctrs), found).sort(dim=1).values
-        found = found.masked_fill(found == len(ctrs), -1)
-    return of_table(found)
