@@ -9,7 +9,6 @@ from janelia_core.ml._knn.among import Among, Part
 from janelia_core.ml._knn.radius.blocks import Put
 from janelia_core.ml._knn.radius.find import RadiusSearch, find_among, find_within
 from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_pairs
-from janelia_core.ml._knn.rows import parts
 
 _PER_MEMBER = 64  # bytes of a member while parts are joined
 _EXPECTED = 1 << 8  # members of a row for which there is room at first
@@ -21,17 +20,21 @@ def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: RadiusSearch)
     if only is not None and only.gone is None and only.first == 0:
         find_within(x, only.kept.centres.points.values, r, put, asked, subset=None, kept=only.kept)
         return
-    step = max(1, asked.max_memory // 2 // _PER_MEMBER // _EXPECTED)
-    for some in parts(len(x), step):
+    room = asked.max_memory // 2 // _PER_MEMBER
+    start, step = 0, max(1, room // _EXPECTED)
+    others = asked._replace(settings=asked.settings._replace(but_self=False))  # rows are numbered anew in each step
+    while start < len(x):
+        some = slice(start, start + step)
         rows = x[some]
 
-        def put_some(numbers: Tensor, counts: Tensor, indices: Tensor, first: int = some.start) -> None:
+        def put_some(numbers: Tensor, counts: Tensor, indices: Tensor, first: int = start) -> None:
             put(numbers + first, counts, indices)
 
-        own = some.start if asked.settings.but_self else None
-        listed = _joined(len(rows), [_of_part(part, rows, r[some], asked) for part in among.parts if len(part)], own)
-        others = asked._replace(settings=asked.settings._replace(but_self=False))
+        own = start if asked.settings.but_self else None
+        listed = _joined(len(rows), [_of_part(part, rows, r[some], others) for part in among.parts if len(part)], own)
         find_among(rows, among.values.detach(), r[some], listed, put_some, others)
+        start, found = start + len(rows), max(1, len(listed.indices))
+        step = max(1, min(2 * step, room * len(rows) // (2 * found)))  # the next rows may have twice as many
 
 
 def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> Ragged:

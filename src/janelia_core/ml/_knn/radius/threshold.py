@@ -54,9 +54,10 @@ def threshold(metric: Metric, r: Tensor) -> Threshold:
         high, low, slack = (scale(part, -metric.degree * metric.exponent) if metric.exponent else part for part in own)
         return Threshold(r, high, low, slack + _LOST if metric.exponent else slack)
     if not metric.root:
-        exponent = metric.degree * metric.exponent
-        high = scale(r, -exponent) if exponent else r
-        return Threshold(r, high, torch.zeros_like(r), torch.full_like(r, _LOST if exponent else 0.0))
+        high = r
+        for _ in range(metric.degree if metric.exponent else 0):  # one after the other: 2^1024 is no float
+            high = scale(high, -metric.exponent)
+        return Threshold(r, high, torch.zeros_like(r), torch.full_like(r, 0.0 if high is r else _LOST))
     root = scale(r, -metric.exponent) if metric.exponent else r
     high, low = two_product(root.clamp(max=_HUGE), root.clamp(max=_HUGE))
     tiny = (root < _TINY) & (r > 0)

@@ -38,7 +38,7 @@ def _cut(x: Tensor, ctrs: Tensor, indices: Tensor, r: Tensor, metric: str, budge
     counts = torch.zeros(len(x), dtype=torch.int64, device=x.device)
     table = indices
     if first is not None:
-        by = first.repeat_interleave(len(x) // len(first))[:, None]
+        by = first.repeat_interleave(len(x) // max(1, len(first)))[:, None]
         table = torch.where(indices < 0, -1, indices + by)
 
     def put(numbers: Tensor, found: Tensor, _: Tensor) -> None:

@@ -23,7 +23,7 @@ def ragged_distances(flat: Flat, found: Ragged, metric: str, budget: int) -> Ten
     """
     x, ctrs = flat.x, flat.ctrs
     if flat.first_ctrs is not None:  # indices count from 0 in each batch
-        size = len(x) // len(flat.first_ctrs)
+        size = len(x) // max(1, len(flat.first_ctrs))
         firsts = flat.first_ctrs.repeat_interleave(size)
         by = torch.repeat_interleave(firsts, found.offsets.diff(), output_size=len(found.indices))
         found = found._replace(indices=found.indices + by)

@@ -9,19 +9,18 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.among import Among
-from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.radius.blocks import Settings
 from janelia_core.ml._knn.radius.find import RadiusSearch, find_within
 from janelia_core.ml._knn.radius.kept_parts import find_kept
 from janelia_core.ml._knn.radius.look import expected_members
-from janelia_core.ml._knn.radius.ragged import Collected, Ragged, ascending, of_table
+from janelia_core.ml._knn.radius.ragged import Collected, Ragged, ascending
 from janelia_core.ml._neighbors.groups import Flat, of_batch_vectors
 from janelia_core.ml._neighbors.indices import Settings as NearestSettings
-from janelia_core.ml._neighbors.indices import as_searched, search, shown_by
-from janelia_core.ml._neighbors.radius.cut import cut
+from janelia_core.ml._neighbors.indices import as_searched, shown_by
 from janelia_core.ml._neighbors.radius.groups import find_by_group
+from janelia_core.ml._neighbors.radius.nearest import Shown, nearest_within
 from janelia_core.ml._runtime.transforms import NOT_FOR_GRAPHS, bare, is_plain
 
 _MORE = 8  # times as many members as are wanted: then the k nearest are found sooner, and their table is full
@@ -68,6 +67,11 @@ def members(asked: RadiusCall) -> Ragged:
     flat, mask = asked.flat, asked.mask
     if not (mask is None or isinstance(mask, Tensor)):  # no operator takes a function: it is asked once, for all pairs
         mask = mask(torch.arange(flat.x.shape[0], device=flat.x.device), 0, flat.ctrs.shape[0])
+    left = None if asked.kept is None else asked.kept.left
+    if left is not None:  # nor what is kept: who is left is told
+        shown = torch.zeros(flat.ctrs.shape[0], dtype=torch.bool, device=flat.x.device)
+        shown[left] = True
+        mask = shown if mask is None else mask & shown
     settings = asked.metric, asked.m, asked.max_memory, asked.but_self, asked.nearest, asked.count_only
     points = flat.x.detach(), flat.ctrs.detach(), asked.r
     batches = mask, flat.groups, asked.x_batch, asked.ctrs_batch
@@ -92,7 +96,9 @@ def radius_members(
     ctrs_batch: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Search as `members` does: offsets and indices."""
-    flat = Flat(bare(x), bare(ctrs), groups, (x.shape[0],), None)
+    # Groups of leading dimensions tell which centre each calls 0, as `flatten` does.
+    first_ctrs = None if groups is None else groups[:, 2] - groups[:, 4]
+    flat = Flat(bare(x), bare(ctrs), groups, (x.shape[0],), first_ctrs)
     batches = mask, x_batch, ctrs_batch
     asked = RadiusCall(flat, bare(r), metric, m, max_memory, but_self, *batches, nearest, count_only, max_neighbors)
     return tuple(_members(asked))  # type: ignore[return-value]
@@ -117,7 +123,9 @@ def _members(asked: RadiusCall) -> Ragged:
     with torch.inference_mode(False):  # or workers could not write to what is made
         most = asked.max_neighbors
         if most is not None and (groups is not None or _are_more(x, ctrs, asked.r, metric, most)):
-            found = _nearest(x, ctrs, asked, groups, subset, allowed)
+            call = NearestSettings(most, asked.metric, asked.m, asked.max_memory, asked.but_self)
+            shown, first = Shown(subset, allowed, asked.kept), asked.flat.first_ctrs
+            found = nearest_within(x, ctrs, asked.r, call, shown, groups, first)
             return found if asked.nearest else ascending(found, len(ctrs))
         out = Collected(len(x), len(ctrs), x.device, asked.count_only)
         settings = Settings(asked.but_self, asked.count_only, asked.nearest or most is not None, most)
@@ -138,14 +146,3 @@ def _are_more(x: Tensor, ctrs: Tensor, r: Tensor, metric: str, most: int) -> boo
     if not len(x) or not len(ctrs):
         return False
     return expected_members(Points(x), Points(ctrs), r, metric_named(metric)) > _MORE * most
-
-
-def _nearest(
-    x: Tensor, ctrs: Tensor, asked: RadiusCall, groups: Tensor | None, subset: Tensor | None, allowed: Allowed | None
-) -> Ragged:
-    """Return the nearest of each row that belong: the first of the k nearest, as far as the radius reaches."""
-    assert asked.max_neighbors is not None
-    k = max(1, min(asked.max_neighbors, len(ctrs)))
-    settings = NearestSettings(k, asked.metric, asked.m, asked.max_memory, asked.but_self)
-    found = search(x, ctrs, settings, subset=subset, allowed=allowed, groups=groups, kept=asked.kept)
-    return of_table(cut(x, ctrs, found, asked.r, asked.metric, asked.max_memory, asked.flat.first_ctrs))
