@@ -13,6 +13,7 @@ from torch import Tensor
 
 from janelia_core import cli
 from janelia_core.files import Progress, VectorFileError, open_vectors, radius_files, save_vectors
+from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.layout import Layout
 from janelia_core.files.within import _taken
 from janelia_core.ml import RadiusNeighbors, radius
@@ -85,21 +86,36 @@ def test_blocks_give_the_answer_of_the_whole(
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.npy", "o.npz", "o.rangeres", "x.npy"]
 
 
+@pytest.mark.parametrize("bytes_of", ["_PER_MEMBER", "_PER_PAIR"])
 @pytest.mark.parametrize("of_centres", [1, 4])
 def test_a_memory_too_small_for_all_members_gives_the_same_answer(
-    of_centres: int, blocks: list[int], pairs: tuple[Tensor, Tensor], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    of_centres: int,
+    bytes_of: str,
+    blocks: list[int],
+    pairs: tuple[Tensor, Tensor],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     blocks[0] = of_centres
-    monkeypatch.setattr("janelia_core.files.within._PER_MEMBER", 2**25 // 40)  # 40 of them fit
-    monkeypatch.setattr("janelia_core.files.within._PER_PAIR", 2**25 // 20)
+    monkeypatch.setattr(f"janelia_core.files.within.{bytes_of}", 2**25 // 50)  # 50 of them fit
     told: list[Progress] = []
+    taken: list[int] = []
+
+    def noted(file: VectorFile, numbers: Tensor) -> Tensor:
+        taken.append(len(numbers))
+        return _taken(file, numbers)
+
+    monkeypatch.setattr("janelia_core.files.within._taken", noted)
     files = tmp_path / "c.npy", tmp_path / "x.npy"
     report = radius_files(*files, radius=1.5, out=tmp_path / "o.npz", progress=told.append)
     assert same(of_npz(tmp_path / "o.npz"), radius(*pairs, 1.5))
     assert told[-1].done == told[-1].total == 20 * 120
-    if of_centres > 1:
-        assert len(told) > 3 * 4  # some queries were taken in smaller blocks
+    if of_centres > 1 and bytes_of == "_PER_MEMBER":  # some queries were taken in smaller blocks
+        assert len(told) > 3 * 4
         assert report.bytes_read > 4 * 120 * 16
+    if of_centres > 1:
+        assert len(taken) > 3
+        assert max(taken) <= 50
     # The members of a single query are more than fit: they are what the answer is made of.
     radius_files(*files, radius=1e9, out=tmp_path / "all.npz")
     assert same(of_npz(tmp_path / "all.npz"), radius(*pairs, 1e9))
