@@ -13,8 +13,10 @@ from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.tree.few import Few, FewRows
+from janelia_core.ml._knn.screens.tree.few_wide import FewWide
 from janelia_core.ml._knn.screens.tree.forest import PreparedTrees
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.workers import Workers
@@ -183,6 +185,42 @@ def test_rows_are_answered_like_by_knn_in_one_call_or_many_and_by_threads() -> N
         assert found.distances.tobytes() == expected.distances[:n].numpy().tobytes()
 
 
+def checked_wide(x: Tensor, ctrs: Tensor, k: int) -> list[int]:
+    """Compare all rows of float64 that are decided with the oracle; return the others, all where no tree serves."""
+    finite = Centres(Points(ctrs)).finite(Reader()).points
+    usual = k <= len(finite) and float(finite.block(0, len(finite)).abs().max()) <= 2.0**55  # or no tree is planted
+    few = FewWide.of(BoxTree(finite, k), k, DISTANCE) if usual else None
+    if few is None:
+        return list(range(len(x)))
+    found = few.nearest(x.numpy(), k, root=True)
+    doubtful = found.doubtful.tolist()
+    decided = [i for i in range(len(x)) if i not in doubtful]
+    assert torch.equal(torch.from_numpy(found.indices)[decided], nearest(x, ctrs, k).T[decided])
+    return doubtful
+
+
+FLOATS = [name for name in KINDS if PROBLEMS[name]().x.is_floating_point() and PROBLEMS[name]().x.shape[1]]
+
+
+@pytest.mark.parametrize("name", FLOATS)
+def test_every_problem_is_decided_right_or_left_in_doubt_in_float64(name: str) -> None:
+    x, ctrs, k, _ = PROBLEMS[name]()
+    x, ctrs = x[:9].double().contiguous(), ctrs.double().contiguous()
+    for most in sorted({1, min(k, len(ctrs)), min(40, len(ctrs))}):
+        doubtful = checked_wide(x, ctrs, most)
+        assert not (doubtful and name.startswith("gaussian"))
+        checked_wide(x, ctrs + ctrs.roll(1, 0) * 2.0**-40, most)  # which no float32 holds
+
+
+def test_rows_of_float64_that_are_not_finite_extreme_or_between_copies_are_left_in_doubt_beside_others() -> None:
+    problem = gaussian(n=8, n_ctrs=300, d=3, dtype=torch.float64)
+    x, ctrs = problem.x.clone(), problem.ctrs.clone()
+    x[0, 1], x[2, 0], x[4, 2] = torch.nan, torch.inf, 2.0**60
+    ctrs[7], x[6] = ctrs[9], ctrs[9]
+    assert checked_wide(x, ctrs, 5) == [0, 2, 4, 6]
+    assert checked_wide(x, ctrs.T.contiguous().T, 5) == checked_wide(x, ctrs * 2.0**52, 5) == list(range(8))
+
+
 def test_threads_count_the_rows_in_doubt_from_the_first_of_all() -> None:
     problem = gaussian(n=3000, n_ctrs=2000, d=3)
     x, lost = problem.x.clone(), [3, 1490, 1501, 2999]
@@ -206,3 +244,4 @@ def test_random_small_worlds_full_of_ties(d: int, n_ctrs: int, k: int, side: int
     assert few is not None
     doubtful = checked(few, x, ctrs, k)
     assert scaled or doubtful == []
+    checked_wide(x.double(), ctrs.double() * 0.1, k)

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml import CenterIndex, Neighbors, knn
+from janelia_core.ml._index import few_rows
 from janelia_core.ml._index.saving import for_file, taken_apart
 from janelia_core.ml._index.stored.errors import IndexFileError
 from janelia_core.ml._index.stored.saved import save
@@ -562,10 +563,12 @@ def test_centres_that_are_not_finite_do_not_keep_others_from_being_prepared() ->
     assert CenterIndex(ctrs).prepare(100_000, 5).nbytes > 0
 
 
-def test_few_rows_whose_neighbours_were_removed_are_answered_as_by_knn() -> None:
-    ctrs = crowded(20_000, 3)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_few_rows_whose_neighbours_were_removed_are_answered_as_by_knn(dtype: torch.dtype) -> None:
+    ctrs = crowded(20_000, 3).to(dtype)
+    ctrs += ctrs.roll(1, 0) / 1024
     index = CenterIndex(ctrs).prepare(100_000, 30)
-    x = rows_of(ctrs, 40, 3)
+    x = rows_of(ctrs, 40, 3).to(dtype)
     near = knn(x[:20], ctrs, 60).indices
     for gone in (near[:, 0], near[:5, :11].flatten(), near[0], near[:4].flatten()):
         fewer = index.without(gone)
@@ -574,6 +577,19 @@ def test_few_rows_whose_neighbours_were_removed_are_answered_as_by_knn() -> None
         for k in (1, 10, 40):
             assert same(fewer.knn(x, k), knn(x, ctrs, k, mask=mask))
             assert same(fewer.knn(x[:1], k), knn(x[:1], ctrs, k, mask=mask))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_kept_tree_answers_few_rows_without_a_plan_but_not_where_gradients_are_wanted(dtype: torch.dtype) -> None:
+    ctrs = gaussian(dtype, n_ctrs=20_000, d=3).ctrs.requires_grad_()
+    x = gaussian(dtype, d=3).x
+    with torch.no_grad():
+        index = CenterIndex(ctrs).prepare(100_000, 5)
+        assert few_rows.are_few(x, ctrs)
+        found = few_rows.answer(x, ctrs, index._among, 5, "euclidean")
+        assert found is not None
+        assert same(found, knn(x, ctrs, 5))
+    assert index.knn(x, 5).distances.requires_grad
 
 
 @pytest.mark.parametrize(("d", "metric"), [(3, "euclidean"), (24, "euclidean"), (24, "cosine")])

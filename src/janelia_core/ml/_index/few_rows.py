@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.among import SPARE, Among
-from janelia_core.ml._knn.distances.distances import result_dtype
+from janelia_core.ml._knn.distances.distances import of_few, result_dtype
 from janelia_core.ml._knn.metrics.metric import OF_GAPS, Metric
 from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY
@@ -15,23 +15,25 @@ from janelia_core.ml._knn.report import is_watched
 from janelia_core.ml._knn.screens.keeping import Few
 from janelia_core.ml._neighbors.call import Batches, checked_settings, neighbors
 from janelia_core.ml._neighbors.found import Neighbors
-from janelia_core.ml._runtime.arrays import B8, F32, I64
+from janelia_core.ml._runtime.arrays import B8, I64, Reals
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.loading import are_ready
+from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.ml._runtime.transforms import is_plain, is_transformed
 
 MOST = 1 << 14  # rows; more had better be put in order first, so that neighbours walk together
+_MOST_WIDE = 1 << 6  # of float64, whose proof is NumPy's
 _SHARED = 128  # rows from which it is worth asking how many threads there are
 
 
 def are_few(x: object, ctrs: Tensor) -> bool:
-    """Tell whether x are a few rows of float32 in an ordinary call: nobody watches, traces or differentiates."""
+    """Tell whether x are a few rows of floats in an ordinary call: nobody watches, traces or differentiates."""
     return (
         type(x) is Tensor
         and is_plain(x, ctrs)
-        and x.dtype is torch.float32
         and x.ndim == 2
-        and 0 < x.shape[0] <= MOST
+        and 0 < x.shape[0] <= (MOST if x.dtype is torch.float32 else _MOST_WIDE if x.dtype is ctrs.dtype else 0)
+        and x.dtype in (torch.float32, torch.float64)
         and x.shape[1] == ctrs.shape[1] > 0
         and x.is_cpu
         and ctrs.is_cpu
@@ -68,26 +70,35 @@ def _nearest(x: Tensor, among: Among, k: int, metric: str) -> tuple[Neighbors, T
         k: How many.
         metric: One of METRICS.
     """
-    by, part = METRICS[metric], among.parts[0]
-    if by.form not in OF_GAPS or len(among.parts) > 1 or result_dtype(x, among.values) != torch.float32:
+    by, part, wide = METRICS[metric], among.parts[0], x.dtype is torch.float64
+    if by.form not in OF_GAPS or len(among.parts) > 1 or result_dtype(x, among.values) != x.dtype:
+        return None
+    if wide and flushes_subnormals():
         return None
     spare = 0 if part.gone is None else min(SPARE + k // 4, len(part.kept.centres) - k)
-    few = part.kept.few(k + spare, by.form) if may_serve() and k <= len(part) else None
-    if few is None or not _are_loaded(few, x.shape[1], k + spare, by):
+    few = part.kept.few(k + spare, by.form, wide) if may_serve() and k <= len(part) else None
+    if few is None or not _are_loaded(few, x, k + spare, by):
         return None
     threads = 1 if len(x) < _SHARED else torch.get_num_threads()
     found = few.nearest(x.detach().numpy(), k + spare, by.root, threads)
     indices, distances, doubtful = found if part.gone is None else _left(*found, part.gone.numpy(), k)
-    return Neighbors(torch.from_numpy(distances), torch.from_numpy(indices)), torch.from_numpy(doubtful)
+    nearest = Neighbors(torch.from_numpy(distances), torch.from_numpy(indices))
+    if wide:
+        indices[doubtful] = 0  # anything stands there
+        rounded = of_few(x, among.values, nearest.indices, metric)
+        if rounded is None:
+            return None
+        nearest = Neighbors(rounded, nearest.indices)
+    return nearest, torch.from_numpy(doubtful)
 
 
-def _are_loaded(few: Few, d: int, k: int, by: type[Metric]) -> bool:
+def _are_loaded(few: Few, x: Tensor, k: int, by: type[Metric]) -> bool:
     """Tell whether kernels are there, as in an index that comes from a file they are not; else they begin to load."""
     use = "few rows", type(few), by.form, by.root
-    return are_ready(use, lambda: few.nearest(np.zeros((1, d), np.float32), k, by.root))
+    return are_ready(use, lambda: few.nearest(np.zeros((1, x.shape[1]), x.detach().numpy().dtype), k, by.root))
 
 
-def _left(indices: I64, distances: F32, doubtful: I64, gone: B8, k: int) -> tuple[I64, F32, I64]:
+def _left(indices: I64, distances: Reals, doubtful: I64, gone: B8, k: int) -> tuple[I64, Reals, I64]:
     """Return the first k of each row's list (n, w) that are not gone; where there are fewer, the row is in doubt."""
     indices[doubtful] = 0  # anything stands there
     missing = gone[indices]

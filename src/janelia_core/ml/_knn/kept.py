@@ -43,7 +43,7 @@ class Kept:
     def __init__(self, ctrs: Tensor, max_memory: int, subset: Tensor | None = None) -> None:
         self.centres, self.max_memory = Centres(Points(ctrs.detach().resolve_neg(), subset)), max_memory
         self._credits: dict[tuple[str, int], float] = {}  # by screen and form of the metric
-        self._few: tuple[tuple[int, int], Few | None] | None = None  # as asked last
+        self._few: tuple[tuple[int, int, bool], Few | None] | None = None  # as asked last
         self.mapped: dict[str, Kept] = {}  # what is kept of points, by the metric that maps the centres to them
         self._lock = ForkSafeLock()
 
@@ -110,13 +110,13 @@ class Kept:
         every = itertools.product((screen.name for screen in SCREENS), ALL_FORMS)
         return [of for of in every if self.centres.prepared(*of)]
 
-    def few(self, k: int, form: int) -> Few | None:
+    def few(self, k: int, form: int, wide: bool = False) -> Few | None:
         """Return who answers a few plain rows at once, in the calling thread; None where nobody does."""
-        known = self._few
-        if known is None or known[0] != (k, form):
+        known, asked = self._few, (k, form, wide)
+        if known is None or known[0] != asked:
             made = (one for screen in SCREENS for one in self.centres.prepared(screen.name, form))
-            able = (one.few(k) for one in made if isinstance(one, ByFew))
-            self._few = known = ((k, form), next((one for one in able if one is not None), None))
+            able = (one.few(k, wide) for one in made if isinstance(one, ByFew))
+            self._few = known = (asked, next((one for one in able if one is not None), None))
         return known[1]
 
     def pay(self, plan: Plan) -> None:

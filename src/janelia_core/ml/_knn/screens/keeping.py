@@ -7,23 +7,24 @@ from typing import Any, Protocol, runtime_checkable
 
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.screens.contract import Prepared
-from janelia_core.ml._runtime.arrays import F32, I64, Reals
+from janelia_core.ml._runtime.arrays import I64, Reals
 
 
 class Few(Protocol):
     """Answers a few rows at once, in the calling thread: no plan, no look, no pool."""
 
-    def nearest(self, x: F32, k: int, root: bool, threads: int = 1) -> tuple[I64, F32, I64]:
+    def nearest(self, x: Any, k: int, root: bool, threads: int = 1) -> tuple[I64, Any, I64]:
         """Return the k nearest of plain rows x (n, d), nearest first, and which rows are in doubt.
 
         Args:
-            x: In C order; any values.
+            x: In C order; any values; of float32, or of float64 where that was asked for.
             k: One that was asked for.
             root: Roots of order values are wanted.
             threads: Who may share the work.
 
         Returns:
-            Row numbers (n, k), distances (n, k) correctly rounded, and doubtful rows (m,), of which nothing is known.
+            Row numbers (n, k), distances (n, k), of float32 correctly rounded, of float64 to be taken anew, and
+            doubtful rows (m,), of which nothing is known.
         """
         ...
 
@@ -32,8 +33,8 @@ class Few(Protocol):
 class ByFew(Protocol):
     """Prepared centres by which few rows may be answered at once."""
 
-    def few(self, k: int) -> Few | None:
-        """Return who answers with k neighbours; None where nothing that stands serves them so."""
+    def few(self, k: int, wide: bool = False) -> Few | None:
+        """Return who answers rows of float32 or, wide, of float64, with k neighbours; None where nothing serves so."""
         ...
 
 

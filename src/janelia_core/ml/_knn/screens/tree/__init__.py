@@ -13,5 +13,6 @@ walk        packets of rows through the boxes, the nearest of a row so far in so
 answer      the whole way for rows that one walk proves
 within      all centres within a limit; the proof                 within_kernels: the walk
 few         few rows in a kept tree, each by itself, distances and all             few_kernels: the one call
+few_wide    the same of float64, by a walk and a proof
 leading     a screen of its own by the same tree, over leading directions of more columns than a tree takes
 """

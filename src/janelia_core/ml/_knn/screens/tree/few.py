@@ -11,7 +11,7 @@ from janelia_core.ml._knn.metrics.gaps import WAYS
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.screens.tree.few_kernels import Ground, answer_few, grain
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
-from janelia_core.ml._runtime.arrays import F32, I64
+from janelia_core.ml._runtime.arrays import F32, I64, Reals
 from janelia_core.ml._runtime.workers import shared
 
 _EACH = 2  # shares of a thread, since one starts later
@@ -29,7 +29,7 @@ class Few(NamedTuple):
     """
 
     indices: I64
-    distances: F32
+    distances: Reals
     doubtful: I64
 
 

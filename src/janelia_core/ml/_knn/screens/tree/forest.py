@@ -17,6 +17,7 @@ from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._knn.screens.tree.cost import MOST_K, Look, Walk
 from janelia_core.ml._knn.screens.tree.few import FewRows
+from janelia_core.ml._knn.screens.tree.few_wide import FewWide
 from janelia_core.ml._knn.screens.tree.planted import BoxTree, copies_for
 from janelia_core.ml._knn.screens.tree.screen import TreeScreen
 from janelia_core.ml._knn.screens.tree.within import TreeWithin
@@ -70,11 +71,13 @@ class PreparedTrees:
         """Return the tree over all centres that serves k, if one was planted."""
         return next((tree for tree in self._whole if tree.serves(k)), None)
 
-    def few(self, k: int) -> FewRows | None:
-        """Return who answers few rows at once, where a tree stands that serves k and float32 values."""
+    def few(self, k: int, wide: bool = False) -> FewRows | FewWide | None:
+        """Return who answers few rows at once, of float32 or, wide, of float64, where a tree stands that serves k."""
         tree = self.standing(k) if k <= min(MOST_K, len(self.ctrs)) else None
         if tree is None:
             return None
+        if wide:
+            return FewWide.of(tree, k, self._form)
         known = self._few
         if known is None or known[0] is not tree:
             known = self._few = tree, FewRows.of(tree, self._form)  # whoever comes at the same time finds the same
