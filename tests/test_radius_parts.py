@@ -1,7 +1,8 @@
-"""Radius searches that are cut into parts, or go through transforms of torch, answer as those that are not."""
+"""Radius searches in parts, through transforms of torch, or of extreme numbers, answer as plain ones."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -108,3 +109,21 @@ def test_there_may_be_no_batch_at_all() -> None:
         assert [len(part) for part in radius(x, ctrs, max_neighbors=most)] == [1, 0, 0]
     assert radius_count(x, ctrs).shape == (0, 5)
     assert knn(x, ctrs, k=2, r=1.0).indices.shape == (0, 5, 2)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "sqeuclidean", "dot", "cosine", "manhattan", "chebyshev"])
+def test_radii_are_what_is_stored_where_subnormals_are_flushed(metric: str) -> None:
+    least = 2.0**-1074
+    ctrs = torch.tensor([0.0, 1.0, 5.0]).double()[:, None] * least
+    ctrs = torch.cat([ctrs, torch.tensor([[3.0], [math.inf], [math.nan]]).double()])
+    x, r = torch.zeros(8, 1, dtype=torch.float64), torch.tensor([0.0, 1.0, 4.0, 5.0]).double() * least
+    r = torch.cat([r, torch.tensor([2.0, 1e300, 1e308, math.inf], dtype=torch.float64)])
+    expected = [radius(x, ctrs, r, metric=metric, max_neighbors=most) for most in (None, 6)]
+    torch.set_flush_denormal(True)
+    try:
+        found = [radius(x, ctrs, r, metric=metric, max_neighbors=most) for most in (None, 6)]
+    finally:
+        torch.set_flush_denormal(False)
+    for ours, theirs in zip(found, expected, strict=True):
+        assert torch.equal(ours.offsets, theirs.offsets)
+        assert torch.equal(ours.indices, theirs.indices)

@@ -145,14 +145,14 @@ def without_subnormals(x: Tensor, ctrs: Tensor) -> tuple[Tensor, Tensor]:
     """
     if not any(_has_subnormals(values) for values in (x, ctrs)):
         return x, ctrs
-    lifted = _lifted(x), _lifted(ctrs)
-    for name, before, after in zip(("x", "ctrs"), (x, ctrs), lifted, strict=True):
+    both = lifted(x), lifted(ctrs)
+    for name, before, after in zip(("x", "ctrs"), (x, ctrs), both, strict=True):
         if bool((torch.isinf(after) & ~torch.isinf(as_float64(before))).any()):
             raise ValueError(
                 f"{name} holds values above 2^963 beside subnormal ones, and this thread flushes subnormals to zero; "
                 "call torch.set_flush_denormal(False) first"
             )
-    return lifted
+    return both
 
 
 _SIGNIFICANDS = {torch.float64: (torch.int64, 52), torch.float32: (torch.int32, 23)}
@@ -176,8 +176,8 @@ def _has_subnormals(values: Tensor) -> bool:
     return bool(_subnormal(*_bits(values)).any())
 
 
-def _lifted(values: Tensor) -> Tensor:
-    """Return values * 2^60 in float64, reading subnormals from their bits."""
+def lifted(values: Tensor) -> Tensor:
+    """Return values * 2^60 in float64, not flushed: reading subnormals from their bits."""
     if not _has_subnormals(values):
         return as_float64(values) * 2.0**60
     bits, significand = _bits(values)

@@ -15,7 +15,7 @@ from janelia_core.ml._knn.asking import ask
 from janelia_core.ml._knn.choose import Chosen, choose
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
-from janelia_core.ml._knn.data.points import Points, without_subnormals
+from janelia_core.ml._knn.data.points import Points, lifted, without_subnormals
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, made_up
@@ -37,7 +37,7 @@ from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import check_not_captured, flushes_subnormals, this_machine
 from janelia_core.ml._runtime.workers import Workers
 
-_LIFT = 60  # `without_subnormals` multiplies by 2^60
+_MODEST = 2.0**450  # coordinates whose order values are far below the largest float64 number
 
 
 class RadiusSearch(NamedTuple):
@@ -133,7 +133,7 @@ def _find(
         if ctrs is not stored and metric.limits(r[:0]) is not None:
             raise ValueError("places next to 0 have subnormal coordinates; call torch.set_flush_denormal(False) first")
         if ctrs is not stored:
-            r, kept = r * 2.0 ** (_LIFT * (1 if metric.root else metric.degree)), None
+            r, kept = _lifted(r, x, ctrs, 1 if metric.root else metric.degree), None
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False):
         terms = ((), 0) if kept is None else kept.terms(asked.metric)
@@ -150,6 +150,23 @@ def _find(
     if kept is not None:
         kept.note(plan, report)
     publish(report)
+
+
+def _lifted(r: Tensor, x: Tensor, ctrs: Tensor, degree: int) -> Tensor:
+    """Return the radii of lifted rows and centres; what was finite stays so."""
+    radii = r
+    for _ in range(degree):
+        radii = lifted(radii)
+    beyond = torch.isinf(radii) & torch.isfinite(r)
+    if bool(beyond.any()):
+        if any(bool(((v.abs() > _MODEST) & torch.isfinite(v)).any()) for v in (x, ctrs)):
+            raise ValueError(
+                "r is too large for values of very different magnitudes while this thread flushes subnormals to zero; "
+                "call torch.set_flush_denormal(False) first"
+            )
+        largest = torch.finfo(torch.float64).max  # than which no distance is larger, either
+        radii = torch.where(beyond, torch.copysign(torch.full_like(radii, largest), radii), radii)
+    return radii
 
 
 def _counted(room: int) -> Put:
