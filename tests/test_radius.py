@@ -335,3 +335,12 @@ def test_a_look_hands_torch_no_operation_that_it_would_share_out_to_threads_of_i
     assert max(seen) < 1 << 15
     counted = int((torch.cdist(x, ctrs, p=math.inf) <= r[:, None]).sum()) / 64
     assert abs(expected - counted) <= counted / 8
+
+
+def test_rows_asked_for_one_by_one_within_a_radius_pay_for_a_tree_as_many_do() -> None:
+    ctrs = torch.rand(20_000, 3)
+    index = CenterIndex(ctrs)
+    for i in range(300):
+        found = index.radius(ctrs[i : i + 1], 0.05)
+    assert "tree" in repr(index)
+    assert torch.equal(found.indices, radius(ctrs[299:300], ctrs, 0.05).indices)
