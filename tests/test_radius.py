@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import fresh_process
 from janelia_core.ml import CenterIndex, RadiusNeighbors, knn, radius, radius_count
-from janelia_core.ml._knn.metrics.registry import METRICS
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.metrics.registry import METRICS, metric_named
 from janelia_core.ml._knn.radius import ragged
+from janelia_core.ml._knn.radius.look import expected_members
 from janelia_core.ml.neighbors import radius_graph
 from oracle import exact_order, points
 from problems import KINDS, PROBLEMS, lattice
@@ -314,3 +318,32 @@ def test_the_peak_is_that_of_the_result_and_of_what_was_given(n: int, r: float, 
     held, members = map(int, done.stdout.split())
     assert members > 10 * n
     assert held <= mebibytes << 20, f"held {held / 2**20:.1f} MiB of {mebibytes} beside {members} members"
+
+
+@pytest.mark.parametrize("d", [3, 700])
+def test_a_look_hands_torch_no_operation_that_it_would_share_out_to_threads_of_its_own(d: int) -> None:
+    x, ctrs = torch.rand(64, d, dtype=torch.float64), torch.rand(2_000_000 // d, d, dtype=torch.float64)
+    seen: list[int] = []
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            out = func(*args, **(kwargs or {}))
+            seen.extend([out.numel()] if isinstance(out, torch.Tensor) and not out._is_view() else [])
+            return out
+
+    r = torch.full((64,), 0.6 if d == 3 else 1.0, dtype=torch.float64)
+    with Sizes():
+        expected = expected_members(Points(x), Points(ctrs), r, metric_named("chebyshev"))
+    assert len(seen) > 9
+    assert max(seen) < 1 << 15
+    counted = int((torch.cdist(x, ctrs, p=math.inf) <= r[:, None]).sum()) / 64
+    assert abs(expected - counted) <= counted / 8
+
+
+def test_rows_asked_for_one_by_one_within_a_radius_pay_for_a_tree_as_many_do() -> None:
+    ctrs = torch.rand(20_000, 3)
+    index = CenterIndex(ctrs)
+    for i in range(300):
+        found = index.radius(ctrs[i : i + 1], 0.05)
+    assert "tree" in repr(index)
+    assert torch.equal(found.indices, radius(ctrs[299:300], ctrs, 0.05).indices)

@@ -7,7 +7,7 @@ import math
 from dataclasses import replace
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, gamma
-from janelia_core.ml._knn.choose import SCREENS, plan_with, plan_without
+from janelia_core.ml._knn.choose import SCREENS, building, plan_with, plan_without, why_not
 from janelia_core.ml._knn.metrics.metric import UNKNOWN
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.problem import Problem
@@ -44,7 +44,12 @@ def verifies_all(problem: Problem) -> bool:
 
 
 def _stands(problem: Problem) -> bool:
-    return any(paid == math.inf for _, paid in problem.paid)
+    """Tell whether the centres stand prepared for a screen, or rows so far have paid for one that lists members."""
+    paid = dict(problem.paid)
+    able = (one for one in SCREENS if one.name in paid and getattr(one, "radius", False))
+    return any(work == math.inf for work in paid.values()) or any(
+        not why_not(one, problem, 1) and building(one, problem) == 0 for one in able
+    )
 
 
 def most_pairs(plan: Plan) -> int:
