@@ -16,15 +16,16 @@ def k_means(x, k):
         squares = squares.minimum(knn(x, ctrs[-1:], metric="sqeuclidean").distances[:, 0])
         ctrs = torch.cat([ctrs, x[squares.multinomial(1)]])
     members = None
-    while True:
+    for _ in range(1000):  # rounding of the means might let it go round in a circle
         before, (squares, nearest) = members, knn(x, ctrs, metric="sqeuclidean")
         members = nearest[:, 0]
         print(f"mean squared distance {squares.mean():.4f}")
         if before is not None and torch.equal(members, before):
-            return ctrs, members
+            break
         sums = torch.zeros_like(ctrs).index_add_(0, members, x)
         counts = members.bincount(minlength=k)[:, None]
         ctrs = torch.where(counts > 0, sums / counts, ctrs)
+    return ctrs, members
 
 
 torch.manual_seed(0)

@@ -77,7 +77,7 @@ def test_the_answer_is_the_exact_one_whatever_the_screen(name, metric):
     x = x[:8]
     expected = nearest(x, ctrs, k, metric)
     assert torch.equal(find(x, ctrs, k, metric=metric), expected)
-    for changes in ways_of(metric) if name in KINDS else ways_of(metric)[2:5]:
+    for changes in ways_of(metric) if name in KINDS else ways_of(metric)[2:4]:
         assert torch.equal(searched(x, ctrs, k, metric, **changes)[0], expected), changes
 
 
@@ -105,7 +105,7 @@ def test_a_mask_never_lets_a_denied_centre_through(name, metric):
     table = torch.rand(len(x), len(ctrs), generator=g) < torch.tensor([0.5, 0.9, 0.02, 1.0, 0.0, 0.2])[: len(x), None]
     expected = nearest(x, ctrs, k, metric, table)
     assert torch.equal(find(x, ctrs, k, metric=metric, allowed=tiles_of(table)), expected)
-    for changes in (*ways_of(metric)[:1], *ways_of(metric)[2:3], *ways_of(metric)[4:]):
+    for changes in (*ways_of(metric)[:1], *ways_of(metric)[2:3], *ways_of(metric)[-1:]):
         assert torch.equal(searched(x, ctrs, k, metric, tiles_of(table), **changes)[0], expected), changes
 
 

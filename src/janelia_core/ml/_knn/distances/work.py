@@ -134,9 +134,24 @@ class Work:
             sums = self._metric.sums(x64[held].numpy(), c64[held].numpy())
             hi, lo, error = (torch.from_numpy(part) for part in sums)
             out[held], decided[held] = rounded_double(hi, lo, error, self._metric.root, self._dtype)
+        nothing = finite & _vanish(x64, c64, self._metric, self._dtype)
+        out[nothing], decided = 0.0, decided | nothing
         rest = (~decided).nonzero()[:, 0]
         out[rest] = exact(x[rest].tolist(), c[rest].tolist(), self._metric, self._dtype)
         return out
+
+
+def _vanish(x: Tensor, c: Tensor, metric: Metric, dtype: torch.dtype) -> Tensor:
+    """Tell which pairs of float64 rows (p, d) are of numbers so small that their distance rounds to 0.
+
+    Of numbers below 2^e squares of differences add up to less than d 2^(2 e + 2), and products to less than that.
+    """
+    if metric.degree != 2 or metric.root:
+        return torch.zeros(len(x), dtype=torch.bool, device="cpu")
+    largest = torch.maximum(x.abs().amax(dim=1), c.abs().amax(dim=1))
+    most = 2 * torch.frexp(largest).exponent + 2 + (x.shape[1] - 1).bit_length()
+    half = (FLOAT32 if dtype == torch.float32 else FLOAT64).least - 1  # of the least number: rounds to even, 0
+    return most <= half
 
 
 def _fits(values: Tensor, as64: Tensor, metric: Metric) -> Tensor:

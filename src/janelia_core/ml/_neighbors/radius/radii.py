@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from fractions import Fraction
 
 import torch
 from torch import Tensor
@@ -36,8 +37,8 @@ def checked_radii(r: object, x: Tensor, ctrs: Tensor, metric: str) -> Tensor:
     else:
         if isinstance(r, bool) or not isinstance(r, numbers.Real):
             raise TypeError(f"r must be a number, or a tensor of one for each row of x, got {type(r).__name__}: {r!r}")
-        if isinstance(r, numbers.Integral) and int(float(r)) != int(r):
-            raise ValueError(f"r = {r} is an integer that float64 does not hold; give float(r)")
+        if isinstance(r, numbers.Rational) and not _is_held(r):
+            raise ValueError(f"r = {r} is a number that float64 does not hold; round it: float(r)")
         _check_values(float(r), metric)
         radii = torch.full((), float(r), dtype=torch.float64, device=device)
     try:
@@ -46,6 +47,13 @@ def checked_radii(r: object, x: Tensor, ctrs: Tensor, metric: str) -> Tensor:
         raise ValueError(f"r must be one number, or one for each row of x, {shape}, got {tuple(radii.shape)}") from None
     whole = (*leading_shape(x, ctrs), shape[-1])  # of batches that ctrs alone has, too
     return radii.expand(whole).reshape(-1) if radii.ndim else radii.expand(math.prod(whole))
+
+
+def _is_held(r: numbers.Rational) -> bool:
+    try:
+        return Fraction(float(r)) == r
+    except OverflowError:
+        return False
 
 
 def _check_values(radii: Tensor | float, metric: str) -> None:
