@@ -46,7 +46,7 @@ class Answers:
             return
         if self.but_self:
             assert numbers is not None
-            found = _without_own(found, numbers, len(self.out))
+            found = without_own(found, numbers, len(self.out))
         self.out[: found.shape[1], columns if self._columns is None else self._columns[columns]] = found.T
 
     def kept(self, columns: Tensor, numbers: Tensor, passed: Tensor) -> Tensor:
@@ -57,7 +57,7 @@ class Answers:
         return torch.cat([found, torch.where(passed, numbers, -1)[:, None]], dim=1)
 
 
-def _without_own(found: Tensor, numbers: Tensor, k: int) -> Tensor:
+def without_own(found: Tensor, numbers: Tensor, k: int) -> Tensor:
     """Return found (r, k + 1), or all there are, without each row's own number: (r, k), or as wide as it was."""
     if found.shape[1] <= k:  # a row that was not among those searched keeps them all
         found = torch.nn.functional.pad(found, (0, 1), value=-1)

@@ -15,7 +15,7 @@ from janelia_core.ml._knn.radius.compiled import Compiled
 from janelia_core.ml._knn.radius.decision import exactly
 from janelia_core.ml._knn.radius.order import by_index, nearest_first
 from janelia_core.ml._knn.radius.ragged import first_of_each
-from janelia_core.ml._knn.radius.sources import Pairs, Source, of_members
+from janelia_core.ml._knn.radius.sources import Pairs, Source, joined, of_members
 from janelia_core.ml._knn.radius.threshold import Threshold, threshold
 from janelia_core.ml._knn.rows import Rows
 
@@ -44,8 +44,8 @@ class Searcher:
     """Searches blocks of rows, in any thread.
 
     Attributes:
-        sources: Each lists members among other centres.
-        everyone: The source that takes any row, whatever its values; one a source.
+        source: Lists members.
+        everyone: The source that takes any row, whatever its values.
         order: Puts members in order.
         settings: What is asked.
         most: Pairs that may be held at a time.
@@ -53,8 +53,8 @@ class Searcher:
         compiled: Who finds members of most rows; None: nobody.
     """
 
-    sources: tuple[Source, ...]
-    everyone: tuple[Source, ...]
+    source: Source
+    everyone: Source
     order: ExactOrder
     settings: Settings
     most: int
@@ -101,33 +101,32 @@ class Searcher:
     def _pairs(self, rows: Rows, t: Threshold, most: int) -> Pairs | None:
         """Return all pairs that belong; None: there are more than `most`."""
         if self.finite:
-            return self._found(self.sources, rows, t, most)
+            return self._found(self.source, rows, t, most)
         finite = torch.isfinite(as_float64(rows.values)).all(dim=1)
         if bool(finite.all()):
-            return self._found(self.sources, rows, t, most)
+            return self._found(self.source, rows, t, most)
         found = []
-        for which, sources in ((finite, self.sources), (~finite, self.everyone)):
+        for which, source in ((finite, self.source), (~finite, self.everyone)):
             here = which.nonzero()[:, 0].to(t.r.device)
-            pairs = self._found(sources, rows.pick(here), t.pick(here), most) if len(here) else None
+            pairs = self._found(source, rows.pick(here), t.pick(here), most) if len(here) else None
             if pairs is not None:
                 found.append(pairs._replace(rows=here[pairs.rows]))
             elif len(here):
                 return None
-        return _joined(found)
+        return joined(found)
 
-    def _found(self, sources: tuple[Source, ...], rows: Rows, t: Threshold, most: int) -> Pairs | None:
+    def _found(self, source: Source, rows: Rows, t: Threshold, most: int) -> Pairs | None:
+        some = source.pairs(rows, t, most)
+        if some is None:
+            return None
         found, held = [], 0
-        for source in sources:
-            some = source.pairs(rows, t, most - held)
-            if some is None:
+        for pairs in some:
+            pairs = self._decided(rows, t, self._others(rows, pairs))
+            found.append(pairs)
+            held += len(pairs.rows)
+            if held > most:
                 return None
-            for pairs in some:
-                pairs = self._decided(rows, t, self._others(rows, pairs))
-                found.append(pairs)
-                held += len(pairs.rows)
-                if held > most:
-                    return None
-        return _joined(found)
+        return joined(found)
 
     def _others(self, rows: Rows, pairs: Pairs) -> Pairs:
         if not self.settings.but_self:
@@ -155,10 +154,6 @@ class Searcher:
         if self.settings.nearest:
             return nearest_first(pairs, rows, self.order)
         return by_index(pairs, n, len(self.order.ctrs.values))
-
-
-def _joined(found: list[Pairs]) -> Pairs:
-    return found[0] if len(found) == 1 else Pairs(*(torch.cat(part) for part in zip(*found, strict=True)))
 
 
 def _replaced(listing: Listing, some: Tensor, by: Listing) -> Listing:

@@ -221,7 +221,7 @@ def _search(asked: Asked, r: Tensor, put: Put, settings: Settings, sources: Sour
     source, everyone, chosen = sources(asked, order)
     listed = isinstance(source, Listed)
     compiled = source.compiled if isinstance(source, Listed) else None
-    searcher = Searcher((source,), (everyone,), order, settings, most_pairs(plan), frame.x_finite, compiled)
+    searcher = Searcher(source, everyone, order, settings, most_pairs(plan), frame.x_finite, compiled)
     step = (plan if chosen is None else chosen.plan).blocks.rows
 
     def work(positions: Tensor) -> None:

@@ -37,26 +37,24 @@ def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: RadiusSearch)
         step = max(1, min(2 * step, room * len(rows) // (2 * found)))  # the next rows may have twice as many
 
 
-def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> Ragged:
+def _of_part(part: Part, x: Tensor, r: Tensor, asked: RadiusSearch) -> tuple[Tensor, Tensor]:
+    """Return the row and the number of each member (p,) that is left of a part, row after row."""
     values = part.kept.centres.points.values
     out = Collected(len(x), len(values), x.device, count_only=False)
-    all_of_them = asked._replace(
-        settings=asked.settings._replace(count_only=False, nearest=False, but_self=False, most=None)
-    )
+    all_of_them = asked._replace(settings=asked.settings._replace(count_only=False, nearest=False, most=None))
     find_within(x, values, r, out.put, all_of_them, kept=part.kept)
     offsets, indices = out.finish()
-    if part.gone is None:
-        return Ragged(offsets, indices + part.first)
-    there = ~part.gone[indices]
-    rows = torch.repeat_interleave(torch.arange(len(x), device=x.device), offsets.diff(), output_size=len(indices))
-    return of_pairs(rows[there], indices[there] + part.first, len(x))
+    rows = torch.repeat_interleave(offsets.diff(), output_size=len(indices))
+    if part.gone is not None:
+        there = ~part.gone[indices]
+        rows, indices = rows[there], indices[there]
+    return rows, indices + part.first
 
 
-def _joined(n: int, lists: list[Ragged], own: int | None) -> Ragged:
+def _joined(n: int, lists: list[tuple[Tensor, Tensor]], own: int | None) -> Ragged:
     """Return all members of n rows, but for the rows themselves where the first is the centre of number `own`."""
-    rows = torch.arange(n, device=lists[0].indices.device)
-    row = torch.cat([rows.repeat_interleave(one.offsets.diff()) for one in lists])
+    row, indices = (torch.cat(part) for part in zip(*lists, strict=True))
     order = row.sort(stable=True).indices
-    row, indices = row[order], torch.cat([one.indices for one in lists])[order]
+    row, indices = row[order], indices[order]
     others = slice(None) if own is None else indices != row + own
     return of_pairs(row[others], indices[others], n)

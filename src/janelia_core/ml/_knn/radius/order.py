@@ -9,6 +9,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.exact_order import ExactOrder
+from janelia_core.ml._knn.radius.ragged import by_row_and_index
 from janelia_core.ml._knn.radius.sources import Pairs
 from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.verify.verify import order as in_order
@@ -17,10 +18,7 @@ from janelia_core.ml._knn.verify.verify import order as in_order
 def by_index(pairs: Pairs, n_rows: int, n_ctrs: int) -> tuple[Tensor, Tensor]:
     """Return counts (n_rows,) and indices (p,), row after row, ascending."""
     counts = torch.bincount(pairs.rows, minlength=n_rows)
-    if n_rows * n_ctrs < 1 << 62:
-        return counts, (pairs.rows * n_ctrs + pairs.indices).sort().values.remainder_(n_ctrs)
-    ascending = pairs.indices.sort(stable=True).indices
-    return counts, pairs.indices[ascending][pairs.rows[ascending].sort(stable=True).indices]
+    return counts, by_row_and_index(pairs.rows, pairs.indices, n_rows, n_ctrs)
 
 
 def nearest_first(pairs: Pairs, rows: Rows, exact: ExactOrder) -> tuple[Tensor, Tensor]:

@@ -52,7 +52,15 @@ def first_of_each(counts: Tensor, indices: Tensor, most: int) -> tuple[Tensor, T
 def ascending(found: Ragged, n_ctrs: int) -> Ragged:
     """Return the same with each row's members by index."""
     rows = torch.repeat_interleave(found.offsets.diff(), output_size=len(found.indices))
-    return found._replace(indices=(rows * n_ctrs + found.indices).sort().values.remainder_(max(1, n_ctrs)))
+    return found._replace(indices=by_row_and_index(rows, found.indices, len(found.offsets), n_ctrs))
+
+
+def by_row_and_index(rows: Tensor, indices: Tensor, n_rows: int, n_ctrs: int) -> Tensor:
+    """Return the indices (p,) of pairs of the first n_rows and n_ctrs numbers, sorted by row, then by themselves."""
+    if n_rows * n_ctrs < 1 << 62:
+        return (rows * n_ctrs + indices).sort().values.remainder_(max(1, n_ctrs))
+    order = indices.sort(stable=True).indices
+    return indices[order][rows[order].sort(stable=True).indices]
 
 
 def of_pairs(rows: Tensor, indices: Tensor, n: int) -> Ragged:

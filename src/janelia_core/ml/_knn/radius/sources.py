@@ -199,4 +199,9 @@ def verified(rows: Rows, row: Tensor, indices: Tensor, t: Threshold, ctrs: Point
         inside, open_ = decide(value, error, t.pick(row[part]))
         there = (inside | open_).nonzero()[:, 0]
         kept.append(Pairs(row[part][there], indices[part][there], value[there], error[there], open_[there]))
-    return kept[0] if len(kept) == 1 else Pairs(*(torch.cat(part) for part in zip(*kept, strict=True)))
+    return joined(kept)
+
+
+def joined(found: list[Pairs]) -> Pairs:
+    """Return all pairs together."""
+    return found[0] if len(found) == 1 else Pairs(*(torch.cat(part) for part in zip(*found, strict=True)))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.answers import without_own
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.radius.ragged import Collected, Ragged, of_table
 from janelia_core.ml._knn.rows import parts
@@ -79,6 +80,4 @@ def _table(x: Tensor, ctrs: Tensor, asked: Settings, shown: Shown, first: int) -
     if not asked.but_self:
         return search(x, ctrs, asked, **shown._asdict())
     found = search(x, ctrs, asked._replace(k=asked.k + 1, but_self=False), **shown._asdict())
-    dropped = found == torch.arange(first, first + len(x), device=found.device)[:, None]
-    dropped[:, -1] |= ~dropped.any(dim=1)
-    return found[~dropped].reshape(len(x), asked.k)
+    return without_own(found, torch.arange(first, first + len(x), device=found.device), asked.k)
