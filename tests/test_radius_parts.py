@@ -127,3 +127,25 @@ def test_radii_are_what_is_stored_where_subnormals_are_flushed(metric: str) -> N
     for ours, theirs in zip(found, expected, strict=True):
         assert torch.equal(ours.offsets, theirs.offsets)
         assert torch.equal(ours.indices, theirs.indices)
+
+
+def test_an_index_of_which_nothing_is_left_has_no_neighbours() -> None:
+    x = torch.rand(50, 3, generator=G)
+    for index in (CenterIndex(x), CenterIndex(x[:20]).with_rows(x[20:])):
+        empty = index.without(torch.arange(50))
+        for found in (empty.radius(x[:3], 9.0), empty.radius(r=9.0), empty.radius(x[:3], 9.0, max_neighbors=2)):
+            assert not found.counts.any()
+
+
+def test_removed_centres_stay_out_where_a_thread_flushes_subnormals() -> None:
+    x = torch.rand(40, 2, dtype=torch.float64, generator=G)
+    x[0] = 1e-310
+    index = CenterIndex(x).without(torch.arange(20, 40))
+    expected = index.radius(x[:5], 9.0)
+    torch.set_flush_denormal(True)
+    try:
+        found = index.radius(x[:5], 9.0)
+    finally:
+        torch.set_flush_denormal(False)
+    assert torch.equal(found.indices, expected.indices)
+    assert int(found.indices.max()) < 20

@@ -124,6 +124,10 @@ def _find(
 ) -> None:
     """Plan and search; rows (r,): only those of x."""
     check_not_captured(x)
+    if kept is not None:
+        subset = kept.centres.points.subset
+    if len(x) == 0 or len(ctrs if subset is None else subset) == 0:
+        return  # nobody belongs
     same = x is ctrs
     x = x.detach().resolve_neg()
     ctrs = x if same else ctrs.detach().resolve_neg()

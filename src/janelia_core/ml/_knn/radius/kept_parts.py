@@ -31,7 +31,7 @@ def find_kept(x: Tensor, among: Among, r: Tensor, put: Put, asked: RadiusSearch)
             put(numbers + first, counts, indices)
 
         own = start if asked.settings.but_self else None
-        listed = _joined(len(rows), [_of_part(part, rows, r[some], others) for part in among.parts if len(part)], own)
+        listed = _joined(len(rows), [_of_part(part, rows, r[some], others) for part in among.parts], own)
         find_among(rows, among.values.detach(), r[some], listed, put_some, others)
         start, found = start + len(rows), max(1, len(listed.indices))
         step = max(1, min(2 * step, room * len(rows) // (2 * found)))  # the next rows may have twice as many

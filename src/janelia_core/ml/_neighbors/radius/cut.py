@@ -44,8 +44,7 @@ def _cut(x: Tensor, ctrs: Tensor, indices: Tensor, r: Tensor, metric: str, budge
     def put(numbers: Tensor, found: Tensor, _: Tensor) -> None:
         counts[numbers.to(counts.device)] = found.to(counts.device)
 
-    if indices.numel() and len(ctrs):
-        find_among(x, ctrs, r, of_table(table), put, RadiusSearch(metric, None, budget, Settings(count_only=True)))
+    find_among(x, ctrs, r, of_table(table), put, RadiusSearch(metric, None, budget, Settings(count_only=True)))
     return indices.masked_fill(torch.arange(indices.shape[1], device=x.device) >= counts[:, None], -1)
 
 

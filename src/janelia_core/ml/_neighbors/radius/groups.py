@@ -60,5 +60,4 @@ def find_by_group(
             put(numbers + row, counts, indices + by)
 
         part, shown = part_of(subset, column, column + last_ctr - first_ctr), shifted(allowed, first, column)
-        if part is None or len(part):
-            find_within(rows, centres, r[first:last], put_shifted, asked, subset=part, allowed=shown)
+        find_within(rows, centres, r[first:last], put_shifted, asked, subset=part, allowed=shown)

@@ -132,11 +132,10 @@ def _members(asked: RadiusCall) -> Ragged:
         question = RadiusSearch(asked.metric, asked.m, asked.max_memory, settings, out.room)
         if groups is not None:
             find_by_group(x, ctrs, asked.r, groups, out.put, question, subset, allowed)
-        elif len(x) and len(ctrs if subset is None else subset):
-            if asked.kept is None:
-                find_within(x, ctrs, asked.r, out.put, question, subset=subset, allowed=allowed)
-            else:
-                find_kept(x, asked.kept, asked.r, out.put, question)
+        elif asked.kept is None:
+            find_within(x, ctrs, asked.r, out.put, question, subset=subset, allowed=allowed)
+        else:
+            find_kept(x, asked.kept, asked.r, out.put, question)
         found = out.finish()
         return found if asked.nearest or most is None else ascending(found, len(ctrs))
 
