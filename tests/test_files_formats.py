@@ -23,8 +23,9 @@ from janelia_core.extras import MissingExtraError
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import InMemory
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.formats.registry import format_named, open_vectors, save_vectors
+from janelia_core.files.formats.registry import format_named, save_vectors
 from janelia_core.files.formats.safetensors_file import write_safetensors
+from janelia_core.files.inputs.input import open_vectors
 from janelia_core.suffixes import FORMATS
 
 REAL = {

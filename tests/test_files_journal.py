@@ -11,7 +11,8 @@ import torch
 
 import fresh_process
 from janelia_core.files import search_files
-from janelia_core.files.formats.registry import open_vectors, save_vectors
+from janelia_core.files.formats.registry import save_vectors
+from janelia_core.files.inputs.input import open_vectors
 from janelia_core.files.layout import Layout
 
 # One process imports torch; its children search and are killed. Small blocks, so that there is much to lose.

@@ -205,7 +205,7 @@ def test_nobody_within_reach_is_an_answer(blocks: list[int], pairs: tuple[Tensor
         ({"out": "c.npy", "formats": (None, None, "npz")}, "is an input"),
         ({"radius": -1.0}, "at least 0"),
         ({"radius": float("nan")}, "at least 0"),
-        ({"metric": "L2"}, "metric must be one of"),
+        ({"metric": "l3"}, "metric must be one of"),
         ({"metric": "haversine"}, "2 columns"),
         ({"rows": (5, 5)}, "rows must lie"),
         ({"max_memory": 100}, "max_memory must be at least"),

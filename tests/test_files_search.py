@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from janelia_core.files import plan_files, search_files
-from janelia_core.files.formats.registry import open_vectors, save_vectors
+from janelia_core.files.formats.registry import save_vectors
+from janelia_core.files.inputs.input import open_vectors
 from janelia_core.files.layout import Layout, make_layout
 from janelia_core.ml._knn.distances.distances import distances
 from janelia_core.ml.extra_torch_functions import knn_mc

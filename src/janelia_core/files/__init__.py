@@ -5,6 +5,7 @@ The steps of a search::
     search      search_files: checks, stream, answer                   plan: plan_files   verify: verify_files
       |                                                                 info: info_file
       |  question    what is asked; checked, with blocks: the work
+      |  inputs      what is searched, as callers name it -> an open file of vectors
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
       |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
@@ -24,8 +25,9 @@ A radius search has no journal::
 """
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.registry import open_vectors, save_vectors
+from janelia_core.files.formats.registry import save_vectors
 from janelia_core.files.info import FileInfo, info_file
+from janelia_core.files.inputs.input import Input, open_vectors
 from janelia_core.files.plan import FilePlan, plan_files
 from janelia_core.files.radius import RadiusReport, radius_files
 from janelia_core.files.search import FileReport, search_files
@@ -36,6 +38,7 @@ __all__ = [
     "FileInfo",
     "FilePlan",
     "FileReport",
+    "Input",
     "Progress",
     "RadiusReport",
     "Recall",

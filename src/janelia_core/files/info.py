@@ -14,8 +14,9 @@ from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.formats.registry import Where, format_of, open_vectors, split_name
-from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.formats.registry import Where, format_of
+from janelia_core.files.inputs.input import Input
+from janelia_core.files.layout import FILES_MEMORY, reading_memory
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._runtime.loading import waiting
@@ -71,11 +72,11 @@ class FileInfo:
         )
 
 
-def info_file(path: Where, format: str | None = None, *, max_memory: int | str = FILES_MEMORY) -> FileInfo:
+def info_file(path: Where | Input, format: str | None = None, *, max_memory: int | str = FILES_MEMORY) -> FileInfo:
     """Look through a file of vectors.
 
     Args:
-        path: The file; FILE::NAME for one of several arrays.
+        path: The file; FILE::NAME for one of several arrays; or an `Input`.
         format: As for `open_vectors`.
         max_memory: Bytes, or a text such as "2GiB", that rows and the count of duplicates may take.
 
@@ -84,7 +85,8 @@ def info_file(path: Where, format: str | None = None, *, max_memory: int | str =
         ValueError: A row is too large for max_memory.
     """
     memory = parse_bytes(max_memory)
-    with open_vectors(path, format, role="centres") as file:
+    asked = Input.of(path, format)
+    with asked.opened("centres", reading_memory(memory)) as file:
         if file.n == 0:
             raise VectorFileError(file.path, f"has no rows, of {file.d} columns each")
         if _ROW * file.d > memory:
@@ -101,7 +103,7 @@ def info_file(path: Where, format: str | None = None, *, max_memory: int | str =
             largest = high if largest is None else largest if high is None else max(largest, high)
             if keep_hashes:
                 hashes["a"][start : start + len(block)], hashes["b"][start : start + len(block)] = _hashes(block)
-        name = format_of(split_name(path)[0], format)
+        name = format_of(file.path, asked.format)
         duplicates = _duplicates(file, hashes) if keep_hashes else None
         screen, seconds = _outlook(file, memory)
         return FileInfo(file.path, name, file.shape, file.dtype, least, largest, broken, duplicates, screen, seconds)

@@ -20,6 +20,11 @@ _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
 _FEW_CTRS = 2048  # a search of fewer centres at a time pays more for its start than for its work
 
 
+def reading_memory(max_memory: int) -> int:
+    """Return how many bytes opening a file may take, and reading beside the rows: what no layout gives to blocks."""
+    return max(MEBIBYTE // 4, min(_FIXED // 2, max_memory // 16))
+
+
 @dataclass(frozen=True)
 class Layout:
     """Blocks of a search of files.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from janelia_core.files.formats.registry import Where
+from janelia_core.files.inputs.input import Input
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.question import Question, Range
 from janelia_core.ml._knn.choose import make_plan
@@ -32,8 +33,8 @@ class FilePlan:
 
 
 def plan_files(
-    centres: Where,
-    queries: Where | None = None,
+    centres: Where | Input,
+    queries: Where | Input | None = None,
     *,
     k: int,
     dtype: torch.dtype | str | None = None,
@@ -47,7 +48,7 @@ def plan_files(
     """Plan what `search_files` does with these arguments, from the files' headers alone.
 
     Args:
-        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays; or an `Input`.
         queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
         k: Neighbours of each query.
         dtype: A floating dtype to which all numbers are rounded first; None: as stored.
@@ -58,7 +59,8 @@ def plan_files(
         ctr_rows: Centres from, to (exclusive) row numbers; None: from the first, to the last.
         formats: Of centres and queries.
     """
-    question = Question(centres, queries, k, "euclidean", dtype, device, max_memory, m, rows, ctr_rows, formats)
+    inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+    question = Question(*inputs, k, "euclidean", dtype, device, max_memory, m, rows, ctr_rows)
     with question.opened() as (c, q):
         work = question.work(c, q, distances=True)
         layout = work.layout

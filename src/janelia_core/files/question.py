@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,16 +12,15 @@ import torch
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.cast import cast
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.formats.registry import Where, open_vectors, split_name
-from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout
+from janelia_core.files.inputs.input import Input
+from janelia_core.files.inputs.metric_names import meant_metric
+from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout, reading_memory
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
 from janelia_core.ml._knn.metrics.mapped import bytes_of_point, check_columns
-from janelia_core.ml._knn.metrics.registry import METRICS
 from janelia_core.sizes import parse_bytes
 
 Range = tuple[int | None, int | None]
-Formats = tuple[str | None, ...]
 
 
 @dataclass(frozen=True)
@@ -55,35 +53,30 @@ class Work:
 class Question(NamedTuple):
     """Arguments of `search_files` and its like, which say what they are, unchecked."""
 
-    centres: Where
-    queries: Where | None
+    centres: Input
+    queries: Input | None
     k: int
-    metric: str = "euclidean"
+    metric: str | None = None
     dtype: torch.dtype | str | None = None
     device: torch.device | str | None = None
     max_memory: int | str = FILES_MEMORY
     m: int | None = None
     rows: Range = (None, None)
     ctr_rows: Range = (None, None)
-    formats: Formats = (None, None)
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[VectorFile, VectorFile]]:
         """Open the files of centres and of queries; where these are the centres, once more, to count apart."""
-        centres = (self.centres, self.formats[0], "centres")
-        queries = centres if self.queries is None else (self.queries, self.formats[1], "queries")
+        centres = (self.centres, "centres")
+        queries = centres if self.queries is None else (self.queries, "queries")
+        memory = reading_memory(parse_bytes(self.max_memory))
         with contextlib.ExitStack() as stack:
             c, q = (
-                stack.enter_context(cast(open_vectors(path, format, role=role), self.dtype))
-                for path, format, role in (centres, queries)
+                stack.enter_context(cast(input.opened(role, memory), self.dtype)) for input, role in (centres, queries)
             )
             if c.d != q.d:
                 raise VectorFileError(q.path, f"has {q.d} columns, but {c.path} has {c.d}")
             yield c, q
-
-    def arrays(self) -> tuple[tuple[Path, str | None], tuple[Path, str | None]]:
-        """Return the file of centres and that of queries, and which array of each is meant."""
-        return split_name(self.centres), split_name(self.queries or self.centres)
 
     def work(
         self,
@@ -93,10 +86,9 @@ class Question(NamedTuple):
         outers: Sequence[str] = ("queries", "centres"),
     ) -> Work:
         """Check the arguments for open files, and lay the blocks out, one of `outers` in the outer loop."""
-        if self.metric not in METRICS:
-            raise ValueError(f"metric must be one of {', '.join(METRICS)}, got {self.metric!r}")
-        check_columns(self.metric, centres.d, "centres")
-        mapped = bytes_of_point(self.metric)
+        metric = meant_metric(self.metric, centres)
+        check_columns(metric, centres.d, "centres")
+        mapped = bytes_of_point(metric)
         first_query, n_smps = _range("rows", self.rows, queries)
         first_ctr, n_ctrs = _range("ctr_rows", self.ctr_rows, centres)
         but_self = self.queries is None
@@ -114,7 +106,7 @@ class Question(NamedTuple):
         )
         dtype = result_dtype(queries, centres) if distances else None
         m = None if self.m is None else checked_count("m", self.m)
-        return Work(queries, centres, first_query, first_ctr, layout, self.metric, dtype, m, _device(self.device))
+        return Work(queries, centres, first_query, first_ctr, layout, metric, dtype, m, _device(self.device))
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

@@ -11,6 +11,7 @@ import torch
 
 from janelia_core.files.fingerprint import fingerprint
 from janelia_core.files.formats.registry import Where
+from janelia_core.files.inputs.input import Input
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
 from janelia_core.files.ragged_answer import RaggedAnswer
@@ -38,12 +39,12 @@ class RadiusReport(NamedTuple):
 
 
 def radius_files(
-    centres: Where,
-    queries: Where | None = None,
+    centres: Where | Input,
+    queries: Where | Input | None = None,
     *,
     radius: float,
     out: Where,
-    metric: str = "euclidean",
+    metric: str | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     max_memory: int | str = FILES_MEMORY,
@@ -55,7 +56,7 @@ def radius_files(
     """Find all centres within a radius of every query, from file to file, in bounded memory.
 
     Args:
-        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays; or an `Input`.
         queries: File of vectors (n_smps, d); None: the centres, none of which is its own neighbour.
         radius: At most so far away, by the metric: for "sqeuclidean" the square of a distance.
         out: Where the answer goes, nearest first: `.rangeres` of big-ann-benchmarks, or `.npz` with offsets (n + 1,),
@@ -84,14 +85,15 @@ def radius_files(
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     began = time.perf_counter()
-    question = Question(centres, queries, 1, metric, dtype, device, max_memory, None, rows, ctr_rows, formats[:2])
+    inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+    question = Question(*inputs, 1, metric, dtype, device, max_memory, None, rows, ctr_rows)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     with torch.inference_mode(False), RaggedAnswer(out, formats[2]) as answer, question.opened() as (c, q):
         work = question.work(c, q, distances=True, outers=("queries",))
         n, total = work.layout.n_smps, work.layout.n_smps * work.layout.n_ctrs
-        before = [fingerprint(file.path) for file in (c, q)]
+        before = [fingerprint(path) for path in (*c.files, *q.files)]
         assert work.distances is not None
-        answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [c.path, q.path])
+        answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [*c.files, *q.files])
 
         def told(done: int) -> None:
             if progress is not None:
@@ -99,7 +101,7 @@ def radius_files(
 
         for found in Within(work, radius, told).blocks():
             answer.add(*found)
-        if [fingerprint(file.path) for file in (c, q)] != before:
+        if [fingerprint(path) for path in (*c.files, *q.files)] != before:
             raise ValueError("centres and queries must stay as they are, but changed while they were searched")
         answer.finish()
         read = c.bytes_read + c.bytes_taken + q.bytes_read

@@ -13,7 +13,9 @@ import torch
 
 from janelia_core.files.answer import Answer
 from janelia_core.files.fingerprint import fingerprint
+from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where
+from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.question import Question, Range, Work
@@ -50,13 +52,13 @@ class FileReport:
 
 
 def search_files(
-    centres: Where,
-    queries: Where | None = None,
+    centres: Where | Input,
+    queries: Where | Input | None = None,
     *,
     k: int,
     out: Where,
     distances: Where | None = None,
-    metric: str = "euclidean",
+    metric: str | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     max_memory: int | str = FILES_MEMORY,
@@ -70,14 +72,15 @@ def search_files(
     """Find the k nearest centres of every query, from file to file, in bounded memory.
 
     Args:
-        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays; or an `Input`.
         queries: File of vectors (n_smps, d); None: the centres, none of which is its own neighbour.
         k: Neighbours of each query.
         out: Where the answer goes: indices (n_smps, k), row numbers of the file of centres, nearest first. Formats
             of several arrays, `.npz`, `.hdf5`, `.ibin`, .., hold the distances as well.
         distances: Where the distances go, in a file of their own; None: nowhere else.
         metric: "euclidean", "sqeuclidean" (same neighbours, squared distances), "cosine", "dot", "manhattan",
-            "chebyshev" or "haversine".
+            "chebyshev" or "haversine", or another name for one of them; None: the one that the file of centres
+            says, else "euclidean".
         dtype: A floating dtype to which all numbers are rounded first; None: as stored.
         device: Where blocks are searched; None: on the CPU.
         max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
@@ -103,7 +106,8 @@ def search_files(
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     answer = Answer.at(out, distances, formats[2])
-    question = Question(centres, queries, k, metric, dtype, device, max_memory, m, rows, ctr_rows, formats[:2])
+    inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+    question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows)
     return _search(question, answer, resume, progress)
 
 
@@ -114,7 +118,7 @@ def _search(
     with question.opened() as (c, q):
         work = question.work(c, q, answer.wants_distances)
         layout = work.layout
-        answer.check(work.first_ctr + layout.n_ctrs, [c.path, q.path])
+        answer.check(work.first_ctr + layout.n_ctrs, [*c.files, *q.files])
         task = _task(work, question, answer)
         try:
             journal = begin(answer.path, task, resume=resume)
@@ -151,10 +155,10 @@ def _no_room(out: Path, work: Work) -> str:
 
 def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
     """Return all that decides the answer and its blocks."""
-    layout, (centres, queries) = work.layout, question.arrays()
+    layout = work.layout
     return {
-        "centres": {**fingerprint(centres[0]), "name": centres[1], "dtype": str(work.centres.dtype)},
-        "queries": {**fingerprint(queries[0]), "name": queries[1], "dtype": str(work.queries.dtype)},
+        "centres": _same(work.centres, question.centres),
+        "queries": _same(work.queries, question.queries or question.centres),
         "k": layout.k,
         "self excluded": layout.but_self,
         "metric": work.metric,
@@ -164,3 +168,8 @@ def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
         "blocks": [layout.outer, layout.row_block, layout.ctr_block],
         "format": answer.format,
     }
+
+
+def _same(file: VectorFile, input: Input) -> dict[str, Any]:
+    """Return by what an input is known again."""
+    return {**fingerprint(file.path), "name": input.name, "dtype": str(file.dtype)}

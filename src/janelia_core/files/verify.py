@@ -20,7 +20,9 @@ from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.formats.registry import Where, open_vectors
+from janelia_core.files.formats.registry import Where
+from janelia_core.files.inputs.input import Input, open_vectors
+from janelia_core.files.inputs.metric_names import meant_metric
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
 from janelia_core.files.search import search_files
@@ -76,12 +78,12 @@ class Recall:
 
 
 def verify_files(
-    centres: Where,
-    queries: Where | None,
-    answer: Where,
+    centres: Where | Input,
+    queries: Where | Input | None,
+    answer: Where | Input,
     *,
     k: int | None = None,
-    metric: str = "euclidean",
+    metric: str | None = None,
     dtype: torch.dtype | str | None = None,
     device: torch.device | str | None = None,
     max_memory: int | str = FILES_MEMORY,
@@ -93,11 +95,11 @@ def verify_files(
     """Check another tool's nearest neighbours against the exact ones.
 
     Args:
-        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays.
+        centres: File of vectors (n_ctrs, d); FILE::NAME for one of several arrays; or an `Input`.
         queries: File of vectors (n_smps, d); None: the centres, none its own neighbour.
         answer: File of row numbers (n_smps, at least k).
         k: How many of its columns are checked; None: all.
-        metric: "euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev" or "haversine".
+        metric: As for `search_files`.
         dtype: A floating dtype to which all numbers are rounded first; None: as stored.
         device: Where blocks are searched; None: on the CPU.
         max_memory: Bytes, or a text such as "2GiB", that blocks and workspace take together.
@@ -109,17 +111,18 @@ def verify_files(
     Raises:
         VectorFileError: A file is not what it should be, or the answer has another number of rows.
     """
-    with open_vectors(answer, formats[2], role="indices") as listed, tempfile.TemporaryDirectory() as folder:
+    with Input.of(answer, formats[2]).opened("indices") as listed, tempfile.TemporaryDirectory() as folder:
         k = listed.d if k is None else k
         if k > listed.d:
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
-        question = Question(centres, queries, k, metric, dtype, device, max_memory, None, rows, ctr_rows, formats[:2])
+        inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+        question = Question(*inputs, k, metric, dtype, device, max_memory, None, rows, ctr_rows)
         _check_rows(listed, question)
         exact = Path(folder) / "exact.npy"
-        asked = question._asdict() | {"formats": (*formats[:2], None)}
-        search_files(**asked, out=exact, progress=progress)
+        search_files(**question._asdict(), out=exact, progress=progress)
         with question.opened() as (c, q), open_vectors(exact) as truth:
             found = Recall(listed.n, k)
+            metric = meant_metric(metric, c)
             limits = (ctr_rows[0] or 0, c.n if ctr_rows[1] is None else ctr_rows[1])
             for start in range(0, listed.n, _ROWS):
                 stop = min(start + _ROWS, listed.n)

@@ -2,7 +2,7 @@
 
 A new one is one file here, which makes a `Format`, and one line in the table, janelia_core/suffixes.py.
 
-registry            a suffix -> its format: open_vectors, save_vectors
+registry            a suffix -> its format: open_file, save_vectors
 contract            what a reader and a writer are
 named, cast         one of several arrays in a file; another dtype
 raw                 rows read where they stand                  spool: what can only be decoded as a whole

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
@@ -46,6 +47,8 @@ class VectorFile(ABC):
         n: Number of rows, checked against the size of the file.
         d: Number of columns, likewise.
         dtype: Of the tensors that `read` returns.
+        metric: By which the file says that its neighbours are meant, or None.
+        files: The files that its rows come from, itself as a rule.
         bytes_read: What `read` took from the file so far, headers apart.
         bytes_taken: What `take` took from the file so far.
     """
@@ -55,6 +58,8 @@ class VectorFile(ABC):
 
     def __init__(self, path: Path, n: int, d: int, dtype: torch.dtype) -> None:
         self.path, self.n, self.d, self.dtype = path, n, d, dtype
+        self.metric: str | None = None
+        self.files: tuple[Path, ...] = (path,)
         self.bytes_read = 0
         self.bytes_taken = 0
         self._lock = threading.Lock()
@@ -127,6 +132,26 @@ class InMemory:
         return self.values[start:stop]
 
 
+OPENING = 8 << 20
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a file is to be read; a format takes of it what its `options` name.
+
+    Attributes:
+        memory: Bytes that opening may take, and reading beside the rows that it fills, whatever the file says.
+        header: Whether the first line of a table holds names; None: the table decides.
+        shape: (n, d) of raw memory; n None: as many rows as there are.
+        stored: Numbers of raw memory: "float32", "uint8", ">f8", ..
+    """
+
+    memory: int = OPENING
+    header: bool | None = None
+    shape: tuple[int | None, int] | None = None
+    stored: str | None = None
+
+
 Arrays = Mapping[str, Rows]
 """What a file is made of: one array, or several by name."""
 
@@ -135,20 +160,22 @@ class Format(NamedTuple):
     """One format.
 
     Attributes:
-        open: (path, name of an array or None, names preferred where none is given) -> file.
+        open: (path, name of an array or None, names preferred where none is given, options by name) -> file.
         write: (path, arrays by name), block by block.
         several: It holds several arrays by name; else `write` takes the first.
         index_bits: Of the integers that it holds; 0: it holds none, and no indices.
         distances: It holds real numbers.
         writer: The module of the extra `files` that it is written with, if any.
+        options: Fields of `Reading` that `open` takes by name.
     """
 
-    open: Callable[[Path, str | None, tuple[str, ...]], VectorFile]
+    open: Callable[..., VectorFile]
     write: Callable[[Path, Arrays], None]
     several: bool = False
     index_bits: int = 64
     distances: bool = True
     writer: str | None = None
+    options: tuple[str, ...] = ()
 
 
 _CHUNK = 1 << 20  # bytes written at a time

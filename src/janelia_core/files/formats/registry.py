@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Format, InMemory, VectorFile
+from janelia_core.files.formats.contract import Format, InMemory, Reading, VectorFile
 from janelia_core.files.formats.named import ROLES
 from janelia_core.suffixes import ALIASES, FORMATS
 
@@ -42,38 +42,22 @@ def format_named(name: str) -> Format:
     return found
 
 
-def open_vectors(path: Where, format: str | None = None, *, role: str = "") -> VectorFile:
-    """Open a file of vectors and read its header; the vectors are read when they are asked for.
+def open_file(path: Where, format: str | None, role: str, reading: Reading) -> VectorFile:
+    """Open one file that is there, as one format, and read its header.
 
     Args:
         path: The file, or FILE::NAME for one of several arrays in it.
         format: One of `FORMATS`; None: by the suffix.
-        role: What it is used as ("centres", "queries", "indices", "distances"), which decides between several
-            arrays when none is named: in ann-benchmarks' HDF5 files "train", "test", "neighbors", "distances".
-
-    Returns:
-        The open file: `shape`, `dtype`, `read(start, stop)`, `take(row_numbers)`, `close()`; a context manager.
-
-    Raises:
-        VectorFileError: It is not what its suffix or `format` says.
-        OSError: It cannot be opened.
-        MissingExtraError: Its format needs a package that is not installed.
-
-    Example:
-        >>> import tempfile, torch
-        >>> path = tempfile.mkdtemp() + "/a.fvecs"
-        >>> save_vectors(path, torch.arange(6.0).reshape(3, 2))
-        >>> with open_vectors(path) as file:
-        ...     file.shape, file.read(1, 3)
-        ((3, 2), tensor([[2., 3.],
-                [4., 5.]]))
+        role: See `open_vectors`.
+        reading: How it is to be read.
     """
     file, name = split_name(path)
     if not file.exists():
         raise FileNotFoundError(f"{file}: there is no such file")
     if not file.is_file():
         raise VectorFileError(file, "is no regular file")
-    return format_named(format_of(file, format)).open(file, name, ROLES[role])
+    found = format_named(format_of(file, format))
+    return found.open(file, name, ROLES[role], **{option: getattr(reading, option) for option in found.options})
 
 
 def save_vectors(path: Where, values: Tensor, format: str | None = None, *, name: str = "vectors") -> None:
