@@ -8,6 +8,8 @@ named, cast         one of several arrays in a file; another dtype
 raw                 rows read where they stand                  spool: what can only be decoded as a whole
 
 npy, npz            of NumPy                                    texmex: .fvecs, .bvecs, .ivecs
-bigann              .fbin, .u8bin, .i8bin, .ibin                hdf5 (hdf5_names, hdf5_source: what a file may make it do)
+bigann              .fbin, .u8bin, .i8bin, .ibin                hdf5
 parquet, csv_text   columns with names                          torch_file, safetensors_file
+
+What a stranger's file may make a library do, and not: hdf5_names, hdf5_source, npy_header, zip_members, torch_pickle.
 """

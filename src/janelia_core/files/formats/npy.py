@@ -5,7 +5,6 @@ Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -16,11 +15,11 @@ import numpy.typing as npt
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
 from janelia_core.files.formats.named import refuse_name
-from janelia_core.files.formats.raw import RawVectors, torch_dtype
+from janelia_core.files.formats.npy_header import KINDS, header_fields, shape_of
+from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
 from janelia_core.files.formats.spool import spooled
 
 _CHUNK = 1 << 20
-_MOST_HEADER = 1 << 16
 
 
 class Header(NamedTuple):
@@ -33,22 +32,21 @@ class Header(NamedTuple):
 
 
 def read_header(file: BinaryIO, path: Path) -> Header:
-    """Read and check a header; numpy parses it as a literal, never as code. The file then stands at the numbers."""
-    # numpy reads a header of version 2 before it compares its length, up to 4 GiB, with what it accepts.
-    start = io.BytesIO(file.read(_MOST_HEADER))
+    """Read and check a header, which is never taken as code. The file then stands at the numbers."""
+    start = file.tell()
     try:
-        version = np.lib.format.read_magic(start)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read(start)
-    except KeyError:
-        raise VectorFileError(path, f"has version {version} of the .npy format, for field names only", 6) from None
-    except Exception as error:  # the parser of literals raises a dozen kinds
+        fields, offset = header_fields(file)
+        shape = shape_of(fields["shape"])
+    except ValueError as error:
         raise VectorFileError(path, f"has no .npy header: {error}", 0) from error
-    if len(shape) != 2 or min(shape) < 0:
-        raise VectorFileError(path, f"holds an array of shape {shape}, not (n, d)", 0)
-    torch_dtype(path, dtype)
-    file.seek(start.tell())
-    return Header(shape, fortran_order, dtype, start.tell())
+    descr = fields["descr"].strip("'\"")
+    if len(shape) != 2:
+        raise VectorFileError(path, f"holds an array of shape {fields['shape']}, not (n, d)", 0)
+    if descr.lstrip("<>|=") not in TORCH_DTYPES or len(descr) > 3:
+        kind = KINDS.get(descr.lstrip("<>|=")[:1], "records")
+        raise VectorFileError(path, f"holds {kind} ({descr}), not real numbers of at most 64 bits", 0)
+    file.seek(start + offset)
+    return Header(shape, fields["fortran_order"] == "True", np.dtype(descr), offset)
 
 
 def open_npy(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,25 +11,27 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, VectorFile
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.npy import Header, read_header, write_array
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.spool import spooled
-
-_CHUNK = 1 << 22
-_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
+from janelia_core.files.formats.zip_members import member_start, zip_members
 
 
-def open_npz(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_npz(path: Path, name: str | None, preferred: tuple[str, ...], memory: int = OPENING) -> VectorFile:
     """Open one array of shape (n, d)."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zip_members(path, memory) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             info = members[choose(path, list(members), name, preferred)]
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others decode without bounds
+                raise VectorFileError(
+                    path, f"{info.filename} is packed by method {info.compress_type}; numpy.savez_compressed writes 8"
+                )
             with archive.open(info) as file:
                 header = read_header(cast(BinaryIO, file), path)
-                return _opened(path, archive, info, header, cast(BinaryIO, file))
+                return _opened(path, info, header, cast(BinaryIO, file), memory)
     except VectorFileError:
         raise
     # Also what zlib, encrypted members and offsets beyond the file raise: there is no common class.
@@ -38,7 +39,7 @@ def open_npz(path: Path, name: str | None, preferred: tuple[str, ...]) -> Vector
         raise VectorFileError(path, f"is no sound .npz: {error}") from error
 
 
-def _opened(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header, file: BinaryIO) -> VectorFile:
+def _opened(path: Path, info: zipfile.ZipInfo, header: Header, file: BinaryIO, memory: int) -> VectorFile:
     n, d = header.shape
     size = n * d * header.dtype.itemsize
     if header.offset + size != info.file_size:
@@ -48,18 +49,19 @@ def _opened(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header:
     if header.fortran_order and n > 1 and d > 1:
         raise VectorFileError(path, f"{info.filename} is stored column by column; save it as C-contiguous array")
     if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-        with path.open("rb") as plain:
-            plain.seek(info.header_offset)
-            lengths = _LOCAL_HEADER.unpack(plain.read(_LOCAL_HEADER.size))
-        start = info.header_offset + _LOCAL_HEADER.size + sum(lengths) + header.offset
+        start = member_start(path, info) + header.offset
         return RawVectors(path, start, n, d, header.dtype)
-    return spooled(path, d, header.dtype.newbyteorder("="), _decoded(path, header, file), size)
+    if d * header.dtype.itemsize > memory // 4:
+        raise VectorFileError(
+            path, f"{info.filename} has rows too long to be decoded within {memory} bytes; do not pack it"
+        )
+    return spooled(path, d, header.dtype.newbyteorder("="), _decoded(path, header, file, memory // 4), size)
 
 
-def _decoded(path: Path, header: Header, file: BinaryIO) -> Iterator[npt.NDArray[np.generic]]:
+def _decoded(path: Path, header: Header, file: BinaryIO, most: int) -> Iterator[npt.NDArray[np.generic]]:
     n, d = header.shape
     row = d * header.dtype.itemsize
-    step = max(1, _CHUNK // max(1, row))
+    step = max(1, most // max(1, row))
     for start in range(0, n, step):
         rows = min(step, n - start)
         data = file.read(rows * row)
@@ -76,4 +78,4 @@ def write_npz(path: Path, arrays: Arrays) -> None:
                 write_array(cast(BinaryIO, file), rows)
 
 
-NPZ = Format(open_npz, write_npz, several=True)
+NPZ = Format(open_npz, write_npz, several=True, options=("memory",))

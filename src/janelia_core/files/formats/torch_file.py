@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, Rows, VectorFile
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, Rows, VectorFile
 from janelia_core.files.formats.named import choose, refuse_name
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
+from janelia_core.files.formats.torch_pickle import check_archive
 
 _REAL = (*TORCH_DTYPES.values(), torch.bfloat16)
 
@@ -32,8 +33,9 @@ class TorchVectors(VectorFile):
         """Nothing is kept open between blocks."""
 
 
-def open_torch(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_torch(path: Path, name: str | None, preferred: tuple[str, ...], memory: int = OPENING) -> VectorFile:
     """Open one tensor of shape (n, d)."""
+    check_archive(path, memory)
     values = _load(path)
     chosen = None
     if isinstance(values, dict):
@@ -74,4 +76,4 @@ def _whole(rows: Rows) -> Tensor:
     return rows.mapped() if isinstance(rows, RawVectors) else rows.read(0, rows.n).clone()
 
 
-PT = Format(open_torch, write_torch, several=True)
+PT = Format(open_torch, write_torch, several=True, options=("memory",))
