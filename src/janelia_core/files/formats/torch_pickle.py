@@ -25,17 +25,15 @@ _CALLS = {
 
 def check_archive(path: Path, memory: int) -> None:
     """Raise VectorFileError where a file is no archive of plain tensors that opens within so many bytes."""
-    if not zipfile.is_zipfile(path):
-        raise VectorFileError(
-            path, "is no archive as torch.save writes it, needed for weights_only and mmap; save it anew", 0
-        )
     try:
         with zip_members(path, memory) as archive:
             _check_operations(path, _pickle(path, archive.infolist(), memory), memory)
     except (VectorFileError, FileNotFoundError):
         raise
     except Exception as error:  # of zipfile and pickletools, which have no common class
-        raise VectorFileError(path, f"is no sound archive of torch.save: {error}") from error
+        raise VectorFileError(
+            path, f"is no archive as torch.save writes it and weights_only needs it ({error}); save it anew"
+        ) from error
 
 
 def _pickle(path: Path, members: list[zipfile.ZipInfo], memory: int) -> bytes:
