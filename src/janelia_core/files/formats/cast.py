@@ -29,6 +29,13 @@ class Cast(VectorFile):
             rows = min(step, len(out) - at)
             out[at : at + rows].copy_(self._file.read(start + at, start + at + rows))
 
+    def _pick(self, numbers: Tensor, out: Tensor) -> int:
+        step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
+        before = self._file.bytes_taken
+        for at in range(0, len(out), step):
+            out[at : at + step].copy_(self._file.take(numbers[at : at + step]))
+        return (self._file.bytes_taken - before) // self.row_bytes
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()

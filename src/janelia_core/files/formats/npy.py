@@ -5,21 +5,17 @@ Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
 from janelia_core.files.formats.named import refuse_name
 from janelia_core.files.formats.npy_header import KINDS, header_fields, shape_of
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
-from janelia_core.files.formats.spool import spooled
-
-_CHUNK = 1 << 20
+from janelia_core.files.formats.tiles import in_rows
 
 
 class Header(NamedTuple):
@@ -29,6 +25,11 @@ class Header(NamedTuple):
     fortran_order: bool
     dtype: np.dtype[np.generic]
     offset: int
+
+    @property
+    def by_columns(self) -> bool:
+        """Whether the order matters, and is that of columns."""
+        return self.fortran_order and min(self.shape) > 1
 
 
 def read_header(file: BinaryIO, path: Path) -> Header:
@@ -49,7 +50,7 @@ def read_header(file: BinaryIO, path: Path) -> Header:
     return Header(shape, fields["fortran_order"] == "True", np.dtype(descr), offset)
 
 
-def open_npy(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_npy(path: Path, name: str | None, preferred: tuple[str, ...], opening: int = OPENING) -> VectorFile:
     """Open an array of shape (n, d)."""
     refuse_name(path, name)
     with path.open("rb") as file:
@@ -59,20 +60,9 @@ def open_npy(path: Path, name: str | None, preferred: tuple[str, ...]) -> Vector
     expected = header.offset + n * d * header.dtype.itemsize
     if expected != size:
         raise VectorFileError(path, f"should have {expected} bytes by its header, but has {size}", min(expected, size))
-    if header.fortran_order and n > 1 and d > 1:
-        columns = RawVectors(path, header.offset, d, n, header.dtype)
-        with columns:
-            return spooled(path, d, columns.numpy_dtype, _transposed(columns), n * d * header.dtype.itemsize)
+    if header.by_columns:
+        return in_rows(RawVectors(path, header.offset, d, n, header.dtype), opening)
     return RawVectors(path, header.offset, n, d, header.dtype)
-
-
-def _transposed(columns: RawVectors) -> Iterator[npt.NDArray[np.generic]]:
-    """Yield the rows of an array stored column by column."""
-    d, n = columns.shape
-    step = max(1, _CHUNK // (d * columns.dtype.itemsize))
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        yield np.stack([columns.part(q, start, stop) for q in range(d)], axis=1)
 
 
 def write_array(file: BinaryIO, rows: Rows) -> None:
@@ -93,4 +83,4 @@ def write_npy(path: Path, arrays: Arrays) -> None:
         write_array(file, first(arrays))
 
 
-NPY = Format(open_npy, write_npy)
+NPY = Format(open_npy, write_npy, options=("opening",))
