@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -20,7 +21,7 @@ def split_name(path: Where) -> tuple[Path, str | None]:
     """Split FILE::NAME into the file and the name of an array in it."""
     text = str(path)
     file, mark, name = text.rpartition("::")
-    if not mark or Path(text).exists():
+    if not mark or os.path.exists(text):  # which takes a name that is too long for one that is not there
         return Path(text), None
     return Path(file), name
 
