@@ -11,7 +11,7 @@ The steps of a search::
       |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
-      |  answer      finished arrays -> the file asked for, renamed into place
+      |  answer      finished arrays -> the file asked for, renamed into place; whether that can be, told before
       v
     OUT
 
@@ -19,7 +19,7 @@ A radius search has no journal::
 
     radius         radius_files: checks, loop, answer
       |  within         the loop: members of a block of queries, then their order
-      |  ragged_answer  as many neighbours as there are: spooled, then the file asked for, renamed into place
+      |  answer.ragged  as many neighbours as there are: spooled, then the file asked for, renamed into place
       v
     OUT
 """

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from janelia_core.durable import sync_folder
+from janelia_core.files.answer.place import Place
 from janelia_core.positioned import write_all
 
 VERSION = 1
@@ -82,7 +83,7 @@ class Journal:
 
 def folder_of(out: Path) -> Path:
     """Return where the unfinished answer `out` is kept."""
-    return out.with_name(out.name + ".unfinished")
+    return Place.of(out).unfinished
 
 
 def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:

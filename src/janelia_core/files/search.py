@@ -5,17 +5,19 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from janelia_core.files.answer import Answer
+from janelia_core.files.answer.answer import Answer
+from janelia_core.files.answer.standard_output import opened_place
 from janelia_core.files.fingerprint import fingerprint
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
+from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.question import Question, Range, Work
@@ -38,6 +40,7 @@ class FileReport:
         bytes_taken: What near-ties made it read of the centres again.
         seconds: How long this run took.
         resumed_at: Steps that were finished before.
+        notes: What the caller should know, a sentence each: a file says another metric than the one asked for.
     """
 
     out: Path
@@ -49,6 +52,7 @@ class FileReport:
     bytes_taken: int
     seconds: float
     resumed_at: int
+    notes: tuple[str, ...] = ()
 
 
 def search_files(
@@ -66,6 +70,7 @@ def search_files(
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
+    convention: str | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> FileReport:
@@ -76,7 +81,9 @@ def search_files(
         queries: File of vectors (n_smps, d); None: the centres, none of which is its own neighbour.
         k: Neighbours of each query.
         out: Where the answer goes: indices (n_smps, k), row numbers of the file of centres, nearest first. Formats
-            of several arrays, `.npz`, `.hdf5`, `.ibin`, .., hold the distances as well.
+            of several arrays, `.npz`, `.hdf5`, `.ibin`, .., hold the distances as well, the format "ann-benchmarks"
+            what is searched, too. A link stays, and the file it leads to is written. "-": standard output, as npy,
+            ivecs, ibin or csv; nothing is kept to resume then.
         distances: Where the distances go, in a file of their own; None: nowhere else.
         metric: "euclidean", "sqeuclidean" (same neighbours, squared distances), "cosine", "dot", "manhattan",
             "chebyshev" or "haversine", or another name for one of them; None: the one that the file of centres
@@ -88,6 +95,8 @@ def search_files(
         rows: Queries from, to (exclusive) row numbers; None: from the first, to the last.
         ctr_rows: Centres likewise.
         formats: Of centres, queries and out; None: by the suffix.
+        convention: Which distances are written: "ours", those of the metric; "faiss", "big-ann" or "diskann", whose
+            are squared, or positive inner products; "ann-benchmarks". None: ours, but for the format "ann-benchmarks".
         resume: Go on with the unfinished search that is beside out, if there is one.
         progress: Called after every step.
 
@@ -105,10 +114,12 @@ def search_files(
     """
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
-    answer = Answer.at(out, distances, formats[2])
-    inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
-    question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows)
-    return _search(question, answer, resume, progress)
+    with opened_place(out, formats[2], resume) as place:
+        answer = Answer.at(place, distances, formats[2])
+        inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+        told = answer.convention(convention)
+        question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told)
+        return _search(question, answer, resume, progress)
 
 
 def _search(
@@ -117,32 +128,35 @@ def _search(
     started = time.perf_counter()
     with question.opened() as (c, q):
         work = question.work(c, q, answer.wants_distances)
+        work = replace(work, metric=work.told.metric)  # which has the same neighbours
         layout = work.layout
-        answer.check(work.first_ctr + layout.n_ctrs, [*c.files, *q.files])
+        answer.check(work, [c.path, *c.files, q.path, *q.files])
         task = _task(work, question, answer)
         try:
-            journal = begin(answer.path, task, resume=resume)
+            journal = begin(answer.place.target, task, resume=resume)
             resumed_at = journal.finished
             stream = Stream(work, journal)
             with journal.ended():
                 stream.run(progress)
                 if _task(work, question, answer) != task:
                     raise ValueError("centres and queries must stay as they are, but changed while they were searched")
-                answer.write(journal.folder, layout.n_smps, layout.k, work.distances)
+                read = c.bytes_read + q.bytes_read
+                answer.write(journal.folder, work)
         except OSError as error:
             if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise OSError(error.errno, _no_room(answer.path, work)) from error
+                raise OSError(error.errno, _no_room(answer.place.target, work)) from error
             raise
         return FileReport(
-            answer.path,
+            answer.place.said,
             (layout.n_smps, layout.k),
             c.d,
             layout,
             stream.screens,
-            c.bytes_read + q.bytes_read,
+            read,
             c.bytes_taken,
             time.perf_counter() - started,
             resumed_at,
+            notes_on_metric(question.metric, c, q),
         )
 
 
@@ -162,6 +176,7 @@ def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
         "k": layout.k,
         "self excluded": layout.but_self,
         "metric": work.metric,
+        "told": work.told.change,
         "distances": str(work.distances),
         "rows": [work.first_query, layout.n_smps],
         "centre rows": [work.first_ctr, layout.n_ctrs],

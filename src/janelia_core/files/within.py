@@ -112,12 +112,18 @@ class Within:
             if work.layout.n_ctr_blocks == 1:
                 listed = Ragged(ends[start : stop + 1] - ends[start], some)
                 far = ragged_distances(
-                    Flat(here, self._c, None, here.shape[:1], None), listed, work.metric, self._budget
+                    Flat(here, self._c, None, here.shape[:1], None), listed, work.told.metric, self._budget
                 )
-                yield slice(start, stop), row[ends[start] : ends[stop]], some + work.first_ctr, far
+                yield slice(start, stop), row[ends[start] : ends[stop]], some + work.first_ctr, work.told.of(far)
             else:
                 numbers = torch.unique(some) + work.first_ctr
                 some = work.centres.take(numbers)
                 found = radius(here, some, self._r, metric=work.metric, max_memory=max(LEAST_MEMORY, self._budget))
-                yield slice(start, stop), found.rows + start, numbers[found.indices], found.distances
+                far = found.distances
+                if work.told.metric != work.metric:
+                    listed = Ragged(found.offsets, found.indices)
+                    far = ragged_distances(
+                        Flat(here, some, None, here.shape[:1], None), listed, work.told.metric, self._budget
+                    )
+                yield slice(start, stop), found.rows + start, numbers[found.indices], work.told.of(far)
             start = stop
