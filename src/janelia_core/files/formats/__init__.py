@@ -11,6 +11,7 @@ tiles               rows stored in another order, put in order on disk
 npy, npz            of NumPy                                    texmex: .fvecs, .bvecs, .ivecs
 bigann              .fbin, .u8bin, .i8bin, .ibin                hdf5
 parquet, csv_text   columns with names                          safetensors_file
+csv_lines, csv_fields, csv_names, csv_index                     what a .csv is made of
 torch_file          .pt, read                                   torch_save: .pt, written
 
 What a stranger's file may make a library do, and not: hdf5_names, hdf5_source, npy_header, zip_members, torch_pickle.
