@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import torch
 
-from janelia_core.files.fingerprint import fingerprint
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
 from janelia_core.files.ragged_answer import RaggedAnswer
 from janelia_core.files.stream import Progress
+from janelia_core.files.unchanged import check_unchanged, fingerprints
 from janelia_core.files.within import Within
 from janelia_core.ml._runtime.machine import flushes_subnormals
 
@@ -91,7 +91,7 @@ def radius_files(
     with torch.inference_mode(False), RaggedAnswer(out, formats[2]) as answer, question.opened() as (c, q):
         work = question.work(c, q, distances=True, outers=("queries",))
         n, total = work.layout.n_smps, work.layout.n_smps * work.layout.n_ctrs
-        before = [fingerprint(path) for path in (*c.files, *q.files)]
+        before, digests = fingerprints(work), dict[str, str]()
         assert work.distances is not None
         answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [*c.files, *q.files])
 
@@ -99,10 +99,9 @@ def radius_files(
             if progress is not None:
                 progress(Progress(done, total, 0, time.perf_counter() - began))
 
-        for found in Within(work, radius, told).blocks():
+        for found in Within(work, radius, told, digests).blocks():
             answer.add(*found)
-        if [fingerprint(path) for path in (*c.files, *q.files)] != before:
-            raise ValueError("centres and queries must stay as they are, but changed while they were searched")
+        check_unchanged(question, work, before, digests)
         answer.finish()
         read = c.bytes_read + c.bytes_taken + q.bytes_read
         return RadiusReport(answer.path, n, answer.found, read, time.perf_counter() - began)

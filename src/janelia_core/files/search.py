@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from janelia_core.files.answer import Answer
-from janelia_core.files.fingerprint import fingerprint
-from janelia_core.files.formats.contract import VectorFile
+from janelia_core.files.command_line import words_of_search
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
-from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.question import Question, Range, Work
-from janelia_core.files.stream import Progress, Stream
-from janelia_core.ml._runtime.machine import flushes_subnormals
-from janelia_core.sizes import show_bytes
+from janelia_core.files.resumable import Kept, searched
+from janelia_core.files.stream import Progress
 
 
 @dataclass(frozen=True)
@@ -103,73 +98,27 @@ def search_files(
     Exactness: the indices are those of `knn_mc` on the whole arrays, whatever the blocks.
     Memory: max_memory, beyond what Python, torch and compiled kernels take.
     """
-    if flushes_subnormals():
-        raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     answer = Answer.at(out, distances, formats[2])
     inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
     question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows)
-    return _search(question, answer, resume, progress)
 
+    def check(work: Work) -> None:
+        answer.check(work.first_ctr + work.layout.n_ctrs, [*work.centres.files, *work.queries.files])
 
-def _search(
-    question: Question, answer: Answer, resume: bool, progress: Callable[[Progress], None] | None
-) -> FileReport:
+    words = words_of_search(question, answer, formats[2])
+    kept = Kept(answer.path, answer.format, answer.wants_distances, words, resume, check)
     started = time.perf_counter()
-    with question.opened() as (c, q):
-        work = question.work(c, q, answer.wants_distances)
-        layout = work.layout
-        answer.check(work.first_ctr + layout.n_ctrs, [*c.files, *q.files])
-        task = _task(work, question, answer)
-        try:
-            journal = begin(answer.path, task, resume=resume)
-            resumed_at = journal.finished
-            stream = Stream(work, journal)
-            with journal.ended():
-                stream.run(progress)
-                if _task(work, question, answer) != task:
-                    raise ValueError("centres and queries must stay as they are, but changed while they were searched")
-                answer.write(journal.folder, layout.n_smps, layout.k, work.distances)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise OSError(error.errno, _no_room(answer.path, work)) from error
-            raise
+    with searched(question, kept, progress) as found:
+        work, layout = found.work, found.work.layout
+        answer.write(found.folder, layout.n_smps, layout.k, work.distances)
         return FileReport(
             answer.path,
             (layout.n_smps, layout.k),
-            c.d,
+            work.centres.d,
             layout,
-            stream.screens,
-            c.bytes_read + q.bytes_read,
-            c.bytes_taken,
+            found.screens,
+            work.centres.bytes_read + work.queries.bytes_read,
+            work.centres.bytes_taken,
             time.perf_counter() - started,
-            resumed_at,
+            found.resumed_at,
         )
-
-
-def _no_room(out: Path, work: Work) -> str:
-    row = work.layout.k * (8 + (0 if work.distances is None else work.distances.itemsize))
-    told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
-    folder = folder_of(out)
-    return f"{told}; what is finished is in {folder}, from which the search can be resumed" if folder.exists() else told
-
-
-def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
-    """Return all that decides the answer and its blocks."""
-    layout = work.layout
-    return {
-        "centres": _same(work.centres, question.centres),
-        "queries": _same(work.queries, question.queries or question.centres),
-        "k": layout.k,
-        "self excluded": layout.but_self,
-        "metric": work.metric,
-        "distances": str(work.distances),
-        "rows": [work.first_query, layout.n_smps],
-        "centre rows": [work.first_ctr, layout.n_ctrs],
-        "blocks": [layout.outer, layout.row_block, layout.ctr_block],
-        "format": answer.format,
-    }
-
-
-def _same(file: VectorFile, input: Input) -> dict[str, Any]:
-    """Return by what an input is known again."""
-    return {**fingerprint(file.path), "name": input.name, "dtype": str(file.dtype)}
