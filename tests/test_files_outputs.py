@@ -44,7 +44,7 @@ def no_search(monkeypatch: pytest.MonkeyPatch) -> None:
     def searched(*arguments: object, **options: object) -> None:
         raise AssertionError("the search began")
 
-    monkeypatch.setattr("janelia_core.files.search.begin", searched)
+    monkeypatch.setattr("janelia_core.files.resumable.begin", searched)
     monkeypatch.setattr("janelia_core.files.within.Within.blocks", searched)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +81,11 @@ class Answer:
             raise ValueError(f"convention must be ann-benchmarks for a data set of ann-benchmarks, got {asked!r}")
         return name
 
-    def check(self, work: Work, inputs: Sequence[Path]) -> None:
+    def check(self, work: Work) -> None:
         """Refuse, before the work, row numbers that the format cannot hold, to replace an input, and a full disk."""
         for place in (self.place, self.distances):
             if place is not None:
-                place.check_inputs(inputs)
+                place.check_inputs(path for file in (work.centres, work.queries) for path in (file.path, *file.files))
         format, n_ctrs = format_named(self.format), work.layout.n_ctrs
         if self.is_whole:
             ann_benchmarks.check(self.place.said, work)
