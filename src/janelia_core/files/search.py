@@ -110,6 +110,7 @@ def search_files(
     started = time.perf_counter()
     with searched(question, kept, progress) as found:
         work, layout = found.work, found.work.layout
+        read = work.centres.bytes_read + work.queries.bytes_read
         answer.write(found.folder, layout.n_smps, layout.k, work.distances)
         return FileReport(
             answer.path,
@@ -117,7 +118,7 @@ def search_files(
             work.centres.d,
             layout,
             found.screens,
-            work.centres.bytes_read + work.queries.bytes_read,
+            read,
             work.centres.bytes_taken,
             time.perf_counter() - started,
             found.resumed_at,
