@@ -228,7 +228,7 @@ def test_more_than_int32_holds_is_refused_and_an_earlier_answer_stays(
     out = tmp_path / "o.rangeres"
     out.write_text("as before")
     for most, told in ((118, "20 queries or 120 centres"), (119, "120 results; take npz")):
-        monkeypatch.setattr("janelia_core.files.ragged_answer._MOST", most)
+        monkeypatch.setattr("janelia_core.files.answer.ragged._MOST", most)
         with pytest.raises(VectorFileError, match=told):
             radius_files(tmp_path / "c.npy", tmp_path / "x.npy", radius=9.0, out=out)
     assert out.read_text() == "as before"

@@ -23,4 +23,6 @@ FORMATS = {
     "csv": "csv_text:CSV",
 }
 """A module with dots in its name is one of another package."""
+NAMED = {"ann-benchmarks": "janelia_core.files.answer.ann_benchmarks:ANN_BENCHMARKS"}
+"""Formats that are asked for by name: no suffix means them."""
 ALIASES = {"h5": "hdf5", "pth": "pt"}

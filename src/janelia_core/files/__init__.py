@@ -15,7 +15,7 @@ The steps of a search::
       |  blocks        of rows: read, digested, known again
       |  command_line  what to type to go on                           recall, stored_distances: what verify counts
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
-      |  answer      finished arrays -> the file asked for, renamed into place
+      |  answer      finished arrays -> the file asked for, renamed into place; whether that can be, told before
       v
     OUT
 
@@ -23,7 +23,7 @@ A radius search has no journal::
 
     radius         radius_files: checks, loop, answer
       |  within         the loop: members of a block of queries, then their order
-      |  ragged_answer  as many neighbours as there are: spooled, then the file asked for, renamed into place
+      |  answer.ragged  as many neighbours as there are: spooled, then the file asked for, renamed into place
       v
     OUT
 """

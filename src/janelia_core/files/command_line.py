@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from janelia_core.files.answer import Answer
+from janelia_core.files.answer.answer import Answer
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
@@ -15,8 +15,9 @@ def words_of_search(question: Question, answer: Answer, format: str | None) -> l
     """Return the words of `janelia-knn search` that ask this question."""
     return [
         *["search", *_inputs(question)],
-        *["-k", str(question.k), *_option("--out", answer.path), *_option("--out-format", format)],
-        *_option("--distances", answer.distances),
+        *["-k", str(question.k), *_option("--out", answer.place.said), *_option("--out-format", format)],
+        *_option("--distances", None if answer.distances is None else answer.distances.said),
+        *_option("--convention", question.convention),
         *_option("-m", question.m),
         *_options(question),
     ]

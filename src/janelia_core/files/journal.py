@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from janelia_core.durable import sync_folder
+from janelia_core.files.answer.place import Place
 from janelia_core.files.fingerprint import may_be_same
 from janelia_core.files.lock import lock
 from janelia_core.positioned import write_all
@@ -104,7 +105,7 @@ class Journal:
 
 def folder_of(out: Path) -> Path:
     """Return where the unfinished answer `out` is kept."""
-    return out.with_name(out.name + ".unfinished")
+    return Place.of(out).unfinished
 
 
 def resuming(words: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import torch
 
+from janelia_core.files.answer.conventions import Told, told_by
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.cast import cast
 from janelia_core.files.formats.contract import VectorFile
@@ -33,7 +34,8 @@ class Work:
         first_query: Row of the file where the queries begin.
         first_ctr: Row of the file where the centres begin.
         layout: The blocks.
-        metric: Of the distances.
+        metric: By which they are searched.
+        told: Which distances are told of what is found.
         distances: Their dtype, or None where nobody asks for them.
         m: As for `knn_mc`, or None.
         device: Where blocks are searched; None: on the CPU.
@@ -45,6 +47,7 @@ class Work:
     first_ctr: int
     layout: Layout
     metric: str
+    told: Told
     distances: torch.dtype | None
     m: int | None
     device: torch.device | None
@@ -63,6 +66,7 @@ class Question(NamedTuple):
     m: int | None = None
     rows: Range = (None, None)
     ctr_rows: Range = (None, None)
+    convention: str | None = None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[VectorFile, VectorFile]]:
@@ -87,6 +91,7 @@ class Question(NamedTuple):
     ) -> Work:
         """Check the arguments for open files, and lay the blocks out, one of `outers` in the outer loop."""
         metric = meant_metric(self.metric, centres)
+        told = told_by(self.convention, metric)
         check_columns(metric, centres.d, "centres")
         mapped = bytes_of_point(metric)
         first_query, n_smps = _range("rows", self.rows, queries)
@@ -106,7 +111,7 @@ class Question(NamedTuple):
         )
         dtype = result_dtype(queries, centres) if distances else None
         m = None if self.m is None else checked_count("m", self.m)
-        return Work(queries, centres, first_query, first_ctr, layout, metric, dtype, m, _device(self.device))
+        return Work(queries, centres, first_query, first_ctr, layout, metric, told, dtype, m, _device(self.device))
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

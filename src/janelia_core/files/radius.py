@@ -9,11 +9,13 @@ from typing import NamedTuple
 
 import torch
 
+from janelia_core.files.answer.ragged import STREAMED, RaggedAnswer
+from janelia_core.files.answer.standard_output import opened_place
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
+from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
-from janelia_core.files.ragged_answer import RaggedAnswer
 from janelia_core.files.stream import Progress
 from janelia_core.files.unchanged import check_unchanged, fingerprints
 from janelia_core.files.within import Within
@@ -29,6 +31,7 @@ class RadiusReport(NamedTuple):
         found: Neighbours of all of them.
         bytes_read: What it read of both files.
         seconds: How long it took.
+        notes: As in `FileReport`.
     """
 
     out: Path
@@ -36,6 +39,7 @@ class RadiusReport(NamedTuple):
     found: int
     bytes_read: int
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 def radius_files(
@@ -51,6 +55,7 @@ def radius_files(
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
+    convention: str | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> RadiusReport:
     """Find all centres within a radius of every query, from file to file, in bounded memory.
@@ -60,7 +65,8 @@ def radius_files(
         queries: File of vectors (n_smps, d); None: the centres, none of which is its own neighbour.
         radius: At most so far away, by the metric: for "sqeuclidean" the square of a distance.
         out: Where the answer goes, nearest first: `.rangeres` of big-ann-benchmarks, or `.npz` with offsets (n + 1,),
-            indices and distances (p,); query i has indices[offsets[i] : offsets[i + 1]], row numbers of the file.
+            indices and distances (p,); query i has indices[offsets[i] : offsets[i + 1]], row numbers of the file. "-":
+            standard output, as the format rangeres.
         metric: As for `search_files`, and so all that follows.
         dtype: A floating dtype to which all numbers are rounded first; None: as stored.
         device: Where blocks are searched; None: on the CPU.
@@ -68,6 +74,7 @@ def radius_files(
         rows: Queries from, to (exclusive) row numbers.
         ctr_rows: Centres likewise.
         formats: Of centres, queries and out; None: by the suffix.
+        convention: Which distances are written, as for `search_files`; the radius is one of the metric all the same.
         progress: Called after every pair of blocks.
 
     Returns:
@@ -86,14 +93,19 @@ def radius_files(
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     began = time.perf_counter()
     inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
-    question = Question(*inputs, 1, metric, dtype, device, max_memory, None, rows, ctr_rows)
+    question = Question(*inputs, 1, metric, dtype, device, max_memory, None, rows, ctr_rows, convention)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
-    with torch.inference_mode(False), RaggedAnswer(out, formats[2]) as answer, question.opened() as (c, q):
+    with (
+        torch.inference_mode(False),
+        opened_place(out, formats[2], False, STREAMED) as place,
+        RaggedAnswer(place, formats[2]) as answer,
+        question.opened() as (c, q),
+    ):
         work = question.work(c, q, distances=True, outers=("queries",))
         n, total = work.layout.n_smps, work.layout.n_smps * work.layout.n_ctrs
         before, digests = fingerprints(work), dict[str, str]()
         assert work.distances is not None
-        answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [*c.files, *q.files])
+        answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [c.path, *c.files, q.path, *q.files])
 
         def told(done: int) -> None:
             if progress is not None:
@@ -104,4 +116,5 @@ def radius_files(
         check_unchanged(question, work, before, digests)
         answer.finish()
         read = c.bytes_read + c.bytes_taken + q.bytes_read
-        return RadiusReport(answer.path, n, answer.found, read, time.perf_counter() - began)
+        notes = notes_on_metric(question.metric, c, q)
+        return RadiusReport(answer.path, n, answer.found, read, time.perf_counter() - began, notes)

@@ -33,7 +33,7 @@ class Kept:
         beside: The file that it is for: the folder is beside it.
         purpose: What is made of it, for the journal: the format of an answer, or another word.
         distances: Whether they are wanted.
-        words: The command line that asks for it.
+        words: The command line that asks for it; empty where nobody can go on with it.
         resume: Go on with what is there.
         check: Called with what is searched, before the work.
     """
@@ -77,6 +77,7 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     with question.opened() as (c, q):
         work = question.work(c, q, kept.distances)
+        work = replace(work, metric=work.told.metric)  # which has the same neighbours
         task = _task(work, question, kept.purpose)
         if kept.resume:
             work = _as_begun(work, question, begun_with(kept.beside), task)
@@ -105,6 +106,7 @@ def _task(work: Work, question: Question, purpose: str) -> dict[str, Any]:
         "k": layout.k,
         "self excluded": layout.but_self,
         "metric": work.metric,
+        "told": work.told.change,
         "distances": str(work.distances),
         "rows": [work.first_query, layout.n_smps],
         "centre rows": [work.first_ctr, layout.n_ctrs],
@@ -159,7 +161,7 @@ def _said_how_to_go_on(kept: Kept, work: Work) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as stop:
-        if not folder.exists():
+        if not folder.exists() or not kept.words:
             raise
         raise KeyboardInterrupt(f"go on with: {command}") from stop
     except OSError as error:
@@ -167,6 +169,6 @@ def _said_how_to_go_on(kept: Kept, work: Work) -> Iterator[None]:
             raise
         row = work.layout.k * (8 + (0 if work.distances is None else work.distances.itemsize))
         told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
-        if folder.exists():
+        if folder.exists() and kept.words:
             told += f"; what is finished is in {folder}, from which the search can be resumed by: {command}"
         raise OSError(error.errno, told) from error

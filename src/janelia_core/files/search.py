@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch
 
-from janelia_core.files.answer import Answer
+from janelia_core.files.answer.answer import Answer
+from janelia_core.files.answer.standard_output import DASH, opened_place
 from janelia_core.files.command_line import words_of_search
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
+from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import FILES_MEMORY, Layout
-from janelia_core.files.question import Question, Range, Work
+from janelia_core.files.question import Question, Range
 from janelia_core.files.resumable import Kept, searched
 from janelia_core.files.stream import Progress
 
@@ -33,6 +35,7 @@ class FileReport:
         bytes_taken: What near-ties made it read of the centres again.
         seconds: How long this run took.
         resumed_at: Steps that were finished before.
+        notes: What the caller should know, a sentence each: a file says another metric than the one asked for.
     """
 
     out: Path
@@ -44,6 +47,7 @@ class FileReport:
     bytes_taken: int
     seconds: float
     resumed_at: int
+    notes: tuple[str, ...] = ()
 
 
 def search_files(
@@ -61,6 +65,7 @@ def search_files(
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
+    convention: str | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> FileReport:
@@ -71,7 +76,9 @@ def search_files(
         queries: File of vectors (n_smps, d); None: the centres, none of which is its own neighbour.
         k: Neighbours of each query.
         out: Where the answer goes: indices (n_smps, k), row numbers of the file of centres, nearest first. Formats
-            of several arrays, `.npz`, `.hdf5`, `.ibin`, .., hold the distances as well.
+            of several arrays, `.npz`, `.hdf5`, `.ibin`, .., hold the distances as well, the format "ann-benchmarks"
+            what is searched, too. A link stays, and the file it leads to is written. "-": standard output, as npy,
+            ivecs, ibin or csv; nothing is kept to resume then.
         distances: Where the distances go, in a file of their own; None: nowhere else.
         metric: "euclidean", "sqeuclidean" (same neighbours, squared distances), "cosine", "dot", "manhattan",
             "chebyshev" or "haversine", or another name for one of them; None: the one that the file of centres
@@ -83,6 +90,8 @@ def search_files(
         rows: Queries from, to (exclusive) row numbers; None: from the first, to the last.
         ctr_rows: Centres likewise.
         formats: Of centres, queries and out; None: by the suffix.
+        convention: Which distances are written: "ours", those of the metric; "faiss", "big-ann" or "diskann", whose
+            are squared, or positive inner products; "ann-benchmarks". None: ours, but for the format "ann-benchmarks".
         resume: Go on with the unfinished search that is beside out, if there is one.
         progress: Called after every step.
 
@@ -98,22 +107,24 @@ def search_files(
     Exactness: the indices are those of `knn_mc` on the whole arrays, whatever the blocks.
     Memory: max_memory, beyond what Python, torch and compiled kernels take.
     """
-    answer = Answer.at(out, distances, formats[2])
-    inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
-    question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows)
+    with opened_place(out, formats[2], resume) as place:
+        answer = Answer.at(place, distances, formats[2])
+        inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+        told = answer.convention(convention)
+        question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told)
+        words = [] if out == DASH else words_of_search(question, answer, formats[2])
+        kept = Kept(place.target, answer.format, answer.wants_distances, words, resume, answer.check)
+        return _search(question, answer, kept, progress)
 
-    def check(work: Work) -> None:
-        answer.check(work.first_ctr + work.layout.n_ctrs, [*work.centres.files, *work.queries.files])
 
-    words = words_of_search(question, answer, formats[2])
-    kept = Kept(answer.path, answer.format, answer.wants_distances, words, resume, check)
+def _search(question: Question, answer: Answer, kept: Kept, progress: Callable[[Progress], None] | None) -> FileReport:
     started = time.perf_counter()
     with searched(question, kept, progress) as found:
         work, layout = found.work, found.work.layout
-        read = work.centres.bytes_read + work.queries.bytes_read
-        answer.write(found.folder, layout.n_smps, layout.k, work.distances)
+        read = work.centres.bytes_read + work.queries.bytes_read  # before the answer, which may copy what is searched
+        answer.write(found.folder, work)
         return FileReport(
-            answer.path,
+            answer.place.said,
             (layout.n_smps, layout.k),
             work.centres.d,
             layout,
@@ -122,4 +133,5 @@ def search_files(
             work.centres.bytes_taken,
             time.perf_counter() - started,
             found.resumed_at,
+            notes_on_metric(question.metric, work.centres, work.queries),
         )

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from janelia_core.files.answer.conventions import Told, told_by
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.ml._knn.distances.distances import distances, result_dtype
 
@@ -33,34 +34,41 @@ class Kind(NamedTuple):
 
     Attributes:
         words: What they are.
-        metric: By which they are computed; it has the same neighbours as the metric that is asked for.
-        change: What becomes of them: "", "negated", "doubled", or "from 1".
+        told: How they come of a metric that has the same neighbours as the one that is asked for.
     """
 
     words: str
-    metric: str
-    change: str = ""
-
-    def of(self, values: Tensor) -> Tensor:
-        """Return distances by `metric` as they are stored."""
-        return {"": values, "negated": 0 - values, "doubled": 2 * values, "from 1": 1 - values}[self.change]
+    told: Told
 
 
 _KINDS = {
-    "euclidean": (Kind("distances", "euclidean"), Kind("squared distances", "sqeuclidean")),
-    "sqeuclidean": (Kind("squared distances", "sqeuclidean"), Kind("distances, not squared", "euclidean")),
-    "dot": (Kind("inner products with a minus sign", "dot"), Kind("inner products", "dot", "negated")),
+    "euclidean": (Kind("distances", Told("euclidean")), Kind("squared distances", Told("sqeuclidean"))),
+    "sqeuclidean": (Kind("squared distances", Told("sqeuclidean")), Kind("distances, not squared", Told("euclidean"))),
+    "dot": (Kind("inner products with a minus sign", Told("dot")), Kind("inner products", Told("dot", "negated"))),
     "cosine": (
-        Kind("1 - cosine", "cosine"),
-        Kind("cosines", "cosine", "from 1"),
-        Kind("2 (1 - cosine)", "cosine", "doubled"),
+        Kind("1 - cosine", Told("cosine")),
+        Kind("cosines", Told("cosine", "from 1")),
+        Kind("2 (1 - cosine)", Told("cosine", "doubled")),
     ),
 }
 
 
-def kinds_of(metric: str) -> Sequence[Kind]:
-    """Return which distances may be stored where a metric is asked for, its own first."""
-    return _KINDS.get(metric, (Kind("distances", metric),))
+def kinds_of(metric: str, convention: str | None) -> Sequence[Kind]:
+    """Return which distances may be stored where a metric is asked for, its own first.
+
+    Args:
+        metric: What is searched by.
+        convention: Of the tool that stored them, which is one kind alone; None: found out.
+
+    Raises:
+        ValueError: The convention has no distances for that metric.
+    """
+    every = _KINDS.get(metric, (Kind("distances", Told(metric)),))
+    if convention is None:
+        return every
+    told = told_by(convention, metric)
+    words = next((kind.words for kind in every if kind.told == told), "distances")
+    return (Kind(f"{words} (convention {convention})", told),)
 
 
 @dataclass

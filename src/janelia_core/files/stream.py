@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.durable import NOT_SUPPORTED, sync_folder
+from janelia_core.files.answer.room import n_regions, region_bytes, unfinished_bytes
 from janelia_core.files.blocks import Blocks
 from janelia_core.files.journal import Journal
 from janelia_core.files.question import Work
@@ -19,7 +20,7 @@ from janelia_core.ml._knn.merge import Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.positioned import read_at, write_all
 
-_FACTS = struct.Struct("<???xi8x")  # of running lists: exact, in_float64, whether exponent is set, exponent
+_FACTS = struct.Struct("<???xi8x")  # FACTS_BYTES of running lists: exact, in_float64, whether exponent is set, exponent
 
 
 class Progress(NamedTuple):
@@ -46,10 +47,9 @@ class Stream:
         self._screens: dict[str, None] = {}
         layout = work.layout
         self._running: tuple[int, int, Running] | None = None
-        several = layout.outer == "centres" and layout.n_row_blocks > 1
-        self._regions = layout.n_row_blocks if several else 1
-        itemsize = 0 if work.distances is None else work.distances.itemsize
-        self._region_bytes = _FACTS.size + layout.row_block * layout.kept * (24 + itemsize)
+        self._regions = n_regions(layout)
+        self._itemsize = 0 if work.distances is None else work.distances.itemsize
+        self._region_bytes = region_bytes(layout, self._itemsize)
         self._files: dict[str, int] = {}
 
     @property
@@ -79,12 +79,7 @@ class Stream:
 
     def _open(self) -> None:
         """Open the files of the folder and claim their room, so that a disk too small is known at the start."""
-        layout, k = self._work.layout, self._work.layout.k
-        sizes = {"indices": layout.n_smps * k * 8}
-        if self._work.distances is not None:
-            sizes["distances"] = layout.n_smps * k * self._work.distances.itemsize
-        if layout.n_ctr_blocks > 1:
-            sizes["state"] = 2 * self._regions * self._region_bytes
+        sizes = unfinished_bytes(self._work.layout, self._itemsize)
         folder, begun = self._journal.folder, self._journal.finished > 0
         flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
         for name, size in sizes.items():
@@ -183,7 +178,7 @@ class Stream:
         """Put the answer for a block of queries on the disk."""
         work = self._work
         start = q * work.layout.row_block
-        answers = {"indices": indices, "distances": measured}
+        answers = {"indices": indices, "distances": None if measured is None else work.told.of(measured)}
         if work.layout.but_self:
             numbers = torch.arange(len(indices)) + work.first_query + start
             kept = indices != numbers[:, None]

@@ -17,7 +17,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from janelia_core.files.answer import Answer
+from janelia_core.files.answer.answer import Answer
+from janelia_core.files.answer.place import Place
 from janelia_core.files.command_line import words_of_verify
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
@@ -52,6 +53,7 @@ def verify_files(
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
     distances: Where | Input | None = None,
+    convention: str | None = None,
     out: Where | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -72,6 +74,7 @@ def verify_files(
         formats: Of centres, queries and answer.
         distances: File of the distances of the listed centres, which are checked as well; None: those in the file of
             the answer, if there are any.
+        convention: By which these are told, as for `search_files`; None: found out from the first rows.
         out: Where the exact answer goes, as for `search_files`; None: nowhere.
         resume: Go on with the unfinished check, which is kept beside `out`, else beside the answer as
             ANSWER.verify.unfinished.
@@ -90,24 +93,24 @@ def verify_files(
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
         question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows)
         stored = _opened_distances(stack, listed_in, distances)
-        kind = _kind_of(question, listed, stored)
-        exact = None if out is None else Answer.at(out, None, None)
+        kind = _kind_of(question, listed, stored, convention)
+        exact = None if out is None else Answer.at(Place.of(out), None, None)
         wants = stored is not None or (exact is not None and exact.wants_distances)
         beside = stack.enter_context(_place(listed.path, exact, resume))
         apart = distances.where if isinstance(distances, Input) else distances
-        words = words_of_verify(question, listed_in, k, {"--distances": apart, "--out": out})
+        words = words_of_verify(question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out})
 
         def check(work: Work) -> None:
             if exact is not None:
-                inputs = [*work.centres.files, *work.queries.files, *listed.files]
-                exact.check(work.first_ctr + work.layout.n_ctrs, inputs)
+                of_search = [path for file in (work.centres, work.queries) for path in (file.path, *file.files)]
+                exact.check(work, [*of_search, *listed.files])
 
         kept = Kept(beside, "verify" if exact is None else exact.format, wants, words, resume, check)
-        asked = question._replace(metric=question.metric if kind is None else kind.metric)
+        asked = question._replace(metric=question.metric if kind is None else kind.told.metric)
         with searched(asked, kept, progress) as found:
             recall = _compared(asked, found, listed, stored, kind)
             if exact is not None:
-                exact.write(found.folder, found.work.layout.n_smps, found.work.layout.k, found.work.distances)
+                exact.write(found.folder, found.work)
         return recall
 
 
@@ -141,7 +144,7 @@ def _compared(
                 wide = _is_wide(values.dtype, work)
                 known = None if wide else (ours, measured.read(start, stop))
                 true = _true(x, work.centres, theirs.masked_fill(~valid, -1), kind, budget, known)
-                told.add(values, kind.of(true), valid)
+                told.add(values, kind.told.of(true), valid)
     return recall
 
 
@@ -150,11 +153,11 @@ def _true(
 ) -> Tensor:
     """Return the distances of what is listed: what the search found, else computed; in float64 if None is known."""
     if known is None:
-        return true_distances(x, centres, listed, kind.metric, budget, wide=True)
+        return true_distances(x, centres, listed, kind.told.metric, budget, wide=True)
     numbers, order = known[0].sort(dim=1)
     place = torch.searchsorted(numbers, listed).clamp(max=numbers.shape[1] - 1)
     there = numbers.gather(1, place) == listed
-    others = true_distances(x, centres, listed.masked_fill(there, -1), kind.metric, budget, wide=False)
+    others = true_distances(x, centres, listed.masked_fill(there, -1), kind.told.metric, budget, wide=False)
     return torch.where(there, known[1].gather(1, order.gather(1, place)), others)
 
 
@@ -163,7 +166,7 @@ def _is_wide(stored: torch.dtype, work: Work) -> bool:
     return stored == torch.float64 and result_dtype(work.queries, work.centres) != torch.float64
 
 
-def _kind_of(question: Question, listed: VectorFile, stored: VectorFile | None) -> Kind | None:
+def _kind_of(question: Question, listed: VectorFile, stored: VectorFile | None, convention: str | None) -> Kind | None:
     """Check, before the search, that the answer has a row for every query, and find out which distances are stored."""
     with question._replace(dtype=None).opened() as (_, q):
         start, stop = question.rows
@@ -183,10 +186,10 @@ def _kind_of(question: Question, listed: VectorFile, stored: VectorFile | None) 
         valid = (theirs >= work.first_ctr) & (theirs < work.first_ctr + work.layout.n_ctrs)
         values, wanted_rows = stored.read(0, rows)[:, : question.k], theirs.masked_fill(~valid, -1)
         tried: dict[Kind, DistanceCheck] = {}
-        for kind in kinds_of(meant_metric(question.metric, c)):
+        for kind in kinds_of(meant_metric(question.metric, c), convention):
             tried[kind] = DistanceCheck(kind.words)
-            true = true_distances(x, c, wanted_rows, kind.metric, budget, _is_wide(values.dtype, work))
-            tried[kind].add(values, kind.of(true), valid)
+            true = true_distances(x, c, wanted_rows, kind.told.metric, budget, _is_wide(values.dtype, work))
+            tried[kind].add(values, kind.told.of(true), valid)
     return min(tried, key=lambda kind: (tried[kind].n_off, -tried[kind].n_equal))
 
 
@@ -211,7 +214,7 @@ def _opened_distances(stack: contextlib.ExitStack, answer: Input, given: Where |
 def _place(answer: Path, exact: Answer | None, resume: bool) -> Iterator[Path]:
     """Give the file beside which the unfinished check is kept: of a folder that may be written."""
     if exact is not None:
-        yield exact.path
+        yield exact.place.target
     elif os.access(answer.absolute().parent, os.W_OK):
         yield answer.with_name(answer.name + ".verify")
     elif resume:

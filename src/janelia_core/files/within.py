@@ -114,13 +114,19 @@ class Within:
             if work.layout.n_ctr_blocks == 1:
                 listed = Ragged(ends[start : stop + 1] - ends[start], some)
                 flat = Flat(here, self._centres.block(0), None, here.shape[:1], None)
-                far = ragged_distances(flat, listed, work.metric, self._budget)
-                yield slice(start, stop), row[ends[start] : ends[stop]], some + work.first_ctr, far
+                far = ragged_distances(flat, listed, work.told.metric, self._budget)
+                yield slice(start, stop), row[ends[start] : ends[stop]], some + work.first_ctr, work.told.of(far)
             else:
                 numbers = torch.unique(some) + work.first_ctr
                 some = _taken(work.centres, numbers)
                 found = radius(here, some, self._r, metric=work.metric, max_memory=max(LEAST_MEMORY, self._budget))
-                yield slice(start, stop), found.rows + start, numbers[found.indices], found.distances
+                far = found.distances
+                if work.told.metric != work.metric:
+                    listed = Ragged(found.offsets, found.indices)
+                    far = ragged_distances(
+                        Flat(here, some, None, here.shape[:1], None), listed, work.told.metric, self._budget
+                    )
+                yield slice(start, stop), found.rows + start, numbers[found.indices], work.told.of(far)
             start = stop
 
 

@@ -16,7 +16,7 @@ class Cast(VectorFile):
 
     def __init__(self, file: VectorFile, dtype: torch.dtype) -> None:
         super().__init__(file.path, file.n, file.d, dtype)
-        self._file = file
+        self._file, self.metric, self.files = file, file.metric, file.files
 
     @property
     def row_bytes(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from os import PathLike
 from pathlib import Path
@@ -11,7 +12,7 @@ from torch import Tensor
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Format, InMemory, Reading, VectorFile
 from janelia_core.files.formats.named import ROLES
-from janelia_core.suffixes import ALIASES, FORMATS
+from janelia_core.suffixes import ALIASES, FORMATS, NAMED
 
 Where = str | PathLike[str]
 
@@ -20,7 +21,7 @@ def split_name(path: Where) -> tuple[Path, str | None]:
     """Split FILE::NAME into the file and the name of an array in it."""
     text = str(path)
     file, mark, name = text.rpartition("::")
-    if not mark or Path(text).exists():
+    if not mark or os.path.exists(text):  # which takes a name that is too long for one that is not there
         return Path(text), None
     return Path(file), name
 
@@ -29,7 +30,7 @@ def format_of(path: Path, asked: str | None = None) -> str:
     """Return the name of the format: the one asked for, else the one of the suffix."""
     name = (asked or path.suffix.removeprefix(".")).lower()
     name = ALIASES.get(name, name)
-    if name not in FORMATS:
+    if name not in FORMATS and (asked is None or name not in NAMED):
         known = ", ".join(FORMATS)
         raise VectorFileError(path, f"has no format that is known by {name!r}; say which of: {known}")
     return name
@@ -37,7 +38,7 @@ def format_of(path: Path, asked: str | None = None) -> str:
 
 def format_named(name: str) -> Format:
     """Return the format that the table has under a name."""
-    module, _, attribute = FORMATS[name].partition(":")
+    module, _, attribute = (FORMATS | NAMED)[name].partition(":")
     found: Format = getattr(import_module(module if "." in module else f"{__package__}.{module}"), attribute)
     return found
 

@@ -29,6 +29,20 @@ def metric_of(name: str) -> str:
     return found
 
 
+def notes_on_metric(asked: str | None, *files: VectorFile) -> tuple[str, ...]:
+    """Say which files speak of another metric than the one that is searched by."""
+    meant = meant_metric(asked, files[0])
+    return tuple(
+        f"{file.path} says that its metric is {file.metric}, but {meant} was {'asked for' if asked else 'taken'}"
+        for file in {file.path: file for file in files}.values()
+        if file.metric is not None and _ROOTED.get(file.metric, file.metric) != _ROOTED.get(meant, meant)
+    )
+
+
+_ROOTED = {"sqeuclidean": "euclidean"}
+"""Metrics that have the neighbours of another one."""
+
+
 def meant_metric(asked: str | None, centres: VectorFile) -> str:
     """Return the metric asked for, else the one that the file of centres says, else Euclidean distance."""
     return metric_of(asked) if asked is not None else centres.metric or "euclidean"

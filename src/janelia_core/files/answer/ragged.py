@@ -23,35 +23,37 @@ import torch
 from torch import Tensor
 
 from janelia_core.durable import replaced
-from janelia_core.files.answer import check_no_input, check_place
+from janelia_core.files.answer.place import Place
+from janelia_core.files.answer.room import Need, check_room
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.registry import Where
 
+STREAMED = ("rangeres",)
 _MOST = 2**31 - 1  # what int32 holds
 
 
 class RaggedAnswer(contextlib.ExitStack):
     """Takes the neighbours of the queries in their order; on leaving, what is not finished is gone."""
 
-    def __init__(self, out: Where, format: str | None) -> None:
+    def __init__(self, place: Place, format: str | None) -> None:
         super().__init__()
-        self.path, self.found, self._n = Path(out), 0, 0
+        self.path, self._place, self.found, self._n = place.said, place, 0, 0
         name = (format or self.path.suffix.removeprefix(".")).lower()
         if name not in ("rangeres", "npz"):
             raise VectorFileError(self.path, f"holds no neighbours within a radius as {name!r}; take rangeres or npz")
         self._int32 = name == "rangeres"
-        check_place(self.path)
+        place.check()
 
     def begin(self, n: int, n_ctrs: int, distances: torch.dtype, inputs: Sequence[Path]) -> None:
         """Refuse what will not be written, before the work, and open nameless files for the three arrays."""
-        check_no_input(self.path, inputs)
+        self._place.check_inputs(inputs)
         if self._int32 and max(n, n_ctrs - 1) > _MOST:
             raise VectorFileError(
                 self.path, f"the format has int32 only, too small for {n} queries or {n_ctrs} centres"
             )
         whole, real = ("<i4", "<f4") if self._int32 else ("<i8", f"<f{distances.itemsize}")
         self._dtypes = {"offsets": whole, "indices": whole, "distances": real}
-        folder = self.path.absolute().parent
+        folder = self._place.target.absolute().parent
+        check_room([Need(folder, 2 * n * np.dtype(whole).itemsize, f"{self.path}, without any neighbour")])
         self._spools = {name: self._spool(folder) for name in self._dtypes}
         if not self._int32:
             self._put("offsets", torch.zeros(1, dtype=torch.int64))
@@ -67,8 +69,8 @@ class RaggedAnswer(contextlib.ExitStack):
 
     def finish(self) -> None:
         """Make the file, put it on the disk, then in its place."""
-        beside = self.path.with_name(f"{self.path.name}.unfinished~")
-        with replaced(self.path, beside):
+        beside = self._place.beside
+        with replaced(self._place.target, beside):
             if self._int32:
                 with beside.open("wb") as file:
                     file.write(struct.pack("<ii", self._n, self.found))
