@@ -91,8 +91,10 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
                     compare_touched(work, journal.begun, task, journal.digests)
                 stream = Stream(work, journal)
                 stream.run(progress)
+                screens = stream.screens
+                del stream  # what makes the answer may have its room
                 check_unchanged(question, work, task, journal.digests)
-                yield Found(work, journal.folder, stream.screens, resumed_at)
+                yield Found(work, journal.folder, screens, resumed_at)
 
 
 def _task(work: Work, question: Question, purpose: str) -> dict[str, Any]:
