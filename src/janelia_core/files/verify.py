@@ -98,7 +98,9 @@ def verify_files(
         wants = stored is not None or (exact is not None and exact.wants_distances)
         beside = stack.enter_context(_place(listed.path, exact, resume))
         apart = distances.where if isinstance(distances, Input) else distances
-        words = words_of_verify(question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out})
+        words = words_of_verify(
+            question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out}
+        )
 
         def check(work: Work) -> None:
             if exact is not None:
