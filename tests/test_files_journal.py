@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
+import stat
 from pathlib import Path
 
 import pytest
 import torch
 
 import fresh_process
-from janelia_core.files import search_files
+from janelia_core import cli
+from janelia_core.files import UnlockedWarning, search_files
 from janelia_core.files.formats.registry import save_vectors
 from janelia_core.files.inputs.input import open_vectors
 from janelia_core.files.layout import Layout
@@ -123,7 +126,7 @@ def test_it_goes_on_at_the_last_finished_step(steps: int, small: None, tmp_path:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (lambda folder: os.utime(folder / "c.npy", ns=(1, 1)), "the centres changed since"),
+        (lambda folder: save_vectors(folder / "c.npy", torch.zeros(170, 4)), "the centres changed since"),
         (lambda folder: save_vectors(folder / "x.npy", torch.zeros(40, 4)), "the queries changed since"),
         (lambda folder: {"k": 5}, "begun with k 4, not 5"),
         (lambda folder: {"rows": (1, None)}, "begun with rows"),
@@ -138,6 +141,171 @@ def test_a_resumption_of_something_else_is_refused(change, complaint: str, small
     arguments |= change(tmp_path) or {}
     with pytest.raises(ValueError, match=complaint):
         search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments)
+
+
+def rewritten(path: Path) -> Path:
+    """Put the same content into a new file at the same place."""
+    path.with_suffix(".new").write_bytes(path.read_bytes())
+    os.replace(path.with_suffix(".new"), path)
+    return path
+
+
+def elsewhere(path: Path) -> Path:
+    """Put the file where another machine might have it."""
+    (path.parent / "mounted").mkdir()
+    return path.rename(path.parent / "mounted" / path.name)
+
+
+def touched(path: Path) -> Path:
+    os.utime(path, ns=(1, 1))
+    return path
+
+
+@pytest.mark.parametrize("change", [touched, rewritten, elsewhere])
+def test_an_input_that_was_touched_but_not_changed_goes_on(change, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    arguments = {"k": 4, "out": tmp_path / "o.npy"}
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npy")
+    with pytest.raises(Stopped):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(4), **arguments)
+    inputs = change(tmp_path / "c.npy"), touched(tmp_path / "x.npy")
+    assert search_files(*inputs, resume=True, **arguments).resumed_at == 4
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+@pytest.mark.parametrize("change", [touched, rewritten])
+def test_an_input_may_be_touched_while_it_is_searched(change, small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npy")
+    change_now = lambda progress: change(tmp_path / "c.npy")  # noqa: E731
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=change_now)
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def flip(path: Path, at: int) -> None:
+    """Change one byte, and let nobody see it by size or time."""
+    times = (path.stat().st_atime_ns, path.stat().st_mtime_ns)
+    with path.open("r+b") as file:
+        file.seek(at)
+        byte = file.read(1)
+        file.seek(at)
+        file.write(bytes([byte[0] ^ 64]))
+    os.utime(path, ns=times)
+
+
+def save_many(folder: Path) -> None:
+    """Save centres of 1 MiB, of which a fingerprint sees a quarter: not bytes 8000 and 1000000."""
+    save_inputs(folder)
+    save_vectors(folder / "c.npy", torch.randn(1 << 16, 4, generator=torch.Generator().manual_seed(1)))
+
+
+def test_what_was_read_is_compared_in_full_and_the_rest_is_read_as_it_is_now(small: None, tmp_path: Path) -> None:
+    save_many(tmp_path)
+    inputs, arguments = (tmp_path / "c.npy", tmp_path / "x.npy"), {"k": 4, "out": tmp_path / "o.npy"}
+    with pytest.raises(Stopped):
+        search_files(*inputs, progress=stop_after(2), **arguments)
+    flip(inputs[0], 8000)
+    with pytest.raises(ValueError, match="the centres changed since this search was begun: rows 0 to 21845 of"):
+        search_files(*inputs, resume=True, **arguments)
+    flip(inputs[0], 8000)
+    flip(inputs[0], 1_000_000)
+    assert search_files(*inputs, resume=True, **arguments).resumed_at == 2
+    search_files(*inputs, k=4, out=tmp_path / "now.npy")
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "now.npy").read_bytes()
+
+
+def test_a_block_that_changes_between_two_readings_gives_no_answer(small: None, tmp_path: Path) -> None:
+    save_many(tmp_path)
+    seen: list[object] = []
+
+    def change_and_back(progress: object) -> None:
+        seen.append(progress)
+        if len(seen) in (2, 4):  # before and after the second reading of the first block
+            flip(tmp_path / "c.npy", 8000)
+
+    with pytest.raises(ValueError, match="changed while they were searched: rows 0 to 21845"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npy", progress=change_and_back)
+    assert not (tmp_path / "o.npy").exists()
+
+
+@pytest.mark.parametrize("memory", ["700KiB", "4MiB"])
+def test_it_goes_on_in_the_blocks_that_it_was_begun_with_in_less_or_more_memory(memory: str, tmp_path: Path) -> None:
+    save_many(tmp_path)
+    inputs, arguments = (tmp_path / "c.npy", tmp_path / "x.npy"), {"k": 4, "out": tmp_path / "o.npy"}
+    whole = search_files(*inputs, k=4, out=tmp_path / "whole.npy", max_memory="1MiB")
+    with pytest.raises(Stopped):
+        search_files(*inputs, progress=stop_after(1), max_memory="1MiB", **arguments)
+    with pytest.raises(ValueError, match="for the blocks that this search was begun with, got 300 KiB"):
+        search_files(*inputs, resume=True, max_memory="300KiB", **arguments)
+    report = search_files(*inputs, resume=True, max_memory=memory, **arguments)
+    assert (report.resumed_at, report.layout.ctr_block) == (1, whole.layout.ctr_block)
+    assert (
+        search_files(*inputs, k=4, out=tmp_path / "new.npy", max_memory=memory).layout.ctr_block
+        != whole.layout.ctr_block
+    )
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
+def interrupted(progress: object) -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("asked", ["in the way", "Ctrl-C", "other arguments"])
+def test_the_command_to_go_on_with_is_said_and_does_so(
+    asked: str, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_inputs(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    Path("c.npy").rename("-c 1.npy")
+    arguments = {"k": 4, "out": "o.bin", "formats": (None, None, "ibin"), "rows": (1, None), "metric": "cosine"}
+    arguments |= {"dtype": torch.float16, "max_memory": "2MiB", "distances": Path("d.npy")}
+    with pytest.raises(KeyboardInterrupt) as said:
+        search_files("-c 1.npy", "x.npy", **arguments, progress=interrupted)
+    if asked != "Ctrl-C":
+        other = {"k": 5, "resume": True} if asked == "other arguments" else {}
+        kind = ValueError if other else FileExistsError
+        with pytest.raises(kind) as said:  # type: ignore[assignment]
+            search_files("-c 1.npy", "x.npy", **arguments | other)
+    command = shlex.split(str(said.value)[str(said.value).index("janelia-knn ") :].partition("  (")[0])
+    assert cli.main(command[1:]) == 0
+    search_files("-c 1.npy", "x.npy", **arguments | {"out": "whole.ibin", "distances": "w.npy"})
+    assert Path("o.bin").read_bytes() == Path("whole.ibin").read_bytes()
+    assert Path("d.npy").read_bytes() == Path("w.npy").read_bytes()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks")
+@pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_that_lacks_locks_claims_and_synced_folders_will_do(
+    code: int, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking(*arguments: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    sync = os.fsync
+    save_inputs(tmp_path)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npz")
+    monkeypatch.setattr("fcntl.flock", lacking)
+    monkeypatch.setattr(os, "posix_fallocate", lacking)
+    monkeypatch.setattr(os, "fsync", lambda file: (lacking if stat.S_ISDIR(os.fstat(file).st_mode) else sync)(file))
+    arguments = {"k": 4, "out": tmp_path / "o.npz"}
+    with (
+        pytest.warns(UnlockedWarning, match="see to it that no second search"),
+        pytest.raises(Stopped),
+    ):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", progress=stop_after(4), **arguments)
+    with pytest.warns(UnlockedWarning):
+        assert search_files(tmp_path / "c.npy", tmp_path / "x.npy", resume=True, **arguments).resumed_at == 4
+    assert (tmp_path / "o.npz").read_bytes() == (tmp_path / "whole.npz").read_bytes()
+
+
+def test_a_lock_that_fails_otherwise_is_an_error(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failing(*arguments: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    save_inputs(tmp_path)
+    monkeypatch.setattr("fcntl.flock", failing)
+    with pytest.raises(OSError, match="Input/output error"):
+        search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "o.npz")
 
 
 def test_changed_content_is_noticed_though_size_and_time_are_the_same(small: None, tmp_path: Path) -> None:

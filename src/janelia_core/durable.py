@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+NOT_SUPPORTED = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK}
+"""What file systems say that lack a call: of locks, of claiming room, of folders' names."""
 
 
 @contextlib.contextmanager
@@ -27,11 +31,20 @@ def replaced(path: Path, beside: Path) -> Iterator[None]:
 
 
 def sync_folder(folder: Path) -> None:
-    """Put the names in a folder on the disk, where the system does that by itself only later."""
+    """Put the names in a folder on the disk, where the system does that by itself only later and lets us ask for it.
+
+    Some network file systems sync no folders, and a folder that may be written but not read cannot be opened.
+    """
     if os.name != "posix":
         return
-    file = os.open(folder, os.O_RDONLY)
+    try:
+        file = os.open(folder, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(file)
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
     finally:
         os.close(file)

@@ -8,8 +8,12 @@ The steps of a search::
       |  inputs      what is searched, as callers name it -> an open file of vectors
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
-      |  journal     which steps are finished, on disk                  fingerprint: are these the same inputs?
+      |  resumable   the search that can go on, and what is made of it while it still could
+      |  journal     which steps are finished, on disk                  lock: one process at a time
+      |  fingerprint, unchanged    are these the same inputs? files by state and sample, rows by their blocks' digests
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
+      |  blocks        of rows: read, digested, known again
+      |  command_line  what to type to go on                           recall, stored_distances: what verify counts
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
       |  answer      finished arrays -> the file asked for, renamed into place; whether that can be, told before
       v
@@ -28,13 +32,17 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.registry import save_vectors
 from janelia_core.files.info import FileInfo, info_file
 from janelia_core.files.inputs.input import Input, open_vectors
+from janelia_core.files.lock import UnlockedWarning
 from janelia_core.files.plan import FilePlan, plan_files
 from janelia_core.files.radius import RadiusReport, radius_files
+from janelia_core.files.recall import Recall
 from janelia_core.files.search import FileReport, search_files
+from janelia_core.files.stored_distances import DistanceCheck
 from janelia_core.files.stream import Progress
-from janelia_core.files.verify import Recall, verify_files
+from janelia_core.files.verify import verify_files
 
 __all__ = [
+    "DistanceCheck",
     "FileInfo",
     "FilePlan",
     "FileReport",
@@ -42,6 +50,7 @@ __all__ = [
     "Progress",
     "RadiusReport",
     "Recall",
+    "UnlockedWarning",
     "VectorFileError",
     "info_file",
     "open_vectors",

@@ -9,6 +9,7 @@ A folder `OUT.unfinished` beside the answer:
 
 A step's data is on the disk before its line is, and a slot is written only while the other one holds what the
 journal speaks of. When all is done the journal goes first. So a journal, also one cut off, describes what is there.
+A step's line has the digests of the blocks that were read for it first.
 """
 
 from __future__ import annotations
@@ -16,16 +17,22 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from janelia_core.durable import sync_folder
 from janelia_core.files.answer.place import Place
+from janelia_core.files.fingerprint import may_be_same
+from janelia_core.files.lock import lock
 from janelia_core.positioned import write_all
 
-VERSION = 1
+VERSION = 2
 _DATA = ("indices", "distances", "state")
+_INPUTS = ("centres", "queries")
+_READ = re.compile(r"(centres|queries) \d{1,18}:\d{1,18}")
 
 
 class Journal:
@@ -34,19 +41,34 @@ class Journal:
     Attributes:
         folder: The folder.
         finished: Number of finished steps.
+        digests: Of the blocks that were read, by name.
+        begun: What it was begun with, or nothing where it begins now.
     """
 
-    def __init__(self, folder: Path, finished: int, file: int) -> None:
-        self.folder, self.finished, self._file = folder, finished, file
+    def __init__(self, folder: Path, file: int) -> None:
+        self.folder, self._file = folder, file
+        self.finished = 0
+        self.digests: dict[str, str] = {}
+        self.begun: dict[str, Any] = {}
+        self._written: set[str] = set()
 
     def close(self) -> None:
         """Let go of the folder; what is in it stays."""
         os.close(self._file)
 
     def add(self) -> None:
-        """Write down that one more step is finished, whose data is on the disk."""
-        _write_line(self._file, {"finished": self.finished + 1})
+        """Write down that one more step is finished, whose data is on the disk, and which blocks it read first."""
+        new = {name: digest for name, digest in self.digests.items() if name not in self._written}
+        _write_line(self._file, {"finished": self.finished + 1, "read": new})
+        self._written |= new.keys()
         self.finished += 1
+
+    def go_on(self, lines: Sequence[dict[str, Any]]) -> None:
+        """Take up what the sound lines of a journal say."""
+        self.begun, self.finished = lines[0], len(lines) - 1
+        for line in lines[1:]:
+            self.digests |= line["read"]
+        self._written = set(self.digests)
 
     @contextlib.contextmanager
     def ended(self) -> Iterator[None]:
@@ -86,12 +108,28 @@ def folder_of(out: Path) -> Path:
     return Place.of(out).unfinished
 
 
-def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
+def resuming(words: Sequence[str]) -> str:
+    """Return the command to type by which a search goes on."""
+    return shlex.join(["janelia-knn", *words, "--resume"])
+
+
+def begun_with(out: Path) -> dict[str, Any]:
+    """Return what the unfinished search beside `out` was begun with, or nothing where there is none to speak of."""
+    try:
+        with (folder_of(out) / "journal").open("rb") as file:
+            found = json.loads(file.readline())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def begin(out: Path, task: Mapping[str, Any], words: Sequence[str], *, resume: bool) -> Journal:
     """Open the journal of a search, new or begun.
 
     Args:
         out: Where the answer will go.
         task: All that decides the answer and its blocks, as JSON would give it back.
+        words: The command line that asks for it, without the name of the program.
         resume: Go on with what is there, if anything is.
 
     Raises:
@@ -99,25 +137,21 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
         ValueError: The unfinished search is another one, or its inputs have changed since.
     """
     folder = folder_of(out)
-    task = {"version": VERSION, **json.loads(json.dumps(task))}
+    task = {"version": VERSION, **json.loads(json.dumps(task)), "words": list(words)}
     if folder.exists() and not resume:
-        if folder.is_dir() and not any((folder / name).exists() for name in ("journal", *_DATA)):
-            raise FileExistsError(f"{folder}: is in the way, and holds no unfinished search; remove or rename it")
-        raise FileExistsError(
-            f"{folder}: an unfinished search is there; resume it, or remove that folder to begin anew"
-        )
+        _refuse(folder, out, words)
     folder.mkdir(exist_ok=True)
     file = os.open(folder / "journal", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
-    journal, empty = Journal(folder, 0, file), False
+    journal, empty = Journal(folder, file), False
     try:
-        _lock(file, folder)
+        lock(file, folder)
         if os.fstat(file).st_nlink == 0:
             raise ValueError(f"{folder}: another process has just finished this search")
         lines, sound = _sound_lines(folder / "journal")
         os.ftruncate(file, sound)
         if lines:
             _compare(folder, lines[0], task)
-            journal.finished = len(lines) - 1
+            journal.go_on(lines)
             return journal
         empty = True
         _write_line(file, task)
@@ -132,6 +166,22 @@ def begin(out: Path, task: Mapping[str, Any], *, resume: bool) -> Journal:
     return journal
 
 
+def _refuse(folder: Path, out: Path, words: Sequence[str]) -> None:
+    """Say how to go on, or what else to do about a folder in the way."""
+    if folder.is_dir() and not any((folder / name).exists() for name in ("journal", *_DATA)):
+        raise FileExistsError(f"{folder}: is in the way, and holds no unfinished search; remove or rename it")
+    command = resuming(_words(begun_with(out)) or words)
+    raise FileExistsError(
+        f"{folder}: an unfinished search is there; resume it by: {command}  (or remove that folder to begin anew)"
+    )
+
+
+def _words(begun: Mapping[str, Any]) -> list[str]:
+    """Return the words of the command that a search was begun with, as far as a file can be trusted with that."""
+    words = begun.get("words")
+    return words if isinstance(words, list) and all(isinstance(word, str) for word in words) else []
+
+
 def _sound_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the lines up to where a crash cut one off, and how many bytes they take.
 
@@ -140,42 +190,52 @@ def _sound_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
     """
     lines: list[dict[str, Any]] = []
     sound = 0
-    for line in path.read_bytes().splitlines(keepends=True):
-        try:
-            if not line.endswith(b"\n"):
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                if not line.endswith(b"\n"):
+                    break
+                found = json.loads(line)
+            except ValueError:
                 break
-            found = json.loads(line)
-        except ValueError:
-            break
-        if not isinstance(found, dict) or (lines and found != {"finished": len(lines)}):
-            raise ValueError(
-                f"{path}: the journal is damaged in line {len(lines) + 1}; remove its folder to begin anew"
-            )
-        lines.append(found)
-        sound += len(line)
+            if not isinstance(found, dict) or (lines and not _is_step(found, len(lines))):
+                raise ValueError(
+                    f"{path}: the journal is damaged in line {len(lines) + 1}; remove its folder to begin anew"
+                )
+            lines.append(found)
+            sound += len(line)
     return lines, sound
+
+
+def _is_step(line: Mapping[str, Any], number: int) -> bool:
+    read = line.get("read")
+    if line.get("finished") != number or not isinstance(read, dict):
+        return False
+    return all(_READ.fullmatch(name) and isinstance(digest, str) for name, digest in read.items())
 
 
 def _compare(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Refuse to mix two searches."""
-    for key in sorted({*begun, *asked}):
-        if begun.get(key) == asked.get(key):
-            continue
-        if key in ("centres", "queries"):
-            raise ValueError(f"{folder}: the {key} changed since this search was begun: {begun[key]} -> {asked[key]}")
-        raise ValueError(f"{folder}: this search was begun with {key} {begun.get(key)}, not {asked.get(key)}")
+    if begun.get("version") != VERSION:
+        raise ValueError(f"{folder}: another version of this library began it; remove that folder to begin anew")
+    for key in (*_INPUTS, *sorted({*begun, *asked} - {"words", *_INPUTS})):
+        old, new = begun.get(key), asked.get(key)
+        if key in _INPUTS and isinstance(old, dict) and isinstance(new, dict):
+            if not may_be_same(old, new):
+                changed = f"the {key} changed since this search was begun: {_seen(old)} -> {_seen(new)}"
+                raise ValueError(f"{folder}: {changed}; remove that folder to begin anew")
+            old, new = old.get("read as"), new.get("read as")
+        if old != new:
+            command = resuming(_words(begun) or asked["words"])
+            raise ValueError(
+                f"{folder}: this search was begun with {key} {old}, not {new}; go on with it by: {command}"
+            )
 
 
-def _lock(file: int, folder: Path) -> None:
-    """Keep a second process out, where the system has such locks; they end with the process."""
-    if os.name != "posix":
-        return
-    import fcntl
-
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise ValueError(f"{folder}: another process is at work on this search") from None
+def _seen(fingerprint: Mapping[str, Any]) -> str:
+    sizes = fingerprint.get("sizes")
+    size = sum(sizes) if isinstance(sizes, list) and all(isinstance(one, int) for one in sizes) else "?"
+    return f"{size} bytes with hash {str(fingerprint.get('hash'))[:16]}"
 
 
 def _write_line(file: int, line: Mapping[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from janelia_core.sizes import show_bytes
 
@@ -17,6 +17,7 @@ _PER_FOUND = 24  # the same where no lists run on, as all centres are one block:
 _STATE = 32  # bytes of a neighbour in the running lists on disk
 _WHOLE = 0.375  # of the memory: centres that take no more are one block
 _SHARES = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875)
+_LEAST_SHARE = 8  # of the memory: what the search has of it at least, in blocks that it was begun with
 _FEW_CTRS = 2048  # a search of fewer centres at a time pays more for its start than for its work
 
 
@@ -148,15 +149,48 @@ def make_layout(
     for share in _SHARES:
         row_block, ctr_block = _blocks(n_smps, n_ctrs, room, per_row, per_ctr, share)
         for outer in outers:
-            q, c = -(-n_smps // row_block), -(-n_ctrs // ctr_block)
-            # A block that is the only one is read once and kept.
-            query_passes = c if outer == "centres" and q > 1 else 1
-            ctr_passes = q if outer == "queries" and c > 1 else 1
-            state = (c - 1) * n_smps * kept * _STATE if outer == "centres" and q > 1 else 0
-            read = (query_passes * n_smps * row_bytes, ctr_passes * n_ctrs * ctr_bytes, state)
-            layouts.append(Layout(n_smps, n_ctrs, k, outer, row_block, ctr_block, workspace, *read, but_self))
+            blank = Layout(n_smps, n_ctrs, k, outer, row_block, ctr_block, workspace, 0, 0, 0, but_self)
+            layouts.append(_counted(blank, row_bytes, ctr_bytes))
     # Among equals the one with fewer steps: every step searches, merges and writes down.
     return min(layouts, key=lambda layout: (layout.bytes_read + 2 * layout.state_bytes, layout.n_steps))
+
+
+def with_blocks(
+    layout: Layout,
+    blocks: tuple[str, int, int],
+    *,
+    row_bytes: int,
+    ctr_bytes: int,
+    d_bytes: tuple[int, int],
+    max_memory: int,
+) -> Layout:
+    """Return a layout with other blocks (outer, row_block, ctr_block), as a search was begun with.
+
+    Raises:
+        ValueError: They do not fit into max_memory.
+    """
+    outer, row_block, ctr_block = blocks
+    per_row = d_bytes[0] + (_PER_NEIGHBOUR if ctr_block < layout.n_ctrs else _PER_FOUND) * layout.kept
+    taken = row_block * per_row + ctr_block * d_bytes[1] + min(_FIXED, max_memory // 16)
+    if max_memory - taken < max_memory // _LEAST_SHARE:
+        least = (row_block * per_row + ctr_block * d_bytes[1] + _FIXED) * _LEAST_SHARE // (_LEAST_SHARE - 1) + 1
+        raise ValueError(
+            f"max_memory must be {show_bytes(least)} for the blocks that this search was begun with, got "
+            f"{show_bytes(max_memory)}"
+        )
+    workspace = min(_MOST_WORKSPACE, max_memory - taken)
+    other = replace(layout, outer=outer, row_block=row_block, ctr_block=ctr_block, workspace=workspace)
+    return _counted(other, row_bytes, ctr_bytes)
+
+
+def _counted(layout: Layout, row_bytes: int, ctr_bytes: int) -> Layout:
+    """Return a layout with the bytes that it reads; a block that is the only one is read once and kept."""
+    q, c = layout.n_row_blocks, layout.n_ctr_blocks
+    query_passes = c if layout.outer == "centres" and q > 1 else 1
+    ctr_passes = q if layout.outer == "queries" and c > 1 else 1
+    state = (c - 1) * layout.n_smps * layout.kept * _STATE if layout.outer == "centres" and q > 1 else 0
+    query_bytes, read = query_passes * layout.n_smps * row_bytes, ctr_passes * layout.n_ctrs * ctr_bytes
+    return replace(layout, query_bytes=query_bytes, ctr_bytes=read, state_bytes=state)
 
 
 def _whole(

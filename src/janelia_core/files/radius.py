@@ -11,13 +11,13 @@ import torch
 
 from janelia_core.files.answer.ragged import STREAMED, RaggedAnswer
 from janelia_core.files.answer.standard_output import opened_place
-from janelia_core.files.fingerprint import fingerprint
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
 from janelia_core.files.stream import Progress
+from janelia_core.files.unchanged import check_unchanged, fingerprints
 from janelia_core.files.within import Within
 from janelia_core.ml._runtime.machine import flushes_subnormals
 
@@ -103,7 +103,7 @@ def radius_files(
     ):
         work = question.work(c, q, distances=True, outers=("queries",))
         n, total = work.layout.n_smps, work.layout.n_smps * work.layout.n_ctrs
-        before = [fingerprint(path) for path in (*c.files, *q.files)]
+        before, digests = fingerprints(work), dict[str, str]()
         assert work.distances is not None
         answer.begin(n, work.first_ctr + work.layout.n_ctrs, work.distances, [c.path, *c.files, q.path, *q.files])
 
@@ -111,10 +111,9 @@ def radius_files(
             if progress is not None:
                 progress(Progress(done, total, 0, time.perf_counter() - began))
 
-        for found in Within(work, radius, told).blocks():
+        for found in Within(work, radius, told, digests).blocks():
             answer.add(*found)
-        if [fingerprint(path) for path in (*c.files, *q.files)] != before:
-            raise ValueError("centres and queries must stay as they are, but changed while they were searched")
+        check_unchanged(question, work, before, digests)
         answer.finish()
         read = c.bytes_read + c.bytes_taken + q.bytes_read
         notes = notes_on_metric(question.metric, c, q)

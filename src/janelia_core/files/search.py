@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from janelia_core.files.answer.answer import Answer
-from janelia_core.files.answer.standard_output import opened_place
-from janelia_core.files.fingerprint import fingerprint
-from janelia_core.files.formats.contract import VectorFile
+from janelia_core.files.answer.standard_output import DASH, opened_place
+from janelia_core.files.command_line import words_of_search
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
-from janelia_core.files.journal import begin, folder_of
 from janelia_core.files.layout import FILES_MEMORY, Layout
-from janelia_core.files.question import Question, Range, Work
-from janelia_core.files.stream import Progress, Stream
-from janelia_core.ml._runtime.machine import flushes_subnormals
-from janelia_core.sizes import show_bytes
+from janelia_core.files.question import Question, Range
+from janelia_core.files.resumable import Kept, searched
+from janelia_core.files.stream import Progress
 
 
 @dataclass(frozen=True)
@@ -112,79 +107,31 @@ def search_files(
     Exactness: the indices are those of `knn_mc` on the whole arrays, whatever the blocks.
     Memory: max_memory, beyond what Python, torch and compiled kernels take.
     """
-    if flushes_subnormals():
-        raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     with opened_place(out, formats[2], resume) as place:
         answer = Answer.at(place, distances, formats[2])
         inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
         told = answer.convention(convention)
         question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told)
-        return _search(question, answer, resume, progress)
+        words = [] if out == DASH else words_of_search(question, answer, formats[2])
+        kept = Kept(place.target, answer.format, answer.wants_distances, words, resume, answer.check)
+        return _search(question, answer, kept, progress)
 
 
-def _search(
-    question: Question, answer: Answer, resume: bool, progress: Callable[[Progress], None] | None
-) -> FileReport:
+def _search(question: Question, answer: Answer, kept: Kept, progress: Callable[[Progress], None] | None) -> FileReport:
     started = time.perf_counter()
-    with question.opened() as (c, q):
-        work = question.work(c, q, answer.wants_distances)
-        work = replace(work, metric=work.told.metric)  # which has the same neighbours
-        layout = work.layout
-        answer.check(work, [c.path, *c.files, q.path, *q.files])
-        task = _task(work, question, answer)
-        try:
-            journal = begin(answer.place.target, task, resume=resume)
-            resumed_at = journal.finished
-            stream = Stream(work, journal)
-            with journal.ended():
-                stream.run(progress)
-                if _task(work, question, answer) != task:
-                    raise ValueError("centres and queries must stay as they are, but changed while they were searched")
-                read = c.bytes_read + q.bytes_read
-                answer.write(journal.folder, work)
-        except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
-                raise OSError(error.errno, _no_room(answer.place.target, work)) from error
-            raise
+    with searched(question, kept, progress) as found:
+        work, layout = found.work, found.work.layout
+        read = work.centres.bytes_read + work.queries.bytes_read  # before the answer, which may copy what is searched
+        answer.write(found.folder, work)
         return FileReport(
             answer.place.said,
             (layout.n_smps, layout.k),
-            c.d,
+            work.centres.d,
             layout,
-            stream.screens,
+            found.screens,
             read,
-            c.bytes_taken,
+            work.centres.bytes_taken,
             time.perf_counter() - started,
-            resumed_at,
-            notes_on_metric(question.metric, c, q),
+            found.resumed_at,
+            notes_on_metric(question.metric, work.centres, work.queries),
         )
-
-
-def _no_room(out: Path, work: Work) -> str:
-    row = work.layout.k * (8 + (0 if work.distances is None else work.distances.itemsize))
-    told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
-    folder = folder_of(out)
-    return f"{told}; what is finished is in {folder}, from which the search can be resumed" if folder.exists() else told
-
-
-def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
-    """Return all that decides the answer and its blocks."""
-    layout = work.layout
-    return {
-        "centres": _same(work.centres, question.centres),
-        "queries": _same(work.queries, question.queries or question.centres),
-        "k": layout.k,
-        "self excluded": layout.but_self,
-        "metric": work.metric,
-        "told": work.told.change,
-        "distances": str(work.distances),
-        "rows": [work.first_query, layout.n_smps],
-        "centre rows": [work.first_ctr, layout.n_ctrs],
-        "blocks": [layout.outer, layout.row_block, layout.ctr_block],
-        "format": answer.format,
-    }
-
-
-def _same(file: VectorFile, input: Input) -> dict[str, Any]:
-    """Return by what an input is known again."""
-    return {**fingerprint(file.path), "name": input.name, "dtype": str(file.dtype)}

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from janelia_core.durable import sync_folder
+from janelia_core.durable import NOT_SUPPORTED, sync_folder
 from janelia_core.files.answer.room import n_regions, region_bytes, unfinished_bytes
-from janelia_core.files.formats.contract import VectorFile
+from janelia_core.files.blocks import Blocks
 from janelia_core.files.journal import Journal
 from janelia_core.files.question import Work
 from janelia_core.ml._knn.merge import Running, extend, nearest
@@ -46,9 +46,6 @@ class Stream:
         self._work, self._journal = work, journal
         self._screens: dict[str, None] = {}
         layout = work.layout
-        self._x = torch.empty(layout.row_block, work.queries.d, dtype=work.queries.dtype)
-        self._c = torch.empty(layout.ctr_block, work.centres.d, dtype=work.centres.dtype)
-        self._x_number = self._c_number = -1
         self._running: tuple[int, int, Running] | None = None
         self._regions = n_regions(layout)
         self._itemsize = 0 if work.distances is None else work.distances.itemsize
@@ -63,17 +60,19 @@ class Stream:
     def run(self, progress: Callable[[Progress], None] | None = None) -> None:
         """Work off all steps; afterwards `indices` and `distances` in the journal's folder are complete."""
         layout = self._work.layout
+        digests = self._journal.digests
         began, begun = time.perf_counter(), self._pairs(self._journal.finished)
         try:
             self._open()
+            x, ctrs = Blocks.of_queries(self._work, digests), Blocks.of_centres(self._work, digests)
             for number in range(self._journal.finished, layout.n_steps):
-                self._step(*layout.step(number))
+                q, c = layout.step(number)
+                self._step(q, c, x.block(q), ctrs.block(c))
                 self._journal.add()
                 if progress is not None:
                     done = self._pairs(number + 1)
                     total = layout.n_smps * layout.n_ctrs
                     progress(Progress(done, total, begun, time.perf_counter() - began))
-            self._x = self._c = torch.empty(0)  # what makes the answer may have their room
         finally:
             for file in self._files.values():
                 os.close(file)
@@ -88,10 +87,7 @@ class Stream:
             if begun and not ((folder / name).is_file() and (folder / name).stat().st_size >= size):
                 raise ValueError(f"{folder}: {name} misses what the journal lists; remove that folder to begin anew")
             self._files[name] = os.open(folder / name, flags | (0 if begun else os.O_CREAT), 0o666)
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(self._files[name], 0, size)
-            else:
-                os.truncate(self._files[name], size)
+            _claim(self._files[name], size)
         sync_folder(folder)
 
     def _pairs(self, steps: int) -> int:
@@ -99,16 +95,9 @@ class Stream:
         layout = self._work.layout
         return layout.n_smps * layout.n_ctrs * steps // layout.n_steps
 
-    def _step(self, q: int, c: int) -> None:
-        work, layout = self._work, self._work.layout
-        x = self._block(
-            work.queries, self._x, q == self._x_number, work.first_query, q * layout.row_block, layout.n_smps
-        )
-        self._x_number = q
-        block = self._block(
-            work.centres, self._c, c == self._c_number, work.first_ctr, c * layout.ctr_block, layout.n_ctrs
-        )
-        self._c_number = c
+    def _step(self, q: int, c: int, x: Tensor, block: Tensor) -> None:
+        """Search a block of centres for a block of queries, and keep what is found."""
+        layout = self._work.layout
         with watch_knn() as reports:
             if layout.n_ctr_blocks == 1:
                 self._whole(q, x, block)
@@ -150,11 +139,6 @@ class Stream:
             self._answer(q, running.indices, running.distances)
         else:
             self._keep(q, c, running)
-
-    @staticmethod
-    def _block(file: VectorFile, buffer: Tensor, have: bool, first: int, start: int, n: int) -> Tensor:
-        rows = min(len(buffer), n - start)
-        return buffer[:rows] if have else file.read(first + start, first + start + rows, out=buffer[:rows])
 
     def _lists(self, q: int, c: int, rows: int) -> Running:
         """Return the running lists of a block of queries before it meets centres c."""
@@ -206,6 +190,19 @@ class Stream:
             if values is not None:
                 write_all(self._files[name], _bytes(values.contiguous()), start * work.layout.k * values.itemsize)
                 os.fsync(self._files[name])
+
+
+def _claim(file: int, size: int) -> None:
+    """Give a file a size, and room on the disk where its file system can claim that."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file, 0, size)
+            return
+    except OSError as error:
+        if error.errno not in NOT_SUPPORTED:
+            raise
+    if os.fstat(file).st_size < size:
+        os.truncate(file, size)
 
 
 def _tensors(running: Running) -> list[Tensor]:

@@ -1,80 +1,42 @@
-"""Whether another tool's answer is right, row by row, with ties counted fairly.
+"""Whether another tool's answer is right: the exact one is searched, and compared row by row.
 
-A listed centre counts if it is no farther than the true k-th neighbour, whichever of several equally distant ones it
-is, and if it is not listed twice. That is how ann-benchmarks and big-ann-benchmarks count recall@k, except that
-distances are compared exactly here: no tolerance makes a wrong neighbour right.
-
-Recall counted so can be 1 for a row that lists two centres tied with the k-th and leaves out a nearer one. That row is
-no answer, so it is wrong all the same.
+The exact answer is kept beside the one that is checked until all is compared, so that a check can go on as a search
+can. Nothing is written where it could not be kept.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from janelia_core.files.answer.answer import Answer
+from janelia_core.files.answer.place import Place
+from janelia_core.files.command_line import words_of_verify
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.formats.registry import Where
-from janelia_core.files.inputs.input import Input, open_vectors
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.registry import Where, format_named, format_of, split_name
+from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import meant_metric
-from janelia_core.files.layout import FILES_MEMORY
-from janelia_core.files.question import Question, Range
-from janelia_core.files.search import search_files
+from janelia_core.files.layout import FILES_MEMORY, reading_memory
+from janelia_core.files.question import Question, Range, Work
+from janelia_core.files.recall import Recall, count
+from janelia_core.files.resumable import Found, Kept, searched
+from janelia_core.files.stored_distances import DistanceCheck, Kind, kinds_of, true_distances
 from janelia_core.files.stream import Progress
-from janelia_core.ml._knn.merge import compare
+from janelia_core.ml._knn.distances.distances import result_dtype
+from janelia_core.sizes import parse_bytes
 
 _ROWS = 1024
-_SHOWN = 10
-
-
-@dataclass
-class Recall:
-    """How right an answer is.
-
-    Attributes:
-        n_rows: Rows of the answer.
-        k: Neighbours of each row that were checked.
-        n_found: Listed centres that are among the k nearest, ties counted fairly.
-        n_wrong: Rows in which not all k are, or which leave out a centre nearer than the k-th.
-        n_unordered: Rows that are right, but not nearest first.
-        n_identical: Rows equal to this library's answer, in which ties go to the lowest row number.
-        wrong_rows: The first few wrong rows.
-    """
-
-    n_rows: int
-    k: int
-    n_found: int = 0
-    n_wrong: int = 0
-    n_unordered: int = 0
-    n_identical: int = 0
-    wrong_rows: list[int] = field(default_factory=list)
-
-    @property
-    def recall(self) -> float:
-        """Recall@k: the share of the k nearest that was found, over all rows."""
-        return self.n_found / (self.n_rows * self.k)
-
-    @property
-    def all_right(self) -> bool:
-        """Whether no row is wrong."""
-        return self.n_wrong == 0
-
-    def __str__(self) -> str:
-        rows = ", ".join(map(str, self.wrong_rows)) + (", ..." if self.n_wrong > len(self.wrong_rows) else "")
-        return "\n".join(
-            [
-                f"recall@{self.k}: {self.recall:.6f} ({self.n_found} of {self.n_rows * self.k})",
-                f"wrong rows: {self.n_wrong} of {self.n_rows}" + (f" ({rows})" if self.n_wrong else ""),
-                f"right, but not nearest first: {self.n_unordered} rows",
-                f"identical to the exact answer with ties to the lowest row number: {self.n_identical} rows",
-            ]
-        )
+_PER_NEIGHBOUR = 128  # bytes of one that is compared: listed, true, sorted, looked up, fetched
 
 
 def verify_files(
@@ -90,6 +52,10 @@ def verify_files(
     rows: Range = (None, None),
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
+    distances: Where | Input | None = None,
+    convention: str | None = None,
+    out: Where | None = None,
+    resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Recall:
     """Check another tool's nearest neighbours against the exact ones.
@@ -106,41 +72,158 @@ def verify_files(
         rows: Queries from, to (exclusive) row numbers; the answer's rows are numbered from 0 all the same.
         ctr_rows: Centres from, to (exclusive) row numbers; None: from the first, to the last.
         formats: Of centres, queries and answer.
+        distances: File of the distances of the listed centres, which are checked as well; None: those in the file of
+            the answer, if there are any.
+        convention: By which these are told, as for `search_files`; None: found out from the first rows.
+        out: Where the exact answer goes, as for `search_files`; None: nowhere.
+        resume: Go on with the unfinished check, which is kept beside `out`, else beside the answer as
+            ANSWER.verify.unfinished.
         progress: Called after every step of the exact search.
 
     Raises:
         VectorFileError: A file is not what it should be, or the answer has another number of rows.
+        FileExistsError: An unfinished check is there, and resume is False.
     """
-    with Input.of(answer, formats[2]).opened("indices") as listed, tempfile.TemporaryDirectory() as folder:
-        k = listed.d if k is None else k
-        if k > listed.d:
+    listed_in = Input.of(answer, formats[2])
+    inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+    with contextlib.ExitStack() as stack:
+        listed = stack.enter_context(listed_in.opened("indices"))
+        most = listed.d if k is None else k
+        if most > listed.d:
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
-        inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
-        question = Question(*inputs, k, metric, dtype, device, max_memory, None, rows, ctr_rows)
-        _check_rows(listed, question)
-        exact = Path(folder) / "exact.npy"
-        search_files(**question._asdict(), out=exact, progress=progress)
-        with question.opened() as (c, q), open_vectors(exact) as truth:
-            found = Recall(listed.n, k)
-            metric = meant_metric(metric, c)
-            limits = (ctr_rows[0] or 0, c.n if ctr_rows[1] is None else ctr_rows[1])
-            for start in range(0, listed.n, _ROWS):
-                stop = min(start + _ROWS, listed.n)
-                first = (rows[0] or 0) + start
-                x = q.read(first, first + stop - start)
-                own = torch.arange(first, first + len(x)) if queries is None else None
-                theirs = _numbers(listed, start, stop)[:, :k]
-                _count(found, start, x, c, truth.read(start, stop), theirs, limits, own, metric)
-        return found
+        question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows)
+        stored = _opened_distances(stack, listed_in, distances)
+        kind = _kind_of(question, listed, stored, convention)
+        exact = None if out is None else Answer.at(Place.of(out), None, None)
+        wants = stored is not None or (exact is not None and exact.wants_distances)
+        beside = stack.enter_context(_place(listed.path, exact, resume))
+        apart = distances.where if isinstance(distances, Input) else distances
+        words = words_of_verify(
+            question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out}
+        )
+
+        def check(work: Work) -> None:
+            if exact is not None:
+                of_search = [path for file in (work.centres, work.queries) for path in (file.path, *file.files)]
+                exact.check(work, [*of_search, *listed.files])
+
+        kept = Kept(beside, "verify" if exact is None else exact.format, wants, words, resume, check)
+        asked = question._replace(metric=question.metric if kind is None else kind.told.metric)
+        with searched(asked, kept, progress) as found:
+            recall = _compared(asked, found, listed, stored, kind)
+            if exact is not None:
+                exact.write(found.folder, found.work)
+        return recall
 
 
-def _check_rows(listed: VectorFile, question: Question) -> None:
-    """Refuse an answer to another number of queries before the search."""
-    first, stop = question.rows
+def _compared(
+    question: Question, found: Found, listed: VectorFile, stored: VectorFile | None, kind: Kind | None
+) -> Recall:
+    """Compare the listed neighbours, and their distances if there are any, with what was found."""
+    work, k = found.work, found.work.layout.k
+    told = None if kind is None else DistanceCheck(kind.words)
+    recall = Recall(listed.n, k, distances=told)
+    budget = reading_memory(parse_bytes(question.max_memory))
+    step = max(1, min(_ROWS, budget // (k * _PER_NEIGHBOUR + work.queries.row_bytes)))
+    with contextlib.ExitStack() as stack:
+        truth = stack.enter_context(RawVectors(found.folder / "indices", 0, listed.n, k, "i8"))
+        measured = None
+        if work.distances is not None:
+            number = f"f{work.distances.itemsize}"
+            measured = stack.enter_context(RawVectors(found.folder / "distances", 0, listed.n, k, number))
+        for start in range(0, listed.n, step):
+            stop = min(start + step, listed.n)
+            first = work.first_query + start
+            x = work.queries.read(first, first + stop - start)
+            theirs = _numbers(listed, start, stop)[:, :k].contiguous()
+            valid = (theirs >= work.first_ctr) & (theirs < work.first_ctr + work.layout.n_ctrs)
+            if work.layout.but_self:
+                valid &= theirs != torch.arange(first, first + len(x))[:, None]
+            ours = truth.read(start, stop)
+            count(recall, start, x, work.centres, ours, theirs, valid, work.metric)
+            if stored is not None and kind is not None and told is not None and measured is not None:
+                values = stored.read(start, stop)[:, :k]
+                wide = _is_wide(values.dtype, work)
+                known = None if wide else (ours, measured.read(start, stop))
+                true = _true(x, work.centres, theirs.masked_fill(~valid, -1), kind, budget, known)
+                told.add(values, kind.told.of(true), valid)
+    return recall
+
+
+def _true(
+    x: Tensor, centres: VectorFile, listed: Tensor, kind: Kind, budget: int, known: tuple[Tensor, Tensor] | None
+) -> Tensor:
+    """Return the distances of what is listed: what the search found, else computed; in float64 if None is known."""
+    if known is None:
+        return true_distances(x, centres, listed, kind.told.metric, budget, wide=True)
+    numbers, order = known[0].sort(dim=1)
+    place = torch.searchsorted(numbers, listed).clamp(max=numbers.shape[1] - 1)
+    there = numbers.gather(1, place) == listed
+    others = true_distances(x, centres, listed.masked_fill(there, -1), kind.told.metric, budget, wide=False)
+    return torch.where(there, known[1].gather(1, order.gather(1, place)), others)
+
+
+def _is_wide(stored: torch.dtype, work: Work) -> bool:
+    """Tell whether stored distances say more than those that a search finds."""
+    return stored == torch.float64 and result_dtype(work.queries, work.centres) != torch.float64
+
+
+def _kind_of(question: Question, listed: VectorFile, stored: VectorFile | None, convention: str | None) -> Kind | None:
+    """Check, before the search, that the answer has a row for every query, and find out which distances are stored."""
     with question._replace(dtype=None).opened() as (_, q):
-        n = (q.n if stop is None else stop) - (first or 0)
-    if listed.n != n:
-        raise VectorFileError(listed.path, f"has {listed.n} rows, but there are {n} queries")
+        start, stop = question.rows
+        n = (q.n if stop is None else stop) - (start or 0)
+        if listed.n != n:
+            raise VectorFileError(listed.path, f"has {listed.n} rows, but there are {n} queries")
+    if stored is None:
+        return None
+    if stored.n != listed.n or stored.d < question.k:
+        wanted = f"{listed.n} rows of at least {question.k} distances"
+        raise VectorFileError(stored.path, f"has {stored.n} rows of {stored.d} columns, where there should be {wanted}")
+    with question.opened() as (c, q):
+        work = question.work(c, q, distances=True)
+        budget = reading_memory(parse_bytes(question.max_memory))
+        rows = max(1, min(_ROWS, listed.n, budget // (question.k * _PER_NEIGHBOUR + q.row_bytes)))
+        x, theirs = q.read(work.first_query, work.first_query + rows), _numbers(listed, 0, rows)[:, : question.k]
+        valid = (theirs >= work.first_ctr) & (theirs < work.first_ctr + work.layout.n_ctrs)
+        values, wanted_rows = stored.read(0, rows)[:, : question.k], theirs.masked_fill(~valid, -1)
+        tried: dict[Kind, DistanceCheck] = {}
+        for kind in kinds_of(meant_metric(question.metric, c), convention):
+            tried[kind] = DistanceCheck(kind.words)
+            true = true_distances(x, c, wanted_rows, kind.told.metric, budget, _is_wide(values.dtype, work))
+            tried[kind].add(values, kind.told.of(true), valid)
+    return min(tried, key=lambda kind: (tried[kind].n_off, -tried[kind].n_equal))
+
+
+def _opened_distances(stack: contextlib.ExitStack, answer: Input, given: Where | Input | None) -> VectorFile | None:
+    """Open the distances that are stored: in a file of their own, else beside the row numbers, if any are."""
+    if given is not None:
+        return stack.enter_context(Input.of(given).opened("distances"))
+    if not isinstance(answer.where, str | PathLike):
+        return None
+    path = split_name(answer.where)[0]
+    if not format_named(format_of(path, answer.format)).several:
+        return None
+    try:
+        return stack.enter_context(replace(answer, where=f"{path}::distances").opened("distances"))
+    except VectorFileError as error:
+        if "holds no array" in str(error) or "holds neighbours only" in str(error):
+            return None
+        raise  # there are distances, and they cannot be read
+
+
+@contextlib.contextmanager
+def _place(answer: Path, exact: Answer | None, resume: bool) -> Iterator[Path]:
+    """Give the file beside which the unfinished check is kept: of a folder that may be written."""
+    if exact is not None:
+        yield exact.place.target
+    elif os.access(answer.absolute().parent, os.W_OK):
+        yield answer.with_name(answer.name + ".verify")
+    elif resume:
+        raise ValueError(f"{answer}: its folder may not be written, so no check was kept there; give out, elsewhere")
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder) / "verify"
 
 
 def _numbers(listed: VectorFile, start: int, stop: int) -> Tensor:
@@ -152,55 +235,3 @@ def _numbers(listed: VectorFile, start: int, stop: int) -> Tensor:
             listed.path, f"holds {values.dtype} that are no row numbers, in rows {start} to {stop - 1}"
         )
     return numbers
-
-
-def _count(
-    found: Recall,
-    start: int,
-    x: Tensor,
-    centres: VectorFile,
-    truth: Tensor,
-    theirs: Tensor,
-    limits: tuple[int, int],
-    own: Tensor | None,
-    metric: str,
-) -> None:
-    """Count a block of rows x (r, d), with the true neighbours (r, k) and the listed ones (r, k)."""
-    valid = (theirs >= limits[0]) & (theirs < limits[1])
-    if own is not None:
-        valid &= theirs != own[:, None]
-    by_number = theirs.sort(dim=1, stable=True)
-    repeated = torch.zeros_like(valid)
-    repeated.scatter_(1, by_number.indices[:, 1:], by_number.values[:, 1:] == by_number.values[:, :-1])
-    valid &= ~repeated
-    sorted_truth = truth.sort(dim=1).values
-    place = torch.searchsorted(sorted_truth, theirs.contiguous()).clamp(max=truth.shape[1] - 1)
-    right = valid & (sorted_truth.gather(1, place) == theirs)
-    row, slot = (valid & ~right).nonzero(as_tuple=True)
-    # What is not among the exact answer is right only where it ties with the last of that.
-    right[row, slot] = compare(x[row], centres, theirs[row, slot], truth[row, -1], metric) <= 0
-    identical = (theirs == truth).all(dim=1)
-    good = right.all(dim=1) & ~_misses_nearer(x, centres, truth, theirs, metric)
-    found.n_found += int(right.sum())
-    found.n_identical += int(identical.sum())
-    found.n_unordered += _unordered(x, centres, theirs, good & ~identical, metric)
-    wrong = (~good).nonzero()[:, 0]
-    found.n_wrong += len(wrong)
-    found.wrong_rows += (wrong[: _SHOWN - len(found.wrong_rows)] + start).tolist()
-
-
-def _misses_nearer(x: Tensor, centres: VectorFile, truth: Tensor, theirs: Tensor, metric: str) -> Tensor:
-    """Tell for which rows (r,) a true neighbour is not listed though it is nearer than the k-th."""
-    ours = theirs.sort(dim=1).values
-    place = torch.searchsorted(ours, truth.contiguous()).clamp(max=ours.shape[1] - 1)
-    row, slot = (ours.gather(1, place) != truth).nonzero(as_tuple=True)
-    missed = torch.zeros(len(x), dtype=torch.bool)
-    missed[row[compare(x[row], centres, truth[row, slot], truth[row, -1], metric) < 0]] = True
-    return missed
-
-
-def _unordered(x: Tensor, centres: VectorFile, theirs: Tensor, rows: Tensor, metric: str) -> int:
-    """Return how many of the rows where `rows` are not in order of distance."""
-    row = rows.nonzero()[:, 0].repeat_interleave(theirs.shape[1] - 1)
-    before, after = theirs[rows, :-1].reshape(-1), theirs[rows, 1:].reshape(-1)
-    return len(torch.unique(row[compare(x[row], centres, before, after, metric) > 0]))

@@ -9,11 +9,12 @@ finds its own among them. Centres that are one block are not read again.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, MutableMapping
 
 import torch
 from torch import Tensor
 
+from janelia_core.files.blocks import Blocks
 from janelia_core.files.question import Work
 from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
 from janelia_core.ml._knn.problem import LEAST_MEMORY
@@ -36,14 +37,16 @@ class Within:
         work: What is searched.
         r: The radius.
         progress: Called with how many pairs of a query and a centre are compared, but for those to be done again.
+        digests: Gets those of the blocks that are read.
     """
 
-    def __init__(self, work: Work, r: float, progress: Callable[[int], None]) -> None:
+    def __init__(
+        self, work: Work, r: float, progress: Callable[[int], None], digests: MutableMapping[str, str]
+    ) -> None:
         self._work, self._r, self._progress, self._budget = work, r, progress, work.layout.workspace // 2
-        self._x = torch.empty(work.layout.row_block, work.queries.d, dtype=work.queries.dtype)
-        self._c = torch.empty(work.layout.ctr_block, work.centres.d, dtype=work.centres.dtype)
-        self._there = -1  # which block _c holds
-        checked_radii(r, self._x[:0], self._c[:0], work.metric)
+        self._queries, self._centres = Blocks.of_queries(work, digests), Blocks.of_centres(work, digests)
+        x, ctrs = (torch.empty(0, file.d, dtype=file.dtype) for file in (work.queries, work.centres))
+        checked_radii(r, x, ctrs, work.metric)
 
     def blocks(self) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
         """Yield how many neighbours each of the next queries has (r,), their row numbers and their distances (p,)."""
@@ -51,7 +54,7 @@ class Within:
         start, step = 0, layout.row_block
         while start < layout.n_smps:
             rows, first = min(step, layout.n_smps - start), self._work.first_query + start
-            x = self._work.queries.read(first, first + rows, out=self._x[:rows])
+            x = self._queries.read(start, start + rows)
             try:
                 row, members = self._members(x, start, most if rows > 1 else None)
             except MemoryError:
@@ -90,10 +93,7 @@ class Within:
 
         for c in range(layout.n_ctr_blocks):
             begin = c * layout.ctr_block
-            block = self._c[: min(layout.ctr_block, layout.n_ctrs - begin)]
-            if self._there != c:
-                work.centres.read(work.first_ctr + begin, work.first_ctr + begin + len(block), out=block)
-                self._there = c
+            block = self._centres.block(c)
             points = both_points(work.metric, x.to(work.device), block.to(work.device))
             find_within(*points, checked_radii(self._r, *points, asked.metric), put, asked)
             self._progress(start * layout.n_ctrs + len(x) * (begin + len(block)))
@@ -111,9 +111,8 @@ class Within:
             here, some = x[start:stop], members[ends[start] : ends[stop]]
             if work.layout.n_ctr_blocks == 1:
                 listed = Ragged(ends[start : stop + 1] - ends[start], some)
-                far = ragged_distances(
-                    Flat(here, self._c, None, here.shape[:1], None), listed, work.told.metric, self._budget
-                )
+                flat = Flat(here, self._centres.block(0), None, here.shape[:1], None)
+                far = ragged_distances(flat, listed, work.told.metric, self._budget)
                 yield slice(start, stop), row[ends[start] : ends[stop]], some + work.first_ctr, work.told.of(far)
             else:
                 numbers = torch.unique(some) + work.first_ctr

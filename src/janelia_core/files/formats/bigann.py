@@ -20,6 +20,7 @@ from janelia_core.files.formats.named import ROLES
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.texmex import narrowed
 
+_MOST_ROWS = 2**32 - 1
 _TRUTH = "<i4"  # the numbers of a ground truth
 
 
@@ -52,8 +53,8 @@ def open_bigann(path: Path, name: str | None, preferred: tuple[str, ...], *, num
 def write_bigann(path: Path, arrays: Arrays, *, number: str) -> None:
     """Write the first array and, in a ground-truth file, the distances after it, as float32."""
     rows, *more = arrays.values()
-    if rows.n >= 1 << 32:
-        raise VectorFileError(path, f"the format holds at most 2^32 - 1 rows, not {rows.n}")
+    if rows.n > _MOST_ROWS:
+        raise VectorFileError(path, f"the format holds at most {_MOST_ROWS} rows, not {rows.n}")
     with path.open("wb") as file:
         file.write(struct.pack("<II", rows.n, rows.d))
         for array, dtype in [(rows, number), *((array, "<f4") for array in more if number == _TRUTH)]:
@@ -68,6 +69,7 @@ def _format(number: str) -> Format:
         several=number == _TRUTH,
         index_bits=32 if number == _TRUTH else 0,
         distances=number == "<f4",
+        most_rows=_MOST_ROWS,
     )
 
 

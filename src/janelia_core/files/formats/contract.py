@@ -196,6 +196,7 @@ class Format(NamedTuple):
         index_bits: Of the integers that it holds; 0: it holds none, and no indices.
         distances: It holds real numbers.
         writer: The module of the extra `files` that it is written with, if any.
+        most_rows: It holds no more.
         options: Fields of `Reading` that `open` takes by name.
     """
 
@@ -205,6 +206,7 @@ class Format(NamedTuple):
     index_bits: int = 64
     distances: bool = True
     writer: str | None = None
+    most_rows: int | None = None
     options: tuple[str, ...] = ()
 
 

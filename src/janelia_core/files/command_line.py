@@ -1,0 +1,84 @@
+"""The command to type for a search or a check of files: what is said where one is to go on."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from janelia_core.files.answer.answer import Answer
+from janelia_core.files.inputs.input import Input
+from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.question import Question, Range
+
+
+def words_of_search(question: Question, answer: Answer, format: str | None) -> list[str]:
+    """Return the words of `janelia-knn search` that ask this question."""
+    return [
+        *["search", *_inputs(question)],
+        *["-k", str(question.k), *_option("--out", answer.place.said), *_option("--out-format", format)],
+        *_option("--distances", None if answer.distances is None else answer.distances.said),
+        *_option("--convention", question.convention),
+        *_option("-m", question.m),
+        *_options(question),
+    ]
+
+
+def words_of_verify(question: Question, answer: Input, k: int | None, more: dict[str, Any]) -> list[str]:
+    """Return the words of `janelia-knn verify`, `more` being options by name."""
+    return [
+        *[
+            "verify",
+            *_inputs(question),
+            _file(answer.where),
+            *_option("-k", k),
+            *_option("--answer-format", answer.format),
+        ],
+        *(word for name, value in more.items() for word in _option(name, value)),
+        *_options(question),
+    ]
+
+
+def _inputs(question: Question) -> list[str]:
+    return [_file(input.where) for input in (question.centres, question.queries) if input is not None]
+
+
+def _options(question: Question) -> list[str]:
+    """Return the options of a question, in which those of both files are those of the centres."""
+    centres, queries = question.centres, question.queries
+    shape = _shape(centres)
+    memory = None if question.max_memory == FILES_MEMORY else question.max_memory
+    return [
+        *_option("--centres-format", centres.format),
+        *_option("--queries-format", None if queries is None else queries.format),
+        *([] if centres.header is None else ["--header" if centres.header else "--no-header"]),
+        *_option("--shape", shape),
+        *_option("--queries-shape", None if queries is None or _shape(queries) == shape else _shape(queries)),
+        *_option("--stored", centres.stored),
+        *_option("--metric", question.metric),
+        *_option("--dtype", None if question.dtype is None else str(question.dtype).removeprefix("torch.")),
+        *_option("--device", question.device),
+        *_option("--rows", _range(question.rows)),
+        *_option("--ctr-rows", _range(question.ctr_rows)),
+        *_option("--max-memory", memory),
+    ]
+
+
+def _option(name: str, value: object) -> list[str]:
+    return [] if value is None else [name, _file(value) if isinstance(value, os.PathLike) else str(value)]
+
+
+def _file(where: object) -> str:
+    """Return a file as it can be typed, also where it begins like an option."""
+    text = str(where)
+    return os.path.join(os.curdir, text) if text.startswith("-") else text
+
+
+def _shape(input: Input) -> str | None:
+    if input.shape is None:
+        return None
+    n, d = input.shape
+    return f"{'' if n is None else n},{d}"
+
+
+def _range(rows: Range) -> str | None:
+    return None if rows == (None, None) else ":".join("" if row is None else str(row) for row in rows)
