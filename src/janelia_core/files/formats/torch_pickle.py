@@ -78,13 +78,16 @@ def _check_operations(path: Path, program: bytes, memory: int) -> None:
         operation = _OPERATIONS.get(code)
         if operation is None:  # or the pickle ends without the operation that ends it
             raise VectorFileError(path, f"its pickle has {code!r} at byte {at}, which torch.save never writes")
+        if operation.name == "GLOBAL":  # pickletools would warn of odd names
+            wanted = " ".join(stream.readline().decode("latin-1").removesuffix("\n") for _ in range(2))
+            if wanted not in _CALLS and not _is_type(wanted):
+                raise VectorFileError(
+                    path, f"needs {wanted} at byte {at} of its pickle, which weights_only does not load; save a tensor"
+                )
+            continue
         argument = operation.arg.reader(stream) if operation.arg else None
         if operation.name == "PROTO" and argument != 2:
             raise VectorFileError(path, f"is a pickle of protocol {argument}; torch.save writes 2 by itself")
-        if operation.name == "GLOBAL" and str(argument) not in _CALLS and not _is_type(str(argument)):
-            raise VectorFileError(
-                path, f"needs {argument} at byte {at} of its pickle, which weights_only does not load; save a tensor"
-            )
 
 
 def _is_type(name: str) -> bool:
