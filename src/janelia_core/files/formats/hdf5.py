@@ -21,6 +21,17 @@ from janelia_core.files.inputs.metric_names import metric_of
 
 FIELD_NAMES = {"indices": "neighbors"}
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+_KINDS = {
+    "ENUM": "names of numbers (as booleans are stored)",
+    "COMPOUND": "records",
+    "STRING": "text",
+    "REFERENCE": "references",
+    "VLEN": "lists of any length",
+    "ARRAY": "arrays",
+    "OPAQUE": "bytes of no meaning",
+    "BITFIELD": "bits",
+    "TIME": "times",
+}
 _ENTRY = 8  # bytes that the index of a filtered dataset takes at least for a chunk
 
 
@@ -134,8 +145,10 @@ def _opened(
         raise VectorFileError(path, f"{name} keeps its numbers in another file, which is not read for it")
     if not is_matrix(h5py, dataset):
         raise VectorFileError(path, f"{name} has shape {dataset.shape}, not (n, d)")
-    if dataset.get_type().get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
-        raise VectorFileError(path, f"{name} holds {h5py.Dataset(dataset).dtype}, not real numbers")
+    kind = dataset.get_type().get_class()
+    if kind not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+        said = next((word for word in _KINDS if getattr(h5py.h5t, word) == kind), "OTHER")
+        raise VectorFileError(path, f"{name} holds {_KINDS.get(said, 'values of another kind')}, not real numbers")
     found = Hdf5Vectors(path, file, h5py.Dataset(dataset), source)
     found.metric = _metric(h5py, file)
     return found

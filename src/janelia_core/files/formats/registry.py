@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from janelia_core.files.errors import VectorFileError
+from janelia_core.files.errors import VectorFileError, printable
 from janelia_core.files.formats.contract import Format, InMemory, Reading, VectorFile
 from janelia_core.files.formats.named import ROLES
 from janelia_core.suffixes import ALIASES, FORMATS, NAMED
@@ -54,7 +54,7 @@ def open_file(path: Where, format: str | None, role: str, reading: Reading) -> V
     """
     file, name = split_name(path)
     if not file.exists():
-        raise FileNotFoundError(f"{file}: there is no such file")
+        raise FileNotFoundError(f"{printable(str(file))}: there is no such file")
     if not file.is_file():
         raise VectorFileError(file, "is no regular file")
     found = format_named(format_of(file, format))
