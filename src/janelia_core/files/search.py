@@ -187,4 +187,4 @@ def _task(work: Work, question: Question, answer: Answer) -> dict[str, Any]:
 
 def _same(file: VectorFile, input: Input) -> dict[str, Any]:
     """Return by what an input is known again."""
-    return {**fingerprint(file.path), "name": input.name, "dtype": str(file.dtype)}
+    return {"files": [fingerprint(path) for path in file.files], "name": input.name, "dtype": str(file.dtype)}
