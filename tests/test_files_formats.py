@@ -40,6 +40,7 @@ REAL = {
     "u8bin": torch.uint8,
     "i8bin": torch.int8,
     "ibin": torch.int32,
+    "bin": torch.float32,
     "hdf5": torch.float32,
     "pt": torch.bfloat16,
     "safetensors": torch.bfloat16,

@@ -5,11 +5,14 @@ A new one is one file here, which makes a `Format`, and one line in the table, j
 registry            a suffix -> its format: open_file, save_vectors
 contract            what a reader and a writer are
 named, cast         one of several arrays in a file; another dtype
+packed              .gz, .zst: unpacked, then opened            other_names: names that libraries cannot take
 raw                 rows read where they stand                  spool: what can only be decoded as a whole
 tiles               rows stored in another order, put in order on disk
 
 npy, npz            of NumPy                                    texmex: .fvecs, .bvecs, .ivecs
-bigann              .fbin, .u8bin, .i8bin, .ibin                hdf5
+bigann              .fbin, .u8bin, .i8bin, .ibin                diskann: .bin
+raw_memory          numbers alone                               hdf5
+zarr_folder         chunks in files                             zarr_metadata: which, and how they are stored
 parquet, csv_text   columns with names                          safetensors_file
 csv_lines, csv_fields, csv_names, csv_index                     what a .csv is made of
 torch_file          .pt, read                                   torch_save: .pt, written

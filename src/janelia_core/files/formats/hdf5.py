@@ -181,4 +181,4 @@ def write_hdf5(path: Path, arrays: Arrays) -> None:
                 at += len(block)
 
 
-HDF5 = Format(open_hdf5, write_hdf5, several=True, writer="h5py", options=("memory",))
+HDF5 = Format(open_hdf5, write_hdf5, several=True, writer="h5py", options=("memory",), unpacks=False)
