@@ -20,7 +20,8 @@ FORMATS = {
     "pt": "torch_file:PT",
     "safetensors": "safetensors_file:SAFETENSORS",
     "parquet": "parquet:PARQUET",
+    "arrow": "arrow_ipc:ARROW",
     "csv": "csv_text:CSV",
 }
 """A module with dots in its name is one of another package."""
-ALIASES = {"h5": "hdf5", "pth": "pt"}
+ALIASES = {"h5": "hdf5", "pth": "pt", "feather": "arrow"}

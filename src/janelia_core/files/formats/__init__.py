@@ -9,5 +9,11 @@ raw                 rows read where they stand                  spool: what can 
 
 npy, npz            of NumPy                                    texmex: .fvecs, .bvecs, .ivecs
 bigann              .fbin, .u8bin, .i8bin, .ibin                hdf5
-parquet, csv_text   columns with names                          torch_file, safetensors_file
+torch_file, safetensors_file
+
+csv_text            lines of numbers                            csv_lines, csv_fields: of which it is made
+csv_names           what its first line is                      csv_index: columns that number its rows
+table               which columns with names are coordinates    transposed: columns turned into rows on disk
+parquet             parquet_pages: what it takes to decode
+arrow_ipc           .arrow, .feather                            arrow_messages, arrow_numbers: where its columns stand
 """
