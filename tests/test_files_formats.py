@@ -45,6 +45,7 @@ REAL = {
     "pt": torch.bfloat16,
     "safetensors": torch.bfloat16,
     "parquet": torch.float32,
+    "arrow": torch.float32,
     "csv": torch.float64,
 }
 
@@ -391,7 +392,9 @@ def test_a_full_disk_for_decoding_is_not_taken_for_a_damaged_file(format: str, t
     assert "sound" not in run.stderr
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "hdf5", "pt", "safetensors", "parquet", "csv", "ibin", "ivecs"])
+@pytest.mark.parametrize(
+    "suffix", ["npy", "npz", "hdf5", "pt", "safetensors", "parquet", "arrow", "csv", "ibin", "ivecs"]
+)
 def test_no_format_wants_a_whole_answer_in_memory(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     indices = torch.arange(600_000).reshape(-1, 3)
     indices.numpy().tofile(tmp_path / "indices")

@@ -21,6 +21,7 @@ FORMATS = {
     "pt": "torch_file:PT",
     "safetensors": "safetensors_file:SAFETENSORS",
     "parquet": "parquet:PARQUET",
+    "arrow": "arrow_ipc:ARROW",
     "csv": "csv_text:CSV",
 }
 """A module with dots in its name is one of another package."""
@@ -28,7 +29,7 @@ NAMED = {"ann-benchmarks": "janelia_core.files.answer.ann_benchmarks:ANN_BENCHMA
 """Formats that are asked for by name: no suffix means them."""
 READ_ONLY = {"raw": "raw_memory:RAW", "zarr": "zarr_folder:ZARR"}
 """Formats in which no answer is written."""
-ALIASES = {"h5": "hdf5", "pth": "pt"}
+ALIASES = {"h5": "hdf5", "pth": "pt", "feather": "arrow"}
 PACKED = ("gz", "zst")
 """Suffixes of packed files; the one before says what is packed."""
 REFUSED = {
