@@ -6,15 +6,11 @@ groups, all queries go among all centres under a mask, asked for a tile at a tim
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
 from janelia_core.files.labels.lists import Lists
-
-Find = Callable[..., Tensor]
-"""find(x, ctrs, k, subset=, allowed=) -> (k, n) int64."""
+from janelia_core.ml._knn.merge import Find
 
 _GROUP = 1e6  # pairs of rows that take as long to search as one more search takes to begin
 
@@ -44,6 +40,7 @@ class Shared:
 
     def __call__(self, rows: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: which centres start .. stop - 1 some rows may have, as `find` asks."""
+        device, rows = rows.device, rows.cpu()
         counts = self._ends.diff()[rows]
         tile = torch.zeros(len(rows), stop - start, dtype=torch.bool)
         if self._every:
@@ -53,10 +50,10 @@ class Shared:
                 one = torch.zeros(len(some), stop - start, dtype=torch.bool)
                 self._mark(one, torch.arange(len(some)), self._label[self._ends[rows[some]] + turn], start, stop)
                 tile[some] &= one
-            return tile
+            return tile.to(device)
         row = torch.repeat_interleave(torch.arange(len(rows)), counts)
         self._mark(tile, row, self._label[_ranges(self._ends[rows], counts)], start, stop)
-        return tile
+        return tile.to(device)
 
     def _mark(self, tile: Tensor, row: Tensor, label: Tensor, start: int, stop: int) -> None:
         """Mark in rows of a tile who among centres start .. stop - 1 has a label."""
@@ -75,7 +72,8 @@ class Shared:
             some = self(row[None], 0, self._n_ctrs)[0].nonzero()[:, 0]
             if len(some):
                 rows, most = (number == group).nonzero()[:, 0], min(k, len(some))
-                out[:most, rows] = find(x[rows], ctrs, most, subset=some).cpu()
+                some = some.to(ctrs.device)
+                out[:most, rows] = find(x[rows.to(x.device)], ctrs, most, subset=some).cpu()
         return out
 
     def _sizes(self, rows: Tensor) -> Tensor:
