@@ -84,6 +84,7 @@ UNFIT = [
     (lambda: make_link("a.npz", make_link("b.npz", "a.npz")), "leads back to itself"),
     (lambda: make_link("o.npz", "nowhere/o.npz"), "nowhere/o.npz, which is to be in a folder that does not exist"),
     (lambda: make_link("o.npz", make_folder("folder")), "folder, which is a folder"),
+    (lambda: make_link("o.npz", "/dev/stdout"), "o.npz: is (what the process has open|no regular file).*take - for"),
     (lambda: "o\0.npz", "has a zero byte in its name"),
     (lambda: make_link("o.npz.unfinished~", "c.npy")[:5], "o.npz.unfinished~ first, which is in the way"),
     (lambda: make_folder("o.npz.unfinished~")[:5], "o.npz.unfinished~ first, which is in the way"),
@@ -375,7 +376,7 @@ def test_a_pipe_that_nobody_reads_is_an_error_of_its_own(spool: Path, monkeypatc
     os.close(reader)
     with io.FileIO(writer, "w") as stream:
         monkeypatch.setattr(sys, "stdout", namedtuple("Text", "buffer flush")(stream, lambda: None))
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(BrokenPipeError, match="standard output"):
             search(out="-", formats=(None, None, "npy"))
     assert list(spool.iterdir()) == []
 
