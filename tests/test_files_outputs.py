@@ -318,7 +318,7 @@ def spool(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "spool"
 
 
-@pytest.mark.parametrize("format", ["npy", "ivecs", "ibin", "csv"])
+@pytest.mark.parametrize("format", ["npy", "ivecs", "ibin", "bin", "csv"])
 def test_a_dash_writes_the_same_bytes_to_standard_output(format: str, spool: Path, capsysbinary) -> None:
     report = search(out="-", formats=(None, None, format), distances="d.npy")
     search(out=f"o.{format}")
@@ -343,7 +343,7 @@ def test_a_dash_takes_neighbours_within_a_radius(spool: Path, capsysbinary) -> N
         ({}, "-: has no suffix; say which format"),
         (
             {"formats": (None, None, "npz")},
-            "-: standard output takes one of the formats npy, ivecs, ibin, csv, not npz",
+            "-: standard output takes one of the formats npy, ivecs, ibin, bin, csv, not npz",
         ),
         ({"formats": (None, None, "npy"), "resume": True}, "resume must be False"),
         ({"formats": (None, None, "npy"), "distances": "-"}, "-: distances need a file of their own"),
@@ -447,6 +447,16 @@ def test_a_data_set_that_would_tell_a_lie_is_refused(options: dict, complaint: s
     queries = options.pop("queries", "x.npy")
     with pytest.raises(ValueError, match=complaint):
         search_files("c.npy", queries, k=2, out="o.hdf5", formats=(None, None, "ann-benchmarks"), **options)
+
+
+def test_a_name_that_promises_a_packed_file_is_refused(here, no_search) -> None:
+    for options in (
+        {"out": "o.npy.gz"},
+        {"out": "a.ZST", "formats": (None, None, "npy")},
+        {"distances": "d.fvecs.zst"},
+    ):
+        with pytest.raises(VectorFileError, match=r"would not be packed as (gz|zst); write (o\.npy|a|d\.fvecs), and"):
+            search(**options)
 
 
 def test_no_suffix_means_a_whole_data_set(here, no_search) -> None:

@@ -15,7 +15,7 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.registry import Where
 
 DASH = "-"
-STREAMED = ("npy", "ivecs", "ibin", "csv")
+STREAMED = ("npy", "ivecs", "ibin", "bin", "csv")
 _TEXT = ("csv",)
 
 
