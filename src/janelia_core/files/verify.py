@@ -25,7 +25,7 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import Where, format_named, format_of, split_name
 from janelia_core.files.inputs.input import Input
-from janelia_core.files.inputs.metric_names import meant_metric
+from janelia_core.files.inputs.metric_names import meant_metric, notes_on_metric
 from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, reading_memory
 from janelia_core.files.question import Question, Range, Work
@@ -117,6 +117,7 @@ def verify_files(
         asked = question._replace(metric=question.metric if kind is None else kind.told.metric)
         with searched(asked, kept, progress) as found:
             recall = _compared(asked, found, listed, stored, kind)
+            recall.notes = notes_on_metric(metric, found.work.centres, found.work.queries, listed)
             if exact is not None:
                 exact.write(found.folder, found.work)
         return recall
