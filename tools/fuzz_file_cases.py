@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -43,6 +44,10 @@ class Fuzz:
     def case(self, number: int) -> Case:
         """Return the case of a number: formats take turns."""
         return self.of(self.formats[number % len(self.formats)], number)
+
+    def first(self, count: int) -> Iterator[tuple[int, Case]]:
+        """Yield the first cases with their numbers."""
+        return ((number, self.case(number)) for number in range(count))
 
     def of(self, format: str, number: int) -> Case:
         """Return the case of a format and a number."""

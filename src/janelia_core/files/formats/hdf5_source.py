@@ -6,6 +6,8 @@ import io
 from pathlib import Path
 from typing import Any
 
+_LEAST = 1 << 10  # bytes that a read of fewer counts for: it takes as long
+
 
 class TooMuchError(ValueError):
     """The library asks for more bytes than it may have."""
@@ -24,7 +26,7 @@ class Source(io.FileIO):
         self.left: int | None = memory
 
     def opened(self) -> None:
-        """Count no longer all bytes together."""
+        """Count no longer all bytes together, only those that are read at a time."""
         self.left = None
 
     def readinto(self, buffer: Any) -> int:
@@ -39,5 +41,5 @@ class Source(io.FileIO):
                 break
             done += got
         if self.left is not None:
-            self.left -= done
+            self.left -= max(done, _LEAST)
         return done
