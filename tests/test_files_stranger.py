@@ -155,6 +155,23 @@ def test_what_the_hdf5_library_reads_is_counted_until_a_file_is_open(tmp_path: P
         assert source.readinto(bytearray(10)) == 10
 
 
+def test_a_heap_of_texts_that_hdf5_would_go_over_for_ever_is_refused(tmp_path: Path) -> None:
+    path = hdf5(tmp_path, lambda file: file.attrs.update(distance="angular"))
+    data = path.read_bytes()
+    heap = data.index(b"GCOL")
+    free = heap + 16 + 16 + 8  # after its header, and the header of its one text, and that
+    assert int.from_bytes(data[free + 8 : free + 16], "little") == 4096 - 40
+    with Source(path, 1 << 20) as source:
+        source.seek(heap)
+        assert source.readinto(bytearray(4096)) == 4096
+    for size in (4096, 24):  # at once, or piece by piece
+        path.write_bytes(data[: free + 8] + bytes(8) + data[free + 16 :])
+        with Source(path, 1 << 20) as source:
+            source.seek(heap)
+            with pytest.raises(ValueError, match=f"heap at byte {heap} is damaged"):
+                [source.readinto(bytearray(size)) for _ in range(3)]
+
+
 @pytest.mark.parametrize(
     ("said", "meant"),
     [("angular", "cosine"), (np.bytes_("euclidean"), "euclidean"), ("hamming", None), (3, None), ("x" * 9000, None)],
