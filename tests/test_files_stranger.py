@@ -109,6 +109,12 @@ def test_an_hdf5_dataset_of_anything_but_rows_of_numbers_is_told_by_what_it_hold
         open_vectors(f"{path}::x")
 
 
+def test_an_hdf5_file_after_a_block_of_its_user_is_read_where_it_stands(tmp_path: Path) -> None:
+    path = hdf5(tmp_path, lambda file: file.update(train=X), userblock_size=512)
+    with open_vectors(path) as file:
+        assert file.read(0, 4).tolist() == X.tolist()
+
+
 def test_an_hdf5_dataset_that_was_never_written_is_no_vectors_of_zeros(tmp_path: Path) -> None:
     def fill(file: Any) -> None:
         file.create_dataset("vast", (2**60, 4), "f4", chunks=(1000, 4))
@@ -117,11 +123,14 @@ def test_an_hdf5_dataset_that_was_never_written_is_no_vectors_of_zeros(tmp_path:
         file.create_dataset("plain", (10**6, 4), "f4")
 
     path = hdf5(tmp_path, fill)
-    for name, said in [("vast", "not hold as much"), ("plain", "not hold as much"), ("wide", "h5repack -l wide:CHUNK")]:
+    for name, said in {
+        "vast": "not hold as much",
+        "plain": "not hold as much",
+        "wide": "h5repack -l wide:CHUNK",
+        "part": "only 1 of its 100 chunks",
+    }.items():
         with pytest.raises(VectorFileError, match=said):
             open_vectors(f"{path}::{name}")
-    with open_vectors(f"{path}::part") as file, pytest.raises(VectorFileError, match="only 1 of its 100 chunks"):
-        file.read(0, 1)
 
 
 def test_opening_an_hdf5_file_looks_at_few_of_its_objects_and_bytes(tmp_path: Path) -> None:
@@ -147,12 +156,10 @@ def test_what_the_hdf5_library_reads_is_counted_until_a_file_is_open(tmp_path: P
     with Source(path, 4096) as source, pytest.raises(ValueError, match="more than 4096 bytes of its structure"):
         h5py.File(source, "r").visit(print)
     with Source(path, 4096) as source:
-        source.opened(8)
-        assert source.readinto(bytearray(8)) == 8
-        with pytest.raises(ValueError, match="more than 8 bytes"):
-            source.readinto(bytearray(9))
-        source.allow(10)
-        assert source.readinto(bytearray(10)) == 10
+        source.opened()
+        assert [source.readinto(bytearray(8)) for _ in range(9)] == [8] * 9
+        with pytest.raises(ValueError, match="more than 4096 bytes"):
+            source.readinto(bytearray(4097))
 
 
 def test_a_heap_of_texts_that_hdf5_would_go_over_for_ever_is_refused(tmp_path: Path) -> None:
@@ -274,7 +281,7 @@ def test_a_safetensors_header_is_no_longer_than_its_budget(tmp_path: Path) -> No
         open_vectors(tmp_path / "a.safetensors")
 
 
-@pytest.mark.parametrize("name", ["a\nb.npy", "\x1b[2J\u202e.npy", "x" * 240 + ".npy", "\udcff.npy", "é.npy"])
+@pytest.mark.parametrize("name", ["a\nb.npy", "\x1b\x07\u202e.npy", "x" * 240 + ".npy", "\udcff.npy", "é.npy"])
 def test_an_error_is_one_printable_line_whatever_the_name_of_the_file(name: str, tmp_path: Path) -> None:
     folder = tmp_path / ("y" * 200)
     folder.mkdir()
