@@ -9,8 +9,12 @@ max_memory. Linux only.
 from __future__ import annotations
 
 import argparse
+import gzip
+import itertools
+import json
 import sys
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -102,6 +106,21 @@ def cases() -> list[Case]:
 
         return save
 
+    def zarr(path: Path, values: Tensor) -> None:
+        (n, d), (rows, wide) = values.shape, (64, 1024)
+        path.mkdir()
+        told = {"zarr_format": 2, "shape": [n, d], "chunks": [rows, wide], "dtype": "<f4", "order": "C"}
+        none = {"compressor": {"id": "zlib", "level": 1}, "filters": None, "fill_value": 0}
+        (path / ".zarray").write_text(json.dumps(told | none))
+        padded = torch.nn.functional.pad(values, (0, -d % wide, 0, -n % rows))
+        for i, j in itertools.product(range(-(-n // rows)), range(-(-d // wide))):
+            chunk = padded[i * rows :, j * wide :][:rows, :wide]
+            (path / f"{i}.{j}").write_bytes(zlib.compress(chunk.contiguous().numpy().tobytes(), 1))
+
+    def packed(path: Path, values: Tensor) -> None:
+        saved(path.with_suffix(""), values)
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes(), 1))
+
     def columns(values: Tensor) -> np.ndarray:
         return np.asfortranarray(values.numpy())
 
@@ -113,6 +132,8 @@ def cases() -> list[Case]:
         Case("hdf5 chunks of h5py", "hdf5", hdf5(chunks=True, compression="gzip", compression_opts=1)),
         Case("hdf5 high chunks", "hdf5", hdf5(chunks=(512, 16), compression="lzf")),
         Case("hdf5 wide chunks", "hdf5", hdf5(chunks=(64, 3072), compression="gzip", compression_opts=1)),
+        Case("zarr chunks", "zarr", zarr),
+        Case("fvecs.gz", "fvecs.gz", packed),
         Case("pt by columns", "pt", lambda path, values: torch.save(values.t().contiguous().t(), path)),
         Case("pt with gaps", "pt", lambda path, values: torch.save(values[:, 1:], path)),
         Case("fvecs as float64", "fvecs", saved, "float64"),
