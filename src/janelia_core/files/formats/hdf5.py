@@ -116,7 +116,7 @@ def open_hdf5(path: Path, name: str | None, preferred: tuple[str, ...], opening:
     source = Source(path, opening)
     file = None
     try:
-        file = h5py.File(source, "r")
+        file = h5py.File(source, "r", rdcc_nbytes=0)  # chunks are decoded once: no cache of them
         return _opened(h5py, path, file, source, name, preferred, opening)
     except VectorFileError:
         raise
