@@ -34,7 +34,11 @@ def open_parquet(path: Path, name: str | None, preferred: tuple[str, ...], *, me
     parquet = import_extra("pyarrow.parquet", "files")
     try:
         _check_footer(path, memory)
-        with parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER) as file:
+        # a file that is open, as pyarrow knows no names that are not UTF-8
+        with (
+            path.open("rb", buffering=0) as opened,
+            parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER) as file,
+        ):
             return _Table(path, file, coordinates(path, file.schema_arrow, name, preferred), memory).spooled()
     except (VectorFileError, FileNotFoundError):
         raise
@@ -172,9 +176,11 @@ def write_parquet(path: Path, arrays: Arrays) -> None:
     arrow = import_extra("pyarrow", "files")
     parquet = import_extra("pyarrow.parquet", "files")
     schema, batches = written_batches(arrays)
-    with parquet.ParquetWriter(path, schema) as writer:
+    # a dictionary takes ten times the room of the numbers, of which few are equal
+    with path.open("wb") as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
         for batch in batches:
             writer.write_table(arrow.Table.from_batches([batch]))  # write_batch would keep them
+    arrow.default_memory_pool().release_unused()
 
 
 PARQUET = Format(open_parquet, write_parquet, several=True, writer="pyarrow.parquet", options=("memory",))
