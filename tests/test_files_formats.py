@@ -21,10 +21,12 @@ from hypothesis import strategies as st
 import fresh_process
 from janelia_core.extras import MissingExtraError
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.cast import cast
 from janelia_core.files.formats.contract import InMemory
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import format_named, save_vectors
 from janelia_core.files.formats.safetensors_file import write_safetensors
+from janelia_core.files.formats.tiles import in_rows
 from janelia_core.files.inputs.input import open_vectors
 from janelia_core.suffixes import FORMATS
 
@@ -79,6 +81,51 @@ def test_npy_of_any_byte_order_and_layout(dtype: str, order: str, tmp_path: Path
         assert file.read(0, 12).tolist() == array.tolist()
 
 
+SHAPES = [(37, 5), (5, 37), (16, 16), (400, 3), (1, 9), (9, 1)]
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_columns_are_put_in_rows_within_any_memory(shape: tuple[int, int], tmp_path: Path) -> None:
+    array = np.arange(shape[0] * shape[1], dtype=">i4").reshape(shape)
+    np.ascontiguousarray(array.T).tofile(tmp_path / "columns")
+    for memory in (1, 64, 1000, 1 << 20):
+        columns = RawVectors(tmp_path / "columns", 0, *shape[::-1], ">i4")
+        with in_rows(columns, memory) as file:
+            assert np.array_equal(file.read(0, file.n).numpy(), array), memory
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_arrays_in_column_order_are_read_in_every_format_that_has_them(shape: tuple[int, int], tmp_path: Path) -> None:
+    array = np.asfortranarray(np.arange(shape[0] * shape[1], dtype="f8").reshape(shape))
+    np.save(tmp_path / "a.npy", array)
+    np.savez(tmp_path / "stored.npz", array)
+    np.savez_compressed(tmp_path / "packed.npz", array)
+    torch.save(torch.from_numpy(array), tmp_path / "a.pt")
+    for path in tmp_path.iterdir():
+        with open_vectors(path) as file:
+            assert np.array_equal(file.read(0, file.n).numpy(), array), path.name
+
+
+def test_rows_are_taken_alike_whether_they_are_near_each_other_or_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written = values(torch.float64, 500, 4)
+    save_vectors(tmp_path / "a.npy", written)
+    numbers = torch.cat([torch.arange(0, 100, 3), torch.arange(140, 400, 90), torch.tensor([499, 7, 498])])
+    for window in (1 << 10, 1 << 18):  # of 32 rows; of all
+        monkeypatch.setattr("janelia_core.files.formats.contract._WINDOW", window)
+        monkeypatch.setattr("janelia_core.files.formats.contract._NEAR", 128)
+        with open_vectors(tmp_path / "a.npy") as file, cast(file, "float32") as rounded:
+            assert torch.equal(file.take(numbers), written[numbers])
+            read = file.bytes_taken
+            assert len(numbers) * 32 < read < 500 * 32 or window == 1 << 18
+            assert torch.equal(rounded.take(numbers), written[numbers].float())
+            assert rounded.bytes_taken == file.bytes_taken - read
+            assert file.take(numbers[:0]).shape == (0, 4)
+            with pytest.raises(IndexError, match="row 500 is not among the 500"):
+                file.take(torch.tensor([3, 500]))
+
+
 def test_texmex_and_bigann_files_as_their_specifications_say(tmp_path: Path) -> None:
     rows = [[1.5, -2.0], [3.0, 4.25], [0.0, 9.0]]
     (tmp_path / "a.fvecs").write_bytes(b"".join(struct.pack("<i2f", 2, *row) for row in rows))
@@ -126,9 +173,31 @@ def test_npz_stored_and_compressed(tmp_path: Path) -> None:
 
 
 def test_a_pt_file_of_one_strided_tensor(tmp_path: Path) -> None:
-    whole = values(torch.float32, 40, 8)
-    torch.save(whole[::2, 1:6], tmp_path / "a.pt")
-    assert torch.equal(open_vectors(tmp_path / "a.pt").read(3, 9), whole[::2, 1:6][3:9])
+    whole = values(torch.bfloat16, 40, 8)
+    views = [whole[::2, 1:6], whole[3:30], whole[:, ::3], whole.t(), whole.t()[1:6, ::2], whole[4:5], whole[:, 2:3]]
+    views += [whole[:0], whole[2].expand(3, 8), torch.nn.Parameter(whole[1:])]
+    for i, view in enumerate(views):
+        torch.save({"else": torch.ones(3), "nested": [{"a": torch.ones(7)}], "vectors": view}, tmp_path / "a.pt")
+        with open_vectors(tmp_path / "a.pt") as file:
+            assert torch.equal(file.read(0, file.n), view), i
+
+
+def test_a_pt_file_that_repeats_its_numbers_is_refused(tmp_path: Path) -> None:
+    torch.save(torch.ones(1, 4).expand(1 << 40, 4), tmp_path / "a.pt")
+    with pytest.raises(VectorFileError, match=r"shape \(1099511627776, 4\), but it stores 4 numbers"):
+        open_vectors(tmp_path / "a.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.int64, torch.uint8, torch.uint16])
+@pytest.mark.parametrize("mmap", [False, True])
+def test_a_pt_file_written_block_by_block_is_what_torch_loads(dtype: torch.dtype, mmap: bool, tmp_path: Path) -> None:
+    written = values(dtype, 7, 3)
+    save_vectors(tmp_path / "a.pt", written)
+    found = torch.load(tmp_path / "a.pt", weights_only=True, mmap=mmap)["vectors"]
+    assert (found.dtype, found.is_contiguous(), found.data_ptr() % 64) == (dtype, True, 0)
+    assert torch.equal(found, written)
+    with zipfile.ZipFile(tmp_path / "a.pt") as archive:
+        assert archive.testzip() is None
 
 
 def test_parquet_of_numeric_columns_and_of_lists(tmp_path: Path) -> None:

@@ -12,10 +12,9 @@ import torch
 from torch import Tensor
 
 from janelia_core import cli
-from janelia_core.files import Progress, VectorFileError, open_vectors, radius_files, save_vectors
+from janelia_core.files import Progress, VectorFileError, radius_files, save_vectors
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.layout import Layout
-from janelia_core.files.within import _taken
 from janelia_core.ml import RadiusNeighbors, radius
 
 
@@ -103,9 +102,10 @@ def test_a_memory_too_small_for_all_members_gives_the_same_answer(
 
     def noted(file: VectorFile, numbers: Tensor) -> Tensor:
         taken.append(len(numbers))
-        return _taken(file, numbers)
+        return take(file, numbers)
 
-    monkeypatch.setattr("janelia_core.files.within._taken", noted)
+    take = VectorFile.take
+    monkeypatch.setattr(VectorFile, "take", noted)
     files = tmp_path / "c.npy", tmp_path / "x.npy"
     report = radius_files(*files, radius=1.5, out=tmp_path / "o.npz", progress=told.append)
     assert same(of_npz(tmp_path / "o.npz"), radius(*pairs, 1.5))
@@ -129,18 +129,6 @@ def test_a_real_memory_of_few_kilobytes_gives_the_same_answer(tmp_path: Path) ->
     report = radius_files(*files, radius=0.5, out=tmp_path / "o.npz", max_memory="2KiB")
     assert same(of_npz(tmp_path / "o.npz"), radius(x, ctrs, 0.5))
     assert report.bytes_read > 2 * 150 * 12
-
-
-def test_rows_far_apart_and_near_ones_are_read_again_alike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_vectors(tmp_path / "c.npy", spread(500))
-    numbers = torch.cat([torch.arange(0, 100, 3), torch.arange(140, 400, 90), torch.tensor([499])])
-    with open_vectors(tmp_path / "c.npy") as file:
-        for window in (1 << 10, 1 << 18):  # of 64 rows; of all
-            monkeypatch.setattr("janelia_core.files.within._WINDOW", window)
-            monkeypatch.setattr("janelia_core.files.within._NEAR", 64)
-            assert torch.equal(_taken(file, numbers), spread(500)[numbers])
-        assert min(file.bytes_read, file.bytes_taken) > 0
-        assert _taken(file, numbers[:0]).shape == (0, 4)
 
 
 @pytest.mark.parametrize("of_centres", [1, 4])

@@ -16,7 +16,7 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where, format_of
 from janelia_core.files.inputs.input import Input
-from janelia_core.files.layout import FILES_MEMORY, reading_memory
+from janelia_core.files.layout import FILES_MEMORY, opening_memory, reading_memory
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._runtime.loading import waiting
@@ -86,7 +86,7 @@ def info_file(path: Where | Input, format: str | None = None, *, max_memory: int
     """
     memory = parse_bytes(max_memory)
     asked = Input.of(path, format)
-    with asked.opened("centres", reading_memory(memory)) as file:
+    with asked.opened("centres", reading_memory(memory), opening_memory(memory)) as file:
         if file.n == 0:
             raise VectorFileError(file.path, f"has no rows, of {file.d} columns each")
         if _ROW * file.d > memory:

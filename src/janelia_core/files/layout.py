@@ -22,8 +22,13 @@ _FEW_CTRS = 2048  # a search of fewer centres at a time pays more for its start 
 
 
 def reading_memory(max_memory: int) -> int:
-    """Return how many bytes opening a file may take, and reading beside the rows: what no layout gives to blocks."""
+    """Return how many bytes reading a file may take beside the rows: what no layout gives to blocks."""
     return max(MEBIBYTE // 4, min(_FIXED // 2, max_memory // 16))
+
+
+def opening_memory(max_memory: int) -> int:
+    """Return how many bytes opening a file may take: half, as there are no blocks yet."""
+    return max(MEBIBYTE // 4, min(_MOST_WORKSPACE, max_memory // 2))
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from janelia_core.files.formats.cast import cast
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import meant_metric
-from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout, reading_memory
+from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout, opening_memory, reading_memory
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
 from janelia_core.ml._knn.metrics.mapped import bytes_of_point, check_columns
@@ -73,10 +73,12 @@ class Question(NamedTuple):
         """Open the files of centres and of queries; where these are the centres, once more, to count apart."""
         centres = (self.centres, "centres")
         queries = centres if self.queries is None else (self.queries, "queries")
-        memory = reading_memory(parse_bytes(self.max_memory))
+        memory = parse_bytes(self.max_memory)
+        bytes_taken = reading_memory(memory), opening_memory(memory)
         with contextlib.ExitStack() as stack:
             c, q = (
-                stack.enter_context(cast(input.opened(role, memory), self.dtype)) for input, role in (centres, queries)
+                stack.enter_context(cast(input.opened(role, *bytes_taken), self.dtype))
+                for input, role in (centres, queries)
             )
             if c.d != q.d:
                 raise VectorFileError(q.path, f"has {q.d} columns, but {c.path} has {c.d}")

@@ -98,12 +98,13 @@ def verify_files(
         wants = stored is not None or (exact is not None and exact.wants_distances)
         beside = stack.enter_context(_place(listed.path, exact, resume))
         apart = distances.where if isinstance(distances, Input) else distances
-        words = words_of_verify(question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out})
+        more = {"--distances": apart, "--convention": convention, "--out": out}
+        words = words_of_verify(question, listed_in, k, more)
 
         def check(work: Work) -> None:
             if exact is not None:
-                of_search = [path for file in (work.centres, work.queries) for path in (file.path, *file.files)]
-                exact.check(work, [*of_search, *listed.files])
+                exact.place.check_inputs([listed.path, *listed.files])
+                exact.check(work)
 
         kept = Kept(beside, "verify" if exact is None else exact.format, wants, words, resume, check)
         asked = question._replace(metric=question.metric if kind is None else kind.told.metric)

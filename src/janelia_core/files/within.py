@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.blocks import Blocks
-from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.question import Work
 from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
 from janelia_core.ml._knn.problem import LEAST_MEMORY
@@ -28,7 +27,6 @@ from janelia_core.ml._neighbors.radius.distances import ragged_distances
 from janelia_core.ml._neighbors.radius.radii import checked_radii
 
 _PER_MEMBER = 64  # bytes of one while centres pass by
-_WINDOW, _NEAR = 1 << 18, 1 << 13  # bytes: rows in one window of a file that are so near on average are read at once
 _PER_PAIR = 128  # bytes of one, beside its stored values, while it is put in order
 
 
@@ -118,7 +116,7 @@ class Within:
                 yield slice(start, stop), row[ends[start] : ends[stop]], some + work.first_ctr, work.told.of(far)
             else:
                 numbers = torch.unique(some) + work.first_ctr
-                some = _taken(work.centres, numbers)
+                some = work.centres.take(numbers)
                 found = radius(here, some, self._r, metric=work.metric, max_memory=max(LEAST_MEMORY, self._budget))
                 far = found.distances
                 if work.told.metric != work.metric:
@@ -128,14 +126,3 @@ class Within:
                     )
                 yield slice(start, stop), found.rows + start, numbers[found.indices], work.told.of(far)
             start = stop
-
-
-def _taken(file: VectorFile, numbers: Tensor) -> Tensor:
-    """Return the rows with ascending numbers, what is between those that are near each other being read with them."""
-    out = torch.empty(len(numbers), file.d, dtype=file.dtype)
-    windows = torch.unique_consecutive(numbers // max(1, _WINDOW // file.row_bytes), return_counts=True)[1]
-    for some, at in zip(torch.split(numbers, windows.tolist()), (windows.cumsum(0) - windows).tolist(), strict=True):
-        first = int(some[0])
-        near = len(some) * _NEAR >= _WINDOW
-        out[at : at + len(some)] = file.read(first, int(some[-1]) + 1)[some - first] if near else file.take(some)
-    return out

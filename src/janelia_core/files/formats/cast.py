@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 
 _CHUNK = 1 << 21
@@ -27,7 +28,24 @@ class Cast(VectorFile):
         step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
         for at in range(0, len(out), step):
             rows = min(step, len(out) - at)
-            out[at : at + rows].copy_(self._file.read(start + at, start + at + rows))
+            stored = self._file.read(start + at, start + at + rows)
+            self._refuse_overflow(stored, out[at : at + rows].copy_(stored), start + at)
+
+    def _refuse_overflow(self, stored: Tensor, rounded: Tensor, start: int) -> None:
+        """Raise VectorFileError where a finite number has become infinite; infinite ones may stay so."""
+        over = rounded.isinf()
+        if over.any() and bool((over := over & stored.isfinite()).any()):
+            row, column = over.nonzero()[0].tolist()
+            what = f"holds {stored[row, column].item()} in row {start + row}, column {column}"
+            reason = f"{what}, more than {str(self.dtype).removeprefix('torch.')} holds; ask for a wider --dtype"
+            raise VectorFileError(self.path, reason)
+
+    def _pick(self, numbers: Tensor, out: Tensor) -> int:
+        step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
+        before = self._file.bytes_taken
+        for at in range(0, len(out), step):
+            out[at : at + step].copy_(self._file.take(numbers[at : at + step]))
+        return (self._file.bytes_taken - before) // self.row_bytes
 
     def close(self) -> None:
         """Let go of the file."""

@@ -15,6 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+# Bytes: rows of one window of a file whose distance is that small on average are read at once.
+_WINDOW, _NEAR = 1 << 18, 1 << 13
+
 
 class Rows(Protocol):
     """Rows that can be had a block at a time: an open file, or a tensor."""
@@ -100,15 +103,40 @@ class VectorFile(ABC):
 
     def take(self, row_numbers: Tensor) -> Tensor:
         """Return the rows with these numbers (any shape of int64): row_numbers.shape + (d,)."""
-        numbers, place = torch.unique(row_numbers.reshape(-1), return_inverse=True)
+        flat = row_numbers.reshape(-1)
+        numbers, place = torch.unique(flat, return_inverse=True)
+        if len(numbers) and not 0 <= int(numbers[0]) <= int(numbers[-1]) < self.n:
+            wrong = int(numbers[0] if numbers[0] < 0 else numbers[-1])
+            raise IndexError(f"row {wrong} is not among the {self.n} rows of {self.path}")
         rows = torch.empty(len(numbers), self.d, dtype=self.dtype)
-        for at, number in enumerate(numbers.tolist()):
-            if not 0 <= number < self.n:
-                raise IndexError(f"row {number} is not among the {self.n} rows of {self.path}")
-            self._fill(number, rows[at : at + 1])
+        taken = self._pick(numbers, rows)
         with self._lock:
-            self.bytes_taken += len(numbers) * self.row_bytes
-        return rows[place].reshape(*row_numbers.shape, self.d)
+            self.bytes_taken += taken * self.row_bytes
+        rows = rows if torch.equal(numbers, flat) else rows[place]
+        return rows.reshape(*row_numbers.shape, self.d)
+
+    def _pick(self, numbers: Tensor, out: Tensor) -> int:
+        """Put the rows with ascending numbers into out, and return how many were read.
+
+        What is between rows that are near each other is read with them: one call of the system for all of them.
+        """
+        windows = torch.unique_consecutive(numbers // max(1, _WINDOW // self.row_bytes), return_counts=True)[1]
+        at = taken = 0
+        for some in torch.split(numbers, windows.tolist()):
+            first, count = int(some[0]), len(some)
+            span = int(some[-1]) + 1 - first
+            if span == count:
+                self._fill(first, out[at : at + count])
+            elif span * self.row_bytes <= count * _NEAR:
+                between = torch.empty(span, self.d, dtype=self.dtype)
+                self._fill(first, between)
+                torch.index_select(between, 0, some - first, out=out[at : at + count])
+            else:
+                span = count
+                for row, number in enumerate(some.tolist(), at):
+                    self._fill(number, out[row : row + 1])
+            at, taken = at + count, taken + span
+        return taken
 
     def __enter__(self) -> VectorFile:
         return self
@@ -132,7 +160,7 @@ class InMemory:
         return self.values[start:stop]
 
 
-OPENING = 8 << 20
+MEMORY, OPENING = 8 << 20, 32 << 20  # where nobody says how much memory there is
 
 
 @dataclass(frozen=True)
@@ -140,13 +168,15 @@ class Reading:
     """How a file is to be read; a format takes of it what its `options` name.
 
     Attributes:
-        memory: Bytes that opening may take, and reading beside the rows that it fills, whatever the file says.
+        memory: Bytes that reading may take beside the rows that it fills, whatever the file says.
+        opening: Bytes that opening may take: more, as no block is in memory yet.
         header: Whether the first line of a table holds names; None: the table decides.
         shape: (n, d) of raw memory; n None: as many rows as there are.
         stored: Numbers of raw memory: "float32", "uint8", ">f8", ..
     """
 
-    memory: int = OPENING
+    memory: int = MEMORY
+    opening: int = OPENING
     header: bool | None = None
     shape: tuple[int | None, int] | None = None
     stored: str | None = None

@@ -5,22 +5,17 @@ Source: https://numpy.org/doc/stable/reference/generated/numpy.lib.format.html
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
 from janelia_core.files.formats.named import refuse_name
-from janelia_core.files.formats.raw import RawVectors, torch_dtype
-from janelia_core.files.formats.spool import spooled
-
-_CHUNK = 1 << 20
-_MOST_HEADER = 1 << 16
+from janelia_core.files.formats.npy_header import KINDS, header_fields, shape_of
+from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
+from janelia_core.files.formats.tiles import in_rows
 
 
 class Header(NamedTuple):
@@ -31,27 +26,31 @@ class Header(NamedTuple):
     dtype: np.dtype[np.generic]
     offset: int
 
+    @property
+    def by_columns(self) -> bool:
+        """Whether the order matters, and is that of columns."""
+        return self.fortran_order and min(self.shape) > 1
+
 
 def read_header(file: BinaryIO, path: Path) -> Header:
-    """Read and check a header; numpy parses it as a literal, never as code. The file then stands at the numbers."""
-    # numpy reads a header of version 2 before it compares its length, up to 4 GiB, with what it accepts.
-    start = io.BytesIO(file.read(_MOST_HEADER))
+    """Read and check a header, which is never taken as code. The file then stands at the numbers."""
+    start = file.tell()
     try:
-        version = np.lib.format.read_magic(start)
-        read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, fortran_order, dtype = read(start)
-    except KeyError:
-        raise VectorFileError(path, f"has version {version} of the .npy format, for field names only", 6) from None
-    except Exception as error:  # the parser of literals raises a dozen kinds
+        fields, offset = header_fields(file)
+        shape = shape_of(fields["shape"])
+    except ValueError as error:
         raise VectorFileError(path, f"has no .npy header: {error}", 0) from error
-    if len(shape) != 2 or min(shape) < 0:
-        raise VectorFileError(path, f"holds an array of shape {shape}, not (n, d)", 0)
-    torch_dtype(path, dtype)
-    file.seek(start.tell())
-    return Header(shape, fortran_order, dtype, start.tell())
+    descr = fields["descr"].strip("'\"")
+    if len(shape) != 2:
+        raise VectorFileError(path, f"holds an array of shape {fields['shape']}, not (n, d)", 0)
+    if descr.lstrip("<>|=") not in TORCH_DTYPES or len(descr) > 3:
+        kind = KINDS.get(descr.lstrip("<>|=")[:1], "records")
+        raise VectorFileError(path, f"holds {kind} ({descr}), not real numbers of at most 64 bits", 0)
+    file.seek(start + offset)
+    return Header(shape, fields["fortran_order"] == "True", np.dtype(descr), offset)
 
 
-def open_npy(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_npy(path: Path, name: str | None, preferred: tuple[str, ...], opening: int = OPENING) -> VectorFile:
     """Open an array of shape (n, d)."""
     refuse_name(path, name)
     with path.open("rb") as file:
@@ -61,20 +60,9 @@ def open_npy(path: Path, name: str | None, preferred: tuple[str, ...]) -> Vector
     expected = header.offset + n * d * header.dtype.itemsize
     if expected != size:
         raise VectorFileError(path, f"should have {expected} bytes by its header, but has {size}", min(expected, size))
-    if header.fortran_order and n > 1 and d > 1:
-        columns = RawVectors(path, header.offset, d, n, header.dtype)
-        with columns:
-            return spooled(path, d, columns.numpy_dtype, _transposed(columns), n * d * header.dtype.itemsize)
+    if header.by_columns:
+        return in_rows(RawVectors(path, header.offset, d, n, header.dtype), opening)
     return RawVectors(path, header.offset, n, d, header.dtype)
-
-
-def _transposed(columns: RawVectors) -> Iterator[npt.NDArray[np.generic]]:
-    """Yield the rows of an array stored column by column."""
-    d, n = columns.shape
-    step = max(1, _CHUNK // (d * columns.dtype.itemsize))
-    for start in range(0, n, step):
-        stop = min(start + step, n)
-        yield np.stack([columns.part(q, start, stop) for q in range(d)], axis=1)
 
 
 def write_array(file: BinaryIO, rows: Rows) -> None:
@@ -95,4 +83,4 @@ def write_npy(path: Path, arrays: Arrays) -> None:
         write_array(file, first(arrays))
 
 
-NPY = Format(open_npy, write_npy)
+NPY = Format(open_npy, write_npy, options=("opening",))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,25 +11,29 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, VectorFile
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.npy import Header, read_header, write_array
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.spool import spooled
+from janelia_core.files.formats.tiles import in_rows
+from janelia_core.files.formats.zip_members import member_start, zip_members
 
-_CHUNK = 1 << 22
-_LOCAL_HEADER = struct.Struct("<26xHH")  # of a zip member: lengths of its name and of its extra field
 
-
-def open_npz(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_npz(path: Path, name: str | None, preferred: tuple[str, ...], opening: int = OPENING) -> VectorFile:
     """Open one array of shape (n, d)."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zip_members(path, opening) as archive:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             info = members[choose(path, list(members), name, preferred)]
+            if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others decode without bounds
+                raise VectorFileError(
+                    path, f"{info.filename} is packed by method {info.compress_type}; numpy.savez_compressed writes 8"
+                )
             with archive.open(info) as file:
                 header = read_header(cast(BinaryIO, file), path)
-                return _opened(path, archive, info, header, cast(BinaryIO, file))
+                rows = _opened(path, info, header, cast(BinaryIO, file), opening)
+        return in_rows(rows, opening) if header.by_columns else rows
     except VectorFileError:
         raise
     # Also what zlib, encrypted members and offsets beyond the file raise: there is no common class.
@@ -38,34 +41,30 @@ def open_npz(path: Path, name: str | None, preferred: tuple[str, ...]) -> Vector
         raise VectorFileError(path, f"is no sound .npz: {error}") from error
 
 
-def _opened(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, header: Header, file: BinaryIO) -> VectorFile:
-    n, d = header.shape
+def _opened(path: Path, info: zipfile.ZipInfo, header: Header, file: BinaryIO, memory: int) -> RawVectors:
+    """Open an array as it is stored: its columns as rows where they are."""
+    n, d = header.shape[::-1] if header.by_columns else header.shape
     size = n * d * header.dtype.itemsize
     if header.offset + size != info.file_size:
         raise VectorFileError(
             path, f"{info.filename} should have {header.offset + size} bytes by its header, but has {info.file_size}"
         )
-    if header.fortran_order and n > 1 and d > 1:
-        raise VectorFileError(path, f"{info.filename} is stored column by column; save it as C-contiguous array")
     if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-        with path.open("rb") as plain:
-            plain.seek(info.header_offset)
-            lengths = _LOCAL_HEADER.unpack(plain.read(_LOCAL_HEADER.size))
-        start = info.header_offset + _LOCAL_HEADER.size + sum(lengths) + header.offset
+        start = member_start(path, info) + header.offset
         return RawVectors(path, start, n, d, header.dtype)
-    return spooled(path, d, header.dtype.newbyteorder("="), _decoded(path, header, file), size)
+    return spooled(path, d, header.dtype.newbyteorder("="), _decoded(path, header, file, memory // 4), size)
 
 
-def _decoded(path: Path, header: Header, file: BinaryIO) -> Iterator[npt.NDArray[np.generic]]:
-    n, d = header.shape
-    row = d * header.dtype.itemsize
-    step = max(1, _CHUNK // max(1, row))
-    for start in range(0, n, step):
-        rows = min(step, n - start)
-        data = file.read(rows * row)
-        if len(data) != rows * row:
-            raise VectorFileError(path, f"ends within row {start + len(data) // row}")
-        yield np.frombuffer(data, dtype=header.dtype).reshape(rows, d)
+def _decoded(path: Path, header: Header, file: BinaryIO, most: int) -> Iterator[npt.NDArray[np.generic]]:
+    """Yield the numbers, in pieces that may end within a row: rows and columns can be longer than the memory."""
+    size = header.dtype.itemsize
+    count, step = header.shape[0] * header.shape[1], max(1, most // size)
+    for start in range(0, count, step):
+        wanted = min(step, count - start) * size
+        data = file.read(wanted)
+        if len(data) != wanted:
+            raise VectorFileError(path, f"ends before its number {start + len(data) // size}")
+        yield np.frombuffer(data, dtype=header.dtype)
 
 
 def write_npz(path: Path, arrays: Arrays) -> None:
@@ -76,4 +75,4 @@ def write_npz(path: Path, arrays: Arrays) -> None:
                 write_array(cast(BinaryIO, file), rows)
 
 
-NPZ = Format(open_npz, write_npz, several=True)
+NPZ = Format(open_npz, write_npz, several=True, options=("opening",))

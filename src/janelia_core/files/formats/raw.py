@@ -111,21 +111,17 @@ class RawVectors(VectorFile):
         """Of the numbers, in this machine's byte order."""
         return self._stored.newbyteorder("=")
 
-    def part(self, row: int, start: int, stop: int) -> npt.NDArray[np.generic]:
-        """Return columns start .. stop - 1 of one row."""
-        values = np.empty(stop - start, dtype=self._stored)
-        at = self._offset + row * self.row_bytes + self._prefix + start * self._stored.itemsize
-        self._read_into(at, values.view(np.uint8).data)
+    def part(self, first: int, last: int, start: int, stop: int) -> npt.NDArray[np.generic]:
+        """Return columns start .. stop - 1 of rows first .. last - 1: a read for each row, or one for whole rows."""
+        values = np.empty((last - first, stop - start), dtype=self._stored)
+        if (start, stop) == (0, self.d):
+            self._fill(first, torch.from_numpy(values.view(np.uint8)).view(self.dtype))
+            return values.view(self.numpy_dtype)
+        at = self._offset + first * self.row_bytes + self._prefix + start * self._stored.itemsize
+        for row in values.view(np.uint8):
+            self._read_into(at, row.data)
+            at += self.row_bytes
         return values.astype(self.numpy_dtype, copy=False)
-
-    def mapped(self) -> Tensor:
-        """Return all rows, of a file without prefixes, as a tensor of pages that the system fetches and drops."""
-        if self._prefix or not self._stored.isnative:
-            raise ValueError(f"{self.path}: rows with prefixes or in another byte order cannot be mapped")
-        if self.n == 0:
-            return torch.empty(0, self.d, dtype=self.dtype)
-        values = np.memmap(self.path, self._stored, "c", self._offset, (self.n, self.d))  # "c" writes no file
-        return torch.from_numpy(values).view(self.dtype)
 
     def _check_prefixes(self, chunk: npt.NDArray[np.uint8], row: int) -> None:
         stated = np.ascontiguousarray(chunk[:, : self._prefix]).view("<i4")[:, 0]

@@ -13,7 +13,7 @@ import torch
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, VectorFile, stored_blocks
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile, stored_blocks
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
 
@@ -31,13 +31,18 @@ NUMBERS = {
     "U32": "<u4",
     "U64": "<u8",
 }
+_PARSED = 16  # bytes that a byte of the header takes, parsed
 KINDS = {TORCH_DTYPES[kind.lstrip("<")]: name for name, kind in NUMBERS.items() if name != "BF16"}
 KINDS[torch.bfloat16] = "BF16"
 
 
-def open_safetensors(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_safetensors(path: Path, name: str | None, preferred: tuple[str, ...], memory: int = OPENING) -> VectorFile:
     """Open one tensor of shape (n, d): the library checks the file, then its rows are read where they stand."""
     library = import_extra("safetensors", "files")
+    with path.open("rb") as start:
+        length = int.from_bytes(start.read(8), "little")
+    if length > memory // _PARSED and length <= path.stat().st_size:
+        raise VectorFileError(path, f"has a header of {length} bytes; {memory // _PARSED} are at hand for it", 0)
     try:
         with library.safe_open(path, "numpy") as file:
             chosen = choose(path, list(file.keys()), name, preferred)
@@ -77,4 +82,4 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
                 file.write(block.detach().contiguous().view(torch.uint8).numpy().data)
 
 
-SAFETENSORS = Format(open_safetensors, write_safetensors, several=True)
+SAFETENSORS = Format(open_safetensors, write_safetensors, several=True, options=("memory",))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from janelia_core.files.formats.contract import OPENING, Reading, VectorFile
+from janelia_core.files.formats.contract import MEMORY, OPENING, Reading, VectorFile
 from janelia_core.files.formats.registry import Where, open_file, split_name
 
 
@@ -38,9 +38,9 @@ class Input:
         """Which of several arrays of the file is meant, where a caller says it."""
         return split_name(self.where)[1]
 
-    def opened(self, role: str, memory: int = OPENING) -> VectorFile:
-        """Open it, used as `role`, within so many bytes."""
-        return open_file(self.where, self.format, role, Reading(memory, self.header, self.shape, self.stored))
+    def opened(self, role: str, memory: int = MEMORY, opening: int = OPENING) -> VectorFile:
+        """Open it, used as `role`, for reading within so many bytes; opening may take bytes of its own."""
+        return open_file(self.where, self.format, role, Reading(memory, opening, self.header, self.shape, self.stored))
 
 
 def open_vectors(path: Where | Input, format: str | None = None, *, role: str = "") -> VectorFile:
