@@ -27,7 +27,7 @@ from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import format_named, save_vectors
 from janelia_core.files.formats.safetensors_file import write_safetensors
 from janelia_core.files.formats.tiles import in_rows
-from janelia_core.files.inputs.input import open_vectors
+from janelia_core.files.inputs.input import Input, open_vectors
 from janelia_core.suffixes import FORMATS
 
 REAL = {
@@ -40,10 +40,12 @@ REAL = {
     "u8bin": torch.uint8,
     "i8bin": torch.int8,
     "ibin": torch.int32,
+    "bin": torch.float32,
     "hdf5": torch.float32,
     "pt": torch.bfloat16,
     "safetensors": torch.bfloat16,
     "parquet": torch.float32,
+    "arrow": torch.float32,
     "csv": torch.float64,
 }
 
@@ -162,6 +164,34 @@ def test_hdf5_of_ann_benchmarks(tmp_path: Path) -> None:
     assert open_vectors(path, role="indices").read(1, 2).tolist() == [[2, 1]]
     with pytest.raises(VectorFileError, match=r"4 arrays, say which.*::NAME.*distances, neighbors, test, train"):
         open_vectors(path)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        {},
+        {"chunks": (50, 7)},
+        {"chunks": (1, 3), "compression": "gzip"},
+        {"chunks": (50, 1), "compression": "lzf", "shuffle": True},
+        {"chunks": (8, 7), "fletcher32": True},
+    ],
+)
+@pytest.mark.parametrize("dtype", ["<f4", ">f8", "<i2", "compact"])
+def test_hdf5_datasets_of_any_layout(made: dict[str, object], dtype: str, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    array = np.arange(350).reshape(50, 7).astype("f4" if dtype == "compact" else dtype)
+    with h5py.File(tmp_path / "a.hdf5", "w", userblock_size=512) as file:
+        plist = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        plist.set_layout(h5py.h5d.COMPACT)
+        if dtype == "compact":
+            space = h5py.h5s.create_simple(array.shape)
+            h5py.h5d.create(file.id, b"a", h5py.h5t.IEEE_F32LE, space, plist).write(h5py.h5s.ALL, h5py.h5s.ALL, array)
+        else:
+            file.create_dataset("a", data=array, **made)
+    for memory in (1 << 16, 1 << 22):
+        with Input(tmp_path / "a.hdf5").opened("", memory, memory) as rows:
+            assert rows.dtype == torch.from_numpy(array.astype(array.dtype.newbyteorder("="))).dtype
+            assert np.array_equal(rows.read(0, 50).numpy(), array)
 
 
 def test_npz_stored_and_compressed(tmp_path: Path) -> None:
@@ -362,7 +392,9 @@ def test_a_full_disk_for_decoding_is_not_taken_for_a_damaged_file(format: str, t
     assert "sound" not in run.stderr
 
 
-@pytest.mark.parametrize("suffix", ["npy", "npz", "hdf5", "pt", "safetensors", "parquet", "csv", "ibin", "ivecs"])
+@pytest.mark.parametrize(
+    "suffix", ["npy", "npz", "hdf5", "pt", "safetensors", "parquet", "arrow", "csv", "ibin", "ivecs"]
+)
 def test_no_format_wants_a_whole_answer_in_memory(suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     indices = torch.arange(600_000).reshape(-1, 3)
     indices.numpy().tofile(tmp_path / "indices")

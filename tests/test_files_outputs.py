@@ -19,6 +19,7 @@ from janelia_core.files.answer import place as places
 from janelia_core.files.answer.conventions import CONVENTIONS, told_by
 from janelia_core.files.answer.place import Place
 from janelia_core.files.answer.room import unfinished_bytes
+from janelia_core.files.formats import bigann
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import Layout
 from janelia_core.ml._knn.distances.distances import distances
@@ -174,6 +175,22 @@ def test_an_answer_within_a_folder_that_is_searched_is_refused(here) -> None:
         with pytest.raises(VectorFileError, match="is to be within base, which is an input"):
             Place.of(name).check_inputs([Path("base")])
     Place.of("base.npy").check_inputs([Path("base")])
+
+
+@pytest.mark.parametrize("out", ["base.9.npy", "base.out", "sub/../base.npy", "base9", "sub/base.npy"])
+def test_an_answer_that_a_pattern_of_inputs_would_match_is_refused(out: str, here) -> None:
+    pattern = {"base9": "base?.unfinished", "sub/base.npy": "s*/b*"}.get(out, "base.*")
+    with pytest.raises(VectorFileError, match="would be one of"):
+        Place.of(out).check_inputs([Path(pattern)])
+    Place.of("o.npy").check_inputs([Path(pattern)])
+
+
+def test_more_rows_than_a_format_holds_are_told_before_the_search(here, no_search, monkeypatch) -> None:
+    monkeypatch.setattr("janelia_core.files.formats.bigann.IBIN", bigann.IBIN._replace(most_rows=6))
+    monkeypatch.setattr("janelia_core.files.formats.bigann.FBIN", bigann.FBIN._replace(most_rows=6))
+    for out, apart in (("o.ibin", None), ("o.npy", "d.fbin")):
+        with pytest.raises(VectorFileError, match="bin holds 6 rows at most, not 7"):
+            search(out=out, distances=apart)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="links as Unix has them")
@@ -350,6 +367,17 @@ def test_a_terminal_is_spared_binary_numbers(spool: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(sys, "stdout", None)
     with pytest.raises(VectorFileError, match="standard output is closed"):
         search(out="-", formats=(None, None, "csv"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="pipes as Unix has them")
+def test_a_pipe_that_nobody_reads_is_an_error_of_its_own(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with io.FileIO(writer, "w") as stream:
+        monkeypatch.setattr(sys, "stdout", namedtuple("Text", "buffer flush")(stream, lambda: None))
+        with pytest.raises(BrokenPipeError):
+            search(out="-", formats=(None, None, "npy"))
+    assert list(spool.iterdir()) == []
 
 
 def test_a_search_that_fails_leaves_nothing_of_what_was_to_go_to_standard_output(

@@ -6,7 +6,6 @@ import contextlib
 import mmap
 import os
 import signal
-import struct
 import sys
 import tempfile
 import time
@@ -21,37 +20,31 @@ HUNG = 20.0  # seconds after which a process is ended
 class Worker:
     """A process that opens every `step`-th case from one on; another takes its place where one crashes it."""
 
-    STATE = struct.Struct("<qdqq")  # number, when it began, cases done, of them opened
-
     def __init__(self, fuzz: Fuzz, first: int, step: int, stop: int, folder: Path) -> None:
         self.fuzz, self.next, self.step, self.stop = fuzz, first, step, stop
         self.folder = folder / str(first)
         self.folder.mkdir()
-        self._state = mmap.mmap(-1, self.STATE.size)
+        # Shared with the process, each number written at once: the case at work, when it began, how many are done and
+        # how many of them were opened.
+        self.state = memoryview(mmap.mmap(-1, 32)).cast("d")
         self.report, self._told = os.pipe()
         os.set_blocking(self.report, False)
         self.begin()
 
-    def state(self) -> tuple[int, float, int, int]:
-        """Return the number of the case at work, when it began, and how many are done and were opened."""
-        number, began, done, ok = self.STATE.unpack_from(self._state)
-        return number, began, done, ok
-
     def begin(self) -> None:
         """Start the process."""
-        _, _, done, ok = self.state()
-        self.STATE.pack_into(self._state, 0, self.next, time.monotonic(), done, ok)
+        self.state[1], self.state[0] = time.monotonic(), self.next
         sys.stdout.flush()
         self.pid = os.fork()
         if self.pid == 0:
             code = 1
             try:
-                self._work(done, ok)
+                self._work()
                 code = 0
             finally:
                 os._exit(code)
 
-    def _work(self, done: int, ok: int) -> None:
+    def _work(self) -> None:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         output = os.open(self.folder / "written", os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(output, 1)
@@ -59,12 +52,12 @@ class Worker:
         watch = Watch(output)
         for number in range(self.next, self.stop, self.step):
             case = self.fuzz.case(number)
-            self.STATE.pack_into(self._state, 0, number, time.monotonic(), done, ok)
+            self.state[1], self.state[0] = time.monotonic(), number
             was_opened, told = watch.broken(case, written(case, self.folder))
-            done, ok = done + 1, ok + was_opened
+            self.state[2] += 1
+            self.state[3] += was_opened
             if told:
                 os.write(self._told, f"{case.format}:{number} {told}\n".encode("utf-8", "backslashreplace"))
-        self.STATE.pack_into(self._state, 0, self.stop, time.monotonic(), done, ok)
 
     def problems(self) -> list[str]:
         """Return what the process told since the last call; one that hangs is ended."""
@@ -75,8 +68,7 @@ class Worker:
 
     def ended(self) -> str | None:
         """Return None while it works, else the case that ended it before its time, or ""."""
-        number, began, *_ = self.state()
-        hung = time.monotonic() - began > HUNG
+        hung = time.monotonic() - self.state[1] > HUNG
         if hung:
             os.kill(self.pid, signal.SIGKILL)
         pid, status = os.waitpid(self.pid, 0 if hung else os.WNOHANG)
@@ -84,7 +76,9 @@ class Worker:
             return None
         if status == 0:
             return ""
+        number = int(self.state[0])
         self.next = number + self.step
+        self.state[2] += 1
         name = f"{self.fuzz.formats[number % len(self.fuzz.formats)]}:{number}"
         code = os.waitstatus_to_exitcode(status)
         return f"{name} " + (
@@ -113,6 +107,6 @@ def run(fuzz: Fuzz, openings: int, seconds: float, processes: int) -> Iterator[s
             os.kill(worker.pid, signal.SIGKILL)
             os.waitpid(worker.pid, 0)
             yield from worker.problems()
-        done, ok = (sum(worker.state()[at] for worker in workers) for at in (2, 3))
+        done, ok = (int(sum(worker.state[at] for worker in workers)) for at in (2, 3))
         took = time.monotonic() - began
         yield f"= {done} openings in {took:.0f} s ({done / took:.0f} a second), {ok} of them opened and read"

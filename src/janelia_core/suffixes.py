@@ -16,13 +16,33 @@ FORMATS = {
     "u8bin": "bigann:U8BIN",
     "i8bin": "bigann:I8BIN",
     "ibin": "bigann:IBIN",
+    "bin": "diskann:BIN",
     "hdf5": "hdf5:HDF5",
     "pt": "torch_file:PT",
     "safetensors": "safetensors_file:SAFETENSORS",
     "parquet": "parquet:PARQUET",
+    "arrow": "arrow_ipc:ARROW",
     "csv": "csv_text:CSV",
 }
 """A module with dots in its name is one of another package."""
 NAMED = {"ann-benchmarks": "janelia_core.files.answer.ann_benchmarks:ANN_BENCHMARKS"}
 """Formats that are asked for by name: no suffix means them."""
-ALIASES = {"h5": "hdf5", "pth": "pt"}
+READ_ONLY = {"raw": "raw_memory:RAW", "zarr": "zarr_folder:ZARR"}
+"""Formats in which no answer is written."""
+ALIASES = {"h5": "hdf5", "pth": "pt", "feather": "arrow"}
+PACKED = ("gz", "zst")
+"""Suffixes of packed files; the one before says what is packed."""
+REFUSED = {
+    "spmat": "is sparse (CSR), and only dense rows are searched; where they fit as such, big-ann-benchmarks' "
+    "read_sparse_matrix(path).toarray() makes them dense, numpy.save writes them",
+    "mtx": "is sparse, and only dense rows are searched; where they fit as such, scipy.io.mmread(path).toarray() "
+    "makes them dense, numpy.save writes them",
+    "h5ad": "holds an annotated table; write the matrix that is meant: numpy.save(.., adata.obsm['X_pca'])",
+    "rangeres": "holds as many neighbours as each query has, no rows of one length",
+    "zip": "is an archive; unpack it first",
+    "tar": "is an archive; unpack it first",
+    "tgz": "is an archive; unpack it first",
+    "bz2": "is packed by bzip2; unpack it first, or pack it by gzip or zstd",
+    "xz": "is packed by xz; unpack it first, or pack it by gzip or zstd",
+}
+"""Suffixes that are known, and not read: what to do instead."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
-from janelia_core.files.formats.registry import Where, format_of
+from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.layout import FILES_MEMORY, opening_memory, reading_memory
 from janelia_core.ml._knn.choose import make_plan
@@ -103,10 +103,11 @@ def info_file(path: Where | Input, format: str | None = None, *, max_memory: int
             largest = high if largest is None else largest if high is None else max(largest, high)
             if keep_hashes:
                 hashes["a"][start : start + len(block)], hashes["b"][start : start + len(block)] = _hashes(block)
-        name = format_of(file.path, asked.format)
         duplicates = _duplicates(file, hashes) if keep_hashes else None
         screen, seconds = _outlook(file, memory)
-        return FileInfo(file.path, name, file.shape, file.dtype, least, largest, broken, duplicates, screen, seconds)
+        return FileInfo(
+            file.path, file.format, file.shape, file.dtype, least, largest, broken, duplicates, screen, seconds
+        )
 
 
 def _range(block: Tensor) -> tuple[float | None, float | None, int]:

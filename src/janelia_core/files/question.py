@@ -77,7 +77,7 @@ class Question(NamedTuple):
         bytes_taken = reading_memory(memory), opening_memory(memory)
         with contextlib.ExitStack() as stack:
             c, q = (
-                stack.enter_context(cast(input.opened(role, *bytes_taken), self.dtype))
+                stack.enter_context(cast(input.rounded(self.dtype).opened(role, *bytes_taken), self.dtype))
                 for input, role in (centres, queries)
             )
             if c.d != q.d:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -81,16 +82,29 @@ class Answer:
             raise ValueError(f"convention must be ann-benchmarks for a data set of ann-benchmarks, got {asked!r}")
         return name
 
-    def check(self, work: Work) -> None:
-        """Refuse, before the work, row numbers that the format cannot hold, to replace an input, and a full disk."""
-        for place in (self.place, self.distances):
+    def check(self, work: Work, others: Iterable[Path] = ()) -> None:
+        """Refuse, before the work, row numbers that the format cannot hold, to replace an input, and a full disk.
+
+        Args:
+            work: What is searched.
+            others: Files beside those that must stay, too.
+        """
+        inputs = [*work.centres.files, *work.queries.files, work.centres.path, work.queries.path, *others]
+        apart = self.distances
+        for place in (self.place, apart):
             if place is not None:
-                place.check_inputs(path for file in (work.centres, work.queries) for path in (file.path, *file.files))
+                place.check_inputs(inputs)
         format, n_ctrs = format_named(self.format), work.layout.n_ctrs
         if self.is_whole:
             ann_benchmarks.check(self.place.said, work)
         else:
             n_ctrs += work.first_ctr
+        for place, kind in [(self.place, self.format), *([(apart, format_of(apart.said))] if apart else [])]:
+            most = format_named(kind).most_rows
+            if most is not None and work.layout.n_smps > most:
+                raise VectorFileError(
+                    place.said, f"the format {kind} holds {most} rows at most, not {work.layout.n_smps}"
+                )
         if n_ctrs > 2 ** (format.index_bits - 1):
             reason = f"the format {self.format} has int{format.index_bits} only, too small for {n_ctrs} centres"
             raise VectorFileError(self.place.said, reason)
@@ -108,7 +122,7 @@ class Answer:
         if self.is_whole:
             size += ann_benchmarks.bytes_of_vectors(work)
         folder = self.place.target.absolute().parent
-        needs = [Need(folder, max(0, sizes), "what is unfinished"), Need(folder, size, str(self.place.said))]
+        needs = [Need(folder, max(0, sizes), "what is unfinished"), Need(folder, size, self.place.shown)]
         if self.distances is not None:
             size = file_bytes(format_of(self.distances.said), numbers * 4)
             needs.append(Need(self.distances.target.absolute().parent, size, str(self.distances.said)))

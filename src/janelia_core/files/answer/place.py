@@ -41,6 +41,11 @@ class Place(NamedTuple):
         return cls(said, target)
 
     @property
+    def shown(self) -> str:
+        """What it is called where room is short."""
+        return str(self.said) if self.said.name == self.target.name else f"{self.said} as {self.target}"
+
+    @property
     def beside(self) -> Path:
         """The file that is written first."""
         return _named_after(self.target, ".unfinished~")
@@ -73,7 +78,7 @@ class Place(NamedTuple):
             self._check_replaceable(folder)
 
     def check_inputs(self, inputs: Iterable[Path]) -> None:
-        """Refuse to replace an input, or to write into one that is a folder."""
+        """Refuse to replace an input, and to become one: within a folder, or by a name that a pattern would match."""
         for source in inputs:
             if _same(self.target, source):
                 raise VectorFileError(self.said, "is an input of this search, which its answer would replace")
@@ -83,6 +88,10 @@ class Place(NamedTuple):
                 )
             if source.is_dir() and source.resolve() in self.target.absolute().parent.resolve().joinpath("-").parents:
                 raise VectorFileError(self.said, f"is to be within {source}, which is an input of this search")
+            if any(mark in str(source) for mark in "*?[") and not source.exists():
+                for path in (self.target, self.beside, self.unfinished):
+                    if Path(os.path.abspath(path)).match(os.path.abspath(source)):
+                        raise VectorFileError(self.said, f"would be one of {source} as {path.name}; take another name")
 
     def meets(self, other: Place) -> bool:
         """Tell whether two files would be written to one place."""

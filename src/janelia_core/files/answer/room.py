@@ -78,4 +78,4 @@ def check_room(needs: Iterable[Need]) -> None:
         if disk.total > 0 and needed > disk.free:
             parts = ", ".join(f"{show_bytes(need.bytes)} for {need.what}" for need in together)
             told = f"no room on the disk: {together[0].folder} has {disk.free} bytes free, but {needed} are needed"
-            raise OSError(errno.ENOSPC, f"{told} ({parts}); take another disk, or a smaller k")
+            raise OSError(errno.ENOSPC, f"{told} ({parts}); take another disk (for - by TMPDIR)")

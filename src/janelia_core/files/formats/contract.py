@@ -52,6 +52,8 @@ class VectorFile(ABC):
         dtype: Of the tensors that `read` returns.
         metric: By which the file says that its neighbours are meant, or None.
         files: The files that its rows come from, itself as a rule.
+        format: Its name in the table of formats.
+        decoded: Opening it decoded it as a whole, and so would opening it anew.
         bytes_read: What `read` took from the file so far, headers apart.
         bytes_taken: What `take` took from the file so far.
     """
@@ -63,6 +65,8 @@ class VectorFile(ABC):
         self.path, self.n, self.d, self.dtype = path, n, d, dtype
         self.metric: str | None = None
         self.files: tuple[Path, ...] = (path,)
+        self.format = ""
+        self.decoded = False
         self.bytes_read = 0
         self.bytes_taken = 0
         self._lock = threading.Lock()
@@ -196,7 +200,10 @@ class Format(NamedTuple):
         index_bits: Of the integers that it holds; 0: it holds none, and no indices.
         distances: It holds real numbers.
         writer: The module of the extra `files` that it is written with, if any.
+        most_rows: It holds no more.
         options: Fields of `Reading` that `open` takes by name.
+        folder: It is a folder, no file.
+        unpacks: It is read packed too, from a file without a name.
     """
 
     open: Callable[..., VectorFile]
@@ -205,7 +212,10 @@ class Format(NamedTuple):
     index_bits: int = 64
     distances: bool = True
     writer: str | None = None
+    most_rows: int | None = None
     options: tuple[str, ...] = ()
+    folder: bool = False
+    unpacks: bool = True
 
 
 _CHUNK = 1 << 20  # bytes written at a time

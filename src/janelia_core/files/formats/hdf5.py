@@ -5,62 +5,69 @@ Needs h5py, of the extra `files`. Source: https://github.com/erikbern/ann-benchm
 
 from __future__ import annotations
 
-import weakref
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+import numpy as np
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile, blocks, numpy_dtype
 from janelia_core.files.formats.hdf5_names import find_dataset, is_matrix
 from janelia_core.files.formats.hdf5_source import Source
-from janelia_core.files.formats.raw import torch_dtype
+from janelia_core.files.formats.raw import RawVectors, torch_dtype
+from janelia_core.files.formats.tiles import Numbers, by_tiles
 from janelia_core.files.inputs.metric_names import metric_of
 
 FIELD_NAMES = {"indices": "neighbors"}
 _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 5: "nbit", 6: "scaleoffset", 32000: "lzf"}
+_KINDS = {
+    "ENUM": "names of numbers (as booleans are stored)",
+    "COMPOUND": "records",
+    "STRING": "text",
+    "REFERENCE": "references",
+    "VLEN": "lists of any length",
+    "ARRAY": "arrays",
+    "OPAQUE": "bytes of no meaning",
+    "BITFIELD": "bits",
+    "TIME": "times",
+}
 _ENTRY = 8  # bytes that the index of a filtered dataset takes at least for a chunk
 
 
-class Hdf5Vectors(VectorFile):
-    """One dataset, read by h5py into the block's own memory."""
+def _rows(h5py: Any, path: Path, dataset: Any, source: Source, memory: int) -> RawVectors:
+    """Return the rows of a dataset where they stand, or decoded to disk where they are packed, or in chunks."""
+    n, d = dataset.shape
+    if d < 1:
+        raise VectorFileError(path, f"{dataset.name}: its rows have {d} columns")
+    torch_dtype(path, dataset.dtype)
+    count = _chunks(path, dataset, memory // 4)
+    at = dataset.id.get_offset()
+    if at is not None and dataset.id.get_type().equal(h5py.h5t.py_create(dataset.dtype)):
+        return RawVectors(path, at, n, d, dataset.dtype)
+    source.opened()
+    if (stored := dataset.id.get_num_chunks() if count else 0) < count:
+        raise VectorFileError(path, f"{dataset.name}: only {stored} of its {count} chunks were ever written")
+    dtype = dataset.dtype.newbyteorder("=")
 
-    def __init__(self, path: Path, file: Any, dataset: Any, source: Source) -> None:
-        self._dataset, self._source = dataset, source
-        n, d = dataset.shape
-        if d < 1:
-            raise VectorFileError(path, f"{dataset.name}: its rows have {d} columns")
-        super().__init__(path, n, d, torch_dtype(path, dataset.dtype))
-        self._unseen = _chunks(path, dataset, source.most // 2)
-        # h5py crashes when the process ends while a file is open that it reads through an object.
-        self._end = weakref.finalize(self, _close, file, source)
-
-    def _fill(self, start: int, out: Tensor) -> None:
-        if len(out) == 0:
-            return
-        self._source.allow(out.nbytes)
+    def read(start: int, stop: int, first: int, last: int) -> Numbers:
+        values = np.empty((stop - start, last - first), dtype)
         try:
-            stored = self._dataset.id.get_num_chunks() if self._unseen else 0
-            self._dataset.read_direct(out.numpy(), source_sel=slice(start, start + len(out)))
+            dataset.read_direct(values, np.s_[start:stop, first:last])
         except Exception as error:  # h5py raises OSError, RuntimeError and others for broken chunks
-            raise VectorFileError(self.path, f"rows from {start} on: {error}") from error
-        if stored < self._unseen:
-            raise VectorFileError(
-                self.path,
-                f"{self._dataset.name}: only {stored} of its {self._unseen} chunks were ever written",
-            )
-        self._unseen = 0
+            raise VectorFileError(path, f"rows from {start} on: {error}") from error
+        return values
 
-    def close(self) -> None:
-        """Let go of the file."""
-        self._end()
+    return by_tiles(path, (n, d), dtype, _tile(dataset, memory // 4), read, memory // 2)
 
 
-def _close(file: Any, source: Source) -> None:
-    file.close()
-    source.close()
+def _tile(dataset: Any, most: int) -> tuple[int, int]:
+    """Return how many rows and columns are read at a time: whole chunks, so that each is decoded once."""
+    d, size = dataset.shape[1], dataset.dtype.itemsize
+    rows, columns = dataset.chunks or (1, 1)
+    if rows * d * size <= most:
+        return most // (rows * d * size) * rows, d
+    return rows, max(1, most // (rows * columns * size)) * columns
 
 
 def _chunks(path: Path, dataset: Any, most: int) -> int:
@@ -103,28 +110,27 @@ def _filters(path: Path, dataset: Any) -> list[int]:
     return filters
 
 
-def open_hdf5(path: Path, name: str | None, preferred: tuple[str, ...], memory: int = OPENING) -> VectorFile:
+def open_hdf5(path: Path, name: str | None, preferred: tuple[str, ...], opening: int = OPENING) -> VectorFile:
     """Open one dataset of shape (n, d)."""
     h5py = import_extra("h5py", "files")
-    source = Source(path, memory)
+    source = Source(path, opening)
     file = None
     try:
         file = h5py.File(source, "r")
-        found = _opened(h5py, path, file, source, name, preferred)
-        source.opened()
-        return found
+        return _opened(h5py, path, file, source, name, preferred, opening)
+    except VectorFileError:
+        raise
     except Exception as error:  # OSError for most damage, RuntimeError and others for some
+        raise VectorFileError(path, f"is no sound HDF5 file: {error}") from error
+    finally:  # the rows are read without h5py
         if file is not None:
             file.close()
         source.close()
-        if isinstance(error, VectorFileError):
-            raise
-        raise VectorFileError(path, f"is no sound HDF5 file: {error}") from error
 
 
 def _opened(
-    h5py: Any, path: Path, file: Any, source: Source, name: str | None, preferred: tuple[str, ...]
-) -> Hdf5Vectors:
+    h5py: Any, path: Path, file: Any, source: Source, name: str | None, preferred: tuple[str, ...], memory: int
+) -> VectorFile:
     name, dataset = find_dataset(path, file, name, preferred)
     plist = dataset.get_create_plist()
     # Both before anything else is asked: the shape of a virtual dataset may be looked up in other files.
@@ -134,9 +140,11 @@ def _opened(
         raise VectorFileError(path, f"{name} keeps its numbers in another file, which is not read for it")
     if not is_matrix(h5py, dataset):
         raise VectorFileError(path, f"{name} has shape {dataset.shape}, not (n, d)")
-    if dataset.get_type().get_class() not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
-        raise VectorFileError(path, f"{name} holds {h5py.Dataset(dataset).dtype}, not real numbers")
-    found = Hdf5Vectors(path, file, h5py.Dataset(dataset), source)
+    kind = dataset.get_type().get_class()
+    if kind not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
+        said = next((word for word in _KINDS if getattr(h5py.h5t, word) == kind), "OTHER")
+        raise VectorFileError(path, f"{name} holds {_KINDS.get(said, 'values of another kind')}, not real numbers")
+    found = _rows(h5py, path, h5py.Dataset(dataset), source, memory)
     found.metric = _metric(h5py, file)
     return found
 
@@ -168,4 +176,4 @@ def write_hdf5(path: Path, arrays: Arrays) -> None:
                 at += len(block)
 
 
-HDF5 = Format(open_hdf5, write_hdf5, several=True, writer="h5py", options=("memory",))
+HDF5 = Format(open_hdf5, write_hdf5, several=True, writer="h5py", options=("opening",), unpacks=False)

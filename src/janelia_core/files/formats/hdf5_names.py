@@ -10,7 +10,7 @@ from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.named import choose
 
-_MOST = 1000  # links that are looked at where no dataset is named
+_MOST = 500  # links that are looked at where no dataset is named
 _DEPTH = 16  # soft links that lead to soft links
 
 
@@ -28,7 +28,9 @@ def find_dataset(path: Path, file: Any, name: str | None, preferred: tuple[str, 
         found = _Links(h5py, path, file.id).at(file.id, wanted.encode("utf-8", "surrogateescape"), wanted, _DEPTH)
         if isinstance(found, h5py.h5d.DatasetID) and (name is not None or is_matrix(h5py, found)):
             return wanted, found
-    names = _matrices(h5py, path, file.id)
+    names, whole = _matrices(h5py, file.id)
+    if not whole and name is None:
+        raise VectorFileError(path, f"holds more than {_MOST} objects; say which is meant: FILE::NAME")
     chosen = choose(path, sorted(names), name, preferred)
     return chosen, names[chosen]
 
@@ -69,8 +71,8 @@ class _Links:
         raise VectorFileError(self._path, f"{name} is a link out of this file, which is not followed; open its target")
 
 
-def _matrices(h5py: Any, path: Path, root: Any) -> dict[str, Any]:
-    """Return the datasets of two dimensions by name, the nearest first; links by name only are not followed."""
+def _matrices(h5py: Any, root: Any) -> tuple[dict[str, Any], bool]:
+    """Return datasets of two dimensions by name, the nearest first, and whether these are all behind hard links."""
     found: dict[str, Any] = {}
     groups = deque([("", root)])
     seen = {h5py.h5o.get_info(root).addr}
@@ -80,7 +82,7 @@ def _matrices(h5py: Any, path: Path, root: Any) -> dict[str, Any]:
         for part in _parts(h5py, group):
             looked += 1
             if looked > _MOST:
-                raise VectorFileError(path, f"holds more than {_MOST} objects; say which is meant: FILE::NAME")
+                return found, False
             if group.links.get_info(part).type != h5py.h5l.TYPE_HARD:
                 continue
             item = h5py.h5o.open(group, part)
@@ -90,7 +92,7 @@ def _matrices(h5py: Any, path: Path, root: Any) -> dict[str, Any]:
             elif isinstance(item, h5py.h5g.GroupID) and (where := h5py.h5o.get_info(item).addr) not in seen:
                 seen.add(where)
                 groups.append((f"{name}/", item))
-    return found
+    return found, True
 
 
 def _parts(h5py: Any, group: Any) -> list[bytes]:

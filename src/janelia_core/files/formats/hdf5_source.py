@@ -27,10 +27,6 @@ class Source(io.FileIO):
         """Count no longer all bytes together."""
         self.left = None
 
-    def allow(self, size: int) -> None:
-        """Let that many bytes come at a time."""
-        self.most = max(self.most, size)
-
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer, or as much of it as there is of the file."""
         target = memoryview(buffer).cast("B")

@@ -1,6 +1,7 @@
 """`.parquet`: one column of lists of equal length, or numeric columns of one table. Decoded once to disk.
 
-Needs pyarrow, of the extra `files`.
+What is decoded at a time follows from what the file's metadata and pages say, checked before. Needs pyarrow, of the
+extra `files`.
 """
 
 from __future__ import annotations
@@ -14,112 +15,166 @@ import numpy.typing as npt
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Arrays, Format, VectorFile, as_numpy, first, numpy_dtype
-from janelia_core.files.formats.named import choose
-from janelia_core.files.formats.raw import torch_dtype
+from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
+from janelia_core.files.formats.parquet_pages import pages_of
 from janelia_core.files.formats.spool import spooled
+from janelia_core.files.formats.table import Columns, coordinates, exactly, too_large, written_batches
+from janelia_core.files.formats.transposed import Transposed
 
+_BUFFER = 1 << 16
 _ROWS = 4096
+_HELD = 8  # times its numbers that a batch takes: levels of lists, pyarrow's growth, a copy as array
+_PAGES = 8 << 20  # bytes that pages may take at least: writers make them of 1 MiB, with a dictionary as large
+_FOOTER = 4  # times the memory that a footer may have: its objects are freed before rows are read
 
 
-def open_parquet(path: Path, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
+def open_parquet(path: Path, name: str | None, preferred: tuple[str, ...], *, memory: int = OPENING) -> VectorFile:
     """Open the list column `name` (or the only one), or all columns of a table that has numeric ones only."""
     arrow = import_extra("pyarrow", "files")
     parquet = import_extra("pyarrow.parquet", "files")
     try:
-        with parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=1 << 20) as file:
-            return _decoded(arrow, path, file, name, preferred)
+        _check_footer(path, memory)
+        with parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER) as file:
+            return _Table(path, file, coordinates(path, file.schema_arrow, name, preferred), memory).spooled()
     except (VectorFileError, FileNotFoundError):
         raise
     except Exception as error:  # ArrowException and the OSError, ValueError, ... that pyarrow mixes with it
         raise VectorFileError(path, f"is no sound parquet file: {error}") from error
+    finally:
+        arrow.default_memory_pool().release_unused()
 
 
-def _decoded(arrow: Any, path: Path, file: Any, name: str | None, preferred: tuple[str, ...]) -> VectorFile:
-    schema = file.schema_arrow
-    lists = [field.name for field in schema if _is_list(arrow, field.type)]
-    if lists or name is not None:
-        columns = [choose(path, lists, name, preferred)]
-        dtype = _dtype(arrow, schema.field(columns[0]).type.value_type)
-    else:
-        columns = schema.names
-        dtype = np.result_type(*[_dtype(arrow, field.type) for field in schema] or [np.dtype("O")])
-    torch_dtype(path, dtype)
-    batches = file.iter_batches(_ROWS, columns=columns, use_threads=False)
-    arrays = _arrays(path, batches, dtype, bool(lists))
-    head = next(arrays, None)
-    if head is None or head.shape[1] < 1:
-        raise VectorFileError(path, "has no rows, or rows without columns")
-    d = head.shape[1]
-    expected = file.metadata.num_rows * d * dtype.itemsize
-    return spooled(path, d, dtype, _of_width(path, d, head, arrays), expected)
+def _check_footer(path: Path, memory: int) -> None:
+    with path.open("rb") as file:
+        size = file.seek(0, 2)
+        file.seek(max(0, size - 8))
+        length = int.from_bytes(file.read(4), "little")
+    if size >= 12 and length > max(_PAGES, _FOOTER * memory):
+        raise too_large(path, "its footer", length, memory)
 
 
-def _dtype(arrow: Any, kind: Any) -> np.dtype[Any]:
-    """Return what NumPy makes of a column; older pyarrow wants pandas for `to_pandas_dtype`."""
-    dtype: np.dtype[Any] = arrow.array([], kind).to_numpy(zero_copy_only=False).dtype
-    return dtype
+class _Table:
+    """An open file, of which some columns are read."""
+
+    def __init__(self, path: Path, file: Any, columns: Columns, memory: int) -> None:
+        self._path, self._file, self._columns = path, file, columns
+        self._pages = max(_PAGES, 4 * memory)
+        self._chunks = _chunk_numbers(file.schema_arrow, columns)
+        self._groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
+        self._groups_n = [group.num_rows for group in self._groups]
+        self.n = sum(self._groups_n)
+        self.d = self._width() if columns.lists else len(columns.names)
+        row = self.d * columns.dtype.itemsize
+        if row * _HELD > max(memory, self._pages):
+            raise too_large(path, f"a row of {self.d} numbers", row * _HELD, max(memory, self._pages))
+        self._step = max(1, min(_ROWS, memory // (row * _HELD)))
+
+    def _width(self) -> int:
+        """Return the length of the lists, by the number of values in each row group."""
+        widths = {self._columns.length} if self._columns.length is not None else set()
+        for at, group in enumerate(self._groups):
+            values = group.column(self._chunks[0]).num_values
+            if group.num_rows:
+                widths.add(values / group.num_rows)
+            if len(widths) > 1 or any(width % 1 for width in widths):
+                first = sum(self._groups_n[:at])
+                rows = f"rows {first} to {first + group.num_rows - 1}"
+                raise VectorFileError(self._path, f"{rows} hold lists of different lengths, or misses values")
+        return int(widths.pop()) if widths else 0
+
+    def spooled(self) -> VectorFile:
+        """Decode all rows to disk."""
+        if self.n < 1 or self.d < 1:
+            raise VectorFileError(self._path, "has no rows, or rows without columns")
+        dtype = self._columns.dtype
+        return spooled(self._path, self.d, dtype, self._rows(), self.n * self.d * dtype.itemsize)
+
+    def _rows(self) -> Iterator[npt.NDArray[Any]]:
+        with self._path.open("rb") as file:
+            held = [[self._held(file, group, chunk) for chunk in self._chunks] for group in self._groups]
+        start = 0
+        for at, (n, sizes) in enumerate(zip(self._groups_n, held, strict=True)):
+            strips = _strips(sizes, self._pages)
+            if len(strips) <= 1:
+                for columns in self._batches(at, start, self._columns.names):
+                    yield self._joined(columns)
+            else:
+                dtypes = [np.dtype(kind.to_pandas_dtype()) for kind in self._columns.types]
+                with Transposed(n, dtypes) as transposed:
+                    for strip in strips:
+                        for columns in self._batches(at, start, [self._columns.names[column] for column in strip]):
+                            for column, values in zip(strip, columns, strict=True):
+                                transposed.append(column, values)
+                    yield from map(self._joined, transposed.rows(self._step))
+            start += n
+
+    def _held(self, file: Any, group: Any, chunk: int) -> int:
+        """Return what decoding a column of a row group takes, beside its batches."""
+        column = group.column(chunk)
+        pages = pages_of(file, column)
+        if pages.decoding > self._pages:
+            raise too_large(self._path, f"a page of column {column.path_in_schema}", pages.decoding, self._pages)
+        return pages.decoding + _BUFFER
+
+    def _batches(self, group: int, start: int, names: list[str]) -> Iterator[list[npt.NDArray[Any]]]:
+        """Yield columns of a row group, a few rows at a time."""
+        at = start
+        for batch in self._file.iter_batches(self._step, row_groups=[group], columns=names, use_threads=False):
+            rows = f"rows {at} to {at + len(batch) - 1}"
+            columns = [batch.column(batch.schema.get_field_index(name)) for name in names]
+            columns = [getattr(column, "storage", column) for column in columns]
+            if any(column.null_count for column in columns):
+                raise VectorFileError(self._path, f"misses values in {rows}")
+            if self._columns.lists:
+                lengths = columns[0].value_lengths().to_numpy(zero_copy_only=False)
+                if (lengths != self.d).any():
+                    raise VectorFileError(self._path, f"{rows} hold lists of different lengths")
+                columns = [columns[0].flatten()]
+                if columns[0].null_count:
+                    raise VectorFileError(self._path, f"misses values in {rows}")
+            yield [column.to_numpy(zero_copy_only=False) for column in columns]
+            at += len(batch)
+        if at - start != self._groups_n[group]:
+            raise VectorFileError(self._path, f"row group {group} has {at - start} rows, not {self._groups_n[group]}")
+
+    def _joined(self, columns: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
+        if self._columns.lists:
+            return columns[0].reshape(-1, self.d)
+        return np.stack([exactly(self._path, column, self._columns.dtype) for column in columns], axis=1)
 
 
-def _is_list(arrow: Any, kind: Any) -> bool:
-    return bool(arrow.types.is_list(kind) or arrow.types.is_large_list(kind) or arrow.types.is_fixed_size_list(kind))
+def _chunk_numbers(schema: Any, columns: Columns) -> list[int]:
+    """Return the numbers of the columns among those that are stored, of which a struct has several."""
+
+    def leaves(kind: Any) -> int:
+        kind = getattr(kind, "storage_type", kind)
+        return sum(leaves(kind.field(at).type) for at in range(kind.num_fields)) if kind.num_fields else 1
+
+    before = np.cumsum([0] + [leaves(field.type) for field in schema]).tolist()
+    return [before[place] for place in columns.places]
 
 
-def _arrays(path: Path, batches: Any, dtype: Any, lists: bool) -> Iterator[npt.NDArray[Any]]:
-    at = 0
-    for batch in batches:
-        if any(column.null_count for column in batch.columns):
-            raise VectorFileError(path, f"misses values in rows {at} to {at + len(batch) - 1}")
-        if lists:
-            flat = batch.column(0).flatten()
-            if flat.null_count or (len(batch) and len(flat) % len(batch)) or not _even(batch.column(0), flat):
-                raise VectorFileError(path, f"rows {at} to {at + len(batch) - 1} hold lists of different lengths")
-            yield _exactly(path, flat, dtype).reshape(len(batch), -1)
-        else:
-            yield np.stack([_exactly(path, column, dtype) for column in batch.columns], axis=1)
-        at += len(batch)
-
-
-def _exactly(path: Path, column: Any, dtype: Any) -> npt.NDArray[Any]:
-    """Return a column in the dtype common to all of them, which must not round its integers."""
-    stored = column.to_numpy(zero_copy_only=False)
-    values: npt.NDArray[Any] = stored.astype(dtype)
-    if values.dtype.kind != stored.dtype.kind and not (values.astype(stored.dtype) == stored).all():
-        raise VectorFileError(path, f"mixes floats with {stored.dtype} values that {dtype} cannot hold")
-    return values
-
-
-def _even(column: Any, flat: Any) -> bool:
-    """Tell whether all lists of a column have the same length."""
-    lengths = column.value_lengths().to_numpy(zero_copy_only=False)
-    return len(lengths) == 0 or bool((lengths == len(flat) // len(lengths)).all())
-
-
-def _of_width(
-    path: Path, d: int, head: npt.NDArray[Any], others: Iterator[npt.NDArray[Any]]
-) -> Iterator[npt.NDArray[Any]]:
-    yield head
-    for array in others:
-        if array.shape[1] != d:
-            raise VectorFileError(path, f"holds lists of {d} and of {array.shape[1]} numbers")
-        yield array
+def _strips(sizes: list[int], most: int) -> list[list[int]]:
+    """Return which columns are decoded together, so that their pages take at most so many bytes."""
+    strips: list[list[int]] = []
+    taken = most
+    for column, size in enumerate(sizes):
+        if not strips or taken + size > most:
+            strips.append([])
+            taken = 0
+        strips[-1].append(column)
+        taken += size
+    return strips
 
 
 def write_parquet(path: Path, arrays: Arrays) -> None:
     """Write every array as a column of lists of fixed length."""
     arrow = import_extra("pyarrow", "files")
     parquet = import_extra("pyarrow.parquet", "files")
-    types = {name: arrow.list_(arrow.from_numpy_dtype(numpy_dtype(rows)), rows.d) for name, rows in arrays.items()}
-    schema = arrow.schema(list(types.items()))
-    n = first(arrays).n
+    schema, batches = written_batches(arrays)
     with parquet.ParquetWriter(path, schema) as writer:
-        for start in range(0, n, _ROWS):
-            flat = [as_numpy(rows.read(start, min(start + _ROWS, n))).reshape(-1) for rows in arrays.values()]
-            columns = [
-                arrow.FixedSizeListArray.from_arrays(arrow.array(values), rows.d)
-                for values, rows in zip(flat, arrays.values(), strict=True)
-            ]
-            writer.write_table(arrow.table(columns, schema=schema))
+        for batch in batches:
+            writer.write_table(arrow.Table.from_batches([batch]))  # write_batch would keep them
 
 
-PARQUET = Format(open_parquet, write_parquet, several=True, writer="pyarrow.parquet")
+PARQUET = Format(open_parquet, write_parquet, several=True, writer="pyarrow.parquet", options=("memory",))

@@ -50,7 +50,7 @@ class RawVectors(VectorFile):
         dtype: Of the numbers as stored, with their byte order; bfloat16 is stored as int16.
         prefix: 4 where each row begins with d as a little-endian int32 (TEXMEX), else 0.
         bfloat16: The int16 are bfloat16.
-        fd: An open file to read instead of path; it is closed with this one.
+        fd: An open file to read instead of path, which was decoded to it; it is closed with this one.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class RawVectors(VectorFile):
         self._stored = np.dtype(dtype)
         super().__init__(path, n, d, torch.bfloat16 if bfloat16 else torch_dtype(path, self._stored))
         self._offset, self._prefix = offset, prefix
+        self.decoded = fd is not None
         if d < 1:
             raise VectorFileError(path, f"its rows have {d} columns")
         size = path.stat().st_size if fd is None else os.fstat(fd).st_size

@@ -58,7 +58,8 @@ def open_torch(path: Path, name: str | None, preferred: tuple[str, ...], opening
     room = values.untyped_storage().nbytes() // values.dtype.itemsize
     extent = (n - 1) * apart + (d - 1) * beside + 1 if n else 0
     if max(extent + values.storage_offset(), n * d) > room:
-        raise VectorFileError(path, f"says that its tensor has shape {n, d}, but it stores {room} numbers for it")
+        reason = f"says that its tensor has shape {n, d}, but it stores {room} numbers for it; save .contiguous() ones"
+        raise VectorFileError(path, reason)
     dtype = np.dtype(_NUMBERS[values.dtype])
     at = (
         _begin(path, values.untyped_storage(), storages, opening) + int(values.storage_offset()) * dtype.itemsize

@@ -6,7 +6,9 @@ told to, and takes packed numbers for plain ones where it maps them.
 
 from __future__ import annotations
 
+import io
 import pickletools
+import re
 import zipfile
 from pathlib import Path
 
@@ -14,6 +16,18 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.zip_members import member_start, zip_members
 
 _OPERATION = 128  # bytes that torch takes for one operation of a pickle, at most
+_WRITTEN = set(
+    re.findall(
+        r"\w+",
+        """
+        PROTO MARK EMPTY_DICT EMPTY_LIST EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 NONE NEWTRUE NEWFALSE BININT BININT1
+        BININT2 LONG1 BINFLOAT BINUNICODE SHORT_BINSTRING BINPUT LONG_BINPUT BINGET LONG_BINGET APPEND APPENDS SETITEM
+        SETITEMS BINPERSID GLOBAL REDUCE BUILD NEWOBJ
+        """,
+    )
+)
+_OPERATIONS = {operation.code: operation for operation in pickletools.opcodes if operation.name in _WRITTEN}
+"""What torch.save writes; others may warn while they are read."""
 _CALLS = {
     "collections OrderedDict",
     "torch._utils _rebuild_tensor_v2",
@@ -55,15 +69,25 @@ def _pickle(path: Path, members: list[zipfile.ZipInfo], memory: int) -> bytes:
 
 
 def _check_operations(path: Path, program: bytes, memory: int) -> None:
-    """Refuse a pickle that calls what no plain tensor needs, or has more operations than memory."""
-    for number, (operation, argument, at) in enumerate(pickletools.genops(program)):
+    """Refuse a pickle that does what no plain tensor needs, or has more operations than memory."""
+    stream, number = io.BytesIO(program), 0
+    while (code := stream.read(1).decode("latin-1")) != ".":
+        at, number = stream.tell() - 1, number + 1
         if number > memory // _OPERATION:
             raise VectorFileError(path, f"its pickle has more than {number} operations; save the tensor alone")
-        if operation.name == "GLOBAL" and str(argument) not in _CALLS and not _is_type(str(argument)):
-            raise VectorFileError(
-                path,
-                f"needs {argument} at byte {at} of its pickle, which is not loaded with weights_only; save a tensor",
-            )
+        operation = _OPERATIONS.get(code)
+        if operation is None:  # or the pickle ends without the operation that ends it
+            raise VectorFileError(path, f"its pickle has {code!r} at byte {at}, which torch.save never writes")
+        if operation.name == "GLOBAL":  # pickletools would warn of odd names
+            wanted = " ".join(stream.readline().decode("latin-1").removesuffix("\n") for _ in range(2))
+            if wanted not in _CALLS and not _is_type(wanted):
+                raise VectorFileError(
+                    path, f"needs {wanted} at byte {at} of its pickle, which weights_only does not load; save a tensor"
+                )
+            continue
+        argument = operation.arg.reader(stream) if operation.arg else None
+        if operation.name == "PROTO" and argument != 2:
+            raise VectorFileError(path, f"is a pickle of protocol {argument}; torch.save writes 2 by itself")
 
 
 def _is_type(name: str) -> bool:
