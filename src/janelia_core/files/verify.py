@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -198,9 +197,9 @@ def _opened_distances(stack: contextlib.ExitStack, answer: Input, given: Where |
     """Open the distances that are stored: in a file of their own, else beside the row numbers, if any are."""
     if given is not None:
         return stack.enter_context(Input.of(given).opened("distances"))
-    if not isinstance(answer.where, str | PathLike):
+    if len(answer.all) > 1:
         return None
-    path = split_name(answer.where)[0]
+    path = split_name(answer.all[0])[0]
     if not format_named(format_of(path, answer.format)).several:
         return None
     try:
