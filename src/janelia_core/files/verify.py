@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -104,14 +103,13 @@ def verify_files(
         wants = stored is not None or (exact is not None and exact.wants_distances)
         beside = stack.enter_context(_place(listed.path, exact, resume))
         apart = distances.where if isinstance(distances, Input) else distances
-        words = words_of_verify(
-            question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out}
-        )
+        more = {"--distances": apart, "--convention": convention, "--out": out}
+        words = words_of_verify(question, listed_in, k, more)
 
         def check(work: Work) -> None:
             if exact is not None:
-                of_search = [path for file in (work.centres, work.queries) for path in (file.path, *file.files)]
-                exact.check(work, [*of_search, *listed.files])
+                exact.place.check_inputs([listed.path, *listed.files])
+                exact.check(work)
 
         kept = Kept(beside, "verify" if exact is None else exact.format, wants, words, resume, check)
         asked = question._replace(metric=question.metric if kind is None else kind.told.metric)
@@ -208,9 +206,9 @@ def _opened_distances(stack: contextlib.ExitStack, answer: Input, given: Where |
     """Open the distances that are stored: in a file of their own, else beside the row numbers, if any are."""
     if given is not None:
         return stack.enter_context(Input.of(given).opened("distances"))
-    if not isinstance(answer.where, str | PathLike):
+    if len(answer.all) > 1:
         return None
-    path = split_name(answer.where)[0]
+    path = split_name(answer.all[0])[0]
     if not format_named(format_of(path, answer.format)).several:
         return None
     try:
