@@ -30,6 +30,7 @@ from janelia_core.ml._knn.trial import Trial
 _CTR_BYTES, _ROW_BYTES = 64 << 20, 16 << 20
 _COORDINATES = 1 << 24  # of centres: preparing more may take longer than a sample should
 _MOST_ROWS = 1 << 15
+_LIST_BYTES, _LISTED = 4 << 20, 32  # of running lists, of which a few copies are made; of a neighbour in them
 _PIECES = 64
 _WRITTEN, _WRITES = 1 << 20, 3  # bytes that are written to learn how long that takes, and how often
 _PER_STEP, _ONCE = 3, 10  # waits for the disk: lists, distances, journal; to begin, and to put the answer in its place
@@ -73,7 +74,8 @@ def outlook(work: Work, disk: Disk, opening: float) -> Outlook:
     """
     layout = work.layout
     start = time.perf_counter()
-    x = _sample(work.queries, work.first_query, layout.row_block, _most(work.queries, _MOST_ROWS, _ROW_BYTES))
+    rows = _MOST_ROWS if layout.n_ctr_blocks == 1 else max(1, min(_MOST_ROWS, _LIST_BYTES // (_LISTED * layout.kept)))
+    x = _sample(work.queries, work.first_query, layout.row_block, _most(work.queries, rows, _ROW_BYTES))
     most = max(layout.kept, _most(work.centres, _COORDINATES // max(4, work.centres.d), _CTR_BYTES))
     c = _sample(work.centres, work.first_ctr, layout.ctr_block, most)
     reading = (time.perf_counter() - start) / (x.nbytes + c.nbytes)

@@ -17,6 +17,7 @@ from janelia_core.files.answer.standard_output import DASH
 from janelia_core.files.disk import Disk, disk_of
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
+from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.outlook import Outlook, outlook
 from janelia_core.files.question import Question, Range
@@ -33,12 +34,14 @@ class FilePlan:
         metric: Of the distances.
         disk: What it takes on disk, and where.
         outlook: Which screens run, and how long it takes, as a sample tells.
+        notes: What the caller should know, as in `FileReport.notes`.
     """
 
     layout: Layout
     metric: str
     disk: Disk
     outlook: Outlook
+    notes: tuple[str, ...] = ()
 
     @property
     def block(self) -> Plan:
@@ -60,6 +63,7 @@ class FilePlan:
         told = self.outlook
         return asdict(self.layout) | {
             "metric": self.metric,
+            "notes": self.notes,
             "bytes_planned": self.layout.bytes_read,
             "steps": self.layout.n_steps,
             "screen": told.screens[0],
@@ -85,6 +89,7 @@ class FilePlan:
                 f"each pair of blocks{more}:\n  " + str(self.block).replace("\n", "\n  "),
                 str(self.disk),
                 f"runs, as a sample tells{some}: {', '.join(told.screens)}{look}",
+                *(f"note: {note}" for note in self.notes),
                 f"takes about {show_seconds(told.seconds)} here: {', '.join(parts)}",
             ]
         )
@@ -148,8 +153,10 @@ def planned(question: Question, answer: Answer | None) -> FilePlan:
     start = time.perf_counter()
     with question.opened() as (c, q):
         opening = time.perf_counter() - start
-        work = question.work(c, q, answer is None or answer.wants_distances).searched()
+        asked = question.work(c, q, answer is None or answer.wants_distances)
+        work = asked.searched()
         if answer is not None:
             answer.check(work)
         disk = disk_of(work, answer)
-        return FilePlan(work.layout, work.metric, disk, outlook(work, disk, opening))
+        notes = notes_on_metric(question.metric, c, q)
+        return FilePlan(work.layout, asked.metric, disk, outlook(work, disk, opening), notes)

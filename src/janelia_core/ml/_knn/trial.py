@@ -29,7 +29,8 @@ from janelia_core.ml._runtime.loading import must_wait, waiting
 _ENOUGH = 0.15  # seconds of a measurement, from which noise is small
 _AT_FIRST = 0.05  # seconds that the first rows may take, as far as costs tell
 _FEWEST, _GROWTH = 256, 4  # rows of it, and how many times as many come next
-_LONG, _LEAP = 0.4, 64  # seconds that few rows may take, and how many times as many may come after a single one
+_LONG, _MOST = 0.4, 1.0  # seconds that few rows may take, and more of them
+_DOUBT = 0.3  # of what a single row takes: less tells nothing of others
 _PER_COORDINATE = 1.5  # nanoseconds of a pair, where every centre is verified
 _PATIENCE = 5.0  # seconds for kernels that are on disk
 _SPARSER = 4  # times fewer centres in a second sample
@@ -128,36 +129,45 @@ class Tried:
     def _centres(self) -> Centres:
         return Centres(Points(self._ctrs, chunk=self.plan.crew.chunk))
 
+    def _modelled(self) -> float:
+        """Return the seconds of a row by what screens say that they cost."""
+        problem, screen = self.plan.problem, screen_of(self.plan)
+        if screen is not None and rows_alone(screen, problem) < math.inf:
+            return rows_alone(screen, problem) / problem.n_smps * 1e-9
+        return problem.n_ctrs * max(1, problem.d) * _PER_COORDINATE * 1e-9
+
     def _affordable(self) -> int:
         """Return how many rows are tried at first: as many as take little, by their cost and by trying fewer.
 
-        Kernels are loaded by that.
+        Kernels are loaded by that. A search takes some time whatever its rows, which says nothing of these.
         """
-        problem, screen = self.plan.problem, screen_of(self.plan)
-        per_row = problem.n_ctrs * max(1, problem.d) * _PER_COORDINATE
-        if screen is not None and rows_alone(screen, problem) < math.inf:
-            per_row = rows_alone(screen, problem) / problem.n_smps
-        enough = min(len(self._x), max(_FEWEST, int(_AT_FIRST * 1e9 / per_row)))
+        enough = min(len(self._x), max(_FEWEST, int(_AT_FIRST / self._modelled())))
         centres, rows = self._centres(), 1
         self._run(rows, centres)
-        while (took := self._clocked(rows, centres)[0]) < _LONG and rows < enough:
-            rows = min(enough, rows * max(2, min(_LEAP, int(_LONG / took))))
-            if rows == enough:
-                self._run(rows, self._centres())
+        single = self._clocked(rows, centres)[0]
+        for next_rows in (2, 64, enough):
+            if next_rows > enough or rows >= enough:
                 break
+            took = self._clocked(rows, centres)[0] if rows > 1 else single
+            most = (took - single + _DOUBT * single) / max(1, rows - 1) if rows > 1 else single
+            fit = max(rows, int(_LONG / most))
+            if rows > 1 and fit <= rows:
+                break
+            rows = min(next_rows, max(2, fit))
+        self._run(rows, self._centres())
         return rows
 
     def _measured(self, centres: Centres, few: int) -> Trial:
         """Time rows among centres that nothing was made of yet: once with all that is made of them, then without."""
         whole, (found, report) = self._clocked(few, centres)
+        single = min(self._clocked(1, centres)[0] for _ in range(2))
         rows, (alone, _) = few, self._clocked(few, centres)
-        begun = few, alone
-        while alone < _ENOUGH and rows < len(self._x):
+        while alone - single < _ENOUGH and alone < _MOST and rows < len(self._x):
             rows = min(len(self._x), rows * _GROWTH)
             alone, (found, report) = self._clocked(rows, centres)
         per_row = alone / rows
-        if rows > begun[0] and alone > begun[1]:
-            per_row = (alone - begun[1]) / (rows - begun[0])
+        if rows > 1:
+            per_row = (alone - single) / (rows - 1) if alone > single else min(per_row, self._modelled())
         return Trial(report, found, self._stored[:rows], max(0.0, whole - few * per_row), per_row)
 
     def _clocked(self, rows: int, centres: Centres) -> tuple[float, tuple[Tensor, Report]]:
