@@ -16,9 +16,9 @@ from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Question, Range
 from janelia_core.files.resumable import Kept, searched
-from janelia_core.files.stream import Progress
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def search_files(
         convention: Which distances are written: "ours", those of the metric; "faiss", "big-ann" or "diskann", whose
             are squared, or positive inner products; "ann-benchmarks". None: ours, but for the format "ann-benchmarks".
         resume: Go on with the unfinished search that is beside out, if there is one.
-        progress: Called after every step.
+        progress: Called after every step; `follow_files` tells what happens within one.
 
     Returns:
         What was done.
@@ -122,7 +122,8 @@ def _search(question: Question, answer: Answer, kept: Kept, progress: Callable[[
     with searched(question, kept, progress) as found:
         work, layout = found.work, found.work.layout
         read = work.centres.bytes_read + work.queries.bytes_read  # before the answer, which may copy what is searched
-        answer.write(found.folder, work)
+        with followed().at("writing the answer"):
+            answer.write(found.folder, work)
         return FileReport(
             answer.place.said,
             (layout.n_smps, layout.k),
