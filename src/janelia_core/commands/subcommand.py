@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from typing import Any, TextIO
@@ -19,9 +20,7 @@ class Subcommand(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Take `-k=3` for `-k3`, as `--k=3` is."""
         end = args.index("--") if "--" in args else len(args)
-        given = [
-            arg[:2] + arg[3:] if arg[:1] == "-" and arg[2:3] == "=" and len(arg) > 3 else arg for arg in args[:end]
-        ]
+        given = [arg[:2] + arg[3:] if re.match("-[a-z]=.", arg) else arg for arg in args[:end]]
         return super().parse_args(ctx, given + args[end:])
 
     def invoke(self, ctx: click.Context) -> int:
