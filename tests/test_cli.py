@@ -14,6 +14,7 @@ import pytest
 from janelia_core import cli
 from janelia_core.commands import options
 from janelia_core.extras import MissingExtraError, import_extra
+from janelia_core.files.answer.conventions import CONVENTIONS
 from janelia_core.files.formats.cast import FLOATS
 from janelia_core.files.inputs.metric_names import ALIASES
 from janelia_core.ml._knn.metrics.registry import METRICS
@@ -76,6 +77,7 @@ def test_the_command_offers_what_the_library_knows() -> None:
     assert tuple(METRICS) == options.METRICS
     assert tuple(ALIASES) == options.OTHER_NAMES
     assert tuple(FLOATS) == options.DTYPES
+    assert tuple(CONVENTIONS) == options.CONVENTIONS
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

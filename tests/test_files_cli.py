@@ -362,3 +362,21 @@ def test_ctrl_c_says_how_to_resume_and_ends_with_130(folder: Path, capsys) -> No
     assert told.endswith("--resume\n")
     assert "Traceback" not in told
     assert (folder / "o.npy.unfinished" / "journal").exists()
+
+
+def test_an_answer_to_standard_output_leaves_the_report_to_stderr(folder: Path, capfdbinary) -> None:
+    inputs = [folder / "c.npy", folder / "x.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", "-", "--out-format", "csv", "--json") == 0
+    told = capfdbinary.readouterr()
+    rows = [[int(number) for number in line.split(b",")] for line in told.out.splitlines()]
+    assert rows == truth(folder, 3).tolist()
+    assert json.loads(told.err.splitlines()[-1])["shape"] == [20, 3]
+
+
+def test_distances_by_the_convention_of_another_tool(folder: Path) -> None:
+    for metric, convention, out in [("l2", "faiss", "a.npz"), ("sqeuclidean", "ours", "b.npz")]:
+        options = ["--metric", metric, "--convention", convention, "-o"]
+        assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, *options, folder / out) == 0
+        assert run("radius", folder / "c.npy", "--radius", 1, *options, folder / f"r{out}") == 0
+    assert (folder / "a.npz").read_bytes() == (folder / "b.npz").read_bytes()
+    assert (folder / "ra.npz").read_bytes() == (folder / "rb.npz").read_bytes()

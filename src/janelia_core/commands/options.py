@@ -9,13 +9,15 @@ from typing import Any, TypeVar
 import click
 
 from janelia_core.commands.values import FILE, ROWS, SIZE, SIZE_HERE, THREADS, WHOLE
-from janelia_core.suffixes import ALIASES, FORMATS
+from janelia_core.suffixes import ALIASES, FORMATS, NAMED
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev", "haversine")
 OTHER_NAMES = ("l2", "ip", "mips", "inner_product", "angular", "l1", "cityblock", "linf")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+CONVENTIONS = ("ours", "ann-benchmarks", "faiss", "big-ann", "diskann")
 MODES = ("auto", "bar", "log", "json", "none")
-_FORMAT = click.Choice([*FORMATS, *ALIASES], case_sensitive=False)
+_READ = click.Choice([*FORMATS, *ALIASES], case_sensitive=False)
+_WRITTEN = click.Choice([*FORMATS, *ALIASES, *NAMED], case_sensitive=False)
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -52,10 +54,28 @@ def files(usage: str) -> Callable[[F], F]:
     return click.argument("files", nargs=-1, metavar=usage, type=FILE, callback=check)
 
 
-def format_of(role: str, name: str | None = None, *more: str) -> Callable[[F], F]:
-    """Return the option that says the format of a file."""
+def format_of(role: str, *names: str) -> Callable[[F], F]:
+    """Return the option that says the format of a file that is read."""
     told = f"Format of {role}, if its suffix does not say."
-    return click.option(name or f"--{role.lower()}-format", *more, type=_FORMAT, metavar="F", help=told)
+    return click.option(*(names or [f"--{role.lower()}-format"]), type=_READ, metavar="F", help=told)
+
+
+def out(formats: str, *, required: bool = True) -> Callable[[F], F]:
+    """Return where an answer goes, in one of some formats, or in any."""
+    given = formats.split()
+    kinds = click.Choice(given, case_sensitive=False) if given else _WRITTEN
+    told = f"Where the answer goes{f': {formats}' if given else ''}; - is standard output."
+    named = " Also ann-benchmarks: a whole data set." if not given else ""
+    return together(
+        click.option("-o", "--out", type=FILE, required=required, metavar="OUT", help=told),
+        click.option("--out-format", type=kinds, metavar="F", help=f"Its format, if the suffix does not say.{named}"),
+        click.option(
+            "--convention",
+            type=click.Choice(CONVENTIONS, case_sensitive=False),
+            metavar="NAME",
+            help=f"Distances as other tools write them: {', '.join(CONVENTIONS)}; default: ours.",
+        ),
+    )
 
 
 k_needed = click.option("-k", type=WHOLE, required=True, metavar="K", help="Neighbours of each query.")

@@ -7,8 +7,7 @@ from typing import Any
 import click
 
 from janelia_core.commands import options
-from janelia_core.commands.subcommand import Subcommand
-from janelia_core.commands.values import FILE
+from janelia_core.commands.subcommand import Subcommand, tell
 
 
 @click.command(
@@ -18,8 +17,7 @@ from janelia_core.commands.values import FILE
 )
 @options.files("CENTRES [QUERIES]")
 @click.option("--radius", type=float, required=True, metavar="R", help="A centre at distance R still belongs.")
-@click.option("-o", "--out", type=FILE, required=True, metavar="OUT", help="Where the answer goes: .rangeres or .npz.")
-@click.option("--out-format", metavar="F", help="rangeres or npz, if the suffix of OUT does not say.")
+@options.out("rangeres npz")
 @options.metric
 @options.choice(here=True)
 @options.progress
@@ -34,12 +32,11 @@ def radius(**given: Any) -> None:
             **options.asked(given),
             radius=given["radius"],
             out=given["out"],
+            convention=given["convention"],
             formats=(None, None, given["out_format"]),
         )
-    if given["as_json"]:
-        import json
-
-        print(json.dumps(report._asdict() | {"out": str(report.out)}))
-        return
-    print(f"read: {report.bytes_read} bytes")
-    print(f"{report.out}: {report.found} neighbours of {report.n} queries, {report.seconds:.2f} s")
+    lines = [
+        f"read: {report.bytes_read} bytes",
+        f"{report.out}: {report.found} neighbours of {report.n} queries, {report.seconds:.2f} s",
+    ]
+    tell(lines, report._asdict() | {"out": str(report.out)}, report.notes, given)

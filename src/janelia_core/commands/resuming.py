@@ -30,13 +30,13 @@ def resumable(out: str, arguments: Sequence[str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
+        if out == "-":  # of which nothing is kept
+            raise
         raise KeyboardInterrupt(f"go on with: {command_line(arguments)}") from None
     except OSError as error:
-        from pathlib import Path
+        from janelia_core.files.answer.place import Place
 
-        from janelia_core.files.journal import folder_of
-
-        if error.errno not in _PASSING or not (folder_of(Path(out)) / "journal").exists():
+        if error.errno not in _PASSING or out == "-" or not (Place.of(out).unfinished / "journal").exists():
             raise
         raise CanResumeError(f"{error.strerror}; go on with: {command_line(arguments)}") from error
 

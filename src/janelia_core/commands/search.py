@@ -8,7 +8,7 @@ import click
 
 from janelia_core.commands import options
 from janelia_core.commands.resuming import resumable
-from janelia_core.commands.subcommand import Subcommand
+from janelia_core.commands.subcommand import Subcommand, tell
 from janelia_core.commands.values import FILE
 from janelia_core.suffixes import FORMATS
 
@@ -22,8 +22,7 @@ from janelia_core.suffixes import FORMATS
 )
 @options.files("CENTRES [QUERIES]")
 @options.k_needed
-@click.option("-o", "--out", type=FILE, required=True, metavar="OUT", help="Where the answer goes.")
-@options.format_of("OUT")
+@options.out("")
 @click.option("--distances", type=FILE, metavar="FILE", help="Write the distances to a file of their own as well.")
 @options.metric
 @options.m
@@ -34,6 +33,8 @@ from janelia_core.suffixes import FORMATS
 @click.pass_obj
 def search(arguments: list[str], /, **given: Any) -> None:
     """Search, and say what was done."""
+    from dataclasses import asdict
+
     from janelia_core.commands.progress import Shown
     from janelia_core.files import search_files
 
@@ -43,17 +44,16 @@ def search(arguments: list[str], /, **given: Any) -> None:
             k=given["k"],
             out=given["out"],
             distances=given["distances"],
+            convention=given["convention"],
             formats=(None, None, given["out_format"]),
             resume=given["resume"],
         )
-    if given["as_json"]:
-        import json
-        from dataclasses import asdict
-
-        print(json.dumps(asdict(report) | {"out": str(report.out), "bytes_planned": report.layout.bytes_read}))
-        return
     layout = report.layout
     steps = f" ({report.resumed_at} of {layout.n_steps} steps were done before)" if report.resumed_at else ""
-    print(layout)
-    print(f"read: {report.bytes_read} bytes{steps}, {report.bytes_taken} more to tell near-ties apart")
-    print(f"{report.out}: {report.shape[0]} x {report.shape[1]}, {report.seconds:.2f} s, {', '.join(report.screens)}")
+    lines = [
+        str(layout),
+        f"read: {report.bytes_read} bytes{steps}, {report.bytes_taken} more to tell near-ties apart",
+        f"{report.out}: {report.shape[0]} x {report.shape[1]}, {report.seconds:.2f} s, {', '.join(report.screens)}",
+    ]
+    facts = asdict(report) | {"out": str(report.out), "bytes_planned": layout.bytes_read}
+    tell(lines, facts, report.notes, given)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import warnings
+from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import click
@@ -48,6 +49,23 @@ class Subcommand(click.Command):
 def complain(name: str, what: str) -> None:
     """Say in one line what is wrong."""
     print(f"{name}: error: {what}", file=sys.stderr)
+
+
+def tell(lines: Sequence[str], facts: Mapping[str, Any], notes: Sequence[str], given: Mapping[str, Any]) -> None:
+    """Report what was done; where the answer itself goes to standard output, on stderr.
+
+    Args:
+        lines: In words.
+        facts: For JSON.
+        notes: What else the caller should know.
+        given: The command's options.
+    """
+    import json
+
+    for sentence in notes:
+        note(f"{click.get_current_context().command_path}: note: {sentence}")
+    where = sys.stderr if given["out"] == "-" else sys.stdout
+    print(json.dumps(facts) if given["as_json"] else "\n".join(lines), file=where)
 
 
 def note(what: str) -> None:
