@@ -380,3 +380,43 @@ def test_distances_by_the_convention_of_another_tool(folder: Path) -> None:
         assert run("radius", folder / "c.npy", "--radius", 1, *options, folder / f"r{out}") == 0
     assert (folder / "a.npz").read_bytes() == (folder / "b.npz").read_bytes()
     assert (folder / "ra.npz").read_bytes() == (folder / "rb.npz").read_bytes()
+
+
+def test_raw_memory_and_tables_are_read_as_the_options_say(folder: Path, capsys) -> None:
+    with open_vectors(folder / "c.npy") as c, open_vectors(folder / "x.npy") as x:
+        (folder / "c.raw").write_bytes(c.read(0, c.n).numpy().tobytes())
+        lines = [",".join(map(repr, row)) for row in x.read(0, x.n).tolist()]
+    (folder / "x.csv").write_text("\n".join(["a,b,c,d", *lines]))
+    raw = ["--shape", "120,4", "--stored", "float32", "--dtype", "float32"]
+    assert run("search", folder / "c.raw", folder / "x.csv", "-k", 3, "-o", folder / "o.npy", "--header", *raw) == 0
+    assert torch.equal(open_vectors(folder / "o.npy").read(0, 20), truth(folder, 3))
+    assert run("plan", folder / "c.raw", folder / "x.csv", "-k", 3, "--no-header", *raw) == 2
+    assert "x.csv" in capsys.readouterr().err
+    assert run("plan", folder / "c.raw", "-k", 3, "--shape", "4 x 4") == 2
+    assert "'4 x 4' is no shape; write N,D" in capsys.readouterr().err
+
+
+def test_a_base_of_several_files_is_a_pattern_in_quotes(folder: Path) -> None:
+    with open_vectors(folder / "c.npy") as c:
+        for part, start in enumerate((0, 50)):
+            save_vectors(folder / f"base.{part}.npy", c.read(start, (50, 120)[part]))
+    assert run("search", folder / "base.*.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npy") == 0
+    assert torch.equal(open_vectors(folder / "o.npy").read(0, 20), truth(folder, 3))
+
+
+def test_verify_checks_stored_distances_and_goes_on_where_it_was_stopped(folder: Path, capsys, monkeypatch) -> None:
+    inputs, own = [folder / "c.npy", folder / "x.npy"], ["--distances", folder / "d.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", folder / "a.npy", *own, "--convention", "faiss") == 0
+    with monkeypatch.context() as patched:
+        after_first_step(patched, lambda: signal.raise_signal(signal.SIGINT))
+        assert run("verify", *inputs, folder / "a.npy", *own, "--convention", "faiss") == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--convention faiss --resume")
+    small_blocks(monkeypatch)
+    assert run("verify", *inputs, folder / "a.npy", *own, "--convention", "faiss", "--resume") == 0
+    with open_vectors(folder / "d.npy") as file:
+        distances = file.read(0, 20)
+    save_vectors(folder / "d.npy", distances + 1)
+    assert run("verify", *inputs, folder / "a.npy", *own, "--json", "-o", folder / "exact.npy") == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["distances"]["n_off"] == 60
+    assert (folder / "exact.npy").read_bytes() == (folder / "a.npy").read_bytes()
+    assert run("verify", *inputs, folder / "a.npy", "-o", "-") == 2

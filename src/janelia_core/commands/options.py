@@ -8,15 +8,15 @@ from typing import Any, TypeVar
 
 import click
 
-from janelia_core.commands.values import FILE, ROWS, SIZE, SIZE_HERE, THREADS, WHOLE
-from janelia_core.suffixes import ALIASES, FORMATS, NAMED
+from janelia_core.commands.values import FILE, ROWS, SHAPE, SIZE, SIZE_HERE, THREADS, WHOLE
+from janelia_core.suffixes import ALIASES, FORMATS, NAMED, READ_ONLY
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev", "haversine")
 OTHER_NAMES = ("l2", "ip", "mips", "inner_product", "angular", "l1", "cityblock", "linf")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 CONVENTIONS = ("ours", "ann-benchmarks", "faiss", "big-ann", "diskann")
 MODES = ("auto", "bar", "log", "json", "none")
-_READ = click.Choice([*FORMATS, *ALIASES], case_sensitive=False)
+_READ = click.Choice([*FORMATS, *READ_ONLY, *ALIASES], case_sensitive=False)
 _WRITTEN = click.Choice([*FORMATS, *ALIASES, *NAMED], case_sensitive=False)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -60,6 +60,14 @@ def format_of(role: str, *names: str) -> Callable[[F], F]:
     return click.option(*(names or [f"--{role.lower()}-format"]), type=_READ, metavar="F", help=told)
 
 
+convention = click.option(
+    "--convention",
+    type=click.Choice(CONVENTIONS, case_sensitive=False),
+    metavar="NAME",
+    help=f"Distances as other tools write them: {', '.join(CONVENTIONS)}; default: ours.",
+)
+
+
 def out(formats: str, *, required: bool = True) -> Callable[[F], F]:
     """Return where an answer goes, in one of some formats, or in any."""
     given = formats.split()
@@ -69,12 +77,7 @@ def out(formats: str, *, required: bool = True) -> Callable[[F], F]:
     return together(
         click.option("-o", "--out", type=FILE, required=required, metavar="OUT", help=told),
         click.option("--out-format", type=kinds, metavar="F", help=f"Its format, if the suffix does not say.{named}"),
-        click.option(
-            "--convention",
-            type=click.Choice(CONVENTIONS, case_sensitive=False),
-            metavar="NAME",
-            help=f"Distances as other tools write them: {', '.join(CONVENTIONS)}; default: ours.",
-        ),
+        convention,
     )
 
 
@@ -120,6 +123,9 @@ def choice(*, here: bool) -> Callable[[F], F]:
             default=None,
             help="Whether tables (.csv) begin with a line of names; default: the table decides.",
         ),
+        click.option("--shape", type=SHAPE, metavar="N,D", help="Rows and columns of CENTRES in raw memory, or D."),
+        click.option("--queries-shape", type=SHAPE, metavar="N,D", help="The same of QUERIES."),
+        click.option("--stored", metavar="DTYPE", help="Numbers of raw memory and .bin: float32, uint8, >f8, .."),
         click.option("--device", metavar="NAME", help="Where to search, for example cuda; default: cpu."),
         memory(here=here),
         threads,
@@ -130,13 +136,18 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
     """Return what `files` and `choice` found as the Python functions take it."""
     from janelia_core.files.inputs.input import Input
 
-    def file(where: str | None, role: str) -> Input | None:
-        return None if where is None else Input(where, options[f"{role}_format"], options["header"])
+    def file(where: str | None, role: str, shape: tuple[int | None, int] | None) -> Input | None:
+        format = options[f"{role}_format"]
+        return None if where is None else Input(where, format, options["header"], shape, options["stored"])
 
     names = ("rows", "ctr_rows", "dtype", "device", "max_memory", "metric", "m")
     found = {name: options[name] for name in names if name in options}
     centres, queries = options["files"][:2]
-    return {"centres": file(centres, "centres"), "queries": file(queries, "queries"), **found}
+    return {
+        "centres": file(centres, "centres", options["shape"]),
+        "queries": file(queries, "queries", options["queries_shape"]),
+        **found,
+    }
 
 
 @contextlib.contextmanager

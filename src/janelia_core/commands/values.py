@@ -85,7 +85,7 @@ def _machine_memory() -> int | None:
 
 
 def _shape(text: str) -> tuple[int | None, int]:
-    match = re.fullmatch(r"\s*(?:(\d{1,18})\s*,)?\s*(\d{1,18})\s*", text)
+    match = re.fullmatch(r"\s*(?:(\d{1,18})?\s*,)?\s*(\d{1,18})\s*", text)
     if match is None or int(match[2]) < 1:
         raise ValueError(f"{text!r} is no shape; write N,D (rows and columns), or D for as many rows as there are")
     return None if match[1] is None else int(match[1]), int(match[2])

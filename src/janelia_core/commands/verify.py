@@ -8,8 +8,9 @@ import click
 
 from janelia_core.commands import options
 from janelia_core.commands.exit_codes import OK, WRONG_ROWS
+from janelia_core.commands.resuming import resumable
 from janelia_core.commands.subcommand import Subcommand
-from janelia_core.commands.values import WHOLE
+from janelia_core.commands.values import FILE, WHOLE
 
 
 @click.command(
@@ -22,21 +23,34 @@ from janelia_core.commands.values import WHOLE
 @options.files("CENTRES [QUERIES] ANSWER")
 @click.option("-k", type=WHOLE, metavar="K", help="Check the first K columns; default: all.")
 @options.format_of("ANSWER")
+@click.option("--distances", type=FILE, metavar="FILE", help="Check its distances; default: those in ANSWER, if any.")
+@options.convention
+@click.option("-o", "--out", type=FILE, metavar="OUT", help="Where the exact answer goes as well.")
+@click.option("--resume", is_flag=True, help="Go on with the unfinished check beside OUT, else beside ANSWER.")
 @options.metric
 @options.choice(here=True)
 @options.progress
 @options.report
-def verify(**given: Any) -> int:
+@click.pass_obj
+def verify(arguments: list[str], /, **given: Any) -> int:
     """Print how right the answer is, and return the exit code."""
     from janelia_core.commands.progress import Shown
-    from janelia_core.files import verify_files
+    from janelia_core.files import Input, verify_files
+    from janelia_core.files.formats.registry import split_name
 
-    with options.with_threads(given["threads"]), Shown(given["shown"]):
+    if given["out"] == "-":
+        raise click.BadParameter("standard output has the report; name a file", param_hint="'--out'")
+    answer = Input(given["files"][2], given["answer_format"], given["header"])
+    beside = given["out"] or f"{split_name(given['files'][2])[0]}.verify"
+    with options.with_threads(given["threads"]), resumable(beside, arguments), Shown(given["shown"]):
         found = verify_files(
             **options.asked(given),
-            answer=given["files"][2],
+            answer=answer,
             k=given["k"],
-            formats=(None, None, given["answer_format"]),
+            distances=given["distances"],
+            convention=given["convention"],
+            out=given["out"],
+            resume=given["resume"],
         )
     if given["as_json"]:
         import json
