@@ -53,7 +53,7 @@ def test_help_fits_80_columns_and_succeeds(arguments: list[str], capsys, monkeyp
         ),
         (["plan", "c.npy", "-k3", "--threads", "0"], "0 is less than 1"),
         (["info", "c.npy", "--threads", "-2"], "-2 is less than 1"),
-        (["info", "c.npy", "--max-memory", "900000TiB"], "'900000TiB' is more than this machine's memory"),
+        (["verify", "c.npy", "a.npy", "--max-memory", "900000TiB"], "'900000TiB' is more than this machine's memory"),
         (["search", "c.npy", "-k3", "-o", "o.npy", "--metric", "l3"], "'l3' is not one of 'euclidean', "),
     ],
 )
@@ -70,6 +70,12 @@ def test_a_wrong_argument_ends_with_code_2_and_names_itself_in_one_line(
 def test_help_does_not_wait_for_torch() -> None:
     code = "import sys, janelia_core.cli as cli; sys.exit(cli.main(['search', '--help']) or 'torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_plan_and_info_take_every_option_of_search() -> None:
+    of = {name: {param.name for param in command.params} for name, command in cli.command.commands.items()}
+    assert of["search"] - of["plan"] == {"resume", "shown"}
+    assert of["plan"] <= of["info"]
 
 
 def test_the_command_offers_what_the_library_knows() -> None:

@@ -16,7 +16,7 @@ OTHER_NAMES = ("l2", "ip", "mips", "inner_product", "angular", "l1", "cityblock"
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 CONVENTIONS = ("ours", "ann-benchmarks", "faiss", "big-ann", "diskann")
 MODES = ("auto", "bar", "log", "json", "none")
-_READ = click.Choice([*FORMATS, *READ_ONLY, *ALIASES], case_sensitive=False)
+READ = click.Choice([*FORMATS, *READ_ONLY, *ALIASES], case_sensitive=False)
 _WRITTEN = click.Choice([*FORMATS, *ALIASES, *NAMED], case_sensitive=False)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -57,7 +57,7 @@ def files(usage: str) -> Callable[[F], F]:
 def format_of(role: str, *names: str) -> Callable[[F], F]:
     """Return the option that says the format of a file that is read."""
     told = f"Format of {role}, if its suffix does not say."
-    return click.option(*(names or [f"--{role.lower()}-format"]), type=_READ, metavar="F", help=told)
+    return click.option(*(names or [f"--{role.lower()}-format"]), type=READ, metavar="F", help=told)
 
 
 convention = click.option(
@@ -81,7 +81,6 @@ def out(formats: str, *, required: bool = True) -> Callable[[F], F]:
     )
 
 
-k_needed = click.option("-k", type=WHOLE, required=True, metavar="K", help="Neighbours of each query.")
 m = click.option("-m", type=WHOLE, metavar="M", help="Centres whose scores are held at once; default: what fits.")
 metric = click.option(
     "--metric",
@@ -130,6 +129,34 @@ def choice(*, here: bool) -> Callable[[F], F]:
         memory(here=here),
         threads,
     )
+
+
+def search(*, k: int | None = None, planned: bool = False) -> Callable[[F], F]:
+    """Return all options of a search but `--resume`: what plans one takes the same.
+
+    Args:
+        k: Neighbours where nobody says how many; None: it has to be said.
+        planned: It does not run, so that it needs no OUT, and may be for a larger machine.
+    """
+    told = "Neighbours of each query" + ("." if k is None else f"; default: {k}.")
+    return together(
+        click.option("-k", type=WHOLE, required=k is None, default=k, metavar="K", help=told),
+        out("", required=not planned),
+        click.option("--distances", type=FILE, metavar="FILE", help="The distances, in a file of their own as well."),
+        metric,
+        m,
+        choice(here=not planned),
+    )
+
+
+def asked_search(options: dict[str, Any]) -> dict[str, Any]:
+    """Return what `files` and `search` found as the Python functions take it."""
+    names = ("k", "out", "distances", "convention")
+    return {
+        **asked(options),
+        **{name: options[name] for name in names},
+        "formats": (None, None, options["out_format"]),
+    }
 
 
 def asked(options: dict[str, Any]) -> dict[str, Any]:

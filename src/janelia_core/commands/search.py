@@ -9,7 +9,6 @@ import click
 from janelia_core.commands import options
 from janelia_core.commands.resuming import resumable
 from janelia_core.commands.subcommand import Subcommand, tell
-from janelia_core.commands.values import FILE
 from janelia_core.suffixes import FORMATS
 
 
@@ -21,13 +20,8 @@ from janelia_core.suffixes import FORMATS
     f"they are the centres, none its own neighbour. Formats by suffix: {' '.join(FORMATS)}.",
 )
 @options.files("CENTRES [QUERIES]")
-@options.k_needed
-@options.out("")
-@click.option("--distances", type=FILE, metavar="FILE", help="Write the distances to a file of their own as well.")
-@options.metric
-@options.m
+@options.search()
 @click.option("--resume", is_flag=True, help="Go on with the unfinished search beside OUT.")
-@options.choice(here=True)
 @options.progress
 @options.report
 @click.pass_obj
@@ -39,15 +33,7 @@ def search(arguments: list[str], /, **given: Any) -> None:
     from janelia_core.files import search_files
 
     with options.with_threads(given["threads"]), resumable(given["out"], arguments), Shown(given["shown"]):
-        report = search_files(
-            **options.asked(given),
-            k=given["k"],
-            out=given["out"],
-            distances=given["distances"],
-            convention=given["convention"],
-            formats=(None, None, given["out_format"]),
-            resume=given["resume"],
-        )
+        report = search_files(**options.asked_search(given), resume=given["resume"])
     layout = report.layout
     steps = f" ({report.resumed_at} of {layout.n_steps} steps were done before)" if report.resumed_at else ""
     lines = [
