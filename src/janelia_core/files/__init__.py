@@ -18,6 +18,7 @@ The steps of a search::
       |  blocks        of rows: read, digested, known again
       |  command_line  what to type to go on                           recall, stored_distances: what verify counts
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
+      |  progress    how far it is, for who asks meanwhile
       |  answer      finished arrays -> the file asked for, renamed into place; whether that can be, told before
       v
     OUT
@@ -37,11 +38,11 @@ from janelia_core.files.info import FileInfo, info_file
 from janelia_core.files.inputs.input import Input, open_vectors
 from janelia_core.files.lock import UnlockedWarning
 from janelia_core.files.plan import FilePlan, plan_files
+from janelia_core.files.progress import Progress, follow_files
 from janelia_core.files.radius import RadiusReport, radius_files
 from janelia_core.files.recall import Recall
 from janelia_core.files.search import FileReport, search_files
 from janelia_core.files.stored_distances import DistanceCheck
-from janelia_core.files.stream import Progress
 from janelia_core.files.verify import verify_files
 
 __all__ = [
@@ -55,6 +56,7 @@ __all__ = [
     "Recall",
     "UnlockedWarning",
     "VectorFileError",
+    "follow_files",
     "info_file",
     "open_vectors",
     "plan_files",

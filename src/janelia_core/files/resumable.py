@@ -17,8 +17,9 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import begin, begun_with, folder_of, resuming
 from janelia_core.files.layout import with_blocks
+from janelia_core.files.progress import Progress
 from janelia_core.files.question import Question, Work, bytes_in_memory
-from janelia_core.files.stream import Progress, Stream
+from janelia_core.files.stream import Stream
 from janelia_core.files.unchanged import check_unchanged, compare_touched
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.sizes import parse_bytes, show_bytes

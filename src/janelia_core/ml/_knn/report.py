@@ -47,6 +47,11 @@ class Report:
         for reports in _followers.get():
             reports.append(self)
 
+    @property
+    def n_done(self) -> int:
+        """Rows answered so far; one that climbed the ladder may be counted twice."""
+        return min(self.plan.problem.n_smps, self.n_screened + self.n_exhaustive)
+
     def add(self, **numbers: int | Counts) -> None:
         """Add to the fields named, from any thread."""
         with self._lock:
