@@ -15,6 +15,7 @@ METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev"
 OTHER_NAMES = ("l2", "ip", "mips", "inner_product", "angular", "l1", "cityblock", "linf")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
 CONVENTIONS = ("ours", "ann-benchmarks", "faiss", "big-ann", "diskann")
+MATCHES = ("any", "all")
 MODES = ("auto", "bar", "log", "json", "none")
 READ = click.Choice([*FORMATS, *READ_ONLY, *ALIASES], case_sensitive=False)
 _WRITTEN = click.Choice([*FORMATS, *ALIASES, *NAMED], case_sensitive=False)
@@ -101,6 +102,24 @@ progress = click.option(
 )
 
 
+labels = together(
+    click.option(
+        "--labels",
+        type=(FILE, FILE),
+        metavar="BASE QUERY",
+        help="Labels of all centres and of all queries: a query meets centres that share one. .spmat, .txt (a line a "
+        "row, labels between commas), or integers in any format.",
+    ),
+    click.option(
+        "--labels-match",
+        type=click.Choice(MATCHES),
+        default="any",
+        metavar="HOW",
+        help="any, or all: centres that have all labels of the query. Default: any.",
+    ),
+)
+
+
 def memory(*, here: bool) -> Callable[[F], F]:
     """Return how much a command may take; where it runs `here`, no more than this machine has."""
     told = "Bytes held at most; default: 1GiB."
@@ -145,6 +164,7 @@ def search(*, k: int | None = None, planned: bool = False) -> Callable[[F], F]:
         click.option("--distances", type=FILE, metavar="FILE", help="The distances, in a file of their own as well."),
         metric,
         m,
+        labels,
         choice(here=not planned),
     )
 
@@ -167,7 +187,7 @@ def asked(options: dict[str, Any]) -> dict[str, Any]:
         format = options[f"{role}_format"]
         return None if where is None else Input(where, format, options["header"], shape, options["stored"])
 
-    names = ("rows", "ctr_rows", "dtype", "device", "max_memory", "metric", "m")
+    names = ("rows", "ctr_rows", "dtype", "device", "max_memory", "metric", "m", "labels", "labels_match")
     found = {name: options[name] for name in names if name in options}
     centres, queries = options["files"][:2]
     return {

@@ -28,6 +28,7 @@ from janelia_core.commands.values import FILE, WHOLE
 @click.option("-o", "--out", type=FILE, metavar="OUT", help="Where the exact answer goes as well.")
 @click.option("--resume", is_flag=True, help="Go on with the unfinished check beside OUT, else beside ANSWER.")
 @options.metric
+@options.labels
 @options.choice(here=True)
 @options.progress
 @options.report

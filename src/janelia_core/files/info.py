@@ -89,6 +89,8 @@ def info_file(
     format: str | None = None,
     formats: tuple[str | None, ...] = (None, None, None),
     convention: str | None = None,
+    labels: tuple[Where, Where] | None = None,
+    labels_match: str = "any",
 ) -> FileInfo:
     """Look through a file of vectors, and plan a search of it: of the 10 nearest of every row, if nothing else is said.
 
@@ -109,6 +111,8 @@ def info_file(
         format: Of centres, if formats does not say.
         formats: As for `plan_files`.
         convention: Likewise.
+        labels: As for `search_files`.
+        labels_match: Likewise.
 
     Raises:
         VectorFileError: It is not what it should be, or has no rows.
@@ -135,6 +139,8 @@ def info_file(
             ctr_rows=ctr_rows,
             formats=formats,
             convention=convention,
+            labels=labels,
+            labels_match=labels_match,
         )
     except (ValueError, OSError) as error:  # of what was asked: the file itself is sound
         info.told = " ".join(str(error).split())

@@ -18,6 +18,7 @@ from janelia_core.files.disk import Disk, disk_of
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
+from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.outlook import Outlook, outlook
 from janelia_core.files.question import Question, Range
@@ -111,6 +112,8 @@ def plan_files(
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, ...] = (None, None, None),
     convention: str | None = None,
+    labels: tuple[Where, Where] | None = None,
+    labels_match: str = "any",
 ) -> FilePlan:
     """Plan what `search_files` does with these arguments: from the files' headers, and from a sample of their rows.
 
@@ -129,6 +132,8 @@ def plan_files(
         ctr_rows: See there.
         formats: Of centres, queries and, if you like, out.
         convention: See there.
+        labels: See there.
+        labels_match: See there.
 
     Raises:
         VectorFileError: As `search_files` would, before it begins.
@@ -140,7 +145,8 @@ def plan_files(
     answer = None if out is None else Answer.at(_place(out), distances, out_format)
     told = checked_convention(convention) if answer is None else answer.convention(convention)
     inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
-    return planned(Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told), answer)
+    by = None if labels is None else Asked(labels, labels_match)
+    return planned(Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by), answer)
 
 
 def _place(out: Where) -> Place:
@@ -151,9 +157,9 @@ def _place(out: Where) -> Place:
 def planned(question: Question, answer: Answer | None) -> FilePlan:
     """Plan a search."""
     start = time.perf_counter()
-    with question.opened() as (c, q):
+    with question.opened() as (c, q), question.labelled(c, q) as labels:
         opening = time.perf_counter() - start
-        asked = question.work(c, q, answer is None or answer.wants_distances)
+        asked = question.work(c, q, answer is None or answer.wants_distances, labels=labels)
         work = asked.searched()
         if answer is not None:
             answer.check(work)
