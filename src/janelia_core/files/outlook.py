@@ -6,6 +6,7 @@ from all over the first blocks, and takes no more than these.
 
 from __future__ import annotations
 
+import functools
 import os
 import tempfile
 import time
@@ -18,20 +19,25 @@ from torch import Tensor
 
 from janelia_core.files.disk import Disk
 from janelia_core.files.formats.contract import VectorFile
+from janelia_core.files.labels.open import Labels
 from janelia_core.files.question import Work
 from janelia_core.files.steps import tries
 from janelia_core.ml._index.stored.digests import digests
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.distances.distances import distances
+from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.merge import Running, merge
 from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.trial import Trial
+from janelia_core.ml._runtime.loading import waiting
 
 _CTR_BYTES, _ROW_BYTES = 64 << 20, 16 << 20
 _COORDINATES = 1 << 24  # of centres: preparing more may take longer than a sample should
 _MOST_ROWS = 1 << 15
 _LIST_BYTES, _LISTED = 4 << 20, 32  # of running lists, of which a few copies are made; of a neighbour in them
 _PIECES = 64
+_ROWS_BY_LABELS = 512
 _WRITTEN, _WRITES = 1 << 20, 3  # bytes that are written to learn how long that takes, and how often
 _PER_STEP, _ONCE = 3, 10  # waits for the disk: lists, distances, journal; to begin, and to put the answer in its place
 
@@ -74,6 +80,8 @@ def outlook(work: Work, disk: Disk, opening: float) -> Outlook:
     """
     layout = work.layout
     start = time.perf_counter()
+    if work.labels is not None:
+        return _by_labels(work, work.labels, disk, opening)
     rows = _MOST_ROWS if layout.n_ctr_blocks == 1 else max(1, min(_MOST_ROWS, _LIST_BYTES // (_LISTED * layout.kept)))
     x = _sample(work.queries, work.first_query, layout.row_block, _most(work.queries, rows, _ROW_BYTES))
     most = max(layout.kept, _most(work.centres, _COORDINATES // max(4, work.centres.d), _CTR_BYTES))
@@ -97,6 +105,31 @@ def outlook(work: Work, disk: Disk, opening: float) -> Outlook:
         sampled=layout.ctr_block / len(c),
         searching=searching,
         reading=opening + reading * (layout.bytes_read + layout.state_bytes) + digesting * once,
+        writing=0.0 if disk.folder is None else _writing(disk, disk.folder, layout.n_steps, layout.state_bytes),
+    )
+
+
+def _by_labels(work: Work, labels: Labels, disk: Disk, opening: float) -> Outlook:
+    """Search the first rows: which centres they may have is a matter of both, so that no sample is like the whole."""
+    layout = work.layout
+    start = time.perf_counter()
+    rows = min(layout.row_block, _ROWS_BY_LABELS, _most(work.queries, _MOST_ROWS, _ROW_BYTES))
+    ctrs = min(layout.ctr_block, max(layout.kept, _most(work.centres, layout.ctr_block, _CTR_BYTES)))
+    x = work.queries.read(work.first_query, work.first_query + rows)
+    c = work.centres.read(work.first_ctr, work.first_ctr + ctrs)
+    reading = (time.perf_counter() - start) / (x.nbytes + c.nbytes)
+    shared = labels.shared((work.first_query, work.first_query + rows), (work.first_ctr, work.first_ctr + ctrs))
+    search = functools.partial(find, m=work.m, max_memory=layout.workspace, metric=work.metric)
+    here = [values if work.device is None else values.to(work.device) for values in (x, c)]
+    with waiting(), watch_knn() as reports:
+        took = _second(lambda: shared.find(search, here[0], here[1], min(layout.kept, ctrs)))
+    return Outlook(
+        screens=list(dict.fromkeys(report.ran for report in reports)) or ["none"],
+        block=reports[0].plan if reports else tries(work, x, c)[0].plan,
+        look="by labels: of the first rows",
+        sampled=layout.ctr_block / ctrs,
+        searching=took * (layout.n_smps / rows) * (layout.n_ctrs / ctrs),
+        reading=opening + reading * (layout.bytes_read + layout.state_bytes),
         writing=0.0 if disk.folder is None else _writing(disk, disk.folder, layout.n_steps, layout.state_bytes),
     )
 
