@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -29,15 +31,15 @@ class Cast(VectorFile):
         step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
         for at in range(0, len(out), step):
             rows = min(step, len(out) - at)
-            stored = self._file.read(start + at, start + at + rows)
-            self._refuse_overflow(stored, out[at : at + rows].copy_(stored), start + at)
+            numbers = range(start + at, start + at + rows)
+            self._round(self._file.read(numbers.start, numbers.stop), out[at : at + rows], numbers)
 
-    def _refuse_overflow(self, stored: Tensor, rounded: Tensor, start: int) -> None:
-        """Raise VectorFileError where a finite number has become infinite; infinite ones may stay so."""
-        over = rounded.isinf()
+    def _round(self, stored: Tensor, out: Tensor, numbers: Sequence[int] | Tensor) -> None:
+        """Put rows with these numbers into out; raise VectorFileError where a finite number becomes infinite there."""
+        over = out.copy_(stored).isinf()
         if over.any() and bool((over := over & stored.isfinite()).any()):
             row, column = over.nonzero()[0].tolist()
-            what = f"holds {stored[row, column].item()} in row {start + row}, column {column}"
+            what = f"holds {stored[row, column].item()} in row {int(numbers[row])}, column {column}"
             reason = f"{what}, more than {str(self.dtype).removeprefix('torch.')} holds; ask for a wider --dtype"
             raise VectorFileError(self.path, reason)
 
@@ -45,7 +47,8 @@ class Cast(VectorFile):
         step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
         before = self._file.bytes_taken
         for at in range(0, len(out), step):
-            out[at : at + step].copy_(self._file.take(numbers[at : at + step]))
+            some = numbers[at : at + step]
+            self._round(self._file.take(some), out[at : at + step], some)
         return (self._file.bytes_taken - before) // self.row_bytes
 
     def close(self) -> None:

@@ -1,6 +1,6 @@
 """Thrift's compact protocol, in which `.parquet` says what it holds, read field by field.
 
-Source: github.com/apache/thrift, doc/specs/thrift-compact-protocol.md.
+Source: github.com/apache/thrift, the specification of its compact protocol.
 """
 
 from __future__ import annotations
