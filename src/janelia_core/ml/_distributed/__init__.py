@@ -1,0 +1,12 @@
+"""Centres in shards, a shard a process of a torch.distributed group: the map.
+
+call        knn and radius of shards: checked, then block of rows by block
+group       what processes say to each other: votes before anything else, and every byte counted
+shard       the centres of one process, and the lists that it finds among them
+facts       what all processes must know of each other before they begin
+rounds      blocks of rows, and who is to own which of them
+exchange    lists go to the owners of their rows
+owner       lists of all shards -> one, in the exact order; stored centres are fetched for near-ties alone
+measured    distances of who is left, rounded where the centres are
+gradients   derivatives, each where its points are
+"""

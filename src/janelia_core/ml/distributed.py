@@ -1,0 +1,8 @@
+"""Nearest centres, each process of a torch.distributed group having some of the centres: exact, and differentiable."""
+
+from __future__ import annotations
+
+from janelia_core.ml._distributed.call import knn
+from janelia_core.ml._distributed.group import DistributedError
+
+__all__ = ["DistributedError", "knn"]
