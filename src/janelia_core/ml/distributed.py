@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from janelia_core.ml._distributed.call import knn
 from janelia_core.ml._distributed.group import DistributedError
+from janelia_core.ml._distributed.within import radius
 
-__all__ = ["DistributedError", "knn"]
+__all__ = ["DistributedError", "knn", "radius"]

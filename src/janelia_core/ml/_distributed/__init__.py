@@ -1,6 +1,7 @@
 """Centres in shards, a shard a process of a torch.distributed group: the map.
 
-call        knn and radius of shards: checked, then block of rows by block
+call        knn of shards, block of rows by block              within: radius, likewise
+session     what both have at hand: checked arguments, the group, what the others have
 group       what processes say to each other: votes before anything else, and every byte counted
 shard       the centres of one process, and the lists that it finds among them
 facts       what all processes must know of each other before they begin

@@ -2,41 +2,17 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Literal, NamedTuple
-
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from janelia_core.ml._distributed.facts import Facts, agreed, common
-from janelia_core.ml._distributed.gradients import Blocks, Measured
-from janelia_core.ml._distributed.group import Group
-from janelia_core.ml._distributed.measured import measured
-from janelia_core.ml._distributed.owner import Owned, Sending, received, send, settled
+from janelia_core.ml._distributed.owner import Sending
 from janelia_core.ml._distributed.rounds import Round, largest_agreed, rounds, rows_at_once
-from janelia_core.ml._distributed.shard import Mask, Shard
-from janelia_core.ml._knn.distances.distances import result_dtype
-from janelia_core.ml._knn.face import checked_count, checked_memory, checked_points
-from janelia_core.ml._knn.metrics.mapped import check_columns
+from janelia_core.ml._distributed.session import RowsAre, Session, opened
+from janelia_core.ml._distributed.shard import Mask
+from janelia_core.ml._knn.face import checked_count
 from janelia_core.ml._neighbors.found import Neighbors
-from janelia_core.ml._neighbors.spelling import check_metric
 from janelia_core.ml.index import CenterIndex
-
-RowsAre = Literal["replicated", "sharded"]
-
-
-class Asked(NamedTuple):
-    """The checked arguments of a call."""
-
-    x: Tensor
-    ctrs: Tensor | CenterIndex
-    values: Tensor
-    k: int
-    metric: str
-    sharded: bool
-    mask: Mask | None
-    memory: int
 
 
 def knn(
@@ -82,59 +58,33 @@ def knn(
 
     Source: the design of all-to-all by ranges of rows is that of sample sort (Frazer and McKellar, 1970).
     """
-    device = x.device if isinstance(x, Tensor) else torch.device("cpu")
-    talk = Group(group, device)
-    asked = talk.together(
-        "checking arguments", functools.partial(_checked, x, ctrs_shard, k, rows, metric, mask, max_memory)
-    )
-    facts = agreed(talk, asked.x, asked.values, len(asked.ctrs), asked.k, asked.metric, asked.sharded)
-    checked_count("k", asked.k, sum(facts.n_searched), "the number of centres of all processes")
-    most = largest_agreed(talk, rows_at_once(facts, asked.x.shape[1], asked.k, asked.memory))
-    indices, far = _searched(talk, facts, asked, most)
-    return Neighbors(_differentiable(talk, facts, asked, most, indices, far), indices)
+    call = opened(x, ctrs_shard, k, group, rows, metric, max_memory)
+    call.group.together("checking the mask", lambda: _check_mask(mask))
+    checked_count("k", k, sum(call.facts.n_searched), "the number of centres of all processes")
+    most = largest_agreed(call.group, rows_at_once(call.facts, x.shape[1], k, call.asked.memory))
+    indices, far = _searched(call, mask, most)
+    n_rows = call.facts.n_rows if call.asked.sharded else []
+    return Neighbors(call.differentiable(x, indices, far, n_rows, most), indices)
 
 
-def _checked(
-    x: Tensor,
-    ctrs: Tensor | CenterIndex,
-    k: int,
-    rows: str,
-    metric: str | None,
-    mask: Mask | None,
-    max_memory: int | None,
-) -> Asked:
-    values = ctrs.ctrs if isinstance(ctrs, CenterIndex) else ctrs
-    checked_points(x, values)
-    name = (ctrs.metric if isinstance(ctrs, CenterIndex) else "euclidean") if metric is None else metric
-    check_metric(name)
-    check_columns(name, x.shape[1], "x")
-    if rows not in ("replicated", "sharded"):
-        raise ValueError(f"rows must be 'replicated' or 'sharded', got {rows!r}")
+def _check_mask(mask: object) -> None:
     if not (mask is None or callable(mask)):
         raise TypeError(f"mask must be a function of (rows, first, last), got {type(mask).__name__}")
-    count, memory = checked_count("k", k), checked_memory(max_memory, x.device)
-    return Asked(x, ctrs, values, count, name, rows == "sharded", mask, memory)
 
 
-def _searched(talk: Group, facts: Facts, asked: Asked, most: int) -> tuple[Tensor, Tensor]:
+def _searched(call: Session, mask: Mask | None, most: int) -> tuple[Tensor, Tensor]:
     """Return indices and distances of the rows of x that are this process's."""
-    x, k = asked.x.detach(), asked.k
-    shard = Shard(asked.ctrs, asked.metric, asked.memory // 2)
-    dtype = result_dtype(x, shard.values)
+    x, k = call.asked.x.detach(), call.asked.k
     indices = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
-    far = torch.full((len(x), k), torch.inf, dtype=dtype, device=x.device)
+    far = torch.full((len(x), k), torch.inf, dtype=call.dtype, device=x.device)
 
     def finish(sending: Sending) -> None:
-        mine = sending.round.owned(talk.rank)
-        listed, found = received(talk, facts, k, sending, x.shape[1])
-        nearest = settled(talk, facts, shard, mine, found, k, sending.common, asked.memory // 4)
-        owned = Owned(listed, facts.widths(k), nearest)
-        there = measured(talk, shard, sending, owned, asked.metric, dtype, asked.memory // 4)
-        _put(talk, sending.round, asked, sum(facts.n_ctrs), (indices, nearest), (far, there))
+        nearest, there = call.answer(sending, k)
+        _put(call, sending.round, (indices, call.narrow(nearest)), (far, there))
 
     before: Sending | None = None
-    for round in rounds(talk, x, facts, most, asked.sharded):
-        sending = _begun(talk, facts, shard, asked, round)
+    for round in rounds(call.group, x, call.facts, most, call.asked.sharded):
+        sending = _begun(call, mask, round)
         if before is not None:
             finish(before)
         before = sending
@@ -143,13 +93,11 @@ def _searched(talk: Group, facts: Facts, asked: Asked, most: int) -> tuple[Tenso
     return indices, far
 
 
-def _begun(talk: Group, facts: Facts, shard: Shard, asked: Asked, round: Round) -> Sending:
+def _begun(call: Session, mask: Mask | None, round: Round) -> Sending:
     """Search a block of rows among the centres of this process, and begin to send what was found."""
-    allowed = _of_shard(asked.mask, round, facts.offsets[talk.rank])
-    found, frame = talk.together("searching", lambda: (shard.find(round.x, asked.k, allowed), shard.frame(round.x)))
-    shared = common(talk, asked.metric, frame)
-    lists = talk.together("ordering lists", lambda: shard.lists(round.x, found, shared.metric, shared.in_float64))
-    return send(talk, facts, asked.k, round, lists, shared)
+    allowed = _of_shard(mask, round, call.first)
+    found = call.group.together("searching", lambda: call.shard.find(round.x, call.asked.k, allowed))
+    return call.sent(round, call.facts.widths(call.asked.k), found)
 
 
 def _of_shard(mask: Mask | None, round: Round, first: int) -> Mask | None:
@@ -163,24 +111,9 @@ def _of_shard(mask: Mask | None, round: Round, first: int) -> Mask | None:
     return of_shard
 
 
-def _put(talk: Group, round: Round, asked: Asked, n_ctrs: int, *parts: tuple[Tensor, Tensor]) -> None:
+def _put(call: Session, round: Round, *parts: tuple[Tensor, Tensor]) -> None:
     """Put what is known of the rows that this process owns where it belongs; replicated rows are owned by all."""
     for into, mine in parts:
-        if asked.sharded:
-            into[round.mine] = mine
-        else:
-            narrow = torch.int32 if mine.dtype == torch.int64 and n_ctrs < 2**31 else mine.dtype
-            gathered = talk.rows_gathered(mine.to(narrow), round.counts, "sending each other answers")
-            into[round.mine] = gathered.to(into.dtype)
-
-
-def _differentiable(talk: Group, facts: Facts, asked: Asked, most: int, indices: Tensor, far: Tensor) -> Tensor:
-    """Return distances with their derivatives, where somebody asks for them."""
-    if not (torch.is_grad_enabled() and (asked.x.requires_grad or asked.values.requires_grad)):
-        return far
-    first = facts.offsets[talk.rank]
-    blocks = Blocks(talk, facts.n_rows if asked.sharded else [], most, first)
-    found: Tensor = Measured.apply(  # type: ignore[no-untyped-call]
-        asked.x, asked.values, far, indices, blocks, (asked.metric, asked.memory // 4)
-    )
-    return found
+        if not call.asked.sharded:
+            mine = call.group.rows_gathered(mine, round.counts, "sending each other answers")
+        into[round.mine] = mine.to(into.dtype)

@@ -30,12 +30,14 @@ class Sending(NamedTuple):
 
     Attributes:
         round: The rows.
+        widths: How many centres each process lists for a row.
         lists: What this process found and sent.
         common: What their values have in common.
         parts: What comes: row numbers of shards, values, and errors where no bound tells them.
     """
 
     round: Round
+    widths: list[int]
     lists: Lists
     common: Common
     parts: tuple[Coming, ...]
@@ -55,16 +57,25 @@ class Owned(NamedTuple):
     nearest: Tensor
 
 
-def send(group: Group, facts: Facts, k: int, round: Round, lists: Lists, common: Common) -> Sending:
-    """Begin to send lists to the owners of their rows: 12 bytes a centre, or 16."""
-    width = lists.indices.shape[1]
-    give = [count * width for count in round.counts]
-    take = [round.counts[group.rank] * width_ for width_ in facts.widths(k)]
-    sent = [lists.indices.to(torch.int32 if max(facts.n_ctrs) < 2**31 else torch.int64), lists.value]
+def send(group: Group, n_ctrs: int, round: Round, widths: list[int], lists: Lists, common: Common) -> Sending:
+    """Begin to send lists to the owners of their rows: 12 bytes a centre, or 16.
+
+    Args:
+        group: The processes.
+        n_ctrs: Rows of the largest shard.
+        round: The rows.
+        widths: How many centres each process lists for a row.
+        lists: This process's, in the order of their values.
+        common: What values have in common.
+    """
+    give = [count * widths[group.rank] for count in round.counts]
+    take = [round.counts[group.rank] * width for width in widths]
+    sent = [lists.indices.to(torch.int32 if n_ctrs < 2**31 else torch.int64), lists.value]
     if not common.metric.uniform:
         sent.append(_rounded_up(lists.error))
     stage = "sending each other lists"
-    return Sending(round, lists, common, tuple(group.exchange(part.reshape(-1), give, take, stage) for part in sent))
+    coming = tuple(group.exchange(part.reshape(-1), give, take, stage) for part in sent)
+    return Sending(round, widths, lists, common, coming)
 
 
 def _rounded_up(error: Tensor) -> Tensor:
@@ -73,12 +84,11 @@ def _rounded_up(error: Tensor) -> Tensor:
     return torch.where(narrow.double() < error, torch.nextafter(narrow, torch.full_like(narrow, torch.inf)), narrow)
 
 
-def received(group: Group, facts: Facts, k: int, sending: Sending, d: int) -> tuple[Tensor, Ordered]:
+def received(group: Group, facts: Facts, sending: Sending, d: int) -> tuple[Tensor, Ordered]:
     """Wait for the lists; return the numbers (r, w) among all centres as they came, and the same in order."""
-    n = sending.round.counts[group.rank]
-    widths, offsets = facts.widths(k), facts.offsets
+    n, widths = sending.round.counts[group.rank], sending.widths
     local, value, *error = (_side_by_side(part.wait(), n, widths) for part in sending.parts)
-    starts = torch.tensor(offsets[:-1], device=local.device).repeat_interleave(
+    starts = torch.tensor(facts.offsets[:-1], device=local.device).repeat_interleave(
         torch.tensor(widths, device=local.device), output_size=sum(widths)
     )
     listed = torch.where(local < 0, -1, local.long() + starts)

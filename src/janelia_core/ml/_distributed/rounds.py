@@ -12,7 +12,7 @@ from torch import Tensor
 from janelia_core.ml._distributed.facts import Facts
 from janelia_core.ml._distributed.group import Group
 
-_PER_SLOT = 220  # bytes of a centre in a list: found, sent, received, ordered
+PER_SLOT = 220  # bytes of a centre in a list: found, sent, received, ordered
 _PER_COORDINATE = 8  # of a row
 
 
@@ -36,13 +36,21 @@ class Round(NamedTuple):
         first = sum(self.counts[:rank])
         return self.x[first : first + self.counts[rank]]
 
+    def part(self, start: int, stop: int) -> tuple[Round, Tensor]:
+        """Return rows start .. stop - 1 of what each process owns as a block of its own, and which they are."""
+        firsts = [sum(self.counts[:rank]) for rank in range(len(self.counts))]
+        counts = [max(0, min(stop, count) - start) for count in self.counts]
+        runs = zip(firsts, counts, strict=True)
+        which = torch.cat([torch.arange(count) + first + start for first, count in runs]).to(self.x.device)
+        return Round(self.x[which], self.numbers[which], counts, self.mine), which
+
 
 def rows_at_once(facts: Facts, d: int, k: int, max_memory: int) -> int:
     """Return how many rows one process may own in a round."""
     size = len(facts.n_rows)
     widths = sum(facts.widths(k))
     # Of each row that it owns a process receives all lists; of each row of all owners it makes one.
-    row = (widths + size * k) * _PER_SLOT + size * d * _PER_COORDINATE
+    row = (widths + size * k) * PER_SLOT + size * d * _PER_COORDINATE
     return max(1, max_memory // 4 // row)
 
 

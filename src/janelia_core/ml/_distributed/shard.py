@@ -15,7 +15,10 @@ from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
+from janelia_core.ml._knn.problem import LEAST_MEMORY
 from janelia_core.ml._knn.verify.verify import are_loaded, ordered
+from janelia_core.ml._neighbors.radius.call import radius
+from janelia_core.ml._neighbors.radius.found import RadiusNeighbors
 from janelia_core.ml._runtime.kernels import may_serve
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
@@ -69,6 +72,13 @@ class Shard:
             found = find(x, self.values, k, metric=self._metric, max_memory=self._max_memory, allowed=allowed)
             return found.T.contiguous()
         return self._index.knn(x, k, metric=self._metric, max_memory=self._max_memory, mask=allowed).indices
+
+    def within(self, x: Tensor, r: float) -> RadiusNeighbors:
+        """Return the centres within r of each row, by row numbers of the shard, in any order."""
+        memory = max(LEAST_MEMORY, self._max_memory)
+        if self._index is not None:
+            return self._index.radius(x, r, sort_by="index", metric=self._metric, max_memory=memory)
+        return radius(x, self.values, r, sort_by="index", metric=self._metric, max_memory=memory)
 
     def frame(self, x: Tensor) -> Frame | None:
         """Return what is seen of some rows and the centres; None: there is nothing to see."""
