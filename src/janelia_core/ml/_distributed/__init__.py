@@ -3,10 +3,9 @@
 call        knn of shards, block of rows by block              within: radius, likewise
 session     what both have at hand: checked arguments, the group, what the others have
 group       what processes say to each other: votes before anything else, and every byte counted
-shard       the centres of one process, and the lists that it finds among them
-facts       what all processes must know of each other before they begin
+facts       what all processes must know of each other, and agree on
 rounds      blocks of rows, and who is to own which of them
-exchange    lists go to the owners of their rows
+shard       the centres of one process, and the lists that it finds among them
 owner       lists of all shards -> one, in the exact order; stored centres are fetched for near-ties alone
 measured    distances of who is left, rounded where the centres are
 gradients   derivatives, each where its points are
