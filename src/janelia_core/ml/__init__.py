@@ -6,8 +6,10 @@ From the top down::
     neighbors               the functions knn, radius, radius_count, and their graphs
     index                   CenterIndex: the same among kept centres
     modules                 the same as torch.nn.Module
+    distributed             the same where processes share out the centres
     warming                 kernels compiled beforehand
           |
+    _distributed            what those processes say to each other
     _index                  kept centres
     _neighbors              neighbours as a differentiable operation
           |

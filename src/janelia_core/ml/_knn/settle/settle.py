@@ -90,6 +90,17 @@ def settle(
     return out, counts
 
 
+def contested(found: Ordered, k: int, metric: Metric) -> tuple[Tensor, Tensor]:
+    """Return whose stored values `settle` may ask for: (row, number of centre) of each, rows ascending."""
+    open_ = open_between(found, metric)
+    flagged = open_[:, :k].any(dim=1).nonzero()[:, 0]
+    if flagged.numel() == 0:
+        return flagged, flagged
+    members = _clusters(found.indices[flagged].cpu().numpy(), open_[flagged].cpu().numpy(), k)
+    row, ctr = (torch.from_numpy(part).to(flagged.device) for part in (members.row, members.ctr))
+    return flagged[row], ctr
+
+
 def open_between(found: Ordered, metric: Metric) -> Tensor:
     """Tell (r, w - 1) bool between which sorted neighbours the order is open.
 
