@@ -1,4 +1,4 @@
-"""How much memory files take, format by format: read by a search, looked through, written as an answer.
+"""How much memory files take, format by format: searched, looked through, checked, written as an answer.
 
 `python tools/files_memory.py --max-memory 32MiB` makes files of several times that memory, with rows of 3072 and of
 12288 numbers, and works on each in a process of its own, which has done the same once before. It prints by
@@ -42,7 +42,7 @@ import sys, time
 from pathlib import Path
 import torch
 from janelia_core.demo.resident_memory import with_peak_growth
-from janelia_core.files import info_file, save_vectors, search_files
+from janelia_core.files import info_file, save_vectors, search_files, verify_files
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import format_named
 
@@ -64,6 +64,10 @@ INFO = """
 def call():
     info_file(folder / f"c.{suffix}", max_memory=memory)
 """
+VERIFY = """
+def call():
+    verify_files(folder / f"c.{suffix}", None, folder / "wrong.npy", max_memory=memory, dtype=dtype)
+"""
 WRITE = """
 def call():
     n, d = map(int, (folder / "shape").read_text().split())
@@ -73,7 +77,10 @@ def call():
     rows = {name: RawVectors(folder / "rows", 0, n, d, number) for name, number in numbers.items()}
     format.write(folder / "out", rows)
 """
-PROGRAMS = {name: BEGIN + does + END for name, does in (("search", SEARCH), ("info", INFO), ("write", WRITE))}
+PROGRAMS = {
+    name: BEGIN + does + END
+    for name, does in (("search", SEARCH), ("info", INFO), ("verify", VERIFY), ("write", WRITE))
+}
 
 
 class Case(NamedTuple):
@@ -177,6 +184,7 @@ def measured(case: Case, d: int, does: str, memory: int) -> tuple[int, float]:
             numbers[: n // 2].numpy().tofile(path / "rows")
         else:
             case.save(path / f"c.{case.suffix}", numbers.float())
+            np.save(path / "wrong.npy", np.random.default_rng(0).integers(0, n, (n, 10)))
             np.save(path / "x.npy", numbers[:30, case.name == "pt with gaps" :].float().numpy())
         run = fresh_process.run(PROGRAMS[does], folder, case.suffix, memory, case.dtype)
         if run.returncode:

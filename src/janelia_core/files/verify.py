@@ -130,8 +130,10 @@ def _compared(
     work, k = found.work, found.work.layout.k
     told = None if kind is None else DistanceCheck(kind.words)
     recall = Recall(listed.n, k, distances=told)
-    budget = reading_memory(parse_bytes(question.max_memory))
-    step = max(1, min(_ROWS, budget // (k * _PER_NEIGHBOUR + work.queries.row_bytes)))
+    memory = parse_bytes(question.max_memory)
+    budget = reading_memory(memory)
+    # All that is listed may have to be compared, each with a row of its own; no block is in memory any more.
+    step = max(1, min(_ROWS, memory // 4 // (k * (_PER_NEIGHBOUR + work.queries.d * work.queries.dtype.itemsize))))
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(RawVectors(found.folder / "indices", 0, listed.n, k, "i8"))
         measured = None
