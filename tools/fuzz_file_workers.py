@@ -55,7 +55,10 @@ class Worker:
         os.dup2(output, 1)
         os.dup2(output, 2)
         watch = Watch(output)
+        parent = os.getppid()
         for number in range(self.next, self.stop, self.step):
+            if os.getppid() != parent:  # it was ended
+                break
             case = self.fuzz.case(number)
             self.state[1], self.state[0] = time.monotonic(), number
             was_opened, told = watch.broken(case, written(case, self.folder))
