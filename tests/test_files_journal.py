@@ -273,6 +273,26 @@ def test_the_command_to_go_on_with_is_said_and_does_so(
     assert Path("d.npy").read_bytes() == Path("w.npy").read_bytes()
 
 
+def test_of_several_files_each_is_known_again(small: None, tmp_path: Path) -> None:
+    save_inputs(tmp_path)
+    search_files(tmp_path / "c.npy", tmp_path / "x.npy", k=4, out=tmp_path / "whole.npy")
+    with open_vectors(tmp_path / "c.npy") as file:
+        save_vectors(tmp_path / "1.npy", file.read(0, 100))
+        save_vectors(tmp_path / "2.npy", file.read(100, 180))
+    inputs = [tmp_path / "1.npy", tmp_path / "2.npy"], tmp_path / "x.npy"
+    arguments = {"k": 4, "out": tmp_path / "o.npy"}
+    with pytest.raises(Stopped):
+        search_files(*inputs, progress=stop_after(3), **arguments)
+    with pytest.raises(FileExistsError, match="resume it by: the same call with resume=True"):
+        search_files(*inputs, **arguments)
+    flip(touched(tmp_path / "2.npy"), 500)
+    with pytest.raises(ValueError, match="the centres changed since"):
+        search_files(*inputs, resume=True, **arguments)
+    flip(tmp_path / "2.npy", 500)
+    assert search_files(*inputs, resume=True, **arguments).resumed_at == 3
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "whole.npy").read_bytes()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs locks")
 @pytest.mark.parametrize("code", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP, errno.EINVAL])
 def test_a_file_system_that_lacks_locks_claims_and_synced_folders_will_do(

@@ -7,12 +7,15 @@ from typing import Any
 
 from janelia_core.files.answer.answer import Answer
 from janelia_core.files.inputs.input import Input
+from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
 
 
 def words_of_search(question: Question, answer: Answer, format: str | None) -> list[str]:
-    """Return the words of `janelia-knn search` that ask this question."""
+    """Return the words of `janelia-knn search` that ask this question; none where no command line can ask it."""
+    if not _can_be_typed(question):
+        return []
     return [
         *["search", *_inputs(question)],
         *["-k", str(question.k), *_option("--out", answer.place.said), *_option("--out-format", format)],
@@ -24,12 +27,14 @@ def words_of_search(question: Question, answer: Answer, format: str | None) -> l
 
 
 def words_of_verify(question: Question, answer: Input, k: int | None, more: dict[str, Any]) -> list[str]:
-    """Return the words of `janelia-knn verify`, `more` being options by name."""
+    """Return the words of `janelia-knn verify`, `more` being options by name; none where none can ask it."""
+    if not _can_be_typed(question) or len(answer.all) > 1:
+        return []
     return [
         *[
             "verify",
             *_inputs(question),
-            _file(answer.where),
+            _file(answer.all[0]),
             *_option("-k", k),
             *_option("--answer-format", answer.format),
         ],
@@ -38,8 +43,14 @@ def words_of_verify(question: Question, answer: Input, k: int | None, more: dict
     ]
 
 
+def _can_be_typed(question: Question) -> bool:
+    """Tell whether each input is one file, folder or pattern, and both are read in one way."""
+    inputs = [input for input in (question.centres, question.queries) if input is not None]
+    return all(len(input.all) == 1 for input in inputs) and len({(one.header, one.stored) for one in inputs}) == 1
+
+
 def _inputs(question: Question) -> list[str]:
-    return [_file(input.where) for input in (question.centres, question.queries) if input is not None]
+    return [_file(input.all[0]) for input in (question.centres, question.queries) if input is not None]
 
 
 def _options(question: Question) -> list[str]:
@@ -59,16 +70,21 @@ def _options(question: Question) -> list[str]:
         *_option("--rows", _range(question.rows)),
         *_option("--ctr-rows", _range(question.ctr_rows)),
         *_option("--max-memory", memory),
+        *([] if question.labels is None else _labels(question.labels)),
     ]
 
 
+def _labels(labels: Asked) -> list[str]:
+    return ["--labels", *map(_file, labels.files), *([] if labels.match == "any" else ["--labels-match", labels.match])]
+
+
 def _option(name: str, value: object) -> list[str]:
-    return [] if value is None else [name, _file(value) if isinstance(value, os.PathLike) else str(value)]
+    return [] if value is None else [name, _file(value) if isinstance(value, os.PathLike | bytes) else str(value)]
 
 
-def _file(where: object) -> str:
+def _file(where: str | bytes | os.PathLike[str]) -> str:
     """Return a file as it can be typed, also where it begins like an option."""
-    text = str(where)
+    text = os.fsdecode(where)
     return os.path.join(os.curdir, text) if text.startswith("-") else text
 
 

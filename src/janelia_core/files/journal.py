@@ -109,8 +109,8 @@ def folder_of(out: Path) -> Path:
 
 
 def resuming(words: Sequence[str]) -> str:
-    """Return the command to type by which a search goes on."""
-    return shlex.join(["janelia-knn", *words, "--resume"])
+    """Return the command to type by which a search goes on; in words, where none can be typed."""
+    return shlex.join(["janelia-knn", *words, "--resume"]) if words else "the same call with resume=True"
 
 
 def begun_with(out: Path) -> dict[str, Any]:

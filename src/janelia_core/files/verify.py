@@ -11,7 +11,6 @@ import os
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from os import PathLike
 from pathlib import Path
 
 import torch
@@ -25,7 +24,8 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import Where, format_named, format_of, split_name
 from janelia_core.files.inputs.input import Input
-from janelia_core.files.inputs.metric_names import meant_metric
+from janelia_core.files.inputs.metric_names import meant_metric, notes_on_metric
+from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, reading_memory
 from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Question, Range, Work
@@ -54,6 +54,8 @@ def verify_files(
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
     distances: Where | Input | None = None,
     convention: str | None = None,
+    labels: tuple[Where, Where] | None = None,
+    labels_match: str = "any",
     out: Where | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -75,6 +77,8 @@ def verify_files(
         distances: File of the distances of the listed centres, which are checked as well; None: those in the file of
             the answer, if there are any.
         convention: By which these are told, as for `search_files`; None: found out from the first rows.
+        labels: As for `search_files`.
+        labels_match: As there.
         out: Where the exact answer goes, as for `search_files`; None: nowhere.
         resume: Go on with the unfinished check, which is kept beside `out`, else beside the answer as
             ANSWER.verify.unfinished.
@@ -91,27 +95,28 @@ def verify_files(
         most = listed.d if k is None else k
         if most > listed.d:
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
-        question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows)
+        by = None if labels is None else Asked(labels, labels_match)
+        question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows, labels=by)
         stored = _opened_distances(stack, listed_in, distances)
         kind = _kind_of(question, listed, stored, convention)
         exact = None if out is None else Answer.at(Place.of(out), None, None)
         wants = stored is not None or (exact is not None and exact.wants_distances)
         beside = stack.enter_context(_place(listed.path, exact, resume))
         apart = distances.where if isinstance(distances, Input) else distances
-        words = words_of_verify(
-            question, listed_in, k, {"--distances": apart, "--convention": convention, "--out": out}
-        )
+        more = {"--distances": apart, "--convention": convention, "--out": out}
+        words = words_of_verify(question, listed_in, k, more)
 
         def check(work: Work) -> None:
             if exact is not None:
-                of_search = [path for file in (work.centres, work.queries) for path in (file.path, *file.files)]
-                exact.check(work, [*of_search, *listed.files])
+                exact.place.check_inputs([listed.path, *listed.files])
+                exact.check(work)
 
         kept = Kept(beside, "verify" if exact is None else exact.format, wants, words, resume, check)
         asked = question._replace(metric=question.metric if kind is None else kind.told.metric)
         with searched(asked, kept, progress) as found:
             with followed().at("comparing the answer"):
                 recall = _compared(asked, found, listed, stored, kind)
+            recall.notes = notes_on_metric(metric, found.work.centres, found.work.queries, listed)
             if exact is not None:
                 with followed().at("writing the answer"):
                     exact.write(found.folder, found.work)
@@ -141,6 +146,8 @@ def _compared(
             valid = (theirs >= work.first_ctr) & (theirs < work.first_ctr + work.layout.n_ctrs)
             if work.layout.but_self:
                 valid &= theirs != torch.arange(first, first + len(x))[:, None]
+            if work.labels is not None:
+                valid &= work.labels.are_shared(first, theirs.masked_fill(~valid, -1))
             ours = truth.read(start, stop)
             count(recall, start, x, work.centres, ours, theirs, valid, work.metric)
             if stored is not None and kind is not None and told is not None and measured is not None:
@@ -201,9 +208,9 @@ def _opened_distances(stack: contextlib.ExitStack, answer: Input, given: Where |
     """Open the distances that are stored: in a file of their own, else beside the row numbers, if any are."""
     if given is not None:
         return stack.enter_context(Input.of(given).opened("distances"))
-    if not isinstance(answer.where, str | PathLike):
+    if len(answer.all) > 1:
         return None
-    path = split_name(answer.where)[0]
+    path = split_name(answer.all[0])[0]
     if not format_named(format_of(path, answer.format)).several:
         return None
     try:
