@@ -420,3 +420,13 @@ def test_verify_checks_stored_distances_and_goes_on_where_it_was_stopped(folder:
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["distances"]["n_off"] == 60
     assert (folder / "exact.npy").read_bytes() == (folder / "a.npy").read_bytes()
     assert run("verify", *inputs, folder / "a.npy", "-o", "-") == 2
+
+
+def test_rows_that_share_no_label_never_meet(folder: Path) -> None:
+    (folder / "c.txt").write_text("\n".join(["1", "2"] * 60))
+    (folder / "x.txt").write_text("\n".join(["2"] * 20))
+    labels = ["--labels", folder / "c.txt", folder / "x.txt"]
+    inputs = [folder / "c.npy", folder / "x.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", folder / "o.npy", *labels) == 0
+    assert run("verify", *inputs, folder / "o.npy", *labels) == 0
+    assert (open_vectors(folder / "o.npy").read(0, 20) % 2 == 1).all()

@@ -21,6 +21,7 @@ from janelia_core.suffixes import FORMATS
 )
 @options.files("CENTRES [QUERIES]")
 @options.search()
+@options.labels
 @click.option("--resume", is_flag=True, help="Go on with the unfinished search beside OUT.")
 @options.progress
 @options.report
@@ -33,7 +34,12 @@ def search(arguments: list[str], /, **given: Any) -> None:
     from janelia_core.files import search_files
 
     with options.with_threads(given["threads"]), resumable(given["out"], arguments), Shown(given["shown"]):
-        report = search_files(**options.asked_search(given), resume=given["resume"])
+        report = search_files(
+            **options.asked_search(given),
+            labels=given["labels"],
+            labels_match=given["labels_match"],
+            resume=given["resume"],
+        )
     layout = report.layout
     steps = f" ({report.resumed_at} of {layout.n_steps} steps were done before)" if report.resumed_at else ""
     lines = [

@@ -9,7 +9,7 @@ import click
 from janelia_core.commands import options
 from janelia_core.commands.exit_codes import OK, WRONG_ROWS
 from janelia_core.commands.resuming import resumable
-from janelia_core.commands.subcommand import Subcommand
+from janelia_core.commands.subcommand import Subcommand, note
 from janelia_core.commands.values import FILE, WHOLE
 
 
@@ -26,6 +26,7 @@ from janelia_core.commands.values import FILE, WHOLE
 @click.option("--distances", type=FILE, metavar="FILE", help="Check its distances; default: those in ANSWER, if any.")
 @options.convention
 @click.option("-o", "--out", type=FILE, metavar="OUT", help="Where the exact answer goes as well.")
+@options.labels
 @click.option("--resume", is_flag=True, help="Go on with the unfinished check beside OUT, else beside ANSWER.")
 @options.metric
 @options.labels
@@ -51,8 +52,12 @@ def verify(arguments: list[str], /, **given: Any) -> int:
             distances=given["distances"],
             convention=given["convention"],
             out=given["out"],
+            labels=given["labels"],
+            labels_match=given["labels_match"],
             resume=given["resume"],
         )
+    for sentence in found.notes:
+        note(f"janelia-knn verify: note: {sentence}")
     if given["as_json"]:
         import json
         from dataclasses import asdict
