@@ -351,6 +351,17 @@ def test_the_dtype_of_a_search_says_what_raw_memory_holds(tmp_path: Path) -> Non
         open_vectors(Input(tmp_path / "a.npy", shape=(None, 5)))
 
 
+def test_verify_takes_raw_centres_and_packed_answers_with_their_distances(tmp_path: Path) -> None:
+    x = spread(30)
+    (tmp_path / "a.raw").write_bytes(x.numpy().tobytes())
+    raw = Input(tmp_path / "a.raw", shape=(None, 5))
+    search_files(raw, k=2, out=tmp_path / "o.ibin", dtype="float32")
+    (tmp_path / "p.ibin.gz").write_bytes(gzip.compress((tmp_path / "o.ibin").read_bytes()))
+    found = verify_files(raw, None, tmp_path / "p.ibin.gz", dtype="float32")
+    assert found.all_right
+    assert found.distances is not None
+
+
 # packed files
 
 
