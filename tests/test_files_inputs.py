@@ -285,9 +285,9 @@ def test_bin_and_cropped_files_are_what_their_size_agrees_with(
 @pytest.mark.parametrize("name", ["o.npy.gz", "o.csv.zst", "o.fbin.crop_nb_4"])
 def test_what_is_written_is_neither_packed_nor_cropped(name: str, tmp_path: Path) -> None:
     save_vectors(tmp_path / "b.npy", spread(4))
-    with pytest.raises(VectorFileError, match=r"is written plain only|no format that is known by 'crop_nb_4'"):
+    with pytest.raises(VectorFileError, match=r"would not be packed as|no format that is known by 'crop_nb_4'"):
         search_files(tmp_path / "b.npy", k=2, out=tmp_path / name)
-    with pytest.raises(VectorFileError, match=r"is written plain only|no format that is known by 'crop_nb_4'"):
+    with pytest.raises(VectorFileError, match=r"would not be packed as|no format that is known by 'crop_nb_4'"):
         save_vectors(tmp_path / name, spread(4))
 
 
