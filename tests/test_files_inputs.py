@@ -285,9 +285,9 @@ def test_bin_and_cropped_files_are_what_their_size_agrees_with(
 @pytest.mark.parametrize("name", ["o.npy.gz", "o.csv.zst", "o.fbin.crop_nb_4"])
 def test_what_is_written_is_neither_packed_nor_cropped(name: str, tmp_path: Path) -> None:
     save_vectors(tmp_path / "b.npy", spread(4))
-    with pytest.raises(VectorFileError, match=r"is written plain only|no format that is known by 'crop_nb_4'"):
+    with pytest.raises(VectorFileError, match=r"would not be packed as|no format that is known by 'crop_nb_4'"):
         search_files(tmp_path / "b.npy", k=2, out=tmp_path / name)
-    with pytest.raises(VectorFileError, match=r"is written plain only|no format that is known by 'crop_nb_4'"):
+    with pytest.raises(VectorFileError, match=r"would not be packed as|no format that is known by 'crop_nb_4'"):
         save_vectors(tmp_path / name, spread(4))
 
 
@@ -349,6 +349,17 @@ def test_the_dtype_of_a_search_says_what_raw_memory_holds(tmp_path: Path) -> Non
     assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "p.npy").read_bytes()
     with pytest.raises(VectorFileError, match="is npy, which says its shape itself"):
         open_vectors(Input(tmp_path / "a.npy", shape=(None, 5)))
+
+
+def test_verify_takes_raw_centres_and_packed_answers_with_their_distances(tmp_path: Path) -> None:
+    x = spread(30)
+    (tmp_path / "a.raw").write_bytes(x.numpy().tobytes())
+    raw = Input(tmp_path / "a.raw", shape=(None, 5))
+    search_files(raw, k=2, out=tmp_path / "o.ibin", dtype="float32")
+    (tmp_path / "p.ibin.gz").write_bytes(gzip.compress((tmp_path / "o.ibin").read_bytes()))
+    found = verify_files(raw, None, tmp_path / "p.ibin.gz", dtype="float32")
+    assert found.all_right
+    assert found.distances is not None
 
 
 # packed files

@@ -22,7 +22,7 @@ from janelia_core.files.command_line import words_of_verify
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.formats.registry import Where, format_named, format_of, split_name
+from janelia_core.files.formats.registry import Where, format_named, split_name
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import meant_metric, notes_on_metric
 from janelia_core.files.labels.open import Asked
@@ -97,7 +97,7 @@ def verify_files(
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
         by = None if labels is None else Asked(labels, labels_match)
         question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows, labels=by)
-        stored = _opened_distances(stack, listed_in, distances)
+        stored = _opened_distances(stack, listed_in, listed.format, distances)
         kind = _kind_of(question, listed, stored, convention)
         exact = None if out is None else Answer.at(Place.of(out), None, None)
         wants = stored is not None or (exact is not None and exact.wants_distances)
@@ -181,7 +181,7 @@ def _is_wide(stored: torch.dtype, work: Work) -> bool:
 
 def _kind_of(question: Question, listed: VectorFile, stored: VectorFile | None, convention: str | None) -> Kind | None:
     """Check, before the search, that the answer has a row for every query, and find out which distances are stored."""
-    with question._replace(dtype=None).opened() as (_, q):
+    with question.opened() as (_, q):
         start, stop = question.rows
         n = (q.n if stop is None else stop) - (start or 0)
         if listed.n != n:
@@ -206,17 +206,17 @@ def _kind_of(question: Question, listed: VectorFile, stored: VectorFile | None, 
     return min(tried, key=lambda kind: (tried[kind].n_off, -tried[kind].n_equal))
 
 
-def _opened_distances(stack: contextlib.ExitStack, answer: Input, given: Where | Input | None) -> VectorFile | None:
+def _opened_distances(
+    stack: contextlib.ExitStack, answer: Input, format: str, given: Where | Input | None
+) -> VectorFile | None:
     """Open the distances that are stored: in a file of their own, else beside the row numbers, if any are."""
     if given is not None:
         return stack.enter_context(Input.of(given).opened("distances"))
-    if len(answer.all) > 1:
+    if not format_named(format).several:
         return None
-    path = split_name(answer.all[0])[0]
-    if not format_named(format_of(path, answer.format)).several:
-        return None
+    where = [f"{split_name(one)[0]}::distances" for one in answer.all]
     try:
-        return stack.enter_context(replace(answer, where=f"{path}::distances").opened("distances"))
+        return stack.enter_context(replace(answer, where=where).opened("distances"))
     except VectorFileError as error:
         if "holds no array" in str(error) or "holds neighbours only" in str(error):
             return None

@@ -62,10 +62,14 @@ def format_of(path: Path, asked: str | None = None, role: str = "out") -> str:
         VectorFileError: It is none that is known; the message tells how to say it for a file used as `role`. What is
             written, "out", is neither packed nor cropped.
     """
-    name = (asked or (path.suffix.removeprefix(".") if role == "out" else suffix_of(path).format)).lower()
+    suffix, packed = suffix_of(path)
+    if role == "out":  # what is written plain must not be read as packed, nor as cropped, by its name
+        suffix = path.suffix.removeprefix(".")
+        if packed is not None:
+            reason = f"would not be packed as {packed}; write {path.name[: -len(packed) - 1]}, and pack that"
+            raise VectorFileError(path, reason)
+    name = (asked or suffix).lower()
     name = ALIASES.get(name, name)
-    if name in PACKED:
-        raise VectorFileError(path, "is written plain only; leave out the suffix, and pack the file afterwards")
     known = {**FORMATS, **READ_ONLY}
     if name in known or (asked is not None and name in NAMED):
         return name
