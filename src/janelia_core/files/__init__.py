@@ -6,6 +6,7 @@ The steps of a search::
       |                                                                 info: info_file
       |  question    what is asked; checked, with blocks: the work
       |  inputs      what is searched, as callers name it -> an open file of vectors
+      |  labels      who may be found by whom, where that is a question of labels
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
       |  resumable   the search that can go on, and what is made of it while it still could

@@ -7,6 +7,7 @@ from typing import Any
 
 from janelia_core.files.answer.answer import Answer
 from janelia_core.files.inputs.input import Input
+from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY
 from janelia_core.files.question import Question, Range
 
@@ -70,7 +71,12 @@ def _options(question: Question) -> list[str]:
         *_option("--rows", _range(question.rows)),
         *_option("--ctr-rows", _range(question.ctr_rows)),
         *_option("--max-memory", memory),
+        *([] if question.labels is None else _labels(question.labels)),
     ]
+
+
+def _labels(labels: Asked) -> list[str]:
+    return ["--labels", *map(_file, labels.files), *([] if labels.match == "any" else ["--labels-match", labels.match])]
 
 
 def _option(name: str, value: object) -> list[str]:

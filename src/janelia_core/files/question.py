@@ -15,6 +15,7 @@ from janelia_core.files.formats.cast import cast
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import meant_metric
+from janelia_core.files.labels.open import Asked, Labels, opened_labels
 from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout, opening_memory, reading_memory
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
@@ -39,6 +40,7 @@ class Work:
         distances: Their dtype, or None where nobody asks for them.
         m: As for `knn_mc`, or None.
         device: Where blocks are searched; None: on the CPU.
+        labels: Of centres and queries, which decide who may be found; None: all may.
     """
 
     queries: VectorFile
@@ -51,6 +53,7 @@ class Work:
     distances: torch.dtype | None
     m: int | None
     device: torch.device | None
+    labels: Labels | None = None
 
 
 class Question(NamedTuple):
@@ -67,6 +70,7 @@ class Question(NamedTuple):
     rows: Range = (None, None)
     ctr_rows: Range = (None, None)
     convention: str | None = None
+    labels: Asked | None = None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[VectorFile, VectorFile]]:
@@ -90,30 +94,51 @@ class Question(NamedTuple):
         queries: VectorFile,
         distances: bool,
         outers: Sequence[str] = ("queries", "centres"),
+        labels: Labels | None = None,
     ) -> Work:
         """Check the arguments for open files, and lay the blocks out, one of `outers` in the outer loop."""
         metric = meant_metric(self.metric, centres)
         told = told_by(self.convention, metric)
         check_columns(metric, centres.d, "centres")
-        mapped = bytes_of_point(metric)
         first_query, n_smps = _range("rows", self.rows, queries)
         first_ctr, n_ctrs = _range("ctr_rows", self.ctr_rows, centres)
         but_self = self.queries is None
         k = checked_count("k", self.k, n_ctrs - but_self, f"the number of {'other ' * but_self}centres")
+        d_bytes = bytes_in_memory(queries, centres, metric, labels)
         layout = make_layout(
             n_smps,
             n_ctrs,
             k,
             row_bytes=queries.row_bytes,
             ctr_bytes=centres.row_bytes,
-            d_bytes=(queries.d * queries.dtype.itemsize + mapped, centres.d * centres.dtype.itemsize + mapped),
+            d_bytes=d_bytes,
             max_memory=parse_bytes(self.max_memory),
             but_self=but_self,
             outers=outers,
         )
         dtype = result_dtype(queries, centres) if distances else None
         m = None if self.m is None else checked_count("m", self.m)
-        return Work(queries, centres, first_query, first_ctr, layout, metric, told, dtype, m, _device(self.device))
+        device = _device(self.device)
+        return Work(queries, centres, first_query, first_ctr, layout, metric, told, dtype, m, device, labels)
+
+    @contextlib.contextmanager
+    def labelled(self, centres: VectorFile, queries: VectorFile) -> Iterator[Labels | None]:
+        """Open the labels of open files, if the search goes by any."""
+        if self.labels is None:
+            yield None
+        else:
+            with opened_labels(self.labels, centres, queries) as labels:
+                yield labels
+
+
+def bytes_in_memory(queries: VectorFile, centres: VectorFile, metric: str, labels: Labels | None) -> tuple[int, int]:
+    """Return the bytes of a query and of a centre in memory, with their labels."""
+    mapped = bytes_of_point(metric)
+    more = (0, 0) if labels is None else labels.row_bytes
+    return (
+        queries.d * queries.dtype.itemsize + mapped + more[0],
+        centres.d * centres.dtype.itemsize + mapped + more[1],
+    )
 
 
 def _device(device: torch.device | str | None) -> torch.device | None:

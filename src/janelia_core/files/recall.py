@@ -86,8 +86,8 @@ def count(
         start: The number of the first row in the answer.
         x: (r, d).
         centres: The open file.
-        truth: (r, k) the true neighbours.
-        theirs: (r, k) the listed ones.
+        truth: (r, k) the true neighbours, -1 behind them where there are fewer.
+        theirs: (r, k) the listed ones, likewise.
         valid: (r, k) which of these are centres that may be found.
         metric: Of the search.
     """
@@ -99,6 +99,8 @@ def count(
     sorted_truth = truth.sort(dim=1).values
     place = torch.searchsorted(sorted_truth, theirs.contiguous()).clamp(max=truth.shape[1] - 1)
     right = valid & (sorted_truth.gather(1, place) == theirs)
+    missing = theirs < 0  # rightly so as often as the exact answer does
+    right |= missing & (missing.cumsum(dim=1) <= (truth < 0).sum(dim=1, keepdim=True))
     row, slot = (valid & ~right).nonzero(as_tuple=True)
     # What is not among the exact answer is right only where it ties with the last of that.
     right[row, slot] = compare(x[row], centres, theirs[row, slot], truth[row, -1], metric) <= 0
@@ -116,8 +118,9 @@ def _misses_nearer(x: Tensor, centres: VectorFile, truth: Tensor, theirs: Tensor
     """Tell for which rows (r,) a true neighbour is not listed though it is nearer than the k-th."""
     ours = theirs.sort(dim=1).values
     place = torch.searchsorted(ours, truth.contiguous()).clamp(max=ours.shape[1] - 1)
-    row, slot = (ours.gather(1, place) != truth).nonzero(as_tuple=True)
-    missed = torch.zeros(len(x), dtype=torch.bool)
+    left_out = (ours.gather(1, place) != truth) & (truth >= 0)
+    missed = (left_out & (truth[:, -1:] < 0)).any(dim=1)  # where there are fewer than k, each of them counts
+    row, slot = (left_out & ~missed[:, None]).nonzero(as_tuple=True)
     missed[row[compare(x[row], centres, truth[row, slot], truth[row, -1], metric) < 0]] = True
     return missed
 
@@ -126,4 +129,7 @@ def _unordered(x: Tensor, centres: VectorFile, theirs: Tensor, rows: Tensor, met
     """Return how many of the rows where `rows` are not in order of distance."""
     row = rows.nonzero()[:, 0].repeat_interleave(theirs.shape[1] - 1)
     before, after = theirs[rows, :-1].reshape(-1), theirs[rows, 1:].reshape(-1)
-    return len(torch.unique(row[compare(x[row], centres, before, after, metric) > 0]))
+    wrong = (before < 0) & (after >= 0)
+    two = (before >= 0) & (after >= 0)
+    wrong[two] = compare(x[row[two]], centres, before[two], after[two], metric) > 0
+    return len(torch.unique(row[wrong]))

@@ -17,10 +17,9 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import begin, begun_with, folder_of, resuming
 from janelia_core.files.layout import with_blocks
-from janelia_core.files.question import Question, Work
+from janelia_core.files.question import Question, Work, bytes_in_memory
 from janelia_core.files.stream import Progress, Stream
 from janelia_core.files.unchanged import check_unchanged, compare_touched
-from janelia_core.ml._knn.metrics.mapped import bytes_of_point
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.sizes import parse_bytes, show_bytes
 
@@ -75,8 +74,8 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
     """
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
-    with question.opened() as (c, q):
-        work = question.work(c, q, kept.distances)
+    with question.opened() as (c, q), question.labelled(c, q) as labels:
+        work = question.work(c, q, kept.distances, labels=labels)
         work = replace(work, metric=work.told.metric)  # which has the same neighbours
         task = _task(work, question, kept.purpose)
         if kept.resume:
@@ -94,6 +93,8 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
                 screens = stream.screens
                 del stream  # what makes the answer may have its room
                 check_unchanged(question, work, task, journal.digests)
+                if _labels(question) != task["labels"]:
+                    raise ValueError("labels must stay as they are, but changed while they were searched by")
                 yield Found(work, journal.folder, screens, resumed_at)
 
 
@@ -112,7 +113,16 @@ def _task(work: Work, question: Question, purpose: str) -> dict[str, Any]:
         "centre rows": [work.first_ctr, layout.n_ctrs],
         "blocks": _blocks(work),
         "format": purpose,
+        "labels": _labels(question),
     }
+
+
+def _labels(question: Question) -> list[Any] | None:
+    """Return by what labels are known again."""
+    if question.labels is None:
+        return None
+    known = [fingerprint([path]) for path in question.labels.paths()]
+    return [question.labels.match, *([part["sizes"], part["hash"]] for part in known)]
 
 
 def _same(file: VectorFile, input: Input) -> dict[str, Any]:
@@ -130,17 +140,12 @@ def _as_begun(work: Work, question: Question, begun: dict[str, Any], task: dict[
     others = set(task) - {"blocks", "centres", "queries"}
     if any(begun.get(key) != task[key] for key in others) or not _are_blocks(blocks, work) or blocks == task["blocks"]:
         return work
-    mapped = bytes_of_point(work.metric)
-
-    def in_memory(file: VectorFile) -> int:
-        return file.d * file.dtype.itemsize
-
     layout = with_blocks(
         work.layout,
         (blocks[0], blocks[1], blocks[2]),
         row_bytes=work.queries.row_bytes,
         ctr_bytes=work.centres.row_bytes,
-        d_bytes=(in_memory(work.queries) + mapped, in_memory(work.centres) + mapped),
+        d_bytes=bytes_in_memory(work.queries, work.centres, work.metric, work.labels),
         max_memory=parse_bytes(question.max_memory),
     )
     return replace(work, layout=layout)

@@ -15,6 +15,7 @@ from janelia_core.files.command_line import words_of_search
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
+from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.question import Question, Range
 from janelia_core.files.resumable import Kept, searched
@@ -66,6 +67,8 @@ def search_files(
     ctr_rows: Range = (None, None),
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
     convention: str | None = None,
+    labels: tuple[Where, Where] | None = None,
+    labels_match: str = "any",
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> FileReport:
@@ -92,6 +95,10 @@ def search_files(
         formats: Of centres, queries and out; None: by the suffix.
         convention: Which distances are written: "ours", those of the metric; "faiss", "big-ann" or "diskann", whose
             are squared, or positive inner products; "ann-benchmarks". None: ours, but for the format "ann-benchmarks".
+        labels: Files of the labels of all centres and of all queries: a query meets the centres that share a label with
+            it. `.spmat` (big-ann-benchmarks), text (`.txt`, DiskANN: a line a row, labels between commas), or rows of
+            integers in any format. Where fewer than k share one, -1 and inf fill the answer.
+        labels_match: "any", or "all": the centre has all labels of the query.
         resume: Go on with the unfinished search that is beside out, if there is one.
         progress: Called after every step.
 
@@ -110,8 +117,9 @@ def search_files(
     with opened_place(out, formats[2], resume) as place:
         answer = Answer.at(place, distances, formats[2])
         inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
+        by = None if labels is None else Asked(labels, labels_match)
         told = answer.convention(convention)
-        question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told)
+        question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by)
         words = [] if out == DASH else words_of_search(question, answer, formats[2])
         kept = Kept(place.target, answer.format, answer.wants_distances, words, resume, answer.check)
         return _search(question, answer, kept, progress)

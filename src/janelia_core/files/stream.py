@@ -16,7 +16,7 @@ from janelia_core.files.answer.room import n_regions, region_bytes, unfinished_b
 from janelia_core.files.blocks import Blocks
 from janelia_core.files.journal import Journal
 from janelia_core.files.question import Work
-from janelia_core.ml._knn.merge import Running, extend, nearest
+from janelia_core.ml._knn.merge import Among, Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.positioned import read_at, write_all
 
@@ -117,8 +117,23 @@ class Stream:
             m=work.m,
             max_memory=work.layout.workspace,
             device=work.device,
+            among=self._among(q, 0),
         )
-        self._answer(q, indices.add_(work.first_ctr), measured)
+        self._answer(q, torch.where(indices < 0, -1, indices + work.first_ctr), measured)
+
+    def _among(self, q: int, c: int) -> Among | None:
+        """Return who may be found by a block of queries in a block of centres."""
+        work, layout = self._work, self._work.layout
+        if work.labels is None:
+            return None
+        x, ctrs = (
+            (first + number * size, first + min((number + 1) * size, n))
+            for first, number, size, n in (
+                (work.first_query, q, layout.row_block, layout.n_smps),
+                (work.first_ctr, c, layout.ctr_block, layout.n_ctrs),
+            )
+        )
+        return work.labels.shared(x, ctrs)
 
     def _part(self, q: int, c: int, x: Tensor, block: Tensor) -> None:
         """Search one block of the centres, and merge."""
@@ -133,6 +148,7 @@ class Stream:
             m=work.m,
             max_memory=layout.workspace,
             device=work.device,
+            among=self._among(q, c),
         )
         self._running = (q, c, running)
         if c == layout.n_ctr_blocks - 1:
@@ -178,6 +194,8 @@ class Stream:
         """Put the answer for a block of queries on the disk."""
         work = self._work
         start = q * work.layout.row_block
+        if measured is not None and work.labels is not None:
+            measured = measured.masked_fill(indices < 0, torch.inf)
         answers = {"indices": indices, "distances": None if measured is None else work.told.of(measured)}
         if work.layout.but_self:
             numbers = torch.arange(len(indices)) + work.first_query + start

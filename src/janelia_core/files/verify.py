@@ -25,6 +25,7 @@ from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import Where, format_named, format_of, split_name
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import meant_metric
+from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, reading_memory
 from janelia_core.files.question import Question, Range, Work
 from janelia_core.files.recall import Recall, count
@@ -53,6 +54,8 @@ def verify_files(
     formats: tuple[str | None, str | None, str | None] = (None, None, None),
     distances: Where | Input | None = None,
     convention: str | None = None,
+    labels: tuple[Where, Where] | None = None,
+    labels_match: str = "any",
     out: Where | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -74,6 +77,8 @@ def verify_files(
         distances: File of the distances of the listed centres, which are checked as well; None: those in the file of
             the answer, if there are any.
         convention: By which these are told, as for `search_files`; None: found out from the first rows.
+        labels: As for `search_files`.
+        labels_match: As there.
         out: Where the exact answer goes, as for `search_files`; None: nowhere.
         resume: Go on with the unfinished check, which is kept beside `out`, else beside the answer as
             ANSWER.verify.unfinished.
@@ -90,7 +95,8 @@ def verify_files(
         most = listed.d if k is None else k
         if most > listed.d:
             raise ValueError(f"k must be at most the answer's {listed.d} columns, got {k}")
-        question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows)
+        by = None if labels is None else Asked(labels, labels_match)
+        question = Question(*inputs, most, metric, dtype, device, max_memory, None, rows, ctr_rows, labels=by)
         stored = _opened_distances(stack, listed_in, distances)
         kind = _kind_of(question, listed, stored, convention)
         exact = None if out is None else Answer.at(Place.of(out), None, None)
@@ -137,6 +143,8 @@ def _compared(
             valid = (theirs >= work.first_ctr) & (theirs < work.first_ctr + work.layout.n_ctrs)
             if work.layout.but_self:
                 valid &= theirs != torch.arange(first, first + len(x))[:, None]
+            if work.labels is not None:
+                valid &= work.labels.are_shared(first, theirs.masked_fill(~valid, -1))
             ours = truth.read(start, stop)
             count(recall, start, x, work.centres, ours, theirs, valid, work.metric)
             if stored is not None and kind is not None and told is not None and measured is not None:

@@ -12,6 +12,7 @@ ROLES: dict[str, tuple[str, ...]] = {
     "queries": ("test", "queries", "x", "vectors"),
     "indices": ("neighbors", "indices"),
     "distances": ("distances",),
+    "labels": ("labels",),
     "": ("vectors",),
 }
 """Which of several arrays is taken when none is named, by what the file is used as."""

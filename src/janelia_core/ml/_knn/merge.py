@@ -6,7 +6,10 @@ them. The merge asks for centres of earlier blocks only where float64 cannot tel
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -30,6 +33,18 @@ _PER_CANDIDATE = 160  # bytes: sort keys, permutations and lists
 _PER_COORDINATE = 64  # bytes: temporaries of verify, in float64
 _MOST_CANDIDATES, _MOST_COORDINATES = 1 << 17, 1 << 17
 _NARROW = (torch.float16, torch.bfloat16, torch.float32, torch.uint8, torch.int8, torch.int16, torch.int32)
+
+
+Find = Callable[..., Tensor]
+"""find(x, ctrs, k, subset=, allowed=) -> (k, n) int64, as `find.find`."""
+
+
+class Among(Protocol):
+    """Who may be found: a search by rules of the caller's, of whom a row may have fewer than k."""
+
+    def find(self, find: Find, x: Tensor, ctrs: Tensor, k: int) -> Tensor:
+        """Search with `find`; return (k, n) int64 row numbers of ctrs, nearest first, -1 where there are no more."""
+        ...
 
 
 @dataclass
@@ -83,6 +98,7 @@ def nearest(
     m: int | None = None,
     max_memory: int,
     device: torch.device | None = None,
+    among: Among | None = None,
 ) -> tuple[Tensor, Tensor | None]:
     """Search centres that all come in one block: there is nothing to merge.
 
@@ -95,19 +111,20 @@ def nearest(
         m: As for `find`.
         max_memory: Bytes of workspace.
         device: Where to search; None: on the CPU.
+        among: Who may be found; None: all.
 
     Returns:
-        (n, k) int64 row numbers of ctrs, and their distances.
+        (n, k) int64 row numbers of ctrs, -1 where there are no more, and their distances, inf there.
     """
-    indices = _found(x, ctrs, k, metric, m, max_memory, device).T.contiguous()
+    search = functools.partial(find, m=m, max_memory=max_memory, metric=metric)
+    indices = _found(search, x, ctrs, k, device, among).T.contiguous()
     return indices, None if dtype is None else distances(x, ctrs, indices, metric, max_memory).to(dtype)
 
 
-def _found(
-    x: Tensor, ctrs: Tensor, k: int, metric: str, m: int | None, max_memory: int, device: torch.device | None
-) -> Tensor:
+def _found(search: Find, x: Tensor, ctrs: Tensor, k: int, device: torch.device | None, among: Among | None) -> Tensor:
     x_there, ctrs_there = (x, ctrs) if device is None else (x.to(device), ctrs.to(device))
-    return find(x_there, ctrs_there, k, m=m, max_memory=max_memory, metric=metric).cpu()
+    found = search(x_there, ctrs_there, k) if among is None else among.find(search, x_there, ctrs_there, k)
+    return found.cpu()
 
 
 def extend(
@@ -120,6 +137,7 @@ def extend(
     m: int | None = None,
     max_memory: int,
     device: torch.device | None = None,
+    among: Among | None = None,
 ) -> None:
     """Search one more block of centres and merge what it holds into `running`.
 
@@ -132,9 +150,11 @@ def extend(
         m: As for `find`.
         max_memory: Bytes of workspace for the search of the block.
         device: Where to search; None: on the CPU.
+        among: Who of the block may be found; None: all.
     """
     k = running.indices.shape[1]
-    found = _found(x, block, min(k, len(block)), running.name, m, max_memory, device)
+    search = functools.partial(find, m=m, max_memory=max_memory, metric=running.name)
+    found = _found(search, x, block, min(k, len(block)), device, among)
     threads = this_machine(x.device).threads
     # Points in inference mode cannot be written to by workers: as in search.
     with torch.inference_mode(False), Workers(threads if len(x) > 1 else 1) as workers:
@@ -201,10 +221,12 @@ def _merge_rows(
     error = metric.errors_of(value, block.d) if metric.uniform else running.error[rows]
     # Farther for certain than all k so far; never true where one of the two is not finite, or missing.
     out = (new.value - new.error > (value + error).amax(dim=1, keepdim=True)) & torch.isfinite(new.value)
+    out |= new.indices < 0
     width = int((~out).to(torch.int64).mul_(torch.arange(1, out.shape[1] + 1)).amax())
     if width == 0:
         return
-    listed = torch.cat([running.indices[rows], new.indices[:, :width] + first], dim=1)
+    numbers = new.indices[:, :width]
+    listed = torch.cat([running.indices[rows], torch.where(numbers < 0, -1, numbers + first)], dim=1)
     values, errors = (torch.cat(both, dim=1) for both in ((value, new.value[:, :width]), (error, new.error[:, :width])))
     found = order(listed, values, errors)
     settled = settle(x_rows, ctrs, found, k, metric, running.in_float64, kernels)[0][:, :k]
