@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import io
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from janelia_core import cli
-from janelia_core.commands.bar import Bar
-from janelia_core.files import Progress, info_file, open_vectors, save_vectors, verify_files
+from janelia_core.commands.resuming import command_line
+from janelia_core.files import open_vectors, save_vectors, verify_files
+from janelia_core.files.layout import Layout
+from janelia_core.ml._knn.merge import nearest
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.sizes import parse_bytes, parse_rows, show_bytes
 
@@ -39,7 +42,8 @@ def run(*arguments: object) -> int:
 
 
 def test_search_writes_the_answer_and_says_what_it_read(folder: Path, capsys) -> None:
-    assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npz") == 0
+    out = folder / "o.npz"
+    assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, "-o", out, "--progress", "none") == 0
     told = capsys.readouterr()
     assert "20 queries x 120 centres, k = 3" in told.out
     assert f"read: {140 * 16} bytes" in told.out
@@ -74,26 +78,6 @@ def test_plan_in_words(folder: Path, capsys) -> None:
     assert "screen: none" in told
 
 
-def test_info_tells_range_broken_rows_and_duplicates(tmp_path: Path, capsys) -> None:
-    values = torch.tensor([[1.0, 0.0], [2.0, 3.0], [1.0, -0.0], [torch.nan, 1.0], [torch.nan, 1.0], [-torch.inf, 9.0]])
-    save_vectors(tmp_path / "a.npy", values)
-    info = info_file(tmp_path / "a.npy")
-    assert (info.shape, info.least, info.largest) == ((6, 2), 0.0, 9.0)
-    assert (info.n_not_finite, info.n_duplicates) == (3, 1)
-    assert run("info", tmp_path / "a.npy") == 0
-    assert "6 x 2, torch.float32" in capsys.readouterr().out
-    assert run("info", tmp_path / "a.npy", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["n_duplicates"] == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bfloat16, torch.float64])
-def test_duplicates_are_counted_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
-    values = torch.randint(0, 3, (400, 4), generator=torch.Generator().manual_seed(0)).to(dtype)
-    save_vectors(tmp_path / "a.pt", values)
-    assert info_file(tmp_path / "a.pt").n_duplicates == 400 - len(set(map(tuple, values.tolist())))
-    assert info_file(tmp_path / "a.pt", max_memory="1KiB").n_duplicates is None
-
-
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
@@ -108,26 +92,6 @@ def test_info_of_what_is_no_set_of_rows_is_one_line(values: torch.Tensor, compla
     told = capsys.readouterr().err
     assert complaint in told
     assert told.count("\n") == 1
-
-
-def test_info_reads_no_larger_sample_than_its_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_vectors(tmp_path / "a.npy", torch.zeros(2000, 512))  # 4 MB
-    largest = []
-
-    def noted(x: torch.Tensor, ctrs: torch.Tensor, k: int) -> None:
-        largest.append(x.nbytes + ctrs.nbytes)
-
-    monkeypatch.setattr("janelia_core.files.info.find", noted)
-    info_file(tmp_path / "a.npy", max_memory="1MiB")
-    assert 0 < max(largest) <= 1 << 20
-
-
-def test_a_saved_parameter_is_read_as_the_numbers_it_holds(tmp_path: Path) -> None:
-    values = torch.nn.Parameter(torch.arange(8.0).reshape(4, 2))
-    torch.save({"a": values}, tmp_path / "a.pt")
-    with open_vectors(tmp_path / "a.pt") as file:
-        assert not file.read(0, 4).requires_grad
-    assert info_file(tmp_path / "a.pt").largest == 7.0
 
 
 def test_verify_counts_ties_fairly(folder: Path, capsys) -> None:
@@ -267,8 +231,7 @@ def test_an_answer_that_cannot_be_or_would_destroy_is_refused_before_the_search(
 
 @pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots", "9" * 400, "9" * 5000 + "GiB"])
 def test_a_size_that_is_none_is_refused(text: str, capsys) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["info", "a.npy", f"--max-memory={text}"])
+    assert cli.main(["info", "a.npy", f"--max-memory={text}"]) == 2
     assert text in capsys.readouterr().err
 
 
@@ -278,24 +241,97 @@ def test_sizes_and_ranges_as_people_write_them() -> None:
     assert [show_bytes(size) for size in (999, 2**20, 5 * 2**30)] == ["999 bytes", "1 MiB", "5 GiB"]
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+@pytest.mark.parametrize(("alias", "metric"), [("L2", "euclidean"), ("ip", "dot"), ("angular", "cosine")])
+def test_a_metric_goes_by_the_names_people_type(alias: str, metric: str, folder: Path) -> None:
+    for name in (alias, metric):
+        assert run("search", folder / "c.npy", "-k", 3, "-o", folder / f"{name}.npy", "--metric", name) == 0
+    assert (folder / f"{alias}.npy").read_bytes() == (folder / f"{metric}.npy").read_bytes()
 
 
-def test_the_bar_shows_rate_and_remaining_time_on_a_terminal_only() -> None:
-    terminal, pipe = Terminal(), io.StringIO()
-    for stream in (terminal, pipe):
-        with Bar(stream) as bar:
-            bar(Progress(done=30 * 10**6, total=90 * 10**6, begun=10**7, seconds=20.0))
-    assert pipe.getvalue() == ""
-    assert terminal.getvalue() == "\r[########................]  33.3%       1.0M pairs/s  0:20 gone, 1:00 left \n"
+def test_negative_values_and_names_with_a_dash_are_no_options(folder: Path, capsys, monkeypatch) -> None:
+    monkeypatch.chdir(folder)
+    os.rename("c.npy", "-c.npy")
+    assert run("radius", "./-c.npy", "x.npy", "--metric", "ip", "--radius", -1, "-o", "o.npz") == 0
+    assert run("search", "-k=3", "--out=-o.npy", "x.npy") == 0
+    assert run("info", "--", "-o.npy") == 0
+    assert run("radius", "--radius", -1, "-o", "o.npz", "--", "-c.npy", "x.npy") == 2
+    assert "-1" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_names_that_are_no_utf8_are_files(folder: Path) -> None:
+    os.rename(os.fsencode(folder) + b"/c.npy", os.fsencode(folder) + b"/\xe4.npy")
+    name = os.fsdecode(b"\xe4.npy")
+    assert run("search", folder / name, "-k", 3, "-o", folder / f"o{name}") == 0
+    assert (folder / f"o{name}").exists()
+
+
+def test_the_command_line_to_go_on_with_is_one_that_a_shell_takes() -> None:
+    line = command_line(["search", "a b.npy", os.fsdecode(b"\xe4'.npy"), "-k3", "--", "-o"])
+    assert line == r"janelia-knn search 'a b.npy' $'\xe4\x27.npy' -k3 --resume -- -o"
+
+
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    layout = Layout(20, 120, 3, "queries", 5, 120, 1 << 26, 0, 0, 0)
+    monkeypatch.setattr("janelia_core.files.question.make_layout", lambda *_, **__: layout)
+
+
+def after_first_step(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], None]) -> None:
+    """Search in four steps, and have something happen in the second."""
+    small_blocks(monkeypatch)
+    steps: list[object] = []
+
+    def searched(*arguments: object, **options: object) -> object:
+        steps.append(None)
+        if len(steps) == 2:
+            happens()
+        return nearest(*arguments, **options)
+
+    monkeypatch.setattr("janelia_core.files.stream.nearest", searched)
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 3), (errno.EIO, 3), (errno.EACCES, 2)])
+def test_a_disk_that_stops_a_search_ends_it_with_the_line_to_go_on_and_code_3(
+    number: int, code: int, folder: Path, capsys, monkeypatch
+) -> None:
+    def refused() -> None:
+        raise OSError(number, os.strerror(number))
+
+    command = ["search", folder / "c.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npy"]
+    with monkeypatch.context() as patched:
+        after_first_step(patched, refused)
+        assert run(*command) == code
+    told = capsys.readouterr().err
+    assert told.startswith("janelia-knn search: error: ")
+    assert told.endswith("/o.npy --resume\n") == (code == 3)
+    small_blocks(monkeypatch)
+    assert run(*command, "--resume") == 0
+    assert torch.equal(open_vectors(folder / "o.npy").read(0, 20), truth(folder, 3))
+
+
+def test_a_disk_that_is_full_at_once_leaves_nothing_to_go_on_with(folder: Path, capsys, monkeypatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.posix_fallocate", full)
+    assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npy") == 2
+    assert "--resume" not in capsys.readouterr().err
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_sigterm_says_how_to_resume_and_ends_with_143(folder: Path, capsys, monkeypatch) -> None:
+    after_first_step(monkeypatch, lambda: signal.raise_signal(signal.SIGTERM))
+    assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npy") == 143
+    told = capsys.readouterr().err
+    assert told.splitlines()[-1].startswith("janelia-knn search: terminated; go on with: janelia-knn search ")
+    assert (folder / "o.npy.unfinished" / "journal").exists()
 
 
 SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
 from janelia_core import cli
+from janelia_core.commands.resuming import command_line
 from janelia_core.files import question, stream
 from janelia_core.files.layout import Layout
 question.make_layout = lambda n, c, k, **s: Layout(n, c, k, "queries", 1, 10, 2**26, 0, 0, 0)
@@ -322,7 +358,65 @@ def test_ctrl_c_says_how_to_resume_and_ends_with_130(folder: Path, capsys) -> No
     process.send_signal(signal.SIGINT)
     _, told = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert told.startswith("janelia-knn search: interrupted; go on with: janelia-knn search ")
+    assert told.splitlines()[-1].startswith("janelia-knn search: interrupted; go on with: janelia-knn search ")
     assert told.endswith("--resume\n")
     assert "Traceback" not in told
     assert (folder / "o.npy.unfinished" / "journal").exists()
+
+
+def test_an_answer_to_standard_output_leaves_the_report_to_stderr(folder: Path, capfdbinary) -> None:
+    inputs = [folder / "c.npy", folder / "x.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", "-", "--out-format", "csv", "--json") == 0
+    told = capfdbinary.readouterr()
+    rows = [[int(number) for number in line.split(b",")] for line in told.out.splitlines()]
+    assert rows == truth(folder, 3).tolist()
+    assert json.loads(told.err.splitlines()[-1])["shape"] == [20, 3]
+
+
+def test_distances_by_the_convention_of_another_tool(folder: Path) -> None:
+    for metric, convention, out in [("l2", "faiss", "a.npz"), ("sqeuclidean", "ours", "b.npz")]:
+        options = ["--metric", metric, "--convention", convention, "-o"]
+        assert run("search", folder / "c.npy", folder / "x.npy", "-k", 3, *options, folder / out) == 0
+        assert run("radius", folder / "c.npy", "--radius", 1, *options, folder / f"r{out}") == 0
+    assert (folder / "a.npz").read_bytes() == (folder / "b.npz").read_bytes()
+    assert (folder / "ra.npz").read_bytes() == (folder / "rb.npz").read_bytes()
+
+
+def test_raw_memory_and_tables_are_read_as_the_options_say(folder: Path, capsys) -> None:
+    with open_vectors(folder / "c.npy") as c, open_vectors(folder / "x.npy") as x:
+        (folder / "c.raw").write_bytes(c.read(0, c.n).numpy().tobytes())
+        lines = [",".join(map(repr, row)) for row in x.read(0, x.n).tolist()]
+    (folder / "x.csv").write_text("\n".join(["a,b,c,d", *lines]))
+    raw = ["--shape", "120,4", "--stored", "float32", "--dtype", "float32"]
+    assert run("search", folder / "c.raw", folder / "x.csv", "-k", 3, "-o", folder / "o.npy", "--header", *raw) == 0
+    assert torch.equal(open_vectors(folder / "o.npy").read(0, 20), truth(folder, 3))
+    assert run("plan", folder / "c.raw", folder / "x.csv", "-k", 3, "--no-header", *raw) == 2
+    assert "x.csv" in capsys.readouterr().err
+    assert run("plan", folder / "c.raw", "-k", 3, "--shape", "4 x 4") == 2
+    assert "'4 x 4' is no shape; write N,D" in capsys.readouterr().err
+
+
+def test_a_base_of_several_files_is_a_pattern_in_quotes(folder: Path) -> None:
+    with open_vectors(folder / "c.npy") as c:
+        for part, start in enumerate((0, 50)):
+            save_vectors(folder / f"base.{part}.npy", c.read(start, (50, 120)[part]))
+    assert run("search", folder / "base.*.npy", folder / "x.npy", "-k", 3, "-o", folder / "o.npy") == 0
+    assert torch.equal(open_vectors(folder / "o.npy").read(0, 20), truth(folder, 3))
+
+
+def test_verify_checks_stored_distances_and_goes_on_where_it_was_stopped(folder: Path, capsys, monkeypatch) -> None:
+    inputs, own = [folder / "c.npy", folder / "x.npy"], ["--distances", folder / "d.npy"]
+    assert run("search", *inputs, "-k", 3, "-o", folder / "a.npy", *own, "--convention", "faiss") == 0
+    with monkeypatch.context() as patched:
+        after_first_step(patched, lambda: signal.raise_signal(signal.SIGINT))
+        assert run("verify", *inputs, folder / "a.npy", *own, "--convention", "faiss") == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith("--convention faiss --resume")
+    small_blocks(monkeypatch)
+    assert run("verify", *inputs, folder / "a.npy", *own, "--convention", "faiss", "--resume") == 0
+    with open_vectors(folder / "d.npy") as file:
+        distances = file.read(0, 20)
+    save_vectors(folder / "d.npy", distances + 1)
+    assert run("verify", *inputs, folder / "a.npy", *own, "--json", "-o", folder / "exact.npy") == 1
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["distances"]["n_off"] == 60
+    assert (folder / "exact.npy").read_bytes() == (folder / "a.npy").read_bytes()
+    assert run("verify", *inputs, folder / "a.npy", "-o", "-") == 2

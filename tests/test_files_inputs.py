@@ -229,7 +229,7 @@ def test_the_command_takes_a_pattern(tmp_path: Path, capsys: pytest.CaptureFixtu
     [
         (
             "a.fbn",
-            r"known by 'fbn' \(did you mean fbin\?\); --centres-format \(in Python format\) takes npy, npz, .*zarr",
+            r"known by 'fbn' \(did you mean fbin\?\); --centres-format or --format \(in Python format\) takes .*zarr",
         ),
         ("a", "has no suffix.*--centres-format"),
         ("a.spmat", "only dense rows are searched; where they fit.*toarray"),
@@ -280,6 +280,15 @@ def test_bin_and_cropped_files_are_what_their_size_agrees_with(
     else:
         with open_vectors(tmp_path / name, role=role) as file:
             assert torch.equal(file.read(0, file.n), result)
+
+
+@pytest.mark.parametrize("name", ["o.npy.gz", "o.csv.zst", "o.fbin.crop_nb_4"])
+def test_what_is_written_is_neither_packed_nor_cropped(name: str, tmp_path: Path) -> None:
+    save_vectors(tmp_path / "b.npy", spread(4))
+    with pytest.raises(VectorFileError, match=r"is written plain only|no format that is known by 'crop_nb_4'"):
+        search_files(tmp_path / "b.npy", k=2, out=tmp_path / name)
+    with pytest.raises(VectorFileError, match=r"is written plain only|no format that is known by 'crop_nb_4'"):
+        save_vectors(tmp_path / name, spread(4))
 
 
 def test_numbers_of_a_bin_are_those_that_are_named(tmp_path: Path) -> None:

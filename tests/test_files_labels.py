@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.files import VectorFileError, open_vectors, save_vectors, search_files, verify_files
+from janelia_core.files import VectorFileError, open_vectors, plan_files, save_vectors, search_files, verify_files
 from janelia_core.files.labels import shared
 from janelia_core.ml import knn
 
@@ -146,3 +146,12 @@ def test_labels_that_do_not_belong_are_refused_before_the_search(labels: tuple[P
             search_files(*places, k=2, out=tmp_path / "o.npy", labels=both)
     with pytest.raises(VectorFileError, match="cannot share labels"):
         search_files(*places, k=2, out=tmp_path / "o.npy", labels=(labels[0], tmp_path / "words.txt"))
+
+
+def test_a_plan_by_labels_is_of_the_very_search(labels: tuple[Path, Path], tmp_path: Path) -> None:
+    asked = {"k": K, "labels": labels, "max_memory": "60KiB"}
+    places = tmp_path / "b.npy", tmp_path / "q.npy"
+    plan = plan_files(*places, out=tmp_path / "p.npz", **asked)
+    ran = search_files(*places, out=tmp_path / "p.npz", **asked)
+    assert (plan.layout, set(plan.screens)) == (ran.layout, set(ran.screens))
+    assert "by labels" in str(plan)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -33,6 +34,33 @@ assert report.bytes_read == report.layout.bytes_read
 print(growth, report.layout.ctr_bytes // (report.layout.n_ctrs * (512 + (4 if suffix == "fvecs" else 0))))
 """
 
+STRANGE = """
+import sys
+from pathlib import Path
+import numpy as np
+import torch
+from janelia_core.demo.resident_memory import with_peak_growth
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.registry import format_named
+from janelia_core.files.inputs.input import Input
+
+memory = 2 * 2**20
+
+def opened(path):
+    with Input(path).opened("", memory, memory) as file:
+        return file.read(0, 1).sum() + file.take(torch.arange(file.n - 9, file.n)).sum()
+
+def written(path):
+    rows = RawVectors(path.parent / "rows", 0, 1024, 3072, "f4")
+    format_named(path.suffix[1:]).write(path, {"vectors": rows})
+
+for at in sys.argv[2:]:
+    path = Path(sys.argv[1]) / at
+    work = opened if path.exists() else written
+    work(path.with_name(f"small.{at}") if work is opened else path)
+    print(at, with_peak_growth(lambda: work(path))[1])
+"""
+
 
 @pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
 @pytest.mark.parametrize("suffix", ["fvecs", "safetensors"])
@@ -46,3 +74,24 @@ def test_a_file_of_ten_times_the_memory_is_searched_within_it(suffix: str, tmp_p
     growth, passes = map(int, run.stdout.split())
     assert growth <= memory, f"grew by {growth / 2**20:.1f} MiB of {memory / 2**20:.0f} MiB"
     assert passes == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
+def test_rows_in_another_order_or_packed_are_opened_and_all_files_written_in_little_memory(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    large = torch.zeros(1024, 3072)
+    large[::7] = torch.arange(3072.0)
+    for name, rows in (("", large), ("small.", large[:20])):
+        np.save(tmp_path / f"{name}columns.npy", np.asfortranarray(rows.numpy()))
+        np.savez_compressed(tmp_path / f"{name}packed.npz", np.asfortranarray(rows.numpy()))
+        torch.save(rows.t().contiguous().t(), tmp_path / f"{name}columns.pt")
+        with h5py.File(tmp_path / f"{name}high.hdf5", "w") as file:
+            file.create_dataset("a", data=rows.numpy(), chunks=(20, 500), compression="gzip", compression_opts=1)
+    large.numpy().tofile(tmp_path / "rows")  # 12 MiB
+    opened = ["columns.npy", "packed.npz", "columns.pt", "high.hdf5"]
+    written = ["new.npy", "new.npz", "new.pt", "new.safetensors", "new.hdf5", "new.fvecs"]
+    run = fresh_process.run(STRANGE, tmp_path, *opened, *written)
+    assert run.returncode == 0, run.stderr
+    growths = {line.split()[0]: int(line.split()[1]) for line in run.stdout.splitlines()}
+    assert growths.keys() == {*opened, *written}
+    assert max(growths.values()) <= 5 * 2**20, growths

@@ -84,6 +84,7 @@ UNFIT = [
     (lambda: make_link("a.npz", make_link("b.npz", "a.npz")), "leads back to itself"),
     (lambda: make_link("o.npz", "nowhere/o.npz"), "nowhere/o.npz, which is to be in a folder that does not exist"),
     (lambda: make_link("o.npz", make_folder("folder")), "folder, which is a folder"),
+    (lambda: make_link("o.npz", "/dev/stdout"), "o.npz: is (what the process has open|no regular file).*take - for"),
     (lambda: "o\0.npz", "has a zero byte in its name"),
     (lambda: make_link("o.npz.unfinished~", "c.npy")[:5], "o.npz.unfinished~ first, which is in the way"),
     (lambda: make_folder("o.npz.unfinished~")[:5], "o.npz.unfinished~ first, which is in the way"),
@@ -317,7 +318,7 @@ def spool(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return here / "spool"
 
 
-@pytest.mark.parametrize("format", ["npy", "ivecs", "ibin", "csv"])
+@pytest.mark.parametrize("format", ["npy", "ivecs", "ibin", "bin", "csv"])
 def test_a_dash_writes_the_same_bytes_to_standard_output(format: str, spool: Path, capsysbinary) -> None:
     report = search(out="-", formats=(None, None, format), distances="d.npy")
     search(out=f"o.{format}")
@@ -342,7 +343,7 @@ def test_a_dash_takes_neighbours_within_a_radius(spool: Path, capsysbinary) -> N
         ({}, "-: has no suffix; say which format"),
         (
             {"formats": (None, None, "npz")},
-            "-: standard output takes one of the formats npy, ivecs, ibin, csv, not npz",
+            "-: standard output takes one of the formats npy, ivecs, ibin, bin, csv, not npz",
         ),
         ({"formats": (None, None, "npy"), "resume": True}, "resume must be False"),
         ({"formats": (None, None, "npy"), "distances": "-"}, "-: distances need a file of their own"),
@@ -375,7 +376,7 @@ def test_a_pipe_that_nobody_reads_is_an_error_of_its_own(spool: Path, monkeypatc
     os.close(reader)
     with io.FileIO(writer, "w") as stream:
         monkeypatch.setattr(sys, "stdout", namedtuple("Text", "buffer flush")(stream, lambda: None))
-        with pytest.raises(BrokenPipeError):
+        with pytest.raises(BrokenPipeError, match="standard output"):
             search(out="-", formats=(None, None, "npy"))
     assert list(spool.iterdir()) == []
 
@@ -428,7 +429,8 @@ def test_a_data_set_of_ann_benchmarks_is_one_file(metric: str, said: str, dtype:
     told = "cosine" if said == "angular" else "euclidean"
     found = rows_of("o.hdf5", "indices")
     assert torch.equal(rows_of("o.hdf5", "distances"), distances(test, train, found.long(), told))
-    assert verify_files("o.hdf5", "o.hdf5", "o.hdf5", metric=told).n_identical == 5
+    assert verify_files("o.hdf5", "o.hdf5", "o.hdf5").n_identical == 5  # by the metric that the file says
+    assert len(verify_files("o.hdf5", "o.hdf5", "o.hdf5::neighbors", metric="l1").notes) == 1
 
 
 @pytest.mark.parametrize(
@@ -445,6 +447,16 @@ def test_a_data_set_that_would_tell_a_lie_is_refused(options: dict, complaint: s
     queries = options.pop("queries", "x.npy")
     with pytest.raises(ValueError, match=complaint):
         search_files("c.npy", queries, k=2, out="o.hdf5", formats=(None, None, "ann-benchmarks"), **options)
+
+
+def test_a_name_that_promises_a_packed_file_is_refused(here, no_search) -> None:
+    for options in (
+        {"out": "o.npy.gz"},
+        {"out": "a.ZST", "formats": (None, None, "npy")},
+        {"distances": "d.fvecs.zst"},
+    ):
+        with pytest.raises(VectorFileError, match=r"would not be packed as (gz|zst); write (o\.npy|a|d\.fvecs), and"):
+            search(**options)
 
 
 def test_no_suffix_means_a_whole_data_set(here, no_search) -> None:

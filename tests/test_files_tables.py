@@ -214,3 +214,20 @@ def test_a_page_of_parquet_that_holds_more_than_its_footer_says_is_refused(tmp_p
     path.write_bytes(content)
     with pytest.raises(VectorFileError, match=r"pages of .* values in a column of 3000"):
         open_vectors(path)
+
+
+def test_damaged_statistics_of_parquet_do_not_end_the_process(tmp_path: Path) -> None:
+    # pyarrow 26 calls std::terminate where a histogram of levels, in a column's size statistics, has another length
+    parquet = pytest.importorskip("pyarrow.parquet")
+    arrow = pytest.importorskip("pyarrow")
+    path = tmp_path / "a.parquet"
+    parquet.write_table(arrow.table({"x": np.arange(5.0)}), path)
+    content = path.read_bytes()
+    refused = 0
+    for at in range(len(content) - 420, len(content) - 8):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+        try:
+            open_vectors(path).close()
+        except VectorFileError:
+            refused += 1
+    assert 100 < refused < 412

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 from typing import NamedTuple
@@ -17,7 +18,7 @@ from fuzz_file_samples import Files, samples
 from janelia_core.extras import MissingExtraError
 from janelia_core.files import Input, VectorFileError, open_vectors
 from janelia_core.files.formats.registry import format_named
-from janelia_core.suffixes import FORMATS
+from janelia_core.suffixes import FORMATS, READ_ONLY
 
 ROLES = ("", "centres", "queries", "indices", "distances")
 LONGEST, MOST_SECONDS, MOST_MEMORY = 300, 1.0, 64 << 20
@@ -44,6 +45,10 @@ class Fuzz:
         """Return the case of a number: formats take turns."""
         return self.of(self.formats[number % len(self.formats)], number)
 
+    def first(self, count: int) -> Iterator[tuple[int, Case]]:
+        """Yield the first cases with their numbers."""
+        return ((number, self.case(number)) for number in range(count))
+
     def of(self, format: str, number: int) -> Case:
         """Return the case of a format and a number."""
         r = Random(f"{self.seed} {format} {number}")
@@ -66,7 +71,7 @@ def written(case: Case, folder: Path) -> Path:
 
 def opened(case: Case, path: Path) -> bool:
     """Open the file and read rows at both ends."""
-    options = format_named(case.format).options if case.format in FORMATS else ()
+    options = format_named(case.format).options if case.format in FORMATS | READ_ONLY else ()
     raw = {"shape": (None, 3), "stored": "float32"} if "shape" in options else {}
     with open_vectors(Input(path, **raw), role=case.role) as file:  # type: ignore[arg-type]
         rows = min(3, file.n, READ // max(1, file.d * file.dtype.itemsize))

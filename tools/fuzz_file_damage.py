@@ -224,6 +224,9 @@ def damaged(r: Random, format: str, files: dict[str, bytes]) -> dict[str, bytes]
     """Return the files of a sample of which one is damaged, once or a few times over."""
     hit = r.choice(list(files))
     data = files[hit]
+    if hit and r.random() < 0.1:  # a file of a folder is missing, or is called otherwise
+        rest = {name: content for name, content in files.items() if name != hit} or files
+        return rest if r.random() < 0.5 else rest | {r.choice(("x", "0.0", "9.9", "c/0/0", ".zgroup", "é")): data}
     for _ in range(r.choice((1, 1, 1, 2, 4))):
         try:
             data = r.choice(ANY + KNOWN.get(format, ()))(r, data)

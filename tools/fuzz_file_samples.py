@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import importlib
+import json
+import shutil
 import tempfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +16,7 @@ import numpy as np
 import torch
 
 from janelia_core.files import save_vectors
-from janelia_core.suffixes import FORMATS
+from janelia_core.suffixes import FORMATS, READ_ONLY
 
 DTYPES = (torch.float32, torch.uint8, torch.int8, torch.int32, torch.float64, torch.bfloat16)
 SHAPES = ((7, 3), (1, 1), (40, 12))
@@ -20,6 +24,7 @@ WRAPPED: dict[str, Callable[[bytes], bytes]] = {
     "fbin.gz": gzip.compress,
     "fvecs.gz": gzip.compress,
     "csv.gz": gzip.compress,
+    "fbin.zst": lambda data: importlib.import_module("zstandard").compress(data),
 }
 Files = dict[str, bytes]
 """A file, under the empty name, or those of a folder by name."""
@@ -27,7 +32,7 @@ Files = dict[str, bytes]
 
 def suffixes() -> list[str]:
     """Return what a file's name may end with: formats, and packed ones where the package opens them."""
-    return [*FORMATS, *(suffix for suffix in WRAPPED if _opens(suffix))]
+    return [*FORMATS, *READ_ONLY, *(suffix for suffix in WRAPPED if _opens(suffix))]
 
 
 def _opens(suffix: str) -> bool:
@@ -55,8 +60,10 @@ def samples(suffix: str) -> list[Files]:
                 found.append(_content(path))
         for make in OTHERS.get(suffix, ()):
             path = Path(folder) / f"other.{suffix}"
-            make(path)
-            found.append(_content(path))
+            with contextlib.suppress(ImportError):
+                make(path)
+                found.append(_content(path))
+            shutil.rmtree(path, ignore_errors=True)
     return found or [{"": bytes(range(256))}]
 
 
@@ -142,6 +149,26 @@ def _csv(path: Path) -> None:
     path.write_text("x,y,z\n" + "1,2.5,-3e4\n" * 9)
 
 
+def _zarr(path: Path) -> None:
+    """Write an array of version 2, of which a chunk is missing."""
+    path.mkdir()
+    meta = {"zarr_format": 2, "shape": (7, 3), "chunks": (3, 2), "dtype": "<f4", "fill_value": 0, "order": "C"}
+    (path / ".zarray").write_text(json.dumps(meta | {"compressor": {"id": "zlib", "level": 1}, "filters": None}))
+    for name in ("0.0", "0.1", "1.0", "2.1"):
+        (path / name).write_bytes(zlib.compress(np.arange(6, dtype="<f4").tobytes()))
+
+
+def _zarr_by_zarr(path: Path) -> None:
+    zarr = importlib.import_module("zarr")
+    shutil.rmtree(path, ignore_errors=True)
+    group = zarr.open_group(path, mode="w", zarr_format=3)
+    group.create_array("vectors", shape=(7, 3), dtype="f4", chunks=(4, 3))[:] = np.ones((7, 3), "f4")
+
+
+def _raw(path: Path) -> None:
+    path.write_bytes(np.arange(30, dtype="f4").tobytes())
+
+
 OTHERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "hdf5": (_hdf5, _hdf5, _hdf5_packed, _hdf5_elsewhere),
     "npz": (_npz,),
@@ -149,4 +176,6 @@ OTHERS: dict[str, tuple[Callable[[Path], None], ...]] = {
     "pt": (_pt, _pt_old),
     "parquet": (_table, _lists),
     "csv": (_csv,),
+    "raw": (_raw,),
+    "zarr": (_zarr, _zarr, _zarr_by_zarr),
 }

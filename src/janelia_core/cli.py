@@ -1,18 +1,56 @@
-"""The command `janelia-knn`: one subcommand a job, each imported when it runs."""
+"""The command `janelia-knn`: its subcommands, and how it ends."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from io import TextIOWrapper
+from typing import Any
+
+import click
 
 from janelia_core import __version__
-from janelia_core.commands import demo, info, plan, radius, search, verify, warm
-from janelia_core.commands.arguments import AnyOrder
-from janelia_core.extras import MissingExtraError
+from janelia_core.commands import demo, exit_codes, info, plan, radius, search, verify, warm
+from janelia_core.commands.subcommand import complain
 
-OK, BAD_INPUT, INTERRUPTED = 0, 2, 130
+_NAME = "janelia-knn"
+
+
+class _Root(click.Group):
+    """Ends quietly where nobody reads the help, on which click would put a code of its own."""
+
+    def make_context(self, *args: Any, **settings: Any) -> click.Context:
+        with _reader_may_go():
+            return super().make_context(*args, **settings)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        with _reader_may_go():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _reader_may_go() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise click.exceptions.Exit(exit_codes.pipe_is_gone()) from None
+
+
+@click.group(
+    cls=_Root,
+    help="Exact k-nearest-centre search in bounded memory.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    no_args_is_help=False,
+    subcommand_metavar="COMMAND [OPTIONS] [FILES]",
+)
+@click.version_option(__version__, prog_name="janelia-core", message="%(prog)s %(version)s")
+def command() -> None:
+    """Take a subcommand; see `janelia_core.commands`."""
+
+
+for _module in (search.search, radius.radius, plan.plan, info.info, verify.verify, warm.warm, demo.demo):
+    command.add_command(_module)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -22,48 +60,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments after the command's name; those of the process if None.
 
     Returns:
-        0 if all went well, 1 if `verify` found a wrong row, 2 after bad input or where a package is missing, 130 after
-        Ctrl-C.
+        0 if all went well, 1 if `verify` found a wrong row, 2 after bad input or where a package is missing, 3 if the
+        disk stopped a search that can be resumed, 130 after Ctrl-C, 143 after SIGTERM, 141 if nobody read the output.
     """
     # A terminal that lacks a letter of a city's name shows a question mark, and goes on.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
-    options = build_parser().parse_args(argv)
-    options.argv = sys.argv[1:] if argv is None else list(argv)
-    run: Callable[[argparse.Namespace], int | None] = options.run
+    arguments = sys.argv[1:] if argv is None else list(argv)
     try:
-        return run(options) or OK
-    except (MissingExtraError, OSError, ValueError) as error:
-        if getattr(options, "debug", False):
-            raise
-        print(f"janelia-knn {options.command}: error: {_said(error)}", file=sys.stderr)
-        return BAD_INPUT
-    except KeyboardInterrupt as stop:
-        told = f"; {stop}" if str(stop) else ""
-        print(f"janelia-knn {options.command}: interrupted{told}", file=sys.stderr)
-        return INTERRUPTED
-
-
-def _said(error: Exception) -> str:
-    """Return what an error says in one line: of the system's, the file and the reason without the number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    return " ".join(str(error).split())
-
-
-def build_parser() -> argparse.ArgumentParser:
-    """Return the parser of the command line, with every subcommand in it."""
-    parser = argparse.ArgumentParser(prog="janelia-knn", description="Exact k-nearest-centre search in bounded memory.")
-    parser.add_argument(
-        "--version", action="version", version=f"janelia-core {__version__}", help="show the version and exit"
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", title="commands")
-    for command in (search, radius, plan, info, verify, warm, demo):
-        command.add(commands)
-    found: dict[str, object] = commands.choices  # type: ignore[assignment]
-    found.update({name: AnyOrder(commands.choices[name]) for name in found})
-    return parser
+        with exit_codes.ended_by_sigterm():
+            code: int | None = command.main(arguments, _NAME, standalone_mode=False, obj=arguments)
+    except click.UsageError as error:
+        where = _NAME if error.ctx is None else error.ctx.command_path
+        what = error.format_message().rstrip(".")
+        complain(where, f"{what}; see {where} --help" if not what.endswith(("?", "?)")) else what)
+        return exit_codes.BAD_INPUT
+    except click.Abort:
+        return exit_codes.interrupted()[0]
+    return code or exit_codes.OK
 
 
 if __name__ == "__main__":

@@ -1,10 +1,13 @@
 """The subcommands: the map.
 
-search, radius, plan, info, verify      one a file: its arguments, and a call of `janelia_core.files`
+search, radius, plan, info, verify      one a file: its options, and a call of `janelia_core.files`
 warm                            likewise, of `janelia_core.ml.warming`
 demo                            likewise, of `janelia_core.demo`
-arguments                       what several of them take
-bar                             how far a search is, on a terminal
+options                         what several of them take          values: as what a text is read
+subcommand                      how each of them ends: one line, and a code of `exit_codes`
+exit_codes                      the codes, and signals that end a command
+resuming                        the command line that goes on with a stopped search
+progress                        how far a search is: as a bar, as lines of a log, as JSON
 
-Building the parser imports none of them, nor torch: `--help` answers at once.
+Nothing of `files` nor torch is imported before a subcommand runs, and little else: `--help` answers at once.
 """

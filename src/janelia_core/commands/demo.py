@@ -2,38 +2,33 @@
 
 from __future__ import annotations
 
-import argparse
+from typing import Any
 
-from janelia_core.commands import arguments
+import click
 
-
-def add(commands: arguments.Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "demo",
-        help="find the big cities nearest to every populated place on Earth",
-        description="Find the big cities nearest to every populated place on Earth, print some of them, and "
-        "draw a world map coloured by the nearest. Needs: pip install 'janelia-core[demo]'",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    parser.add_argument("-k", "--k", type=arguments.positive, default=3, metavar="K", help="neighbours of each place")
-    parser.add_argument(
-        "--centres",
-        type=arguments.positive,
-        default=4000,
-        metavar="N",
-        help="the N most populous places are the centres",
-    )
-    parser.add_argument("-m", "--m", type=arguments.positive, default=1000, metavar="M", help="centres scored at once")
-    parser.add_argument("-o", "--out", default="demo.png", metavar="FILE", help="where the map goes")
-    parser.add_argument("--no-plot", action="store_true", help="draw no map, so that matplotlib is not needed")
-    parser.set_defaults(run=run, fail=parser.error)
+from janelia_core.commands import options
+from janelia_core.commands.subcommand import Subcommand
+from janelia_core.commands.values import FILE, WHOLE
 
 
-def run(options: argparse.Namespace) -> None:
+@click.command(
+    cls=Subcommand,
+    context_settings={"show_default": True},
+    short_help="Find the big cities nearest to every populated place on Earth.",
+    help="Find the big cities nearest to every populated place on Earth, print some of them, and draw a world map "
+    "coloured by the nearest. Needs: pip install 'janelia-core[demo]'",
+)
+@click.option("-k", "--k", type=WHOLE, default=3, metavar="K", help="Neighbours of each place.")
+@click.option("--centres", type=WHOLE, default=4000, metavar="N", help="The N most populous places are the centres.")
+@click.option("-m", "--m", type=WHOLE, default=1000, metavar="M", help="Centres scored at once.")
+@click.option("-o", "--out", type=FILE, default="demo.png", metavar="FILE", help="Where the map goes.")
+@click.option("--no-plot", is_flag=True, help="Draw no map, so that matplotlib is not needed.")
+@options.debug
+def demo(**given: Any) -> None:
     """Search, check, print and draw."""
-    if options.k > options.centres:
-        options.fail(f"argument --k: {options.k} neighbours do not exist among {options.centres} centres")
-    from janelia_core.demo.run import run_demo  # imports torch, which --help should not wait for
+    k, n_ctrs = given["k"], given["centres"]
+    if k > n_ctrs:
+        raise click.BadParameter(f"{k} neighbours do not exist among {n_ctrs} centres", param_hint="'-k'")
+    from janelia_core.demo.run import run_demo
 
-    run_demo(options.k, options.centres, options.m, None if options.no_plot else options.out)
+    run_demo(k, n_ctrs, given["m"], None if given["no_plot"] else given["out"])

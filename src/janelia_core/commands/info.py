@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict
+from typing import Any
 
-from janelia_core.commands import arguments
+import click
 
-
-def add(commands: arguments.Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "info",
-        help="say what is in a file: shape, range, duplicates, screen",
-        description="Say what is in a file: shape, dtype, range, rows that are not finite or there twice, which screen "
-        "a search of it would run, and about how long that takes.",
-    )
-    parser.add_argument("file", metavar="FILE", help="file of vectors; FILE::NAME for one of several arrays")
-    parser.add_argument("--format", metavar="F", help="its format, if the suffix does not say")
-    arguments.add_memory(parser)
-    arguments.add_output(parser)
-    parser.set_defaults(run=run)
+from janelia_core.commands import options
+from janelia_core.commands.subcommand import Subcommand
 
 
-def run(options: argparse.Namespace) -> None:
+@click.command(
+    cls=Subcommand,
+    short_help="Say what is in a file: shape, range, duplicates, screen.",
+    help="Say what is in a file: shape, dtype, range, rows that are not finite or there twice, and what "
+    "a search of it does and takes, as plan tells: by default of the 10 nearest of every row.",
+)
+@options.files("FILE [QUERIES]")
+@options.search(k=10, planned=True)
+@click.option("--format", "format_", type=options.READ, metavar="F", help="The same as --centres-format.")
+@options.report
+def info(**given: Any) -> None:
     """Print what is in the file."""
     from janelia_core.files import info_file
 
-    arguments.use_threads(options)
-    info = info_file(options.file, options.format, max_memory=options.max_memory)
-    if options.json:
-        print(json.dumps(asdict(info) | {"path": str(info.path), "dtype": str(info.dtype).removeprefix("torch.")}))
+    with options.with_threads(given["threads"]):
+        found = info_file(**options.asked_search(given), format=given["format_"])
+    if given["as_json"]:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(found) | {"path": str(found.path), "dtype": str(found.dtype).removeprefix("torch.")}))
     else:
-        print(info)
+        print(found)

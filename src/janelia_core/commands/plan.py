@@ -2,43 +2,32 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict
+from typing import Any
 
-from janelia_core.commands import arguments
+import click
 
-
-def add(commands: arguments.Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "plan",
-        help="say what a search would do: blocks, bytes read, screen",
-        description="Say what a search with these arguments would do: blocks, loop order, bytes read, screen.",
-    )
-    arguments.add_inputs(parser)
-    parser.add_argument("-k", type=arguments.positive, required=True, help="neighbours of each query")
-    parser.add_argument("-m", type=arguments.positive, help="centres whose scores are held at once; default: what fits")
-    arguments.add_choice(parser)
-    arguments.add_output(parser)
-    parser.set_defaults(run=run)
+from janelia_core.commands import options
+from janelia_core.commands.subcommand import Subcommand
 
 
-def run(options: argparse.Namespace) -> None:
+@click.command(
+    cls=Subcommand,
+    short_help="Say what a search would do: blocks, bytes read, screen, disk, time.",
+    help="Say what a search with these arguments would do: blocks, loop order, bytes read, screens, room on the disk, "
+    "time. It takes every option that decides that.",
+)
+@options.files("CENTRES [QUERIES]")
+@options.search(planned=True)
+@options.report
+def plan(**given: Any) -> None:
     """Print the plan."""
     from janelia_core.files import plan_files
 
-    arguments.use_threads(options)
-    plan = plan_files(
-        options.centres,
-        options.queries,
-        k=options.k,
-        m=options.m,
-        formats=(options.centres_format, options.queries_format),
-        **arguments.choice(options),
-    )
-    if options.json:
-        facts = asdict(plan.layout) | {"bytes_planned": plan.layout.bytes_read, "screen": plan.block.screen}
-        print(json.dumps(facts))
+    with options.with_threads(given["threads"]):
+        planned = plan_files(**options.asked_search(given))
+    if given["as_json"]:
+        import json
+
+        print(json.dumps(planned.facts()))
     else:
-        print(plan)
+        print(planned)

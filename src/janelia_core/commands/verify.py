@@ -2,50 +2,62 @@
 
 from __future__ import annotations
 
-import argparse
-import json
-from dataclasses import asdict
+from typing import Any
 
-from janelia_core.commands import arguments
+import click
 
-WRONG = 1
-
-
-def add(commands: arguments.Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "verify",
-        help="check another tool's answer: recall, wrong rows",
-        description="Check another tool's answer against the exact one. A centre counts if it is no farther than the "
-        "true k-th neighbour, and is listed once; a row is wrong as well where it leaves out a nearer one. Exit code: "
-        "0 all right, 1 some row wrong, 2 bad input.",
-    )
-    arguments.add_inputs(parser)
-    parser.add_argument("answer", metavar="ANSWER", help="file of row numbers of CENTRES, a row for every query")
-    parser.add_argument("-k", type=arguments.positive, help="check the first k columns; default: all")
-    parser.add_argument("--answer-format", metavar="F", help="format of ANSWER, if its suffix does not say")
-    arguments.add_metric(parser)
-    arguments.add_choice(parser)
-    arguments.add_output(parser)
-    parser.set_defaults(run=run)
+from janelia_core.commands import options
+from janelia_core.commands.exit_codes import OK, WRONG_ROWS
+from janelia_core.commands.resuming import resumable
+from janelia_core.commands.subcommand import Subcommand
+from janelia_core.commands.values import FILE, WHOLE
 
 
-def run(options: argparse.Namespace) -> int:
+@click.command(
+    cls=Subcommand,
+    short_help="Check another tool's answer: recall, wrong rows.",
+    help="Check another tool's answer against the exact one. ANSWER is a file of row numbers of CENTRES, a row for "
+    "every query. A centre counts if it is no farther than the true k-th neighbour, and is listed once; a row is wrong "
+    "as well where it leaves out a nearer one. Exit code: 0 all right, 1 some row wrong, 2 bad input.",
+)
+@options.files("CENTRES [QUERIES] ANSWER")
+@click.option("-k", type=WHOLE, metavar="K", help="Check the first K columns; default: all.")
+@options.format_of("ANSWER")
+@click.option("--distances", type=FILE, metavar="FILE", help="Check its distances; default: those in ANSWER, if any.")
+@options.convention
+@click.option("-o", "--out", type=FILE, metavar="OUT", help="Where the exact answer goes as well.")
+@click.option("--resume", is_flag=True, help="Go on with the unfinished check beside OUT, else beside ANSWER.")
+@options.metric
+@options.labels
+@options.choice(here=True)
+@options.progress
+@options.report
+@click.pass_obj
+def verify(arguments: list[str], /, **given: Any) -> int:
     """Print how right the answer is, and return the exit code."""
-    from janelia_core.commands.bar import Bar
-    from janelia_core.files import verify_files
+    from janelia_core.commands.progress import Shown
+    from janelia_core.files import Input, verify_files
+    from janelia_core.files.formats.registry import split_name
 
-    arguments.use_threads(options)
-    with Bar() as bar:
+    if given["out"] == "-":
+        raise click.BadParameter("standard output has the report; name a file", param_hint="'--out'")
+    answer = Input(given["files"][2], given["answer_format"], given["header"])
+    beside = given["out"] or f"{split_name(given['files'][2])[0]}.verify"
+    with options.with_threads(given["threads"]), resumable(beside, arguments), Shown(given["shown"]):
         found = verify_files(
-            options.centres,
-            options.queries,
-            options.answer,
-            k=options.k,
-            metric=options.metric,
-            formats=(options.centres_format, options.queries_format, options.answer_format),
-            progress=bar,
-            **arguments.choice(options),
+            **options.asked(given),
+            answer=answer,
+            k=given["k"],
+            distances=given["distances"],
+            convention=given["convention"],
+            out=given["out"],
+            resume=given["resume"],
         )
-    print(json.dumps(asdict(found) | {"recall": found.recall}) if options.json else found)
-    return 0 if found.all_right else WRONG
+    if given["as_json"]:
+        import json
+        from dataclasses import asdict
+
+        print(json.dumps(asdict(found) | {"recall": found.recall}))
+    else:
+        print(found)
+    return OK if found.all_right else WRONG_ROWS

@@ -2,38 +2,43 @@
 
 from __future__ import annotations
 
-import argparse
-import json
+from typing import Any
 
-from janelia_core.commands import arguments
+import click
+
+from janelia_core.commands import options
+from janelia_core.commands.subcommand import Subcommand
 
 _DTYPES = ("float32", "float64")
 
 
-def add(commands: arguments.Commands) -> None:
-    """Add the subcommand."""
-    parser = commands.add_parser(
-        "warm",
-        help="compile the kernels of searches now, for processes to come",
-        description="Compile the kernels of searches on a CPU, and say where they are kept: in NUMBA_CACHE_DIR if that "
-        "is set, else beside the package, else in the user's cache. For images of containers, and for CI.",
-    )
-    parser.add_argument(
-        "--dtype", action="append", choices=_DTYPES, help="of the points; may be given several times; default: float32"
-    )
-    arguments.add_output(parser)
-    parser.set_defaults(run=run)
-
-
-def run(options: argparse.Namespace) -> None:
+@click.command(
+    cls=Subcommand,
+    short_help="Compile the kernels of searches now, for processes to come.",
+    help="Compile the kernels of searches on a CPU, and say where they are kept: in NUMBA_CACHE_DIR if that is set, "
+    "else beside the package, else in the user's cache. For images of containers, and for CI.",
+)
+@click.option(
+    "--dtype",
+    "dtypes",
+    type=click.Choice(_DTYPES),
+    multiple=True,
+    default=_DTYPES[:1],
+    metavar="DTYPE",
+    help=f"{' or '.join(_DTYPES)}, of the points; may be given several times; default: {_DTYPES[0]}.",
+)
+@options.report
+def warm(**given: Any) -> None:
     """Load or compile, and print what was done."""
     import torch
 
     from janelia_core.ml.warming import warm
 
-    warmed = warm(tuple(getattr(torch, name) for name in options.dtype or _DTYPES[:1]))
+    warmed = warm(tuple(getattr(torch, name) for name in given["dtypes"]))
     folders = sorted(map(str, warmed.folders))
-    if options.json:
+    if given["as_json"]:
+        import json
+
         print(json.dumps({"screens": sorted(warmed.screens), "seconds": warmed.seconds, "folders": folders}))
     else:
         print(f"kernels of the screens {', '.join(sorted(warmed.screens))}: {warmed.seconds:.1f} s")

@@ -3,19 +3,22 @@
 The steps of a search::
 
     search      search_files: checks, stream, answer                   plan: plan_files   verify: verify_files
-      |                                                                 info: info_file
+      |                                                                 info: info_file     outlook: a sample
       |  question    what is asked; checked, with blocks: the work
       |  inputs      what is searched, as callers name it -> an open file of vectors
       |  labels      who may be found by whom, where that is a question of labels
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
+      |  disk        what is written, and where                        (likewise)
       |  resumable   the search that can go on, and what is made of it while it still could
       |  journal     which steps are finished, on disk                  lock: one process at a time
       |  fingerprint, unchanged    are these the same inputs? files by state and sample, rows by their blocks' digests
+      |  steps       what is planned for pairs of blocks; their kernels are loaded
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
       |  blocks        of rows: read, digested, known again
       |  command_line  what to type to go on                           recall, stored_distances: what verify counts
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
+      |  progress    how far it is, for who asks meanwhile
       |  answer      finished arrays -> the file asked for, renamed into place; whether that can be, told before
       v
     OUT
@@ -35,11 +38,11 @@ from janelia_core.files.info import FileInfo, info_file
 from janelia_core.files.inputs.input import Input, open_vectors
 from janelia_core.files.lock import UnlockedWarning
 from janelia_core.files.plan import FilePlan, plan_files
+from janelia_core.files.progress import Progress, follow_files
 from janelia_core.files.radius import RadiusReport, radius_files
 from janelia_core.files.recall import Recall
 from janelia_core.files.search import FileReport, search_files
 from janelia_core.files.stored_distances import DistanceCheck
-from janelia_core.files.stream import Progress
 from janelia_core.files.verify import verify_files
 
 __all__ = [
@@ -53,6 +56,7 @@ __all__ = [
     "Recall",
     "UnlockedWarning",
     "VectorFileError",
+    "follow_files",
     "info_file",
     "open_vectors",
     "plan_files",

@@ -56,14 +56,13 @@ def _inputs(question: Question) -> list[str]:
 def _options(question: Question) -> list[str]:
     """Return the options of a question, in which those of both files are those of the centres."""
     centres, queries = question.centres, question.queries
-    shape = _shape(centres)
     memory = None if question.max_memory == FILES_MEMORY else question.max_memory
     return [
         *_option("--centres-format", centres.format),
         *_option("--queries-format", None if queries is None else queries.format),
         *([] if centres.header is None else ["--header" if centres.header else "--no-header"]),
-        *_option("--shape", shape),
-        *_option("--queries-shape", None if queries is None or _shape(queries) == shape else _shape(queries)),
+        *_option("--shape", _shape(centres)),
+        *_option("--queries-shape", None if queries is None else _shape(queries)),
         *_option("--stored", centres.stored),
         *_option("--metric", question.metric),
         *_option("--dtype", None if question.dtype is None else str(question.dtype).removeprefix("torch.")),

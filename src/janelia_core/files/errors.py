@@ -38,7 +38,9 @@ def _escaped(character: str) -> str:
 
 def one_line(text: str, most: int = MOST) -> str:
     """Return a text of any origin as one line of at most so many printable characters."""
-    return printable(" ".join(text[: 8 * most].split() if len(text) > 16 * most else text.split()), most)
+    if len(text) > 16 * most:
+        text = f"{text[: 8 * most]} ... {text[-8 * most :]}"
+    return printable(" ".join(text.split()), most)
 
 
 def error_line(error: BaseException, most: int = MOST) -> str:

@@ -15,8 +15,8 @@ from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Question, Range
-from janelia_core.files.stream import Progress
 from janelia_core.files.unchanged import check_unchanged, fingerprints
 from janelia_core.files.within import Within
 from janelia_core.ml._runtime.machine import flushes_subnormals
@@ -109,12 +109,14 @@ def radius_files(
 
         def told(done: int) -> None:
             if progress is not None:
-                progress(Progress(done, total, 0, time.perf_counter() - began))
+                progress(Progress(done, total, 0, time.perf_counter() - began, rows=n))
 
+        followed().begin(total, 0, n)
         for found in Within(work, radius, told, digests).blocks():
             answer.add(*found)
         check_unchanged(question, work, before, digests)
-        answer.finish()
+        with followed().at("writing the answer"):
+            answer.finish()
         read = c.bytes_read + c.bytes_taken + q.bytes_read
         notes = notes_on_metric(question.metric, c, q)
         return RadiusReport(answer.path, n, answer.found, read, time.perf_counter() - began, notes)

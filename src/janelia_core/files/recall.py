@@ -35,6 +35,7 @@ class Recall:
         n_identical: Rows equal to this library's answer, in which ties go to the lowest row number.
         wrong_rows: The first few wrong rows.
         distances: How right the distances are that are stored with the answer; None: there are none.
+        notes: As in `FileReport`.
     """
 
     n_rows: int
@@ -45,6 +46,7 @@ class Recall:
     n_identical: int = 0
     wrong_rows: list[int] = field(default_factory=list)
     distances: DistanceCheck | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def recall(self) -> float:

@@ -17,8 +17,9 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import begin, begun_with, folder_of, resuming
 from janelia_core.files.layout import with_blocks
+from janelia_core.files.progress import Progress
 from janelia_core.files.question import Question, Work, bytes_in_memory
-from janelia_core.files.stream import Progress, Stream
+from janelia_core.files.stream import Stream
 from janelia_core.files.unchanged import check_unchanged, compare_touched
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.sizes import parse_bytes, show_bytes
@@ -75,8 +76,7 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     with question.opened() as (c, q), question.labelled(c, q) as labels:
-        work = question.work(c, q, kept.distances, labels=labels)
-        work = replace(work, metric=work.told.metric)  # which has the same neighbours
+        work = question.work(c, q, kept.distances, labels=labels).searched()
         task = _task(work, question, kept.purpose)
         if kept.resume:
             work = _as_begun(work, question, begun_with(kept.beside), task)

@@ -17,9 +17,9 @@ from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Question, Range
 from janelia_core.files.resumable import Kept, searched
-from janelia_core.files.stream import Progress
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ def search_files(
             integers in any format. Where fewer than k share one, -1 and inf fill the answer.
         labels_match: "any", or "all": the centre has all labels of the query.
         resume: Go on with the unfinished search that is beside out, if there is one.
-        progress: Called after every step.
+        progress: Called after every step; `follow_files` tells what happens within one.
 
     Returns:
         What was done.
@@ -130,7 +130,8 @@ def _search(question: Question, answer: Answer, kept: Kept, progress: Callable[[
     with searched(question, kept, progress) as found:
         work, layout = found.work, found.work.layout
         read = work.centres.bytes_read + work.queries.bytes_read  # before the answer, which may copy what is searched
-        answer.write(found.folder, work)
+        with followed().at("writing the answer"):
+            answer.write(found.folder, work)
         return FileReport(
             answer.place.said,
             (layout.n_smps, layout.k),

@@ -6,7 +6,6 @@ import os
 import struct
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,28 +14,14 @@ from janelia_core.durable import NOT_SUPPORTED, sync_folder
 from janelia_core.files.answer.room import n_regions, region_bytes, unfinished_bytes
 from janelia_core.files.blocks import Blocks
 from janelia_core.files.journal import Journal
+from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Work
+from janelia_core.files.steps import kernels_loaded
 from janelia_core.ml._knn.merge import Among, Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.positioned import read_at, write_all
 
 _FACTS = struct.Struct("<???xi8x")  # FACTS_BYTES of running lists: exact, in_float64, whether exponent is set, exponent
-
-
-class Progress(NamedTuple):
-    """How far a search is.
-
-    Attributes:
-        done: Pairs of a query and a centre compared, those before a resumption included.
-        total: Of how many.
-        begun: How many were compared before this run.
-        seconds: Since this run began.
-    """
-
-    done: int
-    total: int
-    begun: int
-    seconds: float
 
 
 class Stream:
@@ -45,6 +30,7 @@ class Stream:
     def __init__(self, work: Work, journal: Journal) -> None:
         self._work, self._journal = work, journal
         self._screens: dict[str, None] = {}
+        self._told = followed()
         layout = work.layout
         self._running: tuple[int, int, Running] | None = None
         self._regions = n_regions(layout)
@@ -62,17 +48,23 @@ class Stream:
         layout = self._work.layout
         digests = self._journal.digests
         began, begun = time.perf_counter(), self._pairs(self._journal.finished)
+        total = layout.n_smps * layout.n_ctrs
+        self._told.begin(total, begun, layout.n_smps)
         try:
             self._open()
             x, ctrs = Blocks.of_queries(self._work, digests), Blocks.of_centres(self._work, digests)
-            for number in range(self._journal.finished, layout.n_steps):
-                q, c = layout.step(number)
-                self._step(q, c, x.block(q), ctrs.block(c))
-                self._journal.add()
-                if progress is not None:
-                    done = self._pairs(number + 1)
-                    total = layout.n_smps * layout.n_ctrs
-                    progress(Progress(done, total, begun, time.perf_counter() - began))
+            with kernels_loaded(self._work):
+                for number in range(self._journal.finished, layout.n_steps):
+                    q, c = layout.step(number)
+                    with self._told.at("reading"):
+                        rows, block = x.block(q), ctrs.block(c)
+                    done, next_done = self._pairs(number), self._pairs(number + 1)
+                    with self._told.step(done, next_done - done, len(rows)):
+                        self._step(q, c, rows, block)
+                    self._journal.add()
+                    if progress is not None:
+                        seconds = time.perf_counter() - began
+                        progress(Progress(next_done, total, begun, seconds, rows=layout.n_smps))
         finally:
             for file in self._files.values():
                 os.close(file)
@@ -103,7 +95,7 @@ class Stream:
                 self._whole(q, x, block)
             else:
                 self._part(q, c, x, block)
-        self._screens.update((report.screen or report.plan.screen, None) for report in reports)
+        self._screens.update((report.ran, None) for report in reports)
 
     def _whole(self, q: int, x: Tensor, ctrs: Tensor) -> None:
         """Search all centres at once."""

@@ -24,14 +24,14 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.registry import Where, format_named, format_of, split_name
 from janelia_core.files.inputs.input import Input
-from janelia_core.files.inputs.metric_names import meant_metric
+from janelia_core.files.inputs.metric_names import meant_metric, notes_on_metric
 from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, reading_memory
+from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Question, Range, Work
 from janelia_core.files.recall import Recall, count
 from janelia_core.files.resumable import Found, Kept, searched
 from janelia_core.files.stored_distances import DistanceCheck, Kind, kinds_of, true_distances
-from janelia_core.files.stream import Progress
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.sizes import parse_bytes
 
@@ -114,9 +114,12 @@ def verify_files(
         kept = Kept(beside, "verify" if exact is None else exact.format, wants, words, resume, check)
         asked = question._replace(metric=question.metric if kind is None else kind.told.metric)
         with searched(asked, kept, progress) as found:
-            recall = _compared(asked, found, listed, stored, kind)
+            with followed().at("comparing the answer"):
+                recall = _compared(asked, found, listed, stored, kind)
+            recall.notes = notes_on_metric(metric, found.work.centres, found.work.queries, listed)
             if exact is not None:
-                exact.write(found.folder, found.work)
+                with followed().at("writing the answer"):
+                    exact.write(found.folder, found.work)
         return recall
 
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.blocks import Blocks
+from janelia_core.files.progress import followed
 from janelia_core.files.question import Work
 from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
 from janelia_core.ml._knn.problem import LEAST_MEMORY
@@ -81,6 +82,7 @@ class Within:
         """
         work, layout, lock, begin, held = self._work, self._work.layout, threading.Lock(), 0, 0
         found: list[tuple[Tensor, Tensor]] = []
+        told = followed()
         asked = RadiusSearch(searched_by(work.metric), None, self._budget, Settings(nearest=layout.n_ctr_blocks == 1))
 
         def put(numbers: Tensor, counts: Tensor, indices: Tensor) -> None:
@@ -93,10 +95,13 @@ class Within:
 
         for c in range(layout.n_ctr_blocks):
             begin = c * layout.ctr_block
-            block = self._centres.block(c)
+            with told.at("reading"):
+                block = self._centres.block(c)
             points = both_points(work.metric, x.to(work.device), block.to(work.device))
-            find_within(*points, checked_radii(self._r, *points, asked.metric), put, asked)
-            self._progress(start * layout.n_ctrs + len(x) * (begin + len(block)))
+            done, pairs = start * layout.n_ctrs + len(x) * begin, len(x) * len(block)
+            with told.step(done, pairs, len(x)):
+                find_within(*points, checked_radii(self._r, *points, asked.metric), put, asked)
+            self._progress(done + pairs)
         row, order = torch.cat([rows for rows, _ in found]).sort(stable=True)
         return row, torch.cat([numbers for _, numbers in found])[order]
 

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.contract import Format, Rows, VectorFile, blocks
-from janelia_core.files.formats.hdf5 import open_hdf5, write_hdf5
+from janelia_core.files.formats.contract import Rows, VectorFile, blocks
+from janelia_core.files.formats.hdf5 import HDF5
 from janelia_core.files.question import Work
 
 NAME = "ann-benchmarks"
@@ -85,4 +85,4 @@ def write(path: Path, indices: Rows, distances: Rows, work: Work) -> None:
                 at += len(block)
 
 
-ANN_BENCHMARKS = Format(open_hdf5, write_hdf5, several=True, index_bits=32, writer="h5py")
+ANN_BENCHMARKS = HDF5._replace(index_bits=32)

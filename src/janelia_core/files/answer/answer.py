@@ -15,7 +15,7 @@ from janelia_core.files.answer.room import Need, check_room, file_bytes, there_a
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Arrays, Rows
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.formats.registry import Where, format_named, format_of
+from janelia_core.files.formats.registry import Where, format_named, format_of, suffix_of
 from janelia_core.files.question import Work
 
 
@@ -36,7 +36,7 @@ class Answer:
     @classmethod
     def at(cls, place: Place, distances: Where | None, format: str | None) -> Answer:
         """Check where an answer is to go, so that no search ends with an answer that cannot be written."""
-        name = format_of(place.said, format)
+        name = _format_of(place, format)
         if not format_named(name).index_bits:
             reason = f"the format {name} holds vectors, no indices; take npy, npz, ivecs, ibin, ..."
             raise VectorFileError(place.said, reason)
@@ -46,7 +46,7 @@ class Answer:
         apart = Place.of(distances)
         if distances == "-":
             raise VectorFileError(apart.said, "distances need a file of their own, not standard output")
-        kind = format_of(apart.said)
+        kind = _format_of(apart, None)
         if not format_named(kind).distances:
             reason = f"the format {kind} holds integers, no distances; take npy, fvecs, fbin, ..."
             raise VectorFileError(apart.said, reason)
@@ -152,6 +152,15 @@ class Answer:
                 ann_benchmarks.write(self.place.beside, arrays["indices"], arrays["distances"], work)
             else:
                 format_named(self.format).write(self.place.beside, arrays)
+
+
+def _format_of(place: Place, asked: str | None) -> str:
+    """Return the format of a file, whose name must not promise that it is packed: it would be read as if it were."""
+    packed = suffix_of(place.said).packed
+    if packed is not None:
+        reason = f"would not be packed as {packed}; write {place.said.name[: -len(packed) - 1]}, and pack that"
+        raise VectorFileError(place.said, reason)
+    return format_of(place.said, asked)
 
 
 def _check(place: Place, format: str) -> None:

@@ -38,6 +38,8 @@ class Place(NamedTuple):
         target = Path(os.path.realpath(said))
         if os.path.islink(target):
             raise VectorFileError(said, "is a link that leads back to itself")
+        if _is_open_file(said):
+            raise VectorFileError(said, "is what the process has open; take - for standard output")
         return cls(said, target)
 
     @property
@@ -134,6 +136,16 @@ def _named_after(target: Path, ending: str) -> Path:
     digest = hashlib.blake2b(name, digest_size=8).hexdigest()
     start = name[: max(0, min(64, room - len(digest) - 1))].decode(errors="ignore")
     return target.with_name(f"{start}~{digest}{ending}")
+
+
+def _is_open_file(link: Path) -> bool:
+    """Tell whether a link leads through those of the system to open files, /dev/stdout for one."""
+    at = os.path.abspath(link)
+    while os.path.islink(at):
+        if at.startswith(("/dev/", "/proc/")):
+            return True
+        at = os.path.abspath(os.path.join(os.path.dirname(at), os.readlink(at)))
+    return False
 
 
 def _name_most(folder: Path) -> int:

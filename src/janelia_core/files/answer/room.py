@@ -13,7 +13,20 @@ from janelia_core.files.layout import Layout
 from janelia_core.sizes import show_bytes
 
 FACTS_BYTES = 16  # of a block's running lists, before them
-_AS_LARGE = ("npy", "npz", "ivecs", "fvecs", "ibin", "fbin", "hdf5", "pt", "safetensors", "ann-benchmarks", "rangeres")
+_AS_LARGE = (
+    "npy",
+    "npz",
+    "ivecs",
+    "fvecs",
+    "ibin",
+    "bin",
+    "fbin",
+    "hdf5",
+    "pt",
+    "safetensors",
+    "ann-benchmarks",
+    "rangeres",
+)
 """Formats whose files take at least what their numbers take."""
 
 

@@ -15,7 +15,7 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.registry import Where
 
 DASH = "-"
-STREAMED = ("npy", "ivecs", "ibin", "csv")
+STREAMED = ("npy", "ivecs", "ibin", "bin", "csv")
 _TEXT = ("csv",)
 
 
@@ -40,10 +40,13 @@ def opened_place(out: Where, format: str | None, resume: bool, formats: Sequence
     with tempfile.TemporaryDirectory(prefix="janelia-knn.") as folder:
         made = Path(folder) / "answer"
         yield Place(Path(DASH), made)
-        sys.stdout.flush()
-        with made.open("rb") as file:
-            shutil.copyfileobj(file, stream, 1 << 20)
-        stream.flush()
+        try:
+            sys.stdout.flush()
+            with made.open("rb") as file:
+                shutil.copyfileobj(file, stream, 1 << 20)
+            stream.flush()
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, "standard output") from error  # by its number of the same kind
 
 
 def _checked(format: str | None, resume: bool, formats: Sequence[str]) -> BinaryIO:

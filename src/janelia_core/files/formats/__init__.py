@@ -19,7 +19,7 @@ safetensors_file
 csv_text            lines of numbers                            csv_lines, csv_fields: of which it is made
 csv_names           what its first line is                      csv_index: columns that number its rows
 table               which columns with names are coordinates    transposed: columns turned into rows on disk
-parquet             parquet_pages: what it takes to decode
+parquet             parquet_pages, thrift: what it takes to decode, by its own words
 arrow_ipc           .arrow, .feather                            arrow_messages, arrow_numbers: where its columns stand
 
 What a stranger's file may make a library do, and not: hdf5_names, hdf5_source, npy_header, zip_members, torch_pickle.

@@ -142,6 +142,7 @@ class _Table:
             for at, column in enumerate(columns):
                 for start in range(0, n, each):
                     transposed.append(at, column.next(min(each, n - start)))
+                column.close()
             yield from map(self._joined, transposed.rows(self._step))
 
     def _joined(self, columns: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:

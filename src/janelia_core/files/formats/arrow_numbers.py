@@ -19,7 +19,7 @@ class Numbers:
 
     Attributes:
         dtype: Of the numbers.
-        packed: They have to be unpacked, which takes memory as long as this lives.
+        packed: They have to be unpacked, which takes memory until `close`.
     """
 
     def __init__(self, file: BinaryIO, buffer: Buffer, dtype: np.dtype[Any]) -> None:
@@ -47,6 +47,10 @@ class Numbers:
         """Leave out the next n numbers."""
         for at in range(0, n, _WINDOW):
             self.next(min(_WINDOW, n - at))
+
+    def close(self) -> None:
+        """Let go of what unpacking takes."""
+        self._unpacked = None
 
     def _read(self, most: int) -> bytes:
         if not self.packed:

@@ -116,7 +116,7 @@ def open_hdf5(path: Path, name: str | None, preferred: tuple[str, ...], opening:
     source = Source(path, opening)
     file = None
     try:
-        file = h5py.File(source, "r")
+        file = h5py.File(source, "r", rdcc_nbytes=0)  # chunks are decoded once: no cache of them
         return _opened(h5py, path, file, source, name, preferred, opening)
     except VectorFileError:
         raise
@@ -144,8 +144,9 @@ def _opened(
     if kind not in (h5py.h5t.INTEGER, h5py.h5t.FLOAT):
         said = next((word for word in _KINDS if getattr(h5py.h5t, word) == kind), "OTHER")
         raise VectorFileError(path, f"{name} holds {_KINDS.get(said, 'values of another kind')}, not real numbers")
+    metric = _metric(h5py, file)  # while all bytes are counted
     found = _rows(h5py, path, h5py.Dataset(dataset), source, memory)
-    found.metric = _metric(h5py, file)
+    found.metric = metric
     return found
 
 

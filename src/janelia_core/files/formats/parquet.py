@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ import numpy.typing as npt
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
-from janelia_core.files.formats.parquet_pages import pages_of
+from janelia_core.files.formats.parquet_pages import Chunk, decoding, row_groups
 from janelia_core.files.formats.spool import spooled
 from janelia_core.files.formats.table import Columns, coordinates, exactly, too_large, written_batches
 from janelia_core.files.formats.transposed import Transposed
@@ -33,9 +33,13 @@ def open_parquet(path: Path, name: str | None, preferred: tuple[str, ...], *, me
     arrow = import_extra("pyarrow", "files")
     parquet = import_extra("pyarrow.parquet", "files")
     try:
-        _check_footer(path, memory)
-        with parquet.ParquetFile(path, memory_map=False, pre_buffer=False, buffer_size=_BUFFER) as file:
-            return _Table(path, file, coordinates(path, file.schema_arrow, name, preferred), memory).spooled()
+        footer = _footer(path, memory)
+        # a file that is open, as pyarrow knows no names that are not UTF-8
+        with (
+            path.open("rb", buffering=0) as opened,
+            parquet.ParquetFile(opened, pre_buffer=False, buffer_size=_BUFFER) as file,
+        ):
+            return _Table(path, file, coordinates(path, file.schema_arrow, name, preferred), footer, memory).spooled()
     except (VectorFileError, FileNotFoundError):
         raise
     except Exception as error:  # ArrowException and the OSError, ValueError, ... that pyarrow mixes with it
@@ -44,25 +48,29 @@ def open_parquet(path: Path, name: str | None, preferred: tuple[str, ...], *, me
         arrow.default_memory_pool().release_unused()
 
 
-def _check_footer(path: Path, memory: int) -> None:
+def _footer(path: Path, memory: int) -> bytes:
     with path.open("rb") as file:
         size = file.seek(0, 2)
-        file.seek(max(0, size - 8))
+        if size < 12:
+            raise VectorFileError(path, f"is no sound parquet file: it has {size} bytes")
+        file.seek(size - 8)
         length = int.from_bytes(file.read(4), "little")
-    if size >= 12 and length > max(_PAGES, _FOOTER * memory):
-        raise too_large(path, "its footer", length, memory)
+        if length > max(_PAGES, _FOOTER * memory):
+            raise too_large(path, "its footer", length, memory)
+        if length > size - 12:
+            raise VectorFileError(path, f"is no sound parquet file: its footer of {length} bytes is longer than itself")
+        file.seek(size - 8 - length)
+        return file.read(length)
 
 
 class _Table:
     """An open file, of which some columns are read."""
 
-    def __init__(self, path: Path, file: Any, columns: Columns, memory: int) -> None:
+    def __init__(self, path: Path, file: Any, columns: Columns, footer: bytes, memory: int) -> None:
         self._path, self._file, self._columns = path, file, columns
         self._pages = max(_PAGES, 4 * memory)
-        self._chunks = _chunk_numbers(file.schema_arrow, columns)
-        self._groups = [file.metadata.row_group(at) for at in range(file.metadata.num_row_groups)]
-        self._groups_n = [group.num_rows for group in self._groups]
-        self.n = sum(self._groups_n)
+        self._groups = row_groups(footer, _chunk_numbers(file.schema_arrow, columns))
+        self.n = sum(group.n for group in self._groups)
         self.d = self._width() if columns.lists else len(columns.names)
         row = self.d * columns.dtype.itemsize
         if row * _HELD > max(memory, self._pages):
@@ -71,14 +79,13 @@ class _Table:
 
     def _width(self) -> int:
         """Return the length of the lists, by the number of values in each row group."""
-        widths = {self._columns.length} if self._columns.length is not None else set()
+        widths: set[float] = set() if self._columns.length is None else {self._columns.length}
         for at, group in enumerate(self._groups):
-            values = group.column(self._chunks[0]).num_values
-            if group.num_rows:
-                widths.add(values / group.num_rows)
+            if group.n:
+                widths.add(group.chunks[0].values / group.n)
             if len(widths) > 1 or any(width % 1 for width in widths):
-                first = sum(self._groups_n[:at])
-                rows = f"rows {first} to {first + group.num_rows - 1}"
+                first = sum(before.n for before in self._groups[:at])
+                rows = f"rows {first} to {first + group.n - 1}"
                 raise VectorFileError(self._path, f"{rows} hold lists of different lengths, or misses values")
         return int(widths.pop()) if widths else 0
 
@@ -91,30 +98,29 @@ class _Table:
 
     def _rows(self) -> Iterator[npt.NDArray[Any]]:
         with self._path.open("rb") as file:
-            held = [[self._held(file, group, chunk) for chunk in self._chunks] for group in self._groups]
+            held = [[self._held(file, chunk) for chunk in group.chunks] for group in self._groups]
         start = 0
-        for at, (n, sizes) in enumerate(zip(self._groups_n, held, strict=True)):
+        for at, (group, sizes) in enumerate(zip(self._groups, held, strict=True)):
             strips = _strips(sizes, self._pages)
             if len(strips) <= 1:
                 for columns in self._batches(at, start, self._columns.names):
                     yield self._joined(columns)
             else:
                 dtypes = [np.dtype(kind.to_pandas_dtype()) for kind in self._columns.types]
-                with Transposed(n, dtypes) as transposed:
+                with Transposed(group.n, dtypes) as transposed:
                     for strip in strips:
                         for columns in self._batches(at, start, [self._columns.names[column] for column in strip]):
                             for column, values in zip(strip, columns, strict=True):
                                 transposed.append(column, values)
                     yield from map(self._joined, transposed.rows(self._step))
-            start += n
+            start += group.n
 
-    def _held(self, file: Any, group: Any, chunk: int) -> int:
+    def _held(self, file: BinaryIO, chunk: Chunk) -> int:
         """Return what decoding a column of a row group takes, beside its batches."""
-        column = group.column(chunk)
-        pages = pages_of(file, column)
-        if pages.decoding > self._pages:
-            raise too_large(self._path, f"a page of column {column.path_in_schema}", pages.decoding, self._pages)
-        return pages.decoding + _BUFFER
+        size = decoding(file, chunk)
+        if size > self._pages:
+            raise too_large(self._path, f"a page of the column at byte {chunk.at}", size, self._pages)
+        return size + _BUFFER
 
     def _batches(self, group: int, start: int, names: list[str]) -> Iterator[list[npt.NDArray[Any]]]:
         """Yield columns of a row group, a few rows at a time."""
@@ -134,8 +140,8 @@ class _Table:
                     raise VectorFileError(self._path, f"misses values in {rows}")
             yield [column.to_numpy(zero_copy_only=False) for column in columns]
             at += len(batch)
-        if at - start != self._groups_n[group]:
-            raise VectorFileError(self._path, f"row group {group} has {at - start} rows, not {self._groups_n[group]}")
+        if at - start != self._groups[group].n:
+            raise VectorFileError(self._path, f"row group {group} has {at - start} rows, not {self._groups[group].n}")
 
     def _joined(self, columns: list[npt.NDArray[Any]]) -> npt.NDArray[Any]:
         if self._columns.lists:
@@ -172,9 +178,11 @@ def write_parquet(path: Path, arrays: Arrays) -> None:
     arrow = import_extra("pyarrow", "files")
     parquet = import_extra("pyarrow.parquet", "files")
     schema, batches = written_batches(arrays)
-    with parquet.ParquetWriter(path, schema) as writer:
+    # a dictionary takes ten times the room of the numbers, of which few are equal
+    with path.open("wb") as file, parquet.ParquetWriter(file, schema, use_dictionary=False) as writer:
         for batch in batches:
             writer.write_table(arrow.Table.from_batches([batch]))  # write_batch would keep them
+    arrow.default_memory_pool().release_unused()
 
 
 PARQUET = Format(open_parquet, write_parquet, several=True, writer="pyarrow.parquet", options=("memory",))

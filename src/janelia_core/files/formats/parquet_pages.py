@@ -1,118 +1,142 @@
-"""Pages of a `.parquet`, by their headers: what a column takes to decode, before anything is decoded.
+"""What the columns of a `.parquet` take to decode, by its footer and its pages' headers, before anything is decoded.
 
-The footer says how many values a column has; a page says it again, and how large it is unpacked. The decoder believes
-the page. Source: github.com/apache/parquet-format, parquet.thrift (PageHeader), Thrift compact protocol.
+The footer says how many values a column has; a page says it again, and how large it is unpacked, and the decoder
+believes the page. pyarrow shows the footer as well, but ends the process where its statistics are damaged.
+Source: github.com/apache/parquet-format, parquet.thrift (FileMetaData, PageHeader).
 """
 
 from __future__ import annotations
 
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from janelia_core.files.formats.thrift import LIST, STRUCT, Thrift
 
 _WINDOW = 1 << 12  # bytes of a header with the smallest and largest value of its page
 _LARGEST_HEADER = 1 << 17
-_DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3
+_DICTIONARY = 2  # a type of page
 _TYPE, _UNPACKED, _PACKED = 1, 2, 3
-_VALUES_IN = {_DATA: 5, _DICTIONARY: 7, _DATA_V2: 8}  # field of PageHeader whose field 1 is the number of values
-_TRUE, _FALSE, _BYTE, _I16, _I32, _I64, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = range(1, 13)
+_VALUES_IN = {5, 7, 8}  # fields of PageHeader whose field 1 is the number of values
+_ROW_GROUPS, _COLUMNS, _ROWS, _METADATA = 4, 1, 3, 3
+_VALUES, _LENGTH, _PAGES, _DICTIONARY_PAGE = 5, 7, 9, 11  # of ColumnMetaData
 
 
-class ChunkPages(NamedTuple):
-    """The pages of a column in a row group.
-
-    Attributes:
-        values: In them.
-        decoding: Bytes that the largest page takes, packed, unpacked and its dictionary.
-    """
+class Chunk(NamedTuple):
+    """A column in a row group: its values, the first byte of its pages and how many bytes they take in the file."""
 
     values: int
-    decoding: int
+    at: int
+    length: int
 
 
-def pages_of(file: BinaryIO, chunk: Any) -> ChunkPages:
-    """Read the headers of all pages of a column chunk, whose metadata is one of pyarrow.
+class RowGroup(NamedTuple):
+    """Rows, and where their columns are."""
+
+    n: int
+    chunks: list[Chunk]
+
+
+def row_groups(footer: bytes, wanted: list[int]) -> list[RowGroup]:
+    """Return the row groups with those columns that are wanted, by number, in this order.
 
     Raises:
-        ValueError: They are no headers, or reach beyond the chunk.
+        ValueError, IndexError: It is no footer.
     """
-    at = min(place for place in (chunk.dictionary_page_offset, chunk.data_page_offset) if place is not None)
-    end = at + chunk.total_compressed_size
+    thrift = Thrift(footer)
+    groups: list[RowGroup] = []
+    for number, kind in thrift.fields():
+        if (number, kind) == (_ROW_GROUPS, LIST):
+            groups += [_row_group(thrift, wanted) for _ in thrift.items()]
+        else:
+            thrift.skip(kind)
+    return groups
+
+
+def _row_group(thrift: Thrift, wanted: list[int]) -> RowGroup:
+    n, among = 0, set(wanted)
+    chunks: dict[int, Chunk] = {}
+    for number, kind in thrift.fields():
+        if (number, kind) == (_COLUMNS, LIST):
+            for at, item in enumerate(thrift.items()):
+                if at in among:
+                    chunks[at] = _chunk(thrift)
+                else:
+                    thrift.skip(item)
+        elif number == _ROWS:
+            n = thrift.number(kind)
+        else:
+            thrift.skip(kind)
+    if n < 0 or not chunks.keys() >= among:
+        raise ValueError(f"a row group has {n} rows and {len(chunks)} of {len(wanted)} columns")
+    return RowGroup(n, [chunks[at] for at in wanted])
+
+
+def _chunk(thrift: Thrift) -> Chunk:
+    said: dict[int, int] = {}
+    for number, kind in thrift.fields():
+        if (number, kind) == (_METADATA, STRUCT):
+            for field, of in thrift.fields():
+                if field in {_VALUES, _LENGTH, _PAGES, _DICTIONARY_PAGE}:
+                    said[field] = thrift.number(of)
+                else:
+                    thrift.skip(of)
+        else:
+            thrift.skip(kind)
+    start = min(said[_PAGES], said.get(_DICTIONARY_PAGE) or said[_PAGES])
+    if min(start, *said.values()) < 0:
+        raise ValueError("a column has less than no values or bytes")
+    return Chunk(said[_VALUES], start, said[_LENGTH])
+
+
+def decoding(file: BinaryIO, chunk: Chunk) -> int:
+    """Return the bytes that decoding takes: the largest page, packed and unpacked, and its dictionary.
+
+    Raises:
+        ValueError: The pages have no headers, reach beyond the chunk, or hold more values than the footer says.
+    """
+    at, end = chunk.at, chunk.at + chunk.length
     values = largest = dictionary = 0
-    while at < end and values < chunk.num_values:
-        header, length = _header(file, at)
-        kind, unpacked, packed = (int(header.get(field, -1)) for field in (_TYPE, _UNPACKED, _PACKED))
+    while at < end and values < chunk.values:
+        page, held, length = _header(file, at)
+        kind, unpacked, packed = (page.get(field, -1) for field in (_TYPE, _UNPACKED, _PACKED))
         at += length + packed
-        if min(unpacked, packed) < 0 or at > end:
+        if min(unpacked, packed, held) < 0 or at > end:
             raise ValueError(f"a page of {packed} bytes reaches beyond its column")
-        within = header.get(_VALUES_IN.get(kind, -1), {})
-        held = int(within.get(1, 0)) if isinstance(within, dict) else 0
         if kind == _DICTIONARY:
             dictionary = unpacked + 8 * held
-        elif kind in _VALUES_IN:
+        else:
             values += held
         largest = max(largest, unpacked + packed)
-    if values > chunk.num_values:
-        raise ValueError(f"pages of {values} values in a column of {chunk.num_values}")
-    return ChunkPages(values, largest + dictionary)
+    if values > chunk.values:
+        raise ValueError(f"pages of {values} values in a column of {chunk.values}")
+    return largest + dictionary
 
 
-def _header(file: BinaryIO, at: int) -> tuple[dict[int, Any], int]:
+def _header(file: BinaryIO, at: int) -> tuple[dict[int, int], int, int]:
+    """Return type and sizes of a page, its number of values, and the length of its header."""
     window = _WINDOW
     while True:
         file.seek(at)
         data = file.read(window)
         try:
-            return _struct(data, 0, 0)
+            return _parsed(Thrift(data))
         except IndexError:
             if len(data) < window or window >= _LARGEST_HEADER:
                 raise ValueError(f"the header of a page at byte {at} does not end") from None
             window *= 8
 
 
-def _struct(data: bytes, at: int, depth: int) -> tuple[dict[int, Any], int]:
-    fields: dict[int, Any] = {}
-    number = 0
-    while data[at]:
-        kind, step = data[at] & 15, data[at] >> 4
-        at += 1
-        if step == 0:
-            number, at = _zigzag(data, at)
+def _parsed(thrift: Thrift) -> tuple[dict[int, int], int, int]:
+    page: dict[int, int] = {}
+    held = 0
+    for number, kind in thrift.fields():
+        if number in {_TYPE, _UNPACKED, _PACKED}:
+            page[number] = thrift.number(kind)
+        elif number in _VALUES_IN and kind == STRUCT:
+            for field, of in thrift.fields():
+                if field == 1:
+                    held = thrift.number(of)
+                else:
+                    thrift.skip(of)
         else:
-            number += step
-        fields[number], at = _value(data, at, kind, depth)
-    return fields, at + 1
-
-
-def _value(data: bytes, at: int, kind: int, depth: int) -> tuple[Any, int]:
-    if kind in {_TRUE, _FALSE}:
-        return kind == _TRUE, at
-    if kind in {_I16, _I32, _I64}:
-        return _zigzag(data, at)
-    if kind == _BINARY:
-        length, at = _varint(data, at)
-        return None, _reachable(data, at + length)
-    if kind == _STRUCT and depth < 4:
-        return _struct(data, at, depth + 1)
-    if kind in {_BYTE, _DOUBLE}:
-        return None, _reachable(data, at + (1 if kind == _BYTE else 8))
-    raise ValueError("a page begins with what is no header")
-
-
-def _reachable(data: bytes, at: int) -> int:
-    data[at]  # an IndexError asks for more of the file
-    return at
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while shift < 64:
-        byte = data[at]
-        value |= (byte & 127) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 128:
-            return value, at
-    raise ValueError("a page begins with what is no header")
-
-
-def _zigzag(data: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(data, at)
-    return value >> 1 ^ -(value & 1), at
+            thrift.skip(kind)
+    return page, held, thrift.at

@@ -20,7 +20,7 @@ from janelia_core.files.formats.other_names import opened_otherwise, written_oth
 from janelia_core.suffixes import ALIASES, FORMATS, NAMED, PACKED, READ_ONLY, REFUSED
 
 Where = str | PathLike[str]
-OPTIONS = {"centres": "--centres-format", "queries": "--queries-format", "indices": "--answer-format"}
+OPTIONS = {"centres": "--centres-format or --format", "queries": "--queries-format", "indices": "--answer-format"}
 """What says the format on the command line, by what a file is used as."""
 
 
@@ -59,10 +59,13 @@ def format_of(path: Path, asked: str | None = None, role: str = "out") -> str:
     """Return the name of the format: the one asked for, else the one of the suffix.
 
     Raises:
-        VectorFileError: It is none that is known; the message tells how to say it for a file used as `role`.
+        VectorFileError: It is none that is known; the message tells how to say it for a file used as `role`. What is
+            written, "out", is neither packed nor cropped.
     """
-    name = (asked or suffix_of(path).format).lower()
+    name = (asked or (path.suffix.removeprefix(".") if role == "out" else suffix_of(path).format)).lower()
     name = ALIASES.get(name, name)
+    if name in PACKED:
+        raise VectorFileError(path, "is written plain only; leave out the suffix, and pack the file afterwards")
     known = {**FORMATS, **READ_ONLY}
     if name in known or (asked is not None and name in NAMED):
         return name
@@ -137,6 +140,4 @@ def save_vectors(path: Where, values: Tensor, format: str | None = None, *, name
     """
     target = Path(os.fsdecode(path))
     kind = format_of(target, format)
-    if format is None and suffix_of(target).packed:
-        raise VectorFileError(target, "would be packed, and is written plain only; pack it afterwards")
     format_named(kind).write(target, {name: InMemory(values)})

@@ -31,18 +31,18 @@ NUMBERS = {
     "U32": "<u4",
     "U64": "<u8",
 }
-_PARSED = 16  # bytes that a byte of the header takes, parsed
+_PARSED = 32  # bytes that a byte of the header takes, parsed
 KINDS = {TORCH_DTYPES[kind.lstrip("<")]: name for name, kind in NUMBERS.items() if name != "BF16"}
 KINDS[torch.bfloat16] = "BF16"
 
 
-def open_safetensors(path: Path, name: str | None, preferred: tuple[str, ...], memory: int = OPENING) -> VectorFile:
+def open_safetensors(path: Path, name: str | None, preferred: tuple[str, ...], opening: int = OPENING) -> VectorFile:
     """Open one tensor of shape (n, d): the library checks the file, then its rows are read where they stand."""
     library = import_extra("safetensors", "files")
     with path.open("rb") as start:
         length = int.from_bytes(start.read(8), "little")
-    if length > memory // _PARSED and length <= path.stat().st_size:
-        raise VectorFileError(path, f"has a header of {length} bytes; {memory // _PARSED} are at hand for it", 0)
+    if length > opening // _PARSED and length <= path.stat().st_size:
+        raise VectorFileError(path, f"has a header of {length} bytes; {opening // _PARSED} are at hand for it", 0)
     try:
         with library.safe_open(path, "numpy") as file:
             chosen = choose(path, list(file.keys()), name, preferred)
@@ -82,4 +82,4 @@ def write_safetensors(path: Path, arrays: Arrays) -> None:
                 file.write(block.detach().contiguous().view(torch.uint8).numpy().data)
 
 
-SAFETENSORS = Format(open_safetensors, write_safetensors, several=True, options=("memory",))
+SAFETENSORS = Format(open_safetensors, write_safetensors, several=True, options=("opening",))

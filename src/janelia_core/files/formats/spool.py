@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.progress import followed
 from janelia_core.positioned import write_all
 
 
@@ -54,7 +55,7 @@ def nameless(path: Path, expected: int) -> Iterator[int]:
         raise VectorFileError(
             path, f"takes {expected} bytes to decode, {tempfile.gettempdir()} has {free}; set TMPDIR to a larger disk"
         )
-    with tempfile.TemporaryFile(buffering=0) as file:
+    with tempfile.TemporaryFile(buffering=0) as file, followed().at(f"decoding {path.name}"):
         yield file.fileno()
 
 

@@ -20,7 +20,7 @@ from janelia_core.files.formats.contract import Arrays, as_numpy, first, numpy_d
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.raw import torch_dtype
 
-_WRITTEN = 1 << 20
+_WRITTEN = 1 << 19
 _INDEX = re.compile(r"|__index_level_\d+__|Unnamed: \d+(?:\.\d+)*")
 _PERHAPS_INDEX = re.compile(r"index|level_\d+", re.IGNORECASE)
 
@@ -120,7 +120,7 @@ def too_large(path: Path, what: str, needed: int, memory: int) -> VectorFileErro
 
 
 def written_batches(arrays: Arrays) -> tuple[Any, Iterator[Any]]:
-    """Return the schema of a table with a column of lists of fixed length for each array, and its rows, 1 MiB each."""
+    """Return a schema with a column of lists of fixed length for each array, and its rows, some at a time."""
     arrow = import_extra("pyarrow", "files")
     types = {name: arrow.list_(arrow.from_numpy_dtype(numpy_dtype(rows)), rows.d) for name, rows in arrays.items()}
     schema = arrow.schema(list(types.items()))

@@ -92,13 +92,18 @@ def by_tiles(
             bottom = min(top + tile[0], n)
             bands = [(start, min(start + band, bottom)) for start in range(top, bottom, band)]
             for first in range(0, d, tile[1]):
-                values = read(top, bottom, first, min(first + tile[1], d))
-                for start, stop in bands:
-                    at = start * row + (stop - start) * first * dtype.itemsize
-                    put(path, file, values[start - top : stop - top], at)
+                _put_tile(path, file, read(top, bottom, first, min(first + tile[1], d)), bands, row, first)
             for start, stop in bands if tile[1] < d else []:
                 _put_in_order(path, file, dtype, (start, stop), d, tile[1])
         return RawVectors(path, 0, n, d, dtype, fd=os.dup(file), bfloat16=bfloat16)
+
+
+def _put_tile(path: Path, file: int, values: Numbers, bands: list[tuple[int, int]], row: int, first: int) -> None:
+    """Write a tile's part of each band behind the parts that are there, of `first` columns."""
+    top = bands[0][0]
+    for start, stop in bands:
+        at = start * row + (stop - start) * first * values.itemsize
+        put(path, file, values[start - top : stop - top], at)
 
 
 def _put_in_order(

@@ -61,11 +61,8 @@ def open_torch(path: Path, name: str | None, preferred: tuple[str, ...], opening
         reason = f"says that its tensor has shape {n, d}, but it stores {room} numbers for it; save .contiguous() ones"
         raise VectorFileError(path, reason)
     dtype = np.dtype(_NUMBERS[values.dtype])
-    at = (
-        _begin(path, values.untyped_storage(), storages, opening) + int(values.storage_offset()) * dtype.itemsize
-        if n
-        else 0
-    )
+    at = _begin(path, values.untyped_storage(), storages, opening) if n else 0
+    at += int(values.storage_offset()) * dtype.itemsize if n else 0
     # Strides that no step is taken by say nothing.
     strides = (apart if n > 1 else d * beside, beside if d > 1 else 1)
     return _opened(path, _Place(at, (n, d), strides if n else (d, 1), dtype, values.dtype == torch.bfloat16), opening)

@@ -16,6 +16,7 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.zip_members import member_start, zip_members
 
 _OPERATION = 128  # bytes that torch takes for one operation of a pickle, at most
+_MOST = 100_000  # operations: a tensor takes some 40, and torch a quarter of a second for all of them
 _WRITTEN = set(
     re.findall(
         r"\w+",
@@ -73,8 +74,8 @@ def _check_operations(path: Path, program: bytes, memory: int) -> None:
     stream, number = io.BytesIO(program), 0
     while (code := stream.read(1).decode("latin-1")) != ".":
         at, number = stream.tell() - 1, number + 1
-        if number > memory // _OPERATION:
-            raise VectorFileError(path, f"its pickle has more than {number} operations; save the tensor alone")
+        if number > min(memory // _OPERATION, _MOST):
+            raise VectorFileError(path, f"its pickle has more than {number - 1} operations; save the tensor alone")
         operation = _OPERATIONS.get(code)
         if operation is None:  # or the pickle ends without the operation that ends it
             raise VectorFileError(path, f"its pickle has {code!r} at byte {at}, which torch.save never writes")

@@ -2,7 +2,7 @@
 
 Labels are texts, and the same text is the same label in both files. A line without any is a row without labels.
 
-Source: https://github.com/microsoft/DiskANN, "Usage for filtered indices" in workflows/filtered_in_memory.md.
+Source: https://github.com/microsoft/DiskANN, "Filtered indices".
 """
 
 from __future__ import annotations

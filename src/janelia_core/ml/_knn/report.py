@@ -47,6 +47,11 @@ class Report:
         for reports in _followers.get():
             reports.append(self)
 
+    @property
+    def n_done(self) -> int:
+        """Rows answered so far; one that climbed the ladder may be counted twice."""
+        return min(self.plan.problem.n_smps, self.n_screened + self.n_exhaustive)
+
     def add(self, **numbers: int | Counts) -> None:
         """Add to the fields named, from any thread."""
         with self._lock:
@@ -57,6 +62,11 @@ class Report:
         """Count rows screened and their candidates (r, w), -1 in empty slots: on an accelerator if anyone watches."""
         counted = indices.is_cpu or is_watched()
         self.add(n_screened=len(indices), n_candidates=int((indices >= 0).sum()) if counted else 0)
+
+    @property
+    def ran(self) -> str:
+        """The screen that ran; with why, where torch operations stood in for the one planned."""
+        return self.screen or self.plan.screen
 
     def __str__(self) -> str:
         meanwhile = f"until kernels were loaded: {self.n_meanwhile} rows, by torch operations"

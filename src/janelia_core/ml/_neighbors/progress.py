@@ -46,8 +46,7 @@ def progress_bar(n_rows: int) -> Iterator[None]:
 
 
 def _counted(reports: list[Report]) -> int:
-    """Return how many rows are done; a row that climbed the ladder may be counted twice."""
-    return sum(min(report.plan.problem.n_smps, report.n_screened + report.n_exhaustive) for report in reports)
+    return sum(report.n_done for report in reports)
 
 
 def _advance(bar: Any, n_done: int) -> None:

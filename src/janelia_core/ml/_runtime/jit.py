@@ -9,7 +9,7 @@ import numba
 
 from janelia_core.ml._runtime.aside import warn
 from janelia_core.ml._runtime.kernels import SwitchedOffError
-from janelia_core.ml._runtime.loading import before_kernel
+from janelia_core.ml._runtime.loading import before_kernel, compiled
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -47,7 +47,10 @@ def _compiled(function: Any, options: dict[str, Any]) -> Any:
 
     def compile_in_turn(*args: Any, **kwargs: Any) -> Any:
         before_kernel()
-        return compile_for(*args, **kwargs)
+        try:
+            return compile_for(*args, **kwargs)
+        finally:
+            compiled()
 
     dispatcher._compile_for_args = compile_in_turn  # which Numba looks up when it meets new types
     return dispatcher

@@ -6,6 +6,7 @@ which does the same work on a few numbers. One thread rehearses use after use an
 what has one right answer may be asked so: which of two ways answers first is chance.
 
     are_ready       tells at once, or after some patience; what is not ready begins to load
+    is_compiling    for whoever shows progress
     waiting         in this thread, calls load what they want, however long that takes
     JANELIA_CORE_KERNELS=wait       so do all calls of the process
 
@@ -33,6 +34,7 @@ _WAITS = "wait"
 _YIELD = 1e-4  # seconds in which a thread that waits for the compiler gets its turn
 
 _ready: set[Hashable] = set()
+_compiling: set[int] = set()  # threads
 _this_thread = threading.local()
 
 
@@ -173,8 +175,19 @@ def before_function() -> None:
         _loader.interrupt_if_asked()
 
 
+def is_compiling() -> bool:
+    """Tell whether some thread of this process compiles a kernel."""
+    return bool(_compiling)
+
+
+def compiled() -> None:
+    """Say that this thread compiles no more, if it did."""
+    _compiling.discard(threading.get_ident())
+
+
 def compiles() -> None:
     """Say that a function is about to be compiled."""
+    _compiling.add(threading.get_ident())
     if getattr(_this_thread, "loads", False):
         _loader.compiles()
 
@@ -201,6 +214,7 @@ def begin_anew() -> None:
     """Forget the thread, which a forked child does not have, and what it had not finished."""
     global _loader
     _loader = _Loader()
+    _compiling.clear()
     _this_thread.loads = False
 
 

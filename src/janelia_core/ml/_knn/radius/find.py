@@ -228,18 +228,24 @@ def _search(asked: Asked, r: Tensor, put: Put, settings: Settings, sources: Sour
     searcher = Searcher(source, everyone, order, settings, most_pairs(plan), frame.x_finite, compiled)
     step = (plan if chosen is None else chosen.plan).blocks.rows
 
+    whole = True  # one turn takes all rows
+
     def work(positions: Tensor) -> None:
         search_positions(x, positions, r, searcher, put)
+        if whole:
+            asked.report.add(n_screened=len(positions))
 
     # Others than a screen that lists may take the rows part by part of the centres.
     turns = chosen.meeting.turns() if listed and chosen is not None and chosen.meeting is not None else [None]
     for turn in turns:
+        whole = turn is None
         if turn is None:
             blocks = [torch.arange(p.start, min(p.stop, len(x)), device=x.device) for p in parts(len(x), step)]
         else:
             blocks = [turn[part] for part in parts(len(turn), step)]
         asked.workers.each(work, blocks)
-    asked.report.add(n_screened=len(x))
+    if not whole:
+        asked.report.add(n_screened=len(x))
 
 
 def _by_screen(asked: Asked, order: ExactOrder) -> tuple[Source, Source, Chosen | None]:
