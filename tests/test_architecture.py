@@ -61,6 +61,7 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.radius": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.verify", f"{KNN}.exact_order", f"{KNN}.kept", f"{KNN}.among"]
     + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "settle.kernels", "screens.portable")],
+    f"{KNN}.trial": [*BELOW, f"{KNN}.plan"] + [f"{KNN}.{name}" for name in ("choose", "find", "meanwhile", "search")],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],
     f"{ROOT}.sklearn": [f"{ROOT}.extras", f"{ROOT}.ml.index"],

@@ -16,7 +16,7 @@ import torch
 
 from janelia_core import cli
 from janelia_core.commands.bar import Bar
-from janelia_core.files import Progress, info_file, open_vectors, save_vectors, verify_files
+from janelia_core.files import Progress, open_vectors, save_vectors, verify_files
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.sizes import parse_bytes, parse_rows, show_bytes
 
@@ -74,26 +74,6 @@ def test_plan_in_words(folder: Path, capsys) -> None:
     assert "screen: none" in told
 
 
-def test_info_tells_range_broken_rows_and_duplicates(tmp_path: Path, capsys) -> None:
-    values = torch.tensor([[1.0, 0.0], [2.0, 3.0], [1.0, -0.0], [torch.nan, 1.0], [torch.nan, 1.0], [-torch.inf, 9.0]])
-    save_vectors(tmp_path / "a.npy", values)
-    info = info_file(tmp_path / "a.npy")
-    assert (info.shape, info.least, info.largest) == ((6, 2), 0.0, 9.0)
-    assert (info.n_not_finite, info.n_duplicates) == (3, 1)
-    assert run("info", tmp_path / "a.npy") == 0
-    assert "6 x 2, torch.float32" in capsys.readouterr().out
-    assert run("info", tmp_path / "a.npy", "--json") == 0
-    assert json.loads(capsys.readouterr().out)["n_duplicates"] == 1
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int64, torch.bfloat16, torch.float64])
-def test_duplicates_are_counted_exactly(dtype: torch.dtype, tmp_path: Path) -> None:
-    values = torch.randint(0, 3, (400, 4), generator=torch.Generator().manual_seed(0)).to(dtype)
-    save_vectors(tmp_path / "a.pt", values)
-    assert info_file(tmp_path / "a.pt").n_duplicates == 400 - len(set(map(tuple, values.tolist())))
-    assert info_file(tmp_path / "a.pt", max_memory="1KiB").n_duplicates is None
-
-
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
@@ -108,26 +88,6 @@ def test_info_of_what_is_no_set_of_rows_is_one_line(values: torch.Tensor, compla
     told = capsys.readouterr().err
     assert complaint in told
     assert told.count("\n") == 1
-
-
-def test_info_reads_no_larger_sample_than_its_memory_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save_vectors(tmp_path / "a.npy", torch.zeros(2000, 512))  # 4 MB
-    largest = []
-
-    def noted(x: torch.Tensor, ctrs: torch.Tensor, k: int) -> None:
-        largest.append(x.nbytes + ctrs.nbytes)
-
-    monkeypatch.setattr("janelia_core.files.info.find", noted)
-    info_file(tmp_path / "a.npy", max_memory="1MiB")
-    assert 0 < max(largest) <= 1 << 20
-
-
-def test_a_saved_parameter_is_read_as_the_numbers_it_holds(tmp_path: Path) -> None:
-    values = torch.nn.Parameter(torch.arange(8.0).reshape(4, 2))
-    torch.save({"a": values}, tmp_path / "a.pt")
-    with open_vectors(tmp_path / "a.pt") as file:
-        assert not file.read(0, 4).requires_grad
-    assert info_file(tmp_path / "a.pt").largest == 7.0
 
 
 def test_verify_counts_ties_fairly(folder: Path, capsys) -> None:

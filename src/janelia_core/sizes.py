@@ -1,4 +1,4 @@
-"""Sizes and ranges as people write them: 128MiB, 2GB, 0:10000."""
+"""Sizes, ranges and times as people write them: 128MiB, 2GB, 0:10000, 3.5 min."""
 
 from __future__ import annotations
 
@@ -47,3 +47,11 @@ def show_bytes(size: float) -> str:
             return f"{size:.3g} {unit}" if unit != "bytes" else f"{size:.0f} bytes"
         size /= 1024
     raise AssertionError
+
+
+def show_seconds(seconds: float) -> str:
+    """Return a time with two digits and a unit."""
+    for unit, size in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.{0 if seconds >= 10 * size else 1}f} {unit}"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"

@@ -3,15 +3,17 @@
 The steps of a search::
 
     search      search_files: checks, stream, answer                   plan: plan_files   verify: verify_files
-      |                                                                 info: info_file
+      |                                                                 info: info_file     outlook: a sample
       |  question    what is asked; checked, with blocks: the work
       |  inputs      what is searched, as callers name it -> an open file of vectors
       |  labels      who may be found by whom, where that is a question of labels
       |  formats     a suffix -> who opens it, who writes it            errors: what is wrong with a file
       |  layout      sizes, memory -> blocks, loop order, bytes read    (pure arithmetic)
+      |  disk        what is written, and where                        (likewise)
       |  resumable   the search that can go on, and what is made of it while it still could
       |  journal     which steps are finished, on disk                  lock: one process at a time
       |  fingerprint, unchanged    are these the same inputs? files by state and sample, rows by their blocks' digests
+      |  steps       what is planned for pairs of blocks; their kernels are loaded
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
       |  blocks        of rows: read, digested, known again
       |  command_line  what to type to go on                           recall, stored_distances: what verify counts

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +16,13 @@ from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.layout import FILES_MEMORY, opening_memory, reading_memory
-from janelia_core.ml._knn.choose import make_plan
-from janelia_core.ml._knn.find import find
-from janelia_core.ml._runtime.loading import waiting
-from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.files.plan import plan_files
+from janelia_core.files.question import Range
 from janelia_core.sizes import parse_bytes, show_bytes
+from janelia_core.suffixes import FORMATS
 
 _CHUNK = 1 << 22
-_K = 10
 _ROW = 64  # bytes that a coordinate of one row takes while its range is found, and its hash
-_SAMPLE_ROWS, _SAMPLE_CTRS = 1024, 16384
 
 
 @dataclass
@@ -42,8 +38,10 @@ class FileInfo:
         largest: The largest finite number, or None.
         n_not_finite: Rows that hold an infinity or NaN.
         n_duplicates: Rows that equal an earlier one, NaN apart; None if that was too much for the memory.
-        screen: What would find the 10 nearest of every row, and why.
-        seconds: About how long, from a sample; the tree's speed grows with n, so for it this is an upper limit.
+        screen: Which screens a search of it runs, as `FileReport.screens` says afterwards; empty: none is possible.
+        seconds: About how long that search takes here.
+        told: What it does and takes, in words (`FilePlan`); or why there is none.
+        search: The same in numbers and names (`FilePlan.facts`).
     """
 
     path: Path
@@ -54,8 +52,10 @@ class FileInfo:
     largest: float | None
     n_not_finite: int
     n_duplicates: int | None
-    screen: str
-    seconds: float
+    screen: str = ""
+    seconds: float | None = None
+    told: str = ""
+    search: dict[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
         n, d = self.shape
@@ -67,25 +67,85 @@ class FileInfo:
                 f"range: {span}",
                 f"rows that are not finite: {self.n_not_finite}",
                 f"rows that equal an earlier one: {twice}",
-                f"the {_K} nearest of every row: {self.screen}; about {self.seconds:.2g} s here",
+                self.told if self.search else f"no such search: {self.told}",
             ]
         )
 
 
-def info_file(path: Where | Input, format: str | None = None, *, max_memory: int | str = FILES_MEMORY) -> FileInfo:
-    """Look through a file of vectors.
+def info_file(
+    centres: Where | Input,
+    queries: Where | Input | None = None,
+    *,
+    k: int = 10,
+    out: Where | None = None,
+    distances: Where | None = None,
+    metric: str | None = None,
+    dtype: torch.dtype | str | None = None,
+    device: torch.device | str | None = None,
+    max_memory: int | str = FILES_MEMORY,
+    m: int | None = None,
+    rows: Range = (None, None),
+    ctr_rows: Range = (None, None),
+    format: str | None = None,
+    formats: tuple[str | None, ...] = (None, None, None),
+    convention: str | None = None,
+) -> FileInfo:
+    """Look through a file of vectors, and plan a search of it: of the 10 nearest of every row, if nothing else is said.
 
     Args:
-        path: The file; FILE::NAME for one of several arrays; or an `Input`.
-        format: As for `open_vectors`.
-        max_memory: Bytes, or a text such as "2GiB", that rows and the count of duplicates may take.
+        centres: The file; FILE::NAME for one of several arrays; or an `Input`.
+        queries: As for `search_files`, and so is all that follows. The name of a format, where there is no file of
+            that name, is taken as `format`, which once stood here.
+        k: See there.
+        out: As for `plan_files`.
+        distances: Likewise.
+        metric: As for `search_files`.
+        dtype: See there; what is told of the file is of its numbers as stored.
+        device: See there.
+        max_memory: See there; rows and the count of duplicates take no more.
+        m: See there.
+        rows: See there; all rows of the file are looked through.
+        ctr_rows: See there.
+        format: Of centres, if formats does not say.
+        formats: As for `plan_files`.
+        convention: Likewise.
 
     Raises:
         VectorFileError: It is not what it should be, or has no rows.
-        ValueError: A row is too large for max_memory.
+        ValueError: A row is too large for max_memory. That a search is not possible is told, not raised.
     """
-    memory = parse_bytes(max_memory)
-    asked = Input.of(path, format)
+    if queries is not None and str(queries).lower() in FORMATS and not Path(str(queries)).exists():
+        queries, format = None, str(queries)
+    formats = (formats[0] or format, *formats[1:])
+    asked = Input.of(centres, formats[0])
+    info = _looked_through(asked, parse_bytes(max_memory))
+    try:
+        plan = plan_files(
+            asked,
+            queries,
+            k=k,
+            out=out,
+            distances=distances,
+            metric=metric,
+            dtype=dtype,
+            device=device,
+            max_memory=max_memory,
+            m=m,
+            rows=rows,
+            ctr_rows=ctr_rows,
+            formats=formats,
+            convention=convention,
+        )
+    except (ValueError, OSError) as error:  # of what was asked: the file itself is sound
+        info.told = " ".join(str(error).split())
+        return info
+    info.screen, info.seconds = ", ".join(plan.screens), plan.seconds
+    info.told, info.search = str(plan), plan.facts()
+    return info
+
+
+def _looked_through(asked: Input, memory: int) -> FileInfo:
+    """Return what is in a file, from a look at all rows."""
     with asked.opened("centres", reading_memory(memory), opening_memory(memory)) as file:
         if file.n == 0:
             raise VectorFileError(file.path, f"has no rows, of {file.d} columns each")
@@ -104,10 +164,7 @@ def info_file(path: Where | Input, format: str | None = None, *, max_memory: int
             if keep_hashes:
                 hashes["a"][start : start + len(block)], hashes["b"][start : start + len(block)] = _hashes(block)
         duplicates = _duplicates(file, hashes) if keep_hashes else None
-        screen, seconds = _outlook(file, memory)
-        return FileInfo(
-            file.path, file.format, file.shape, file.dtype, least, largest, broken, duplicates, screen, seconds
-        )
+        return FileInfo(file.path, file.format, file.shape, file.dtype, least, largest, broken, duplicates)
 
 
 def _range(block: Tensor) -> tuple[float | None, float | None, int]:
@@ -148,20 +205,3 @@ def _duplicates(file: VectorFile, hashes: npt.NDArray[Any]) -> int:
         one, other = (file.take(torch.from_numpy(order[part + late].copy())) for late in (0, 1))
         count += int((one == other).all(dim=1).sum())
     return count
-
-
-def _outlook(file: VectorFile, memory: int) -> tuple[str, float]:
-    """Return what a search of all rows among all would run, and about how long, from a sample that fits the memory."""
-    fit = max(2, memory // 2 // (file.d * file.dtype.itemsize))
-    k = min(_K, file.n)
-    cpu = torch.device("cpu")
-    plan = make_plan(file.n, file.n, file.d, k, file.n, machine=this_machine(cpu), float32=file.dtype == torch.float32)
-    x = file.read(0, min(file.n, _SAMPLE_ROWS, fit // 2))
-    ctrs = file.read(0, min(file.n, _SAMPLE_CTRS, fit))
-    seconds = 0.0
-    with waiting():  # the first search compiles
-        for _ in range(2):
-            start = time.perf_counter()
-            find(x, ctrs, min(k, len(ctrs)))
-            seconds = time.perf_counter() - start
-    return f"{plan.screen} ({plan.reason})", seconds * (file.n / len(x)) * (file.n / len(ctrs))

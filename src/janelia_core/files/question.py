@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -54,6 +54,10 @@ class Work:
     m: int | None
     device: torch.device | None
     labels: Labels | None = None
+
+    def searched(self) -> Work:
+        """Return the same by the metric of which neighbours are found, which may not be the one that is told."""
+        return replace(self, metric=self.told.metric)
 
 
 class Question(NamedTuple):

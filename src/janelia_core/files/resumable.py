@@ -75,8 +75,7 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
     if flushes_subnormals():
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     with question.opened() as (c, q), question.labelled(c, q) as labels:
-        work = question.work(c, q, kept.distances, labels=labels)
-        work = replace(work, metric=work.told.metric)  # which has the same neighbours
+        work = question.work(c, q, kept.distances, labels=labels).searched()
         task = _task(work, question, kept.purpose)
         if kept.resume:
             work = _as_begun(work, question, begun_with(kept.beside), task)

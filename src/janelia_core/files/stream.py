@@ -16,6 +16,7 @@ from janelia_core.files.answer.room import n_regions, region_bytes, unfinished_b
 from janelia_core.files.blocks import Blocks
 from janelia_core.files.journal import Journal
 from janelia_core.files.question import Work
+from janelia_core.files.steps import kernels_loaded
 from janelia_core.ml._knn.merge import Among, Running, extend, nearest
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.positioned import read_at, write_all
@@ -65,14 +66,15 @@ class Stream:
         try:
             self._open()
             x, ctrs = Blocks.of_queries(self._work, digests), Blocks.of_centres(self._work, digests)
-            for number in range(self._journal.finished, layout.n_steps):
-                q, c = layout.step(number)
-                self._step(q, c, x.block(q), ctrs.block(c))
-                self._journal.add()
-                if progress is not None:
-                    done = self._pairs(number + 1)
-                    total = layout.n_smps * layout.n_ctrs
-                    progress(Progress(done, total, begun, time.perf_counter() - began))
+            with kernels_loaded(self._work):
+                for number in range(self._journal.finished, layout.n_steps):
+                    q, c = layout.step(number)
+                    self._step(q, c, x.block(q), ctrs.block(c))
+                    self._journal.add()
+                    if progress is not None:
+                        done = self._pairs(number + 1)
+                        total = layout.n_smps * layout.n_ctrs
+                        progress(Progress(done, total, begun, time.perf_counter() - began))
         finally:
             for file in self._files.values():
                 os.close(file)
@@ -103,7 +105,7 @@ class Stream:
                 self._whole(q, x, block)
             else:
                 self._part(q, c, x, block)
-        self._screens.update((report.screen or report.plan.screen, None) for report in reports)
+        self._screens.update((report.ran, None) for report in reports)
 
     def _whole(self, q: int, x: Tensor, ctrs: Tensor) -> None:
         """Search all centres at once."""

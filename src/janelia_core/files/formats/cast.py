@@ -18,6 +18,7 @@ class Cast(VectorFile):
     def __init__(self, file: VectorFile, dtype: torch.dtype) -> None:
         super().__init__(file.path, file.n, file.d, dtype)
         self._file, self.metric, self.files, self.format = file, file.metric, file.files, file.format
+        self.spooled_bytes = file.spooled_bytes
 
     @property
     def row_bytes(self) -> int:

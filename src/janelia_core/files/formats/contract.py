@@ -54,6 +54,7 @@ class VectorFile(ABC):
         files: The files that its rows come from, itself as a rule.
         format: Its name in the table of formats.
         decoded: Opening it decoded it as a whole, and so would opening it anew.
+        spooled_bytes: Bytes on disk, in the folder TMPDIR, to which the file was decoded when it was opened.
         bytes_read: What `read` took from the file so far, headers apart.
         bytes_taken: What `take` took from the file so far.
     """
@@ -67,6 +68,7 @@ class VectorFile(ABC):
         self.files: tuple[Path, ...] = (path,)
         self.format = ""
         self.decoded = False
+        self.spooled_bytes = 0
         self.bytes_read = 0
         self.bytes_taken = 0
         self._lock = threading.Lock()

@@ -56,7 +56,9 @@ class OtherName(VectorFile):
     def __init__(self, path: Path, file: VectorFile, place: Path, keep: int, decoded: bool) -> None:
         super().__init__(path, file.n, file.d, file.dtype)
         self._file, self._place, self._keep = file, place, keep
-        self.metric, self.decoded = file.metric, decoded
+        self.metric, self.decoded, self.spooled_bytes = file.metric, decoded, file.spooled_bytes
+        if keep >= 0:
+            self.spooled_bytes += os.fstat(keep).st_size
 
     @property
     def row_bytes(self) -> int:

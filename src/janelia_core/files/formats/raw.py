@@ -72,6 +72,7 @@ class RawVectors(VectorFile):
         if d < 1:
             raise VectorFileError(path, f"its rows have {d} columns")
         size = path.stat().st_size if fd is None else os.fstat(fd).st_size
+        self.spooled_bytes = 0 if fd is None else size
         if offset + n * self.row_bytes > size:
             raise VectorFileError(
                 path,

@@ -65,7 +65,7 @@ class Several(VectorFile):
             self._walk(others, files),
             bfloat16=first.dtype == torch.bfloat16,
         )
-        self.files = tuple(files)
+        self.files, self.spooled_bytes = tuple(files), self._spool.spooled_bytes
         self._starts = [0, *itertools.accumulate(part.n for part in self._parts)]
         self.n = self._starts.pop()
 

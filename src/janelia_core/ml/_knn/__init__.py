@@ -26,6 +26,7 @@ One way down; what stands further down knows nothing of what is above.
     radius          all centres within a radius, by the same screens and stages
     clouds          many small searches at once: the batches of one call
     distances       of what was found, correctly rounded
+    trial           a search tried on a few of its rows: which screen runs, and how long it takes
     merge           answers of several searches -> one: centres that come block by block (files larger than memory)
     reference       the definition of the answer, in plain Python
 

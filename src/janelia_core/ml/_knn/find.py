@@ -13,7 +13,8 @@ from janelia_core.ml._knn.data.points import Points, without_subnormals
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, now
 from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
-from janelia_core.ml._knn.problem import DEFAULT_MEMORY
+from janelia_core.ml._knn.plan.plan import Plan
+from janelia_core.ml._knn.problem import DEFAULT_MEMORY, Paid
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.kernels import optional_kernels
@@ -60,16 +61,15 @@ def find(
         subset = kept.centres.points.subset
     n_ctrs = ctrs.shape[0] if subset is None else subset.shape[0]
     paid, keeps = ((), 0) if kept is None else kept.terms(metric)
-    plan = make_plan(  # Step 2: a plan is made from sizes
-        x.shape[0],
-        n_ctrs,
-        x.shape[1],
+    plan = planned(  # Step 2: a plan is made from sizes
+        x,
+        ctrs,
+        (x.shape[0], n_ctrs),
         k,
-        n_ctrs if m is None else m,
-        machine=this_machine(x.device),
-        float32=x.dtype == ctrs.dtype == torch.float32 and subset is None,
-        budget=max_memory,
+        m=m,
+        max_memory=max_memory,
         metric=metric,
+        in_place=subset is None,
         masked=allowed is not None,
         paid=paid,
         keeps=keeps,
@@ -94,3 +94,49 @@ def find(
         raise
     kept.note(plan, report)
     return found
+
+
+def planned(
+    x: Tensor,
+    ctrs: Tensor,
+    sizes: tuple[int, int],
+    k: int,
+    *,
+    m: int | None = None,
+    max_memory: int = DEFAULT_MEMORY,
+    metric: str = "euclidean",
+    in_place: bool = True,
+    masked: bool = False,
+    paid: Paid = (),
+    keeps: int = 0,
+) -> Plan:
+    """Return the plan of a search of so many rows like those of x among so many centres like those of ctrs.
+
+    Args:
+        x: (.., d) points, of the dtype and on the device of the rows; how many there are does not matter.
+        ctrs: (.., d) points, likewise.
+        sizes: (n_smps, n_ctrs).
+        k: As for `find`.
+        m: Likewise.
+        max_memory: Likewise.
+        metric: Likewise, but one that maps no points.
+        in_place: All centres are searched, so that none need be copied.
+        masked: See `Problem`.
+        paid: Likewise.
+        keeps: Likewise.
+    """
+    n_smps, n_ctrs = sizes
+    return make_plan(
+        n_smps,
+        n_ctrs,
+        x.shape[1],
+        k,
+        n_ctrs if m is None else m,
+        machine=this_machine(x.device),
+        float32=x.dtype == ctrs.dtype == torch.float32 and in_place,
+        budget=max_memory,
+        metric=metric,
+        masked=masked,
+        paid=paid,
+        keeps=keeps,
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -80,6 +80,16 @@ class Running:
             torch.full((n, k), torch.nan, dtype=torch.float64),
             torch.zeros(n, k, dtype=torch.float64),
             None if distances is None else torch.full((n, k), torch.nan, dtype=distances),
+        )
+
+    def copy(self) -> Running:
+        """Return the same lists, which merging into one of both leaves as they are in the other."""
+        return replace(
+            self,
+            indices=self.indices.clone(),
+            value=self.value.clone(),
+            error=self.error.clone(),
+            distances=None if self.distances is None else self.distances.clone(),
         )
 
     @property
@@ -155,6 +165,12 @@ def extend(
     k = running.indices.shape[1]
     search = functools.partial(find, m=m, max_memory=max_memory, metric=running.name)
     found = _found(search, x, block, min(k, len(block)), device, among)
+    merge(running, x, block, first, ctrs, found, max_memory)
+
+
+def merge(running: Running, x: Tensor, block: Tensor, first: int, ctrs: Stored, found: Tensor, max_memory: int) -> None:
+    """Merge what a search has found (k', n), positions in the block, into `running`; see `extend`."""
+    k = running.indices.shape[1]
     threads = this_machine(x.device).threads
     # Points in inference mode cannot be written to by workers: as in search.
     with torch.inference_mode(False), Workers(threads if len(x) > 1 else 1) as workers:

@@ -58,6 +58,11 @@ class Report:
         counted = indices.is_cpu or is_watched()
         self.add(n_screened=len(indices), n_candidates=int((indices >= 0).sum()) if counted else 0)
 
+    @property
+    def ran(self) -> str:
+        """The screen that ran; with why, where torch operations stood in for the one planned."""
+        return self.screen or self.plan.screen
+
     def __str__(self) -> str:
         meanwhile = f"until kernels were loaded: {self.n_meanwhile} rows, by torch operations"
         mean = self.n_candidates / self.n_screened if self.n_screened else 0.0

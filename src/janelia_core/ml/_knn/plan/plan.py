@@ -97,6 +97,11 @@ class Plan:
         """Whether Numba kernels may be used."""
         return self.problem.machine.kernels
 
+    @property
+    def ways(self) -> tuple[Plan, ...]:
+        """This plan, and those that run where values speak against those before."""
+        return (self, *(() if self.otherwise is None else self.otherwise.ways))
+
     def without_kernels(self) -> Plan:
         """Return the same plan, which may use none."""
         return replace(self, problem=self.problem._replace(machine=replace(self.problem.machine, kernels=False)))
