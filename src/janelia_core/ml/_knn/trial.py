@@ -145,15 +145,13 @@ class Tried:
         centres, rows = self._centres(), 1
         self._run(rows, centres)
         single = self._clocked(rows, centres)[0]
-        for next_rows in (2, 64, enough):
-            if next_rows > enough or rows >= enough:
-                break
+        for more in (2, 64, 1024, enough):
             took = self._clocked(rows, centres)[0] if rows > 1 else single
-            most = (took - single + _DOUBT * single) / max(1, rows - 1) if rows > 1 else single
-            fit = max(rows, int(_LONG / most))
-            if rows > 1 and fit <= rows:
+            told = rows > 1 and took > single * (1.0 + _DOUBT)
+            each = (took - single) / (rows - 1) if told else 0.0
+            if each * more > _LONG or rows >= enough:
                 break
-            rows = min(next_rows, max(2, fit))
+            rows = min(more, enough)
         self._run(rows, self._centres())
         return rows
 
@@ -162,12 +160,15 @@ class Tried:
         whole, (found, report) = self._clocked(few, centres)
         single = min(self._clocked(1, centres)[0] for _ in range(2))
         rows, (alone, _) = few, self._clocked(few, centres)
-        while alone - single < _ENOUGH and alone < _MOST and rows < len(self._x):
+        begun = (few, alone) if few >= _FEWEST else (1, single)  # looks at fewer rows take less
+        while (alone - begun[1] < _ENOUGH or rows == begun[0]) and alone < _MOST and rows < len(self._x):
             rows = min(len(self._x), rows * _GROWTH)
             alone, (found, report) = self._clocked(rows, centres)
         per_row = alone / rows
+        if rows == begun[0]:
+            begun = (1, single)
         if rows > 1:
-            per_row = (alone - single) / (rows - 1) if alone > single else min(per_row, self._modelled())
+            per_row = (alone - begun[1]) / (rows - begun[0]) if alone > begun[1] else min(per_row, self._modelled())
         return Trial(report, found, self._stored[:rows], max(0.0, whole - few * per_row), per_row)
 
     def _clocked(self, rows: int, centres: Centres) -> tuple[float, tuple[Tensor, Report]]:
