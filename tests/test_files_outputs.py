@@ -19,7 +19,7 @@ from janelia_core.files.answer import place as places
 from janelia_core.files.answer.conventions import CONVENTIONS, told_by
 from janelia_core.files.answer.place import Place
 from janelia_core.files.answer.room import unfinished_bytes
-from janelia_core.files.formats import bigann
+from janelia_core.files.formats.binary import bigann
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.layout import Layout
 from janelia_core.ml._knn.distances.distances import distances
@@ -187,8 +187,8 @@ def test_an_answer_that_a_pattern_of_inputs_would_match_is_refused(out: str, her
 
 
 def test_more_rows_than_a_format_holds_are_told_before_the_search(here, no_search, monkeypatch) -> None:
-    monkeypatch.setattr("janelia_core.files.formats.bigann.IBIN", bigann.IBIN._replace(most_rows=6))
-    monkeypatch.setattr("janelia_core.files.formats.bigann.FBIN", bigann.FBIN._replace(most_rows=6))
+    monkeypatch.setattr("janelia_core.files.formats.binary.bigann.IBIN", bigann.IBIN._replace(most_rows=6))
+    monkeypatch.setattr("janelia_core.files.formats.binary.bigann.FBIN", bigann.FBIN._replace(most_rows=6))
     for out, apart in (("o.ibin", None), ("o.npy", "d.fbin")):
         with pytest.raises(VectorFileError, match="bin holds 6 rows at most, not 7"):
             search(out=out, distances=apart)

@@ -21,7 +21,7 @@ import torch
 
 from janelia_core.files import VectorFileError, open_vectors
 from janelia_core.files.errors import MOST, error_line, one_line, printable
-from janelia_core.files.formats.hdf5_source import Source
+from janelia_core.files.formats.hdf5.source import Source
 from janelia_core.suffixes import FORMATS
 
 h5py = pytest.importorskip("h5py")

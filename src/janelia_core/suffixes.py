@@ -7,27 +7,27 @@ that a command's help knows them all and waits for none.
 from __future__ import annotations
 
 FORMATS = {
-    "npy": "npy:NPY",
-    "npz": "npz:NPZ",
-    "fvecs": "texmex:FVECS",
-    "bvecs": "texmex:BVECS",
-    "ivecs": "texmex:IVECS",
-    "fbin": "bigann:FBIN",
-    "u8bin": "bigann:U8BIN",
-    "i8bin": "bigann:I8BIN",
-    "ibin": "bigann:IBIN",
-    "bin": "diskann:BIN",
-    "hdf5": "hdf5:HDF5",
-    "pt": "torch_file:PT",
+    "npy": ".numpy_files.npy:NPY",
+    "npz": ".numpy_files.npz:NPZ",
+    "fvecs": ".binary.texmex:FVECS",
+    "bvecs": ".binary.texmex:BVECS",
+    "ivecs": ".binary.texmex:IVECS",
+    "fbin": ".binary.bigann:FBIN",
+    "u8bin": ".binary.bigann:U8BIN",
+    "i8bin": ".binary.bigann:I8BIN",
+    "ibin": ".binary.bigann:IBIN",
+    "bin": ".binary.diskann:BIN",
+    "hdf5": ".hdf5.dataset:HDF5",
+    "pt": ".torch_files.reader:PT",
     "safetensors": "safetensors_file:SAFETENSORS",
-    "parquet": "parquet:PARQUET",
-    "arrow": "arrow_ipc:ARROW",
-    "csv": "csv_text:CSV",
+    "parquet": ".arrow.parquet:PARQUET",
+    "arrow": ".arrow.ipc:ARROW",
+    "csv": ".csv.text:CSV",
 }
-"""A module with dots in its name is one of another package."""
+"""A module that begins with a dot is in a folder there; one with other dots is of another package."""
 NAMED = {"ann-benchmarks": "janelia_core.files.answer.ann_benchmarks:ANN_BENCHMARKS"}
 """Formats that are asked for by name: no suffix means them."""
-READ_ONLY = {"raw": "raw_memory:RAW", "zarr": "zarr_folder:ZARR"}
+READ_ONLY = {"raw": ".binary.raw_memory:RAW", "zarr": ".zarr.folder:ZARR"}
 """Formats in which no answer is written."""
 ALIASES = {"h5": "hdf5", "pth": "pt", "feather": "arrow"}
 PACKED = ("gz", "zst")

@@ -68,13 +68,6 @@ convention = click.option(
     help=f"Distances as other tools write them: {', '.join(CONVENTIONS)}; default: ours.",
 )
 
-labels = together(
-    click.option(
-        "--labels", type=FILE, nargs=2, metavar="BASE QUERY", help="Files of labels; who shares none never meets."
-    ),
-    click.option("--labels-match", type=click.Choice(["any", "all"]), default="any", help="Of those of a query."),
-)
-
 
 def out(formats: str, *, required: bool = True) -> Callable[[F], F]:
     """Return where an answer goes, in one of some formats, or in any."""

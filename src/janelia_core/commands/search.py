@@ -21,7 +21,6 @@ from janelia_core.suffixes import FORMATS
 )
 @options.files("CENTRES [QUERIES]")
 @options.search()
-@options.labels
 @click.option("--resume", is_flag=True, help="Go on with the unfinished search beside OUT.")
 @options.progress
 @options.report
@@ -36,8 +35,6 @@ def search(arguments: list[str], /, **given: Any) -> None:
     with options.with_threads(given["threads"]), resumable(given["out"], arguments), Shown(given["shown"]):
         report = search_files(
             **options.asked_search(given),
-            labels=given["labels"],
-            labels_match=given["labels_match"],
             resume=given["resume"],
         )
     layout = report.layout

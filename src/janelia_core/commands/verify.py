@@ -26,7 +26,6 @@ from janelia_core.commands.values import FILE, WHOLE
 @click.option("--distances", type=FILE, metavar="FILE", help="Check its distances; default: those in ANSWER, if any.")
 @options.convention
 @click.option("-o", "--out", type=FILE, metavar="OUT", help="Where the exact answer goes as well.")
-@options.labels
 @click.option("--resume", is_flag=True, help="Go on with the unfinished check beside OUT, else beside ANSWER.")
 @options.metric
 @options.labels
@@ -52,8 +51,6 @@ def verify(arguments: list[str], /, **given: Any) -> int:
             distances=given["distances"],
             convention=given["convention"],
             out=given["out"],
-            labels=given["labels"],
-            labels_match=given["labels_match"],
             resume=given["resume"],
         )
     for sentence in found.notes:

@@ -20,7 +20,7 @@ from torch import Tensor
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Rows, VectorFile, blocks
-from janelia_core.files.formats.hdf5 import HDF5
+from janelia_core.files.formats.hdf5.dataset import HDF5
 from janelia_core.files.question import Work
 
 NAME = "ann-benchmarks"

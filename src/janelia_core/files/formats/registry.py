@@ -85,7 +85,8 @@ def format_of(path: Path, asked: str | None = None, role: str = "out") -> str:
 def format_named(name: str) -> Format:
     """Return the format that the table has under a name."""
     module, _, attribute = (FORMATS | READ_ONLY | NAMED)[name].partition(":")
-    found: Format = getattr(import_module(module if "." in module else f"{__package__}.{module}"), attribute)
+    place = import_module(module if "." in module else f".{module}", __package__)
+    found: Format = getattr(place, attribute)
     return found._replace(write=functools.partial(written_otherwise, found.write))
 
 

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile, blocks, first
-from janelia_core.files.formats.csv_fields import NUMBER_LETTERS, blanks_beside, mark_of, split, wrong_line
-from janelia_core.files.formats.csv_index import RowNumbers
-from janelia_core.files.formats.csv_lines import Lines, many_lines, one_line
-from janelia_core.files.formats.csv_names import Head, head_of
+from janelia_core.files.formats.csv.fields import NUMBER_LETTERS, blanks_beside, mark_of, split, wrong_line
+from janelia_core.files.formats.csv.index import RowNumbers
+from janelia_core.files.formats.csv.lines import Lines, many_lines, one_line
+from janelia_core.files.formats.csv.names import Head, head_of
 from janelia_core.files.formats.named import refuse_name
 from janelia_core.files.formats.spool import spooled
 

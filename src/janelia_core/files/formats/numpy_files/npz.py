@@ -13,7 +13,7 @@ import numpy.typing as npt
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
 from janelia_core.files.formats.named import choose
-from janelia_core.files.formats.npy import Header, read_header, write_array
+from janelia_core.files.formats.numpy_files.npy import Header, read_header, write_array
 from janelia_core.files.formats.raw import RawVectors
 from janelia_core.files.formats.spool import spooled
 from janelia_core.files.formats.tiles import in_rows

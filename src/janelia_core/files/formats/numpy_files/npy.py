@@ -13,7 +13,7 @@ import numpy as np
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, Rows, VectorFile, blocks, first, numpy_dtype
 from janelia_core.files.formats.named import refuse_name
-from janelia_core.files.formats.npy_header import KINDS, header_fields, shape_of
+from janelia_core.files.formats.numpy_files.header import KINDS, header_fields, shape_of
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
 from janelia_core.files.formats.tiles import in_rows
 

@@ -21,8 +21,8 @@ from janelia_core.files.formats.named import choose, refuse_name
 from janelia_core.files.formats.raw import TORCH_DTYPES, RawVectors
 from janelia_core.files.formats.spool import spooled
 from janelia_core.files.formats.tiles import Numbers, in_rows
-from janelia_core.files.formats.torch_pickle import check_archive
-from janelia_core.files.formats.torch_save import write_torch
+from janelia_core.files.formats.torch_files.pickle import check_archive
+from janelia_core.files.formats.torch_files.writer import write_torch
 from janelia_core.files.formats.zip_members import member_start, zip_members
 
 _NUMBERS = {dtype: f"<{number}" for number, dtype in TORCH_DTYPES.items()} | {torch.bfloat16: "<i2"}

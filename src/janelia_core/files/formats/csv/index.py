@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.csv_fields import Field
-from janelia_core.files.formats.csv_names import REMEDY, Head
+from janelia_core.files.formats.csv.fields import Field
+from janelia_core.files.formats.csv.names import REMEDY, Head
 
 _FEW = 10  # rows whose first numbers may count by chance
 

@@ -15,12 +15,12 @@ import numpy.typing as npt
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.arrow_messages import Batch, Column, batches
-from janelia_core.files.formats.arrow_numbers import Numbers
+from janelia_core.files.formats.arrow.messages import Batch, Column, batches
+from janelia_core.files.formats.arrow.numbers import Numbers
+from janelia_core.files.formats.arrow.table import Columns, coordinates, exactly, plain, too_large, written_batches
+from janelia_core.files.formats.arrow.transposed import Transposed
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
 from janelia_core.files.formats.spool import spooled
-from janelia_core.files.formats.table import Columns, coordinates, exactly, plain, too_large, written_batches
-from janelia_core.files.formats.transposed import Transposed
 
 _HELD = 8  # times its numbers that a piece of rows takes: unpacked, as array, joined
 _LEAST = 8 << 20  # bytes that a row, and the metadata of a message, may take at least

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from janelia_core.files.formats.csv_fields import Field, wrong_number
+from janelia_core.files.formats.csv.fields import Field, wrong_number
 
 REMEDY = "say --header (line 1 holds names) or --no-header; in Python Input(path, header=True or False)"
 

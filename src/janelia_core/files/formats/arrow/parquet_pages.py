@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import BinaryIO, NamedTuple
 
-from janelia_core.files.formats.thrift import LIST, STRUCT, Thrift
+from janelia_core.files.formats.arrow.thrift import LIST, STRUCT, Thrift
 
 _WINDOW = 1 << 12  # bytes of a header with the smallest and largest value of its page
 _LARGEST_HEADER = 1 << 17

@@ -14,10 +14,10 @@ from pathlib import Path
 import torch
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.bigann import open_bigann, write_bigann
+from janelia_core.files.formats.binary.bigann import open_bigann, write_bigann
+from janelia_core.files.formats.binary.raw_memory import stored_numbers
 from janelia_core.files.formats.contract import Arrays, Format, VectorFile, first
 from janelia_core.files.formats.named import ROLES
-from janelia_core.files.formats.raw_memory import stored_numbers
 
 _TRUTH = ("indices", "distances")
 _NUMBERS = {"float32": "<f4", "uint8": "u1", "int8": "i1"}

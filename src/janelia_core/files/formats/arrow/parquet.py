@@ -15,11 +15,11 @@ import numpy.typing as npt
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.arrow.parquet_pages import Chunk, decoding, row_groups
+from janelia_core.files.formats.arrow.table import Columns, coordinates, exactly, too_large, written_batches
+from janelia_core.files.formats.arrow.transposed import Transposed
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile
-from janelia_core.files.formats.parquet_pages import Chunk, decoding, row_groups
 from janelia_core.files.formats.spool import spooled
-from janelia_core.files.formats.table import Columns, coordinates, exactly, too_large, written_batches
-from janelia_core.files.formats.transposed import Transposed
 
 _BUFFER = 1 << 16
 _ROWS = 4096

@@ -13,8 +13,8 @@ import numpy as np
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import OPENING, Arrays, Format, VectorFile, blocks, numpy_dtype
-from janelia_core.files.formats.hdf5_names import find_dataset, is_matrix
-from janelia_core.files.formats.hdf5_source import Source
+from janelia_core.files.formats.hdf5.names import find_dataset, is_matrix
+from janelia_core.files.formats.hdf5.source import Source
 from janelia_core.files.formats.raw import RawVectors, torch_dtype
 from janelia_core.files.formats.tiles import Numbers, by_tiles
 from janelia_core.files.inputs.metric_names import metric_of

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from janelia_core.extras import import_extra
-from janelia_core.files.formats.arrow_messages import Buffer
+from janelia_core.files.formats.arrow.messages import Buffer
 
 _WINDOW = 1 << 16
 

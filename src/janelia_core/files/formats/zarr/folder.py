@@ -19,12 +19,12 @@ from torch import Tensor
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.binary.raw_memory import refuse_to_write
 from janelia_core.files.formats.contract import Format, VectorFile
 from janelia_core.files.formats.named import choose
 from janelia_core.files.formats.raw import torch_dtype
-from janelia_core.files.formats.raw_memory import refuse_to_write
 from janelia_core.files.formats.tiles import by_tiles
-from janelia_core.files.formats.zarr_metadata import Stored, array_named, arrays_in, stored_in
+from janelia_core.files.formats.zarr.metadata import Stored, array_named, arrays_in, stored_in
 from janelia_core.sizes import show_bytes
 
 _ANY_SIZE = 1 << 26  # bytes that an array may have of which nothing is stored

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.raw_memory import stored_numbers
+from janelia_core.files.formats.binary.raw_memory import stored_numbers
 
 CODECS = ("blosc", "gzip", "lz4", "zlib", "zstd")
 _MOST_METADATA = 1 << 20

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 
 from janelia_core.files.errors import VectorFileError
+from janelia_core.files.formats.binary.texmex import narrowed
 from janelia_core.files.formats.contract import Arrays, Format, VectorFile, blocks
 from janelia_core.files.formats.named import ROLES
 from janelia_core.files.formats.raw import RawVectors
-from janelia_core.files.formats.texmex import narrowed
 
 _MOST_ROWS = 2**32 - 1
 _TRUTH = "<i4"  # the numbers of a ground truth

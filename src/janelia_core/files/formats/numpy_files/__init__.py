@@ -1,0 +1,6 @@
+"""`.npy` and `.npz`: the map.
+
+npy       one array
+header    what is before its numbers
+npz       several, in a zip file
+"""

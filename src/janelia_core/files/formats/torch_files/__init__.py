@@ -1,0 +1,6 @@
+"""`.pt`: the map.
+
+reader    reads
+pickle    which pickles are read
+writer    writes
+"""
