@@ -1,6 +1,6 @@
 """`.pt`: the map.
 
-reader    reads
-pickle    which pickles are read
-writer    writes
+reader      what is read of it, and where it stands
+pickle      which pickles are opened at all
+writer      what is written, block by block
 """
