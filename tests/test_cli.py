@@ -74,7 +74,7 @@ def test_help_does_not_wait_for_torch() -> None:
 
 def test_plan_and_info_take_every_option_of_search() -> None:
     of = {name: {param.name for param in command.params} for name, command in cli.command.commands.items()}
-    assert of["search"] - of["plan"] == {"resume", "shown", "labels", "labels_match"}
+    assert of["search"] - of["plan"] == {"resume", "shown"}
     assert of["plan"] <= of["info"]
 
 

@@ -111,13 +111,12 @@ def test_the_command_takes_the_new_format_by_suffix_and_by_name(folder: Path, ca
 
 
 def test_help_and_errors_list_the_new_format(folder: Path, capsys) -> None:
-    with pytest.raises(SystemExit):
-        cli.main(["search", "--help"])
+    assert cli.main(["search", "--help"]) == 0
     assert " numbers." in " ".join(capsys.readouterr().out.split())
     assert cli.main(["info", f"{folder}/c.xyz"]) == 2
     (folder / "c.xyz").write_text("1\n")
     assert cli.main(["info", f"{folder}/c.xyz"]) == 2
-    assert capsys.readouterr().err.endswith(", numbers\n")
+    assert capsys.readouterr().err.count(", numbers") == 1
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from janelia_core.commands.values import FILE, ROWS, SHAPE, SIZE, SIZE_HERE, THREADS, WHOLE
+from janelia_core.commands.values import FILE, ROWS, SHAPE, SIZE, SIZE_HERE, THREADS, WHOLE, FormatName
 from janelia_core.suffixes import ALIASES, FORMATS, NAMED, READ_ONLY
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev", "haversine")
@@ -17,8 +17,8 @@ DTYPES = ("float16", "bfloat16", "float32", "float64")
 CONVENTIONS = ("ours", "ann-benchmarks", "faiss", "big-ann", "diskann")
 MATCHES = ("any", "all")
 MODES = ("auto", "bar", "log", "json", "none")
-READ = click.Choice([*FORMATS, *READ_ONLY, *ALIASES], case_sensitive=False)
-_WRITTEN = click.Choice([*FORMATS, *ALIASES, *NAMED], case_sensitive=False)
+READ = FormatName(FORMATS, READ_ONLY, ALIASES)
+_WRITTEN = FormatName(FORMATS, ALIASES, NAMED)
 
 F = TypeVar("F", bound=Callable[..., Any])
 Option = Callable[[F], F]
@@ -72,7 +72,7 @@ convention = click.option(
 def out(formats: str, *, required: bool = True) -> Callable[[F], F]:
     """Return where an answer goes, in one of some formats, or in any."""
     given = formats.split()
-    kinds = click.Choice(given, case_sensitive=False) if given else _WRITTEN
+    kinds = FormatName(given) if given else _WRITTEN
     told = f"Where the answer goes{f': {formats}' if given else ''}; - is standard output."
     named = " Also ann-benchmarks: a whole data set." if not given else ""
     return together(

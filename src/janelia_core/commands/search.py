@@ -9,7 +9,6 @@ import click
 from janelia_core.commands import options
 from janelia_core.commands.resuming import resumable
 from janelia_core.commands.subcommand import Subcommand, tell
-from janelia_core.suffixes import FORMATS
 
 
 @click.command(
@@ -17,7 +16,7 @@ from janelia_core.suffixes import FORMATS
     short_help="Find the k nearest centres of every query, from file to file.",
     help="Find the k nearest centres of every query, from file to file: exactly, in bounded memory, however large the "
     "files. CENTRES and QUERIES are files of vectors; FILE::NAME is one of several arrays in a file. Without QUERIES "
-    f"they are the centres, none its own neighbour. Formats by suffix: {' '.join(FORMATS)}.",
+    "they are the centres, none its own neighbour. Formats by suffix: {formats}.",
 )
 @options.files("CENTRES [QUERIES]")
 @options.search()

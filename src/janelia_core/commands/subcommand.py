@@ -13,6 +13,7 @@ import click
 from janelia_core.commands import exit_codes
 from janelia_core.commands.resuming import CanResumeError
 from janelia_core.extras import MissingExtraError
+from janelia_core.suffixes import FORMATS
 
 
 class Subcommand(click.Command):
@@ -23,6 +24,11 @@ class Subcommand(click.Command):
         end = args.index("--") if "--" in args else len(args)
         given = [arg[:2] + arg[3:] if re.match("-[a-z]=.", arg) else arg for arg in args[:end]]
         return super().parse_args(ctx, given + args[end:])
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return its help, in which {formats} are those that there are now."""
+        self.help = (self.help or "").replace("{formats}", " ".join(FORMATS))
+        return super().get_help(ctx)
 
     def invoke(self, ctx: click.Context) -> int:
         """Run it, and return the exit code."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -50,6 +51,31 @@ class FileName(_Type):
         from click.shell_completion import CompletionItem
 
         return [CompletionItem(incomplete, type="file")]
+
+
+class FormatName(_Type):
+    """The name of a format, looked up when it is given: the tables may have grown since the command was made."""
+
+    name = "format"
+
+    def __init__(self, *tables: Iterable[str]) -> None:
+        self._tables = tables
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the name in small letters."""
+        known = [name for table in self._tables for name in table]
+        if str(value).lower() not in known:
+            near = difflib.get_close_matches(str(value).lower(), known, 1)
+            meant = f" Did you mean {near[0]}?" if near else ""
+            self.fail(f"{value!r} is none of: {', '.join(known)}.{meant}", param, ctx)
+        return str(value).lower()
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        """Return the names that begin so."""
+        from click.shell_completion import CompletionItem
+
+        known = (name for table in self._tables for name in table)
+        return [CompletionItem(name) for name in known if name.startswith(incomplete.lower())]
 
 
 def _whole(text: str) -> int:
