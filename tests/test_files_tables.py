@@ -231,3 +231,21 @@ def test_damaged_statistics_of_parquet_do_not_end_the_process(tmp_path: Path) ->
         except VectorFileError:
             refused += 1
     assert 100 < refused < 412
+
+
+def test_an_arrow_file_holds_what_its_end_lists_and_nothing_without_it(tmp_path: Path) -> None:
+    for suffix in ("feather", "arrow"):
+        path = written(tmp_path / f"a.{suffix}", NUMBERS)
+        content = path.read_bytes()
+        for end in (len(content) - 1, len(content) - 8, len(content) // 2):
+            path.write_bytes(content[:end])
+            with pytest.raises(VectorFileError, match=r"cut short|buffer ends|beyond the file|unpack"):
+                open_vectors(path)
+    stream = tmp_path / "a.arrow"
+    stream.write_bytes(content[:-8])  # all record batches, but no mark of the end
+    with pytest.raises(VectorFileError, match="cut short"):
+        open_vectors(stream)
+    path = written(tmp_path / "a.feather", NUMBERS)
+    whole = path.read_bytes()
+    path.write_bytes(whole[:8] + bytes(16) + whole[24:])  # polars writes no message there
+    assert rows(path) == EXPECTED

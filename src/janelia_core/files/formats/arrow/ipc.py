@@ -6,7 +6,8 @@ extra `files`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,7 +16,7 @@ import numpy.typing as npt
 
 from janelia_core.extras import import_extra
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.formats.arrow.messages import Batch, Column, batches
+from janelia_core.files.formats.arrow.messages import BIG_ENDIAN, Batch, Column, of_big_endian, of_file, of_stream
 from janelia_core.files.formats.arrow.numbers import Numbers
 from janelia_core.files.formats.arrow.table import Columns, coordinates, exactly, plain, too_large, written_batches
 from janelia_core.files.formats.arrow.transposed import Transposed
@@ -24,6 +25,7 @@ from janelia_core.files.formats.spool import spooled
 
 _HELD = 8  # times its numbers that a piece of rows takes: unpacked, as array, joined
 _LEAST = 8 << 20  # bytes that a row, and the metadata of a message, may take at least
+_MAGIC = b"ARROW1"
 _OFFSETS = 1 << 16  # of lists, checked at a time
 
 
@@ -31,14 +33,20 @@ def open_arrow(path: Path, name: str | None, preferred: tuple[str, ...], *, memo
     """Open the list column `name` (or the only one), or all columns of a table that has numeric ones only."""
     arrow = import_extra("pyarrow", "files")
     import_extra("pyarrow.ipc", "files")
+    longest = max(_LEAST, memory)
     try:
         with path.open("rb") as file:
             magic = file.read(8)
             if magic[:4] == b"FEA1":
                 raise VectorFileError(path, "is Feather of version 1, given up in 2020; write it in version 2")
-            start = 8 if magic[:6] == b"ARROW1" else 0
-            schema = _schema(path, arrow, file, start, max(_LEAST, memory))
-            table = _Table(path, file, start, schema, coordinates(path, schema, name, preferred), memory)
+            if magic[:6] == _MAGIC:
+                footer = _footer(path, file, longest)
+                schema = arrow.ipc.open_file(arrow.PythonFile(file, "r")).schema
+                stored = functools.partial(of_file, file, footer, schema, longest)
+            else:
+                schema = _schema(path, arrow, file, longest)
+                stored = functools.partial(of_stream, file, schema, longest)
+            table = _Table(path, file, stored, schema, coordinates(path, schema, name, preferred), memory)
             dtype = table.columns.dtype
             return spooled(path, table.d, dtype, table.rows(), table.n * table.d * dtype.itemsize)
     except (VectorFileError, FileNotFoundError):
@@ -47,24 +55,50 @@ def open_arrow(path: Path, name: str | None, preferred: tuple[str, ...], *, memo
         raise VectorFileError(path, f"is no sound Arrow file: {error}") from error
 
 
-def _schema(path: Path, arrow: Any, file: BinaryIO, start: int, memory: int) -> Any:
-    file.seek(start)
+def _footer(path: Path, file: BinaryIO, memory: int) -> bytes:
+    """Return the end of a file, which says what belongs to it: what stands before need not be a stream."""
+    size = file.seek(0, 2)
+    file.seek(max(0, size - 10))
+    end = file.read(10)
+    length = int.from_bytes(end[:4], "little", signed=True)
+    if end[4:] != _MAGIC or not 0 < length <= size - 18:
+        raise VectorFileError(path, "is no sound Arrow file: its end is missing; it was cut short, or never finished")
+    if length > memory:
+        raise too_large(path, "its footer", length, memory)
+    file.seek(size - 10 - length)
+    footer = file.read(length)
+    if of_big_endian(footer):
+        raise ValueError(BIG_ENDIAN)
+    return footer
+
+
+def _schema(path: Path, arrow: Any, file: BinaryIO, memory: int) -> Any:
+    """Return what a stream begins with."""
+    file.seek(0)
     prefix = file.read(8)
     continued = prefix[:4] == b"\xff\xff\xff\xff"
     length = int.from_bytes(prefix[4:] if continued else prefix[:4], "little")
     if length > memory:
         raise too_large(path, "its schema", length, memory)
-    file.seek(start)
+    file.seek(0)
     return arrow.ipc.read_schema(arrow.py_buffer(file.read(length + (8 if continued else 4))))
 
 
 class _Table:
     """An open file, of which some columns are read."""
 
-    def __init__(self, path: Path, file: BinaryIO, start: int, schema: Any, columns: Columns, memory: int) -> None:
+    def __init__(
+        self,
+        path: Path,
+        file: BinaryIO,
+        batches: Callable[[], Iterator[Batch]],
+        schema: Any,
+        columns: Columns,
+        memory: int,
+    ) -> None:
         self.columns = columns
-        self._path, self._file, self._start, self._schema = path, file, start, schema
-        self._longest = max(_LEAST, memory)
+        self._path, self._file, self._batches = path, file, batches
+        longest = max(_LEAST, memory)
         self._kind = plain(schema.field(columns.places[0]).type)
         self.n = 0
         widths: set[int] = set() if columns.length is None else {columns.length}
@@ -79,8 +113,8 @@ class _Table:
         if self.n < 1 or self.d < 1:
             raise VectorFileError(path, "has no rows, or rows without columns")
         row = self.d * columns.dtype.itemsize
-        if row * _HELD > self._longest:
-            raise too_large(path, f"a row of {self.d} numbers", row * _HELD, self._longest)
+        if row * _HELD > longest:
+            raise too_large(path, f"a row of {self.d} numbers", row * _HELD, longest)
         self._step = max(1, memory // (row * _HELD))
 
     def rows(self) -> Iterator[npt.NDArray[Any]]:
@@ -95,9 +129,6 @@ class _Table:
             else:
                 yield from self._together([self._numbers(one, at) for at, one in enumerate(columns)], batch.n)
             start += batch.n
-
-    def _batches(self) -> Iterator[Batch]:
-        return batches(self._file, self._start, self._schema, self._longest)
 
     def _numbers(self, column: Column, at: int) -> Numbers:
         return Numbers(self._file, column.buffers[1], np.dtype(self.columns.types[at].to_pandas_dtype()))

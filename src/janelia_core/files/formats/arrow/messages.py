@@ -1,8 +1,8 @@
 """Where the numbers of a column stand in an Arrow file: its record batches, found without reading them.
 
 pyarrow reads a record batch as a whole, as large as its writer made it, and unpacks its buffers to any size that they
-claim. Here only the messages' metadata are read. Source: arrow.apache.org/docs/format/Columnar.html (IPC), Message.fbs;
-flatbuffers.dev/internals.
+claim. Here only the messages' metadata are read. Source: arrow.apache.org/docs/format/Columnar.html (IPC),
+Message.fbs, File.fbs; flatbuffers.dev/internals.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 _SCHEMA, _RECORDS = 1, 3  # of MessageHeader
+_LISTED = 3  # of Footer: where the record batches are
+BIG_ENDIAN = "its numbers are big-endian"
 CODECS = {None: None, 0: "lz4", 1: "zstd"}
 
 
@@ -39,34 +41,71 @@ class Batch(NamedTuple):
     columns: list[Column]
 
 
-def batches(file: BinaryIO, start: int, schema: Any, longest: int) -> Iterator[Batch]:
-    """Yield the record batches from byte `start` on, where the message of the schema stands.
+def of_stream(file: BinaryIO, schema: Any, longest: int) -> Iterator[Batch]:
+    """Yield the record batches of a stream, which begins with the message of the schema.
+
+    Raises:
+        ValueError, IndexError, struct.error: They are not what the schema says, or the stream has no end.
+    """
+    size, at = file.seek(0, 2), 0
+    while at < size:
+        message = _message(file, at, size, longest)
+        if message is None:
+            return
+        at, batch = _read(file, message, schema, size)
+        if batch is not None:
+            yield batch
+    raise ValueError("it ends without the mark that writers put at the end: it was cut short, or never finished")
+
+
+def of_file(file: BinaryIO, footer: bytes, schema: Any, longest: int) -> Iterator[Batch]:
+    """Yield the record batches that the footer of a file lists, and nothing else of the file.
 
     Raises:
         ValueError, IndexError, struct.error: They are not what the schema says, or reach beyond the file.
     """
     size = file.seek(0, 2)
-    at = start
-    while at < size:
-        file.seek(at)
-        prefix = file.read(8)
-        continued = prefix[:4] == b"\xff\xff\xff\xff"
-        (length,) = struct.unpack_from("<i", prefix, 4 if continued else 0)
-        at += 8 if continued else 4
-        if length == 0:
-            return
-        if not 0 < length <= longest:
-            raise ValueError(f"a message at byte {at} says that its metadata take {length} bytes")
-        file.seek(at)
-        message = _Table.root(file.read(length))
-        kind, header, body = message.number(1, "B"), message.table(2), at + length
-        at = body + message.number(3, "q")
-        if not body <= at <= size:
-            raise ValueError(f"a message with {at - body} bytes at byte {body} reaches beyond the file")
-        if kind == _SCHEMA and header is not None and header.number(0, "h"):
-            raise ValueError("its numbers are big-endian")
-        if kind == _RECORDS and header is not None:
-            yield _batch(header, schema, body, at)
+    for at, _, _ in _Table.root(footer).structs(_LISTED, "<qi4xq"):
+        message = _message(file, at, size, longest)
+        batch = None if message is None else _read(file, message, schema, size)[1]
+        if batch is None:
+            raise ValueError(f"its footer says that a record batch is at byte {at}, where there is none")
+        yield batch
+
+
+def _message(file: BinaryIO, at: int, size: int, longest: int) -> tuple[int, int] | None:
+    """Return where the metadata of a message begin and end; None at the end of a stream."""
+    if not 0 <= at < size:
+        raise ValueError(f"a message at byte {at} is beyond the file")
+    file.seek(at)
+    prefix = file.read(8)
+    continued = prefix[:4] == b"\xff\xff\xff\xff"
+    (length,) = struct.unpack_from("<i", prefix, 4 if continued else 0)
+    at += 8 if continued else 4
+    if length == 0:
+        return None
+    if not 0 < length <= longest:
+        raise ValueError(f"a message at byte {at} says that its metadata take {length} bytes")
+    return at, at + length
+
+
+def _read(file: BinaryIO, message: tuple[int, int], schema: Any, size: int) -> tuple[int, Batch | None]:
+    """Return the byte after a message, and its record batch if it is one."""
+    start, body = message
+    file.seek(start)
+    metadata = _Table.root(file.read(body - start))
+    kind, header, end = metadata.number(1, "B"), metadata.table(2), body + metadata.number(3, "q")
+    if not body <= end <= size:
+        raise ValueError(f"a message with {end - body} bytes at byte {body} reaches beyond the file")
+    if kind == _SCHEMA and header is not None and header.number(0, "h"):
+        raise ValueError(BIG_ENDIAN)
+    return end, _batch(header, schema, body, end) if kind == _RECORDS and header is not None else None
+
+
+def of_big_endian(footer: bytes) -> bool:
+    """Tell whether the footer of a file says that its numbers are big-endian."""
+    schema = _Table.root(footer).table(1)
+    return schema is not None and schema.number(0, "h") != 0
 
 
 def _batch(records: _Table, schema: Any, start: int, end: int) -> Batch:
