@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from janelia_core import cli
-from janelia_core.commands.resuming import command_line
 from janelia_core.files import open_vectors, save_vectors, verify_files
 from janelia_core.files.layout import Layout
+from janelia_core.files.shell import command
 from janelia_core.ml._knn.merge import nearest
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.sizes import parse_bytes, parse_rows, show_bytes
@@ -232,7 +232,9 @@ def test_an_answer_that_cannot_be_or_would_destroy_is_refused_before_the_search(
 @pytest.mark.parametrize("text", ["0", "1XB", "-3MiB", "lots", "9" * 400, "9" * 5000 + "GiB"])
 def test_a_size_that_is_none_is_refused(text: str, capsys) -> None:
     assert cli.main(["info", "a.npy", f"--max-memory={text}"]) == 2
-    assert text in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert text[:50] in told
+    assert len(told) <= 300
 
 
 def test_sizes_and_ranges_as_people_write_them() -> None:
@@ -267,8 +269,8 @@ def test_names_that_are_no_utf8_are_files(folder: Path) -> None:
 
 
 def test_the_command_line_to_go_on_with_is_one_that_a_shell_takes() -> None:
-    line = command_line(["search", "a b.npy", os.fsdecode(b"\xe4'.npy"), "-k3", "--", "-o"])
-    assert line == r"janelia-knn search 'a b.npy' $'\xe4\x27.npy' -k3 --resume -- -o"
+    line = command(["search", "a b.npy", os.fsdecode(b"\xe4'.npy"), "\n\u20ac", "\u20ac"])
+    assert line == r"janelia-knn search 'a b.npy' $'\xe4\x27.npy' $'\x0a\xe2\x82\xac' '€'"
 
 
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -303,6 +305,7 @@ def test_a_disk_that_stops_a_search_ends_it_with_the_line_to_go_on_and_code_3(
         assert run(*command) == code
     told = capsys.readouterr().err
     assert told.startswith("janelia-knn search: error: ")
+    assert told.count("--resume") == (code == 3)
     assert told.endswith("/o.npy --resume\n") == (code == 3)
     small_blocks(monkeypatch)
     assert run(*command, "--resume") == 0
@@ -331,7 +334,6 @@ SLOW = """
 import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background jobs begin without
 from janelia_core import cli
-from janelia_core.commands.resuming import command_line
 from janelia_core.files import question, stream
 from janelia_core.files.layout import Layout
 question.make_layout = lambda n, c, k, **s: Layout(n, c, k, "queries", 1, 10, 2**26, 0, 0, 0)

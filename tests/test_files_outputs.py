@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import sys
+import tempfile
 from collections import namedtuple
 from pathlib import Path
 
@@ -100,6 +101,14 @@ def test_a_place_where_no_file_can_be_is_refused_before_the_search(make, complai
         with pytest.raises(VectorFileError, match=complaint):
             call()
     assert sorted(os.listdir()) == before
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="needs a folder of files in /dev")
+def test_a_link_in_the_memory_that_dev_has_leads_to_a_file_as_any_other(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
+        link = Path(folder) / "o.npy"
+        link.symlink_to(tmp_path / "o.npy")
+        assert Place.of(link).target == (tmp_path / "o.npy").resolve()
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="needs a folder that not even root can write to")

@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from janelia_core.files import VectorFileError, open_vectors
-from janelia_core.files.errors import MOST, error_line, one_line, printable
+from janelia_core.files.errors import error_line
 from janelia_core.files.formats.hdf5.source import Source
+from janelia_core.printable import MOST, one_line, printable
 from janelia_core.suffixes import FORMATS
 
 h5py = pytest.importorskip("h5py")
@@ -307,6 +308,9 @@ def test_long_and_unprintable_texts_keep_their_beginning_and_their_end() -> None
     assert error_line(missing).endswith("ccc: No such file or directory")
     assert len(error_line(missing)) == MOST
     assert error_line(MemoryError()) == "MemoryError"
+    command = f": janelia-knn search {'c' * 900}"
+    assert error_line(ValueError(f"begun\n{'d' * 900}{command}")).endswith(f"dd{command}")
+    assert len(error_line(ValueError(f"begun{command}\0"))) == MOST
 
 
 @pytest.mark.parametrize("format", FORMATS)

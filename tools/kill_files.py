@@ -3,13 +3,15 @@
 `python tools/kill_files.py --kills 50 --seed 0` draws inputs, options and moments at random, and ends with 1 if a
 resumed run fails, gives other bytes, or leaves anything behind. One process imports torch; its children run
 `janelia-knn search` or `verify_files`, and are killed by SIGKILL. Between two runs inputs are touched, and the memory
-differs. Needs a system with fork.
+differs. Inputs are files of many formats, packed ones and patterns of several files; some searches go by labels; names
+of answers may be as long as names can be, or links. Needs a system with fork.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import gzip
 import json
 import os
 import random
@@ -22,6 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 ROOT = Path(__file__).parents[1]
@@ -30,10 +33,14 @@ sys.path[:0] = [str(ROOT / "src")]
 from janelia_core import cli  # noqa: E402
 from janelia_core.files import plan_files, save_vectors, search_files, verify_files  # noqa: E402
 from janelia_core.sizes import parse_rows  # noqa: E402
+from janelia_core.suffixes import NAMED  # noqa: E402
 
 os.environ.setdefault("JANELIA_CORE_KERNELS", "wait")  # loaded before the forks, by the undisturbed run
-INPUTS = ("npy", "fvecs", "fbin", "npz", "csv", "hdf5", "parquet", "pt", "safetensors")
-ANSWERS = ("npy", "npz", "ivecs", "ibin", "hdf5", "pt", "safetensors", "parquet", "csv")
+INPUTS = ("npy", "fvecs", "fbin", "npz", "csv", "hdf5", "parquet", "pt", "safetensors", "arrow", "fbin.gz", "*.fbin")
+ANSWERS = ("npy", "npz", "ivecs", "ibin", "bin", "hdf5", "pt", "safetensors", "parquet", "arrow", "csv", *NAMED)
+CONVENTIONS = {"euclidean": "faiss", "sqeuclidean": "big-ann", "cosine": "diskann", "dot": "faiss"}
+LABELS = ("txt", "npy", "spmat")
+LONGEST = 255  # bytes of a name
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot")  # others take kernels that are long to compile
 STEPS = (30, 150)  # at least, and at most about so many
 LEAST, MOST = 40 << 10, 4 << 20  # bytes of --max-memory
@@ -83,34 +90,70 @@ def drawn(draw: random.Random, folder: Path) -> Job | None:
     """Draw a search, or a check of an answer; None where no memory gives enough steps."""
     generator = torch.Generator().manual_seed(draw.randrange(1 << 30))
     d = draw.choice((2, 5, 16))
-    centres, queries = folder / f"c.{draw.choice(INPUTS)}", folder / f"x.{draw.choice(INPUTS)}"
     values = torch.randn(draw.randrange(1500, 4000), d, generator=generator)
     if draw.random() < 0.5:
         values = (values * 3).round()  # near-ties and ties
-    save_vectors(centres, values)
     alone = draw.random() < 0.3
-    save_vectors(queries, torch.randn(draw.randrange(300, 1500), d, generator=generator))
-    options = {"k": draw.randrange(1, 12), "metric": draw.choice(METRICS)}
+    rows = torch.randn(draw.randrange(300, 1500), d, generator=generator)
+    inputs = [saved(folder, "c", draw.choice(INPUTS), values)]
+    if not alone:
+        inputs.append(saved(folder, "x", draw.choice(INPUTS), rows))
+    options: dict[str, object] = {"k": draw.randrange(1, 12), "metric": draw.choice(METRICS)}
     if draw.random() < 0.3:
         options["dtype"] = draw.choice(("float16", "float64"))
     for name, most in (("rows", 1500 if alone else 300), ("ctr_rows", 1500)):
         if draw.random() < 0.3:
             start = draw.randrange(most // 4)
             options[name] = f"{start}:{draw.randrange(most // 2, most)}"
-    inputs = (centres,) if alone else (centres, queries)
-    memory = memory_for(inputs, options, draw)
+    if draw.random() < 0.35:
+        suffix, distinct = draw.choice(LABELS), draw.choice((3, 40))
+        counts = len(values), len(values) if alone else len(rows)
+        options["labels"] = tuple(labelled(folder, f"l{i}.{suffix}", n, distinct, draw) for i, n in enumerate(counts))
+        if draw.random() < 0.3:
+            options["labels_match"] = "all"
+    memory = memory_for(tuple(inputs), options, draw)
     if memory is None:
         return None
-    return (check_of if draw.random() < 0.25 else search_of)(inputs, options, memory, draw)
+    return (check_of if draw.random() < 0.25 else search_of)(tuple(inputs), options, memory, draw)
+
+
+def saved(folder: Path, name: str, kind: str, values: torch.Tensor) -> Path:
+    """Write vectors as a file, a packed one, or several that a pattern meets; return what is given for them."""
+    path = folder / f"{name}.{kind}"
+    if kind.startswith("*"):
+        for number, part in enumerate(values.tensor_split(3)):
+            save_vectors(folder / f"{name}.{9 + number}{path.suffix}", part)
+    elif path.suffix == ".gz":
+        save_vectors(path.with_suffix(""), values)
+        path.write_bytes(gzip.compress(path.with_suffix("").read_bytes(), 1))
+        path.with_suffix("").unlink()
+    else:
+        save_vectors(path, values)
+    return path
+
+
+def labelled(folder: Path, name: str, n: int, distinct: int, draw: random.Random) -> Path:
+    """Write up to three labels for each of n rows."""
+    path = folder / name
+    rows = [sorted(draw.sample(range(distinct), draw.randrange(4))) for _ in range(n)]
+    if path.suffix == ".txt":
+        path.write_text("".join(",".join(f"l{label}" for label in row) + "\n" for row in rows), encoding="utf-8")
+    elif path.suffix == ".npy":
+        np.save(path, np.array([[*row, -1, -1, -1][:3] for row in rows]))
+    else:
+        ends = np.cumsum([0, *map(len, rows)], dtype="<i8")
+        labels = np.array([label for row in rows for label in row], dtype="<i4")
+        parts = (np.array([n, distinct, len(labels)], dtype="<i8"), ends, labels, np.ones(len(labels), dtype="<f4"))
+        path.write_bytes(b"".join(part.tobytes() for part in parts))
+    return path
 
 
 def memory_for(inputs: tuple[Path, ...], options: dict[str, object], draw: random.Random) -> int | None:
     """Return a --max-memory by which the search has some tens of steps."""
     fitting, memory = [], LEAST
-    asked = {name: value for name, value in python_of(options).items() if name != "metric"}  # which adds no step
     while memory < MOST:
         try:
-            steps = plan_files(*inputs, **asked, max_memory=memory).layout.n_steps  # type: ignore[arg-type]
+            steps = plan_files(*inputs, **python_of(options), max_memory=memory).layout.n_steps  # type: ignore[arg-type]
         except ValueError:  # too little
             steps = 0
         if STEPS[0] <= steps <= STEPS[1]:
@@ -125,9 +168,18 @@ def python_of(options: dict[str, object]) -> dict[str, object]:
 
 
 def search_of(inputs: tuple[Path, ...], options: dict[str, object], memory: int, draw: random.Random) -> Job:
-    """Return `janelia-knn search`, whose answer may be a link, with distances apart or not."""
+    """Return `janelia-knn search`, whose answer may be a link or have a long name, with distances apart or not."""
     suffix, apart, linked = draw.choice(ANSWERS), draw.random() < 0.3, draw.random() < 0.3
-    words = [part for name, value in options.items() for part in (option(name), str(value))]
+    if suffix in NAMED and options["metric"] == "dot":  # which has no distance there
+        suffix = "hdf5"
+    words = [part for name, value in options.items() for part in (option(name), *listed(value))]
+    if suffix in NAMED:
+        words, suffix = [*words, "--out-format", suffix], "hdf5"
+    elif (apart or suffix in ("npz", "hdf5", "ibin")) and draw.random() < 0.4:
+        words += ["--convention", CONVENTIONS[str(options["metric"])]]
+    name = f"answer.{suffix}"
+    if draw.random() < 0.25:
+        name = "a" * (LONGEST - len(name)) + name
 
     def run(out: Path, resume: bool, factor: float) -> int:
         if linked and not out.is_symlink():
@@ -138,8 +190,9 @@ def search_of(inputs: tuple[Path, ...], options: dict[str, object], memory: int,
         sizes = ["--max-memory", str(int(memory * factor)), "--threads", "1"]
         return cli.main(["search", *map(str, inputs), *words, "-o", str(out), *sizes, *more])
 
-    files = (f"answer.{suffix}", *(["d.npy"] if apart else []))
-    said = " ".join(["search", *(path.name for path in inputs), *words, "-o", files[0], str(memory)])
+    files = (name, *(["d.npy"] if apart else []))
+    said = " ".join(["search", *(path.name for path in inputs), *words, "-o", name[-20:], str(memory)])
+    said += " long" * (len(name) == LONGEST)
     return Job(said + " apart" * apart + " linked" * linked, run, files, inputs)
 
 
@@ -158,6 +211,11 @@ def check_of(inputs: tuple[Path, ...], options: dict[str, object], memory: int, 
 
     said = f"verify {' '.join(path.name for path in inputs)} {options} {memory}"
     return Job(said, run, ("exact.npz", "result.json"), inputs)
+
+
+def listed(value: object) -> list[str]:
+    """Return what follows an option."""
+    return [str(part) for part in (value if isinstance(value, tuple) else (value,))]
 
 
 def option(name: str) -> str:
@@ -186,7 +244,9 @@ def tried(job: Job, draw: random.Random, folder: Path) -> tuple[int, int, str]:
         kills += 1
         kept += any(path.stat().st_size for path in there.rglob("*.unfinished/journal"))
         if draw.random() < 0.5:
-            os.utime(draw.choice(job.inputs), ns=(time.time_ns(), draw.randrange(10**18)))
+            given = draw.choice(job.inputs)
+            touched = draw.choice(sorted(given.parent.glob(given.name)))  # one of those that a pattern meets
+            os.utime(touched, ns=(time.time_ns(), draw.randrange(10**18)))
         memory = draw.choice((1.0, 1.0, 1.3))
         if kills > 5 and draw.random() < 0.5:  # let it end
             status = wait_for(start(job, there, True, memory))

@@ -7,7 +7,7 @@ files       searches from file to file, of data larger than memory
 commands    the subcommands of janelia-knn           cli: which builds its parser
 demo        what `janelia-knn demo` does
 suffixes    formats of files: the table                extras: optional packages, and how to install them
-sizes       numbers of bytes, as people write them
+sizes       numbers of bytes, as people write them     printable: text of any origin as one line
 durable     files that are there whole or not at all   positioned: read and write at a place of a file
 """
 

@@ -13,8 +13,10 @@ import click
 from janelia_core import __version__
 from janelia_core.commands import demo, exit_codes, info, plan, radius, search, verify, warm
 from janelia_core.commands.subcommand import complain
+from janelia_core.printable import one_line
 
 _NAME = "janelia-knn"
+_MOST = 270  # characters of what is wrong; the line has 30 more
 
 
 class _Root(click.Group):
@@ -70,11 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     try:
         with exit_codes.ended_by_sigterm():
-            code: int | None = command.main(arguments, _NAME, standalone_mode=False, obj=arguments)
+            code: int | None = command.main(arguments, _NAME, standalone_mode=False)
     except click.UsageError as error:
         where = _NAME if error.ctx is None else error.ctx.command_path
         what = error.format_message().rstrip(".")
-        complain(where, f"{what}; see {where} --help" if not what.endswith(("?", "?)")) else what)
+        hint = "" if what.endswith(("?", "?)")) else f"; see {where} --help"
+        complain(where, one_line(what, _MOST - len(hint)) + hint)
         return exit_codes.BAD_INPUT
     except click.Abort:
         return exit_codes.interrupted()[0]

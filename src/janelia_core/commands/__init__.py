@@ -6,7 +6,6 @@ demo                            likewise, of `janelia_core.demo`
 options                         what several of them take          values: as what a text is read
 subcommand                      how each of them ends: one line, and a code of `exit_codes`
 exit_codes                      the codes, and signals that end a command
-resuming                        the command line that goes on with a stopped search
 progress                        how far a search is: as a bar, as lines of a log, as JSON
 
 Nothing of `files` nor torch is imported before a subcommand runs, and little else: `--help` answers at once.

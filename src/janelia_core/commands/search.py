@@ -7,7 +7,6 @@ from typing import Any
 import click
 
 from janelia_core.commands import options
-from janelia_core.commands.resuming import resumable
 from janelia_core.commands.subcommand import Subcommand, tell
 
 
@@ -23,19 +22,15 @@ from janelia_core.commands.subcommand import Subcommand, tell
 @click.option("--resume", is_flag=True, help="Go on with the unfinished search beside OUT.")
 @options.progress
 @options.report
-@click.pass_obj
-def search(arguments: list[str], /, **given: Any) -> None:
+def search(**given: Any) -> None:
     """Search, and say what was done."""
     from dataclasses import asdict
 
     from janelia_core.commands.progress import Shown
     from janelia_core.files import search_files
 
-    with options.with_threads(given["threads"]), resumable(given["out"], arguments), Shown(given["shown"]):
-        report = search_files(
-            **options.asked_search(given),
-            resume=given["resume"],
-        )
+    with options.with_threads(given["threads"]), Shown(given["shown"]):
+        report = search_files(**options.asked_search(given), resume=given["resume"])
     layout = report.layout
     steps = f" ({report.resumed_at} of {layout.n_steps} steps were done before)" if report.resumed_at else ""
     lines = [

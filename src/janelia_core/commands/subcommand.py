@@ -11,9 +11,11 @@ from typing import Any, TextIO
 import click
 
 from janelia_core.commands import exit_codes
-from janelia_core.commands.resuming import CanResumeError
 from janelia_core.extras import MissingExtraError
+from janelia_core.printable import one_line
 from janelia_core.suffixes import FORMATS
+
+_LONGEST = 1000  # characters of a warning
 
 
 class Subcommand(click.Command):
@@ -41,11 +43,11 @@ class Subcommand(click.Command):
             return code or exit_codes.OK
         except BrokenPipeError:  # see cli
             raise
-        except (CanResumeError, MissingExtraError, OSError, ValueError, MemoryError) as error:
+        except (MissingExtraError, OSError, ValueError, MemoryError) as error:
             if ctx.params.get("debug"):
                 raise
             complain(name, said(error))
-            return exit_codes.CAN_RESUME if isinstance(error, CanResumeError) else exit_codes.BAD_INPUT
+            return exit_codes.CAN_RESUME if _can_go_on(error) else exit_codes.BAD_INPUT
         except KeyboardInterrupt as stop:
             code, word = exit_codes.interrupted()
             print(f"{name}: {word}{f'; {stop}' if str(stop) else ''}", file=sys.stderr)
@@ -83,12 +85,18 @@ def note(what: str) -> None:
 
 
 def said(error: Exception) -> str:
-    """Return what an error says in one line: of the system's, the file and the reason without the number."""
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    """Return what an error says in one line."""
     if isinstance(error, MemoryError):
         return "the memory of this machine does not suffice; take a smaller --max-memory"
-    return " ".join(str(error).split())
+    from janelia_core.files.errors import error_line
+
+    return error_line(error)
+
+
+def _can_go_on(error: Exception) -> bool:
+    from janelia_core.files.resumable import StoppedError
+
+    return isinstance(error, StoppedError)
 
 
 def _one_line(name: str) -> Any:
@@ -100,6 +108,6 @@ def _one_line(name: str) -> Any:
         file: TextIO | None = None,
         line: str | None = None,
     ) -> None:
-        note(f"{name}: warning: {' '.join(str(message).split())}")
+        note(f"{name}: warning: {one_line(str(message), _LONGEST)}")
 
     return show

@@ -8,7 +8,6 @@ import click
 
 from janelia_core.commands import options
 from janelia_core.commands.exit_codes import OK, WRONG_ROWS
-from janelia_core.commands.resuming import resumable
 from janelia_core.commands.subcommand import Subcommand, note
 from janelia_core.commands.values import FILE, WHOLE
 
@@ -32,18 +31,15 @@ from janelia_core.commands.values import FILE, WHOLE
 @options.choice(here=True)
 @options.progress
 @options.report
-@click.pass_obj
-def verify(arguments: list[str], /, **given: Any) -> int:
+def verify(**given: Any) -> int:
     """Print how right the answer is, and return the exit code."""
     from janelia_core.commands.progress import Shown
     from janelia_core.files import Input, verify_files
-    from janelia_core.files.formats.registry import split_name
 
     if given["out"] == "-":
         raise click.BadParameter("standard output has the report; name a file", param_hint="'--out'")
     answer = Input(given["files"][2], given["answer_format"], given["header"])
-    beside = given["out"] or f"{split_name(given['files'][2])[0]}.verify"
-    with options.with_threads(given["threads"]), resumable(beside, arguments), Shown(given["shown"]):
+    with options.with_threads(given["threads"]), Shown(given["shown"]):
         found = verify_files(
             **options.asked(given),
             answer=answer,

@@ -16,7 +16,7 @@ The steps of a search::
       |  steps       what is planned for pairs of blocks; their kernels are loaded
       |  stream      the loop: blocks of queries meet blocks of centres, each meeting is written down
       |  blocks        of rows: read, digested, known again
-      |  command_line  what to type to go on                           recall, stored_distances: what verify counts
+      |  command_line  what to type to go on; shell: its words         recall, stored_distances: what verify counts
       |                (ml._knn.merge finds the k best of a block and merges them into the k best so far)
       |  progress    how far it is, for who asks meanwhile
       |  answer      finished arrays -> the file asked for, renamed into place; whether that can be, told before

@@ -18,7 +18,6 @@ import contextlib
 import json
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from janelia_core.durable import sync_folder
 from janelia_core.files.answer.place import Place
 from janelia_core.files.fingerprint import may_be_same
 from janelia_core.files.lock import lock
+from janelia_core.files.shell import command
 from janelia_core.positioned import write_all
 
 VERSION = 2
@@ -110,7 +110,7 @@ def folder_of(out: Path) -> Path:
 
 def resuming(words: Sequence[str]) -> str:
     """Return the command to type by which a search goes on; in words, where none can be typed."""
-    return shlex.join(["janelia-knn", *words, "--resume"]) if words else "the same call with resume=True"
+    return command([*words, "--resume"]) if words else "the same call with resume=True"
 
 
 def begun_with(out: Path) -> dict[str, Any]:
@@ -170,10 +170,8 @@ def _refuse(folder: Path, out: Path, words: Sequence[str]) -> None:
     """Say how to go on, or what else to do about a folder in the way."""
     if folder.is_dir() and not any((folder / name).exists() for name in ("journal", *_DATA)):
         raise FileExistsError(f"{folder}: is in the way, and holds no unfinished search; remove or rename it")
-    command = resuming(_words(begun_with(out)) or words)
-    raise FileExistsError(
-        f"{folder}: an unfinished search is there; resume it by: {command}  (or remove that folder to begin anew)"
-    )
+    told = "an unfinished search is there; remove that folder to begin anew, or resume it by"
+    raise FileExistsError(f"{folder}: {told}: {resuming(_words(begun_with(out)) or words)}")
 
 
 def _words(begun: Mapping[str, Any]) -> list[str]:
@@ -226,10 +224,8 @@ def _compare(folder: Path, begun: Mapping[str, Any], asked: Mapping[str, Any]) -
                 raise ValueError(f"{folder}: {changed}; remove that folder to begin anew")
             old, new = old.get("read as"), new.get("read as")
         if old != new:
-            command = resuming(_words(begun) or asked["words"])
-            raise ValueError(
-                f"{folder}: this search was begun with {key} {old}, not {new}; go on with it by: {command}"
-            )
+            go_on = resuming(_words(begun) or asked["words"])
+            raise ValueError(f"{folder}: this search was begun with {key} {old}, not {new}; go on with it by: {go_on}")
 
 
 def _seen(fingerprint: Mapping[str, Any]) -> str:

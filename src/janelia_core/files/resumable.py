@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from janelia_core.files.errors import error_line
 from janelia_core.files.fingerprint import fingerprint
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
@@ -23,6 +25,14 @@ from janelia_core.files.stream import Stream
 from janelia_core.files.unchanged import check_unchanged, compare_touched
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.sizes import parse_bytes, show_bytes
+
+_FULL = ("ENOSPC", "EDQUOT", "EFBIG")
+_PASSING = (*_FULL, "EIO", "ESTALE", "ETIMEDOUT", "ENOMEM")
+"""Names of errors of the disk or the machine, and not of what was asked: when they are over, the search can go on."""
+
+
+class StoppedError(OSError):
+    """The disk or the machine stopped a search, and what it had finished is kept."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +80,8 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
     Raises:
         ValueError: An argument is wrong, or inputs changed since the search was begun.
         FileExistsError: An unfinished search is there, and is not to be resumed.
-        OSError: A file cannot be read or written; what was finished can be resumed.
+        StoppedError: The disk stopped it; what was finished can be resumed, by the command that is said.
+        OSError: A file cannot be read or written.
         KeyboardInterrupt: By Ctrl-C, with the command to go on with.
     """
     if flushes_subnormals():
@@ -81,8 +92,8 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
         if kept.resume:
             work = _as_begun(work, question, begun_with(kept.beside), task)
             task["blocks"] = _blocks(work)
-        kept.check(work)
         with _said_how_to_go_on(kept, work):
+            kept.check(work)
             journal = begin(kept.beside, task, kept.words, resume=kept.resume)
             with journal.ended():
                 resumed_at = journal.finished
@@ -170,10 +181,14 @@ def _said_how_to_go_on(kept: Kept, work: Work) -> Iterator[None]:
             raise
         raise KeyboardInterrupt(f"go on with: {command}") from stop
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT):
+        name = errno.errorcode.get(error.errno or 0)
+        if name not in _PASSING:
             raise
-        row = work.layout.k * (8 + (0 if work.distances is None else work.distances.itemsize))
-        told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
-        if folder.exists() and kept.words:
+        told, stays = error_line(error), folder.exists()
+        if name in _FULL and error.strerror == os.strerror(error.errno or 0):  # which does not say how much it takes
+            row = work.layout.k * (8 + (0 if work.distances is None else work.distances.itemsize))
+            told = f"no room on the disk: the answer takes {show_bytes(2 * work.layout.n_smps * row)} while it is made"
+        if stays and kept.words:
             told += f"; what is finished is in {folder}, from which the search can be resumed by: {command}"
-        raise OSError(error.errno, told) from error
+        kind = StoppedError if stays else OSError
+        raise kind(error.errno, told) from error

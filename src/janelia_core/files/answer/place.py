@@ -14,6 +14,7 @@ from janelia_core.files.formats.registry import Where
 
 _NAME_MOST = 255  # bytes of a name, where the system does not say
 _MOUNTS = Path("/proc/self/mountinfo")
+_OPEN_FILES = ("/dev/fd/", "/dev/std", "/proc/")  # but not /dev/shm, where files are
 
 
 class Place(NamedTuple):
@@ -142,7 +143,7 @@ def _is_open_file(link: Path) -> bool:
     """Tell whether a link leads through those of the system to open files, /dev/stdout for one."""
     at = os.path.abspath(link)
     while os.path.islink(at):
-        if at.startswith(("/dev/", "/proc/")):
+        if at.startswith(_OPEN_FILES):
             return True
         at = os.path.abspath(os.path.join(os.path.dirname(at), os.readlink(at)))
     return False

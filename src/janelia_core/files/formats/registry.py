@@ -13,10 +13,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from janelia_core.files.errors import VectorFileError, printable
+from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import Format, InMemory, Reading, VectorFile
 from janelia_core.files.formats.named import ROLES
 from janelia_core.files.formats.other_names import opened_otherwise, written_otherwise
+from janelia_core.printable import printable
 from janelia_core.suffixes import ALIASES, FORMATS, NAMED, PACKED, READ_ONLY, REFUSED
 
 Where = str | PathLike[str]

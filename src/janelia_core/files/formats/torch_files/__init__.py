@@ -1,6 +1,5 @@
 """`.pt`: the map.
 
-reader      what is read of it, and where it stands
-pickle      which pickles are opened at all
-writer      what is written, block by block
+reader    opens files of tensors                writer    writes them
+pickle    which pickles are read
 """
