@@ -62,11 +62,10 @@ class Reader:
         if self._in_place(points):
             low, high = self._extremes(points, (2, points.d), "column_ends").astype(np.float64)
             return torch.from_numpy(low), torch.from_numpy(high)
-        found = self.workers.each(
-            lambda part: torch.stack(as_float64(points.block(*part)).aminmax(dim=0)), points.chunks(self.share)
-        )
-        low, high = torch.stack(found).unbind(1)
-        return low.amin(0), high.amax(0)
+        chunks, count = list(points.chunks(self.share)), self.workers.count
+        found = self.workers.each(lambda some: _column_ends(points, some), [chunks[at::count] for at in range(count)])
+        low, high = zip(*(ends for ends in found if ends is not None), strict=True)
+        return torch.stack(low).amin(0), torch.stack(high).amax(0)
 
     def all_multiples(self, points: Points, step: float) -> bool:
         """Tell whether all finite values, of a floating type, are multiples of a power of two."""
@@ -114,6 +113,18 @@ class Reader:
         if n <= step:
             return [look(0, n)]
         return self.workers.each(lambda start: look(start, min(start + step, n)), range(0, n, step))
+
+
+def _column_ends(points: Points, chunks: list[tuple[int, int]]) -> tuple[Tensor, Tensor] | None:
+    """Return the ends of each coordinate over some chunks, None where there are none.
+
+    Those of one chunk at a time: of wide rows a chunk is a row, and its ends take sixteen times the room of int8.
+    """
+    found: tuple[Tensor, Tensor] | None = None
+    for part in chunks:
+        low, high = as_float64(points.block(*part)).aminmax(dim=0)
+        found = (low, high) if found is None else (torch.minimum(low, found[0]), torch.maximum(high, found[1]))
+    return found
 
 
 def _finite_ends(block: Tensor) -> tuple[float, float, bool]:

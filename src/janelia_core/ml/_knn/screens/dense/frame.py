@@ -26,6 +26,7 @@ _SHARE = 2  # of a chunk, for coordinates looked at at a time
 _MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
 _MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
 _BYTES = 255  # steps of a grid that int8 holds
+_SIFTED = 1 << 16  # coordinates of a sample at a time; each takes about 64 bytes while its step is found
 
 
 def in_place(points: Points) -> Float64s | Float32s | None:
@@ -151,14 +152,22 @@ def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
     if not ctrs.values.is_floating_point():
         return 1.0 if largest < _MOST_INTEGER else 0.0
-    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64)).double().numpy().ravel()
-    sample = sample[sample != 0]
-    if sample.size == 0:  # a sample of zeros lies on any grid, and tells nothing of the others
+    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64))
+    exponents = [_step_exponent(some.double().numpy().ravel()) for some in sample.split(max(1, _SIFTED // ctrs.d))]
+    step_exponent = min((exponent for exponent in exponents if exponent is not None), default=None)
+    if step_exponent is None:  # a sample of zeros lies on any grid, and tells nothing of the others
         return 1.0 if largest < _MOST_INTEGER and reader.all_multiples(ctrs, 1.0) else 0.0
-    mantissa, exponent = np.frexp(sample)
-    whole = np.ldexp(mantissa, 53).astype(np.int64)
-    step_exponent = int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
     step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
     if not step or largest / step >= _MOST_INTEGER:
         return 0.0
     return step if reader.all_multiples(ctrs, step) else 0.0
+
+
+def _step_exponent(values: Float64s) -> int | None:
+    """The exponent of the largest power of two that divides all values, None where they are zeros."""
+    values = values[values != 0]
+    if values.size == 0:
+        return None
+    mantissa, exponent = np.frexp(values)
+    whole = np.ldexp(mantissa, 53).astype(np.int64)
+    return int((exponent - 53 + np.frexp((whole & -whole).astype(np.float64))[1] - 1).min())
