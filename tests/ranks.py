@@ -22,7 +22,9 @@ import fresh_process
 Work = Callable[..., Any]
 
 
-def together(size: int, work: Work, *arguments: object, timeout: float = 60, limit: float = 200) -> list[Any]:
+def together(
+    size: int, work: Work, *arguments: object, timeout: float = 60, limit: float = 200, missing: int = -1
+) -> list[Any]:
     """Return what work(rank, size, *arguments) returns in each process of a group.
 
     Args:
@@ -31,9 +33,10 @@ def together(size: int, work: Work, *arguments: object, timeout: float = 60, lim
         arguments: What it is called with.
         timeout: Seconds that a collective waits.
         limit: Seconds that all of it may take.
+        missing: A process for which nobody waits.
 
     Returns:
-        The result of each process; its exit code, as an exception, where it died.
+        The result of each process; None of the missing one.
 
     Raises:
         AssertionError: A process raised, or ran too long.
@@ -51,7 +54,7 @@ def together(size: int, work: Work, *arguments: object, timeout: float = 60, lim
                 started[-1].start()
                 its.close()
                 pipes.append(mine)
-            return _results(pipes, time.monotonic() + limit)
+            return _results(pipes, time.monotonic() + limit, missing)
         finally:
             for process in started:
                 process.kill()
@@ -60,18 +63,18 @@ def together(size: int, work: Work, *arguments: object, timeout: float = 60, lim
                 pipe.close()
 
 
-def _results(pipes: list[Connection], until: float) -> list[Any]:
+def _results(pipes: list[Connection], until: float, missing: int) -> list[Any]:
     results: list[Any] = [None] * len(pipes)
-    waiting = dict(zip(pipes, range(len(pipes)), strict=True))
+    waiting: dict[Any, int] = {pipe: rank for rank, pipe in enumerate(pipes) if rank != missing}
     while waiting:
         ready = multiprocessing.connection.wait(list(waiting), max(0.0, until - time.monotonic()))
         assert ready, f"processes {sorted(waiting.values())} ran too long"
         for pipe in ready:
-            rank = waiting.pop(pipe)  # type: ignore[arg-type, call-overload]
+            rank = waiting.pop(pipe)
             try:
                 error, results[rank] = pipe.recv()  # type: ignore[union-attr]
             except EOFError:
-                error, results[rank] = "", ProcessLookupError(rank)
+                error = "died"
             assert not error, f"process {rank}: {error}"
     return results
 
