@@ -6,11 +6,11 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from janelia_core.ml._distributed.asked import RowsAre
 from janelia_core.ml._distributed.owner import Sending
-from janelia_core.ml._distributed.rounds import Round, largest_agreed, rounds, rows_at_once
-from janelia_core.ml._distributed.session import RowsAre, Session, opened
+from janelia_core.ml._distributed.rounds import Round, rounds, rows_at_once
+from janelia_core.ml._distributed.session import Session, opened
 from janelia_core.ml._distributed.shard import Mask
-from janelia_core.ml._knn.face import checked_count
 from janelia_core.ml._neighbors.found import Neighbors
 from janelia_core.ml.index import CenterIndex
 
@@ -35,7 +35,7 @@ def knn(
             of its own, any number of them.
         ctrs_shard: (n_ctrs of this process, d) its centres, of one dtype on all processes; or a `CenterIndex` of them.
             Centres are numbered through: those of process 0, then those of process 1, and so on. A shard may be empty.
-        k: How many to find, at most the number of centres of all processes.
+        k: How many to find. Where all processes together have fewer centres, the rest is filled up with -1 and inf.
         group: A group of torch.distributed that this process is in, of gloo or NCCL; None: all processes.
         rows: What x is.
         metric: As for `janelia_core.ml.knn`; None: the index's own, else "euclidean".
@@ -58,46 +58,50 @@ def knn(
 
     Source: the design of all-to-all by ranges of rows is that of sample sort (Frazer and McKellar, 1970).
     """
-    call = opened(x, ctrs_shard, k, group, rows, metric, max_memory)
-    call.group.together("checking the mask", lambda: _check_mask(mask))
-    checked_count("k", k, sum(call.facts.n_searched), "the number of centres of all processes")
-    most = largest_agreed(call.group, rows_at_once(call.facts, x.shape[1], k, call.asked.memory))
-    indices, far = _searched(call, mask, most)
+    call = opened(x, ctrs_shard, k, group, rows, metric, max_memory, mask)
+    most = rows_at_once(call.facts, x.shape[1], k)
+    indices, far = call.group.together("making room for answers", lambda: _nobody(call))
+    _search(call, mask, most, (indices, far))
     n_rows = call.facts.n_rows if call.asked.sharded else []
-    return Neighbors(call.differentiable(x, indices, far, n_rows, most), indices)
+    found = call.group.together(
+        "handing on what was found", lambda: call.differentiable(call.asked.x, indices, far, n_rows, most)
+    )
+    return Neighbors(found, indices)
 
 
-def _check_mask(mask: object) -> None:
-    if not (mask is None or callable(mask)):
-        raise TypeError(f"mask must be a function of (rows, first, last), got {type(mask).__name__}")
+def _nobody(call: Session) -> tuple[Tensor, Tensor]:
+    """Return indices and distances of rows that have no neighbour."""
+    shape, device = (len(call.asked.x), call.asked.k), call.asked.x.device
+    none = torch.full(shape, -1, dtype=torch.int64, device=device)
+    return none, torch.full(shape, torch.inf, dtype=call.dtype, device=device)
 
 
-def _searched(call: Session, mask: Mask | None, most: int) -> tuple[Tensor, Tensor]:
-    """Return indices and distances of the rows of x that are this process's."""
-    x, k = call.asked.x.detach(), call.asked.k
-    indices = torch.full((len(x), k), -1, dtype=torch.int64, device=x.device)
-    far = torch.full((len(x), k), torch.inf, dtype=call.dtype, device=x.device)
+def _search(call: Session, mask: Mask | None, most: int, answers: tuple[Tensor, Tensor]) -> None:
+    """Fill in indices and distances of the rows of x that are this process's, where there are centres."""
+    k = min(call.asked.k, sum(call.facts.n_searched))
+    if k == 0:
+        return
+    indices, far = (answer[:, :k] for answer in answers)
 
     def finish(sending: Sending) -> None:
         nearest, there = call.answer(sending, k)
         _put(call, sending.round, (indices, call.narrow(nearest)), (far, there))
 
     before: Sending | None = None
-    for round in rounds(call.group, x, call.facts, most, call.asked.sharded):
+    for round in rounds(call.group, call.asked.x.detach(), call.facts, most, call.asked.sharded):
         sending = _begun(call, mask, round)
         if before is not None:
             finish(before)
         before = sending
     if before is not None:
         finish(before)
-    return indices, far
 
 
 def _begun(call: Session, mask: Mask | None, round: Round) -> Sending:
     """Search a block of rows among the centres of this process, and begin to send what was found."""
     allowed = _of_shard(mask, round, call.first)
-    found = call.group.together("searching", lambda: call.shard.find(round.x, call.asked.k, allowed))
-    return call.sent(round, call.facts.widths(call.asked.k), found)
+    found, shared = call.searched(round, lambda: call.shard.find(round.x, call.asked.k, allowed))
+    return call.sent(round, call.facts.widths(call.asked.k), lambda: found, shared)
 
 
 def _of_shard(mask: Mask | None, round: Round, first: int) -> Mask | None:

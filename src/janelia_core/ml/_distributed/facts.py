@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
+from janelia_core.ml._distributed.asked import Asked
 from janelia_core.ml._distributed.group import Group
 from janelia_core.ml._knn.data.frame import Frame
 from janelia_core.ml._knn.metrics.metric import Metric
@@ -29,6 +30,17 @@ _DTYPES = (
     torch.uint64,
     torch.bool,
 )
+_SAME: dict[str, Sequence[object] | None] = {
+    "k": None,
+    "metric": list(METRICS),
+    "rows": ("replicated", "sharded"),
+    "the number of columns": None,
+    "the dtype of x": _DTYPES,
+    "the dtype of the centres": _DTYPES,
+    "whether gradients of x are wanted": (False, True),
+    "whether gradients of centres are wanted": (False, True),
+}
+_N_TOLD = len(_SAME) + 5
 _NOTHING = -(2**31)  # the exponent of who has seen nothing
 _CHUNK = 1 << 22  # bytes
 
@@ -41,11 +53,13 @@ class Facts:
         n_rows: Its rows of x.
         n_ctrs: Rows of its shard.
         n_searched: Those of them that are searched.
+        memory: Bytes of workspace of who has fewest.
     """
 
     n_rows: list[int]
     n_ctrs: list[int]
     n_searched: list[int]
+    memory: int
 
     def widths(self, k: int) -> list[int]:
         """Return how many centres each process lists for a row."""
@@ -60,29 +74,14 @@ class Facts:
         return ends
 
 
-def agreed(group: Group, x: Tensor, ctrs: Tensor, n_searched: int, k: int, metric: str, sharded: bool) -> Facts:
-    """Learn what the others have.
+def agreed(group: Group, check: Callable[[], Asked]) -> tuple[Asked, Facts]:
+    """Check the arguments of all processes, and learn what the others have.
 
     Raises:
         ValueError: They were asked something else.
     """
-    same: dict[str, Sequence[object] | None] = {
-        "k": None,
-        "metric": list(METRICS),
-        "rows": ("replicated", "sharded"),
-        "the number of columns": None,
-        "the dtype of x": _DTYPES,
-        "the dtype of the centres": _DTYPES,
-        "whether gradients of x are wanted": (False, True),
-        "whether gradients of centres are wanted": (False, True),
-    }
-    wanted = [torch.is_grad_enabled() and values.requires_grad for values in (x, ctrs)]
-    dtypes = [_DTYPES.index(values.dtype) for values in (x, ctrs)]
-    numbers = [k, list(METRICS).index(metric), int(sharded), x.shape[1], *dtypes, *map(int, wanted)]
-    digest = 0 if sharded else checksum(x)
-    mine = torch.tensor([*numbers, digest, len(x), len(ctrs), n_searched], dtype=torch.int64)
-    table = group.gathered(mine, "telling each other what they have").tolist()
-    for column, (name, words) in enumerate(same.items()):
+    asked, table = group.told("checking arguments", _N_TOLD, lambda: _told(check()))
+    for column, (name, words) in enumerate(_SAME.items()):
         theirs = [row[column] for row in table]
         if len(set(theirs)) > 1:
             told = [number if words is None else words[number] for number in theirs]
@@ -90,12 +89,21 @@ def agreed(group: Group, x: Tensor, ctrs: Tensor, n_searched: int, k: int, metri
             raise ValueError(
                 f"{name} must be the same on all processes, got {told[0]} on process 0 and {told[other]} on {other}"
             )
-    at = len(same)
-    if not sharded and len({(row[at], row[at + 1]) for row in table}) > 1:
+    digests, n_rows, n_ctrs, n_searched, memory = [list(column) for column in zip(*table, strict=True)][len(_SAME) :]
+    if not asked.sharded and len(set(zip(digests, n_rows, strict=True))) > 1:
         raise ValueError(
             'x must be the same on all processes with rows="replicated", and differs; rows="sharded" is for parts of x'
         )
-    return Facts(*([row[at + more] for row in table] for more in (1, 2, 3)))
+    return asked, Facts(n_rows, n_ctrs, n_searched, min(memory))
+
+
+def _told(asked: Asked) -> tuple[Asked, list[int]]:
+    """Return the arguments, and what the others must know of them."""
+    dtypes = [_DTYPES.index(values.dtype) for values in (asked.x, asked.values)]
+    wanted = [int(asked.of_x), int(asked.of_ctrs)]
+    same = [asked.k, list(METRICS).index(asked.metric), int(asked.sharded), asked.x.shape[1], *dtypes, *wanted]
+    digest = 0 if asked.sharded else checksum(asked.x)
+    return asked, [*same, digest, len(asked.x), len(asked.values), len(asked.ctrs), asked.memory]
 
 
 def checksum(x: Tensor) -> int:
@@ -120,11 +128,18 @@ class Common:
     in_float64: bool
 
 
-def common(group: Group, name: str, frame: Frame | None) -> Common:
-    """Return what holds for the rows and the centres of all processes."""
-    mine = [1, 1, _NOTHING] if frame is None else [int(frame.exact), int(frame.in_float64), frame.verify_exponent]
-    table = group.gathered(torch.tensor(mine, dtype=torch.int64), "telling each other how large their centres are")
-    exact, in_float64 = (bool(column.all()) for column in table[:, :2].T)
-    exponent = int(table[:, 2].max())
+N_SEEN = 3
+"""How many numbers tell what a process has seen."""
+
+
+def seen(frame: Frame | None) -> list[int]:
+    """Return what others must know of rows and centres of this process; None: there are none."""
+    return [1, 1, _NOTHING] if frame is None else [int(frame.exact), int(frame.in_float64), frame.verify_exponent]
+
+
+def common(name: str, table: list[list[int]]) -> Common:
+    """Return what holds for the rows and the centres of all processes, of what each has seen."""
+    exact, in_float64 = (all(row[column] for row in table) for column in (0, 1))
+    exponent = max(row[2] for row in table)
     exponent = 0 if exponent == _NOTHING else exponent
     return Common(metric_named(name, exponent, exact), in_float64 and exponent == 0)

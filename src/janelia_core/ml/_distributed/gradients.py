@@ -72,9 +72,11 @@ class Measured(torch.autograd.Function):
 
 
 def _parts(blocks: Blocks, n: int) -> Iterator[tuple[slice, list[int]]]:
-    """Yield which of this process's rows go round together, and how many of every one; all at once if x is alike."""
+    """Yield which of this process's rows go round together, and how many of every one; none is told if x is alike."""
     if not blocks.n_rows:
-        yield slice(0, n), []
+        step = blocks.most * blocks.group.size
+        for start in range(0, n, step):
+            yield slice(start, min(n, start + step)), []
         return
     for start in range(0, max(blocks.n_rows), blocks.most):
         counts = [max(0, min(blocks.most, count - start)) for count in blocks.n_rows]

@@ -24,11 +24,16 @@ class DistributedError(RuntimeError):
 
     Attributes:
         stage: What was being done.
+        reason: What went wrong.
     """
 
     def __init__(self, stage: str, reason: str) -> None:
-        self.stage = stage
+        self.stage, self.reason = stage, reason
         super().__init__(f"{reason}, while {stage}")
+
+    def __reduce__(self) -> tuple[type[DistributedError], tuple[str, str]]:
+        """Go from process to process, as pools and schedulers send errors."""
+        return type(self), (self.stage, self.reason)
 
 
 class Group:
@@ -51,9 +56,7 @@ class Group:
         self.rank, self.size = dist.get_rank(group), dist.get_world_size(group)
         if self.rank < 0:
             raise ValueError("group must be one that this process belongs to")
-        # NCCL moves what is on a GPU alone; gloo is asked to move nothing else.
-        cuda = dist.get_backend(group) == "nccl"
-        self._wire = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+        self._wire = _wire(group, device)
         self._device = device
         self.sent = 0
 
@@ -74,15 +77,56 @@ class Group:
     def vote(self, stage: str, error: BaseException | None = None) -> None:
         """Raise on every process if any has an error."""
         flag = torch.tensor([error is not None], dtype=torch.int32, device=self._wire)
+
+        def ask() -> bool:
+            dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._group)
+            self.sent += flag.nbytes
+            return bool(flag)
+
+        self._raise_if(ask, stage, error)
+
+    def told(
+        self, stage: str, n_numbers: int, work: Callable[[], tuple[T, Sequence[int]]]
+    ) -> tuple[T, list[list[int]]]:
+        """Do what each process does for itself, then hear from all whether it went well, and some numbers.
+
+        Args:
+            stage: What is done.
+            n_numbers: How many numbers.
+            work: Returns a result, and the numbers that the others want to know.
+
+        Returns:
+            The result, and the numbers of every process.
+
+        Raises:
+            DistributedError: As `together` does.
+        """
+        result, numbers, error = None, [0] * n_numbers, None
+        try:
+            result, numbers = work()  # type: ignore[assignment]
+        except BaseException as met:
+            error = met
+        mine = torch.tensor([int(error is not None), *numbers], dtype=torch.int64, device=self._wire)
+        table: list[list[int]] = []
+
+        def ask() -> bool:
+            table.extend(torch.stack(self._gathered(mine)).tolist())
+            return any(row[0] for row in table)
+
+        self._raise_if(ask, stage, error)
+        return result, [row[1:] for row in table]  # type: ignore[return-value]
+
+    def _raise_if(self, ask: Callable[[], bool], stage: str, error: BaseException | None) -> None:
+        """Ask the others; raise on every process if any has an error, the own one where there is one."""
         try:
             with self._stage(stage):
-                dist.all_reduce(flag, dist.ReduceOp.MAX, group=self._group)
-                self.sent += flag.nbytes
-                if not int(flag):
+                if not ask():
                     return
                 texts = self._texts("" if error is None else f"{type(error).__name__}: {error}")
         except DistributedError as gone:
-            raise (gone if error is None else error) from gone
+            if error is None:
+                raise
+            raise error from gone  # the others can no longer be told
         if error is not None:
             raise error
         rank = next(rank for rank, text in enumerate(texts) if text)
@@ -154,6 +198,13 @@ class Group:
             first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             reason = f"process {self.rank} of {self.size} lost the others ({first})"
             raise DistributedError(stage, reason) from error
+
+
+def _wire(group: dist.ProcessGroup | None, device: torch.device) -> torch.device:
+    """Return where tensors must be to be sent: NCCL moves what is on a GPU alone, gloo is asked for nothing else."""
+    if "nccl" not in str(dist.get_backend_config(group)):
+        return torch.device("cpu")
+    return device if device.type == "cuda" else torch.device("cuda", torch.cuda.current_device())
 
 
 class Coming:

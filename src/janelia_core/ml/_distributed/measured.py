@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._distributed.group import Group
-from janelia_core.ml._distributed.owner import Owned, Sending, chosen, place_by_number
+from janelia_core.ml._distributed.owner import Owned, Sending, chosen
 from janelia_core.ml._distributed.shard import Shard
 from janelia_core.ml._knn.distances.distances import distances
 
@@ -17,35 +17,41 @@ def measured(
     group: Group, shard: Shard, sending: Sending, owned: Owned, metric: str, dtype: torch.dtype, memory: int
 ) -> Tensor:
     """Return the distances (r, k) of the rows that this process owns, inf where there is no centre."""
-    won, width = chosen(owned), sending.lists.indices.shape[1]
-    parts = torch.split(won, owned.widths, dim=1)
-    bits = torch.cat([_packed(part) for part in parts])
-    give = [_bytes(part.numel()) for part in parts]
-    take = [_bytes(count * width) for count in sending.round.counts]
+    width = sending.lists.indices.shape[1]
     stage = "asking each other for distances"
+    won, at, bits = group.together(stage, lambda: _asking(owned))
+    give = [_bytes(len(won) * width) for width in owned.widths]
+    take = [_bytes(count * width) for count in sending.round.counts]
     raw = group.exchange(bits, give, take, stage).wait()
-    asked = torch.cat(
-        [
-            _unpacked(part, count, width)
-            for part, count in zip(torch.split(raw, take), sending.round.counts, strict=True)
-        ]
-    )
 
-    def work() -> Tensor:
-        wanted = torch.where(asked, sending.lists.indices, -1)
-        return distances(sending.round.x, shard.values, wanted, metric, memory).to(dtype)[asked]
+    def work() -> tuple[Tensor, list[int]]:
+        parts = zip(torch.split(raw, take), sending.round.counts, strict=True)
+        asked = [_unpacked(part, count, width) for part, count in parts]
+        mask = torch.cat(asked)
+        wanted = torch.where(mask, sending.lists.indices, -1)
+        far = distances(sending.round.x, shard.values, wanted, metric, memory)
+        return far.to(dtype)[mask], [int(part.sum()) for part in asked]
 
-    mine = group.together("measuring distances", work)
-    counts = [int(part.sum()) for part in torch.split(asked, sending.round.counts)]
+    mine, counts = group.together("measuring distances", work)
+    parts = torch.split(won, owned.widths, dim=1)
     coming = group.exchange(mine, counts, [int(part.sum()) for part in parts], "sending each other distances").wait()
-    table = torch.full(won.shape, torch.inf, dtype=dtype, device=won.device)
-    at = 0
-    for part, into in zip(parts, torch.split(table, owned.widths, dim=1), strict=True):
-        count = int(part.sum())
-        into[part] = coming[at : at + count]
-        at += count
-    found = place_by_number(owned, table)
-    return found.masked_fill(owned.nearest < 0, torch.inf)
+
+    def place() -> Tensor:
+        table = torch.full(won.shape, torch.inf, dtype=dtype, device=won.device)
+        start = 0
+        for part, into in zip(parts, torch.split(table, owned.widths, dim=1), strict=True):
+            count = int(part.sum())
+            into[part] = coming[start : start + count]
+            start += count
+        return table.gather(1, at).masked_fill_(owned.nearest < 0, torch.inf)
+
+    return group.together("putting distances in their places", place)
+
+
+def _asking(owned: Owned) -> tuple[Tensor, Tensor, Tensor]:
+    """Return who of the listed is nearest, where the nearest stand, and the former as bits, process by process."""
+    won, at = chosen(owned)
+    return won, at, torch.cat([_packed(part) for part in torch.split(won, owned.widths, dim=1)])
 
 
 def _bytes(bits: int) -> int:

@@ -6,6 +6,8 @@ are fetched from the processes that have them, in rounds of as many as fit, and 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -17,7 +19,7 @@ from janelia_core.ml._distributed.rounds import Round
 from janelia_core.ml._distributed.shard import Lists, Shard
 from janelia_core.ml._knn.contract import Ordered
 from janelia_core.ml._knn.data.points import picked_rows
-from janelia_core.ml._knn.rows import picked
+from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.settle.settle import contested, settle
 from janelia_core.ml._knn.verify.verify import are_loaded, order
 from janelia_core.ml._runtime.kernels import may_serve
@@ -84,21 +86,24 @@ def _rounded_up(error: Tensor) -> Tensor:
     return torch.where(narrow.double() < error, torch.nextafter(narrow, torch.full_like(narrow, torch.inf)), narrow)
 
 
-def received(group: Group, facts: Facts, sending: Sending, d: int) -> tuple[Tensor, Ordered]:
-    """Wait for the lists; return the numbers (r, w) among all centres as they came, and the same in order."""
-    n, widths = sending.round.counts[group.rank], sending.widths
-    local, value, *error = (_side_by_side(part.wait(), n, widths) for part in sending.parts)
+def _side_by_side(facts: Facts, sending: Sending, parts: list[Tensor], n: int) -> tuple[Tensor, ...]:
+    """Return (n, w) of what came from one process after the other, with centres by their numbers among all."""
+    widths = sending.widths
+    tables = [
+        torch.cat(
+            [
+                part.reshape(n, width)
+                for part, width in zip(torch.split(flat, [n * width for width in widths]), widths, strict=True)
+            ],
+            dim=1,
+        )
+        for flat in parts
+    ]
+    local, *more = tables
     starts = torch.tensor(facts.offsets[:-1], device=local.device).repeat_interleave(
         torch.tensor(widths, device=local.device), output_size=sum(widths)
     )
-    listed = torch.where(local < 0, -1, local.long() + starts)
-    errors = error[0].double() if error else sending.common.metric.errors_of(value, d)
-    return listed, order(listed, value, errors)
-
-
-def _side_by_side(flat: Tensor, n: int, widths: list[int]) -> Tensor:
-    parts = torch.split(flat, [n * width for width in widths])
-    return torch.cat([part.reshape(n, width) for part, width in zip(parts, widths, strict=True)], dim=1)
+    return torch.where(local < 0, -1, local.long() + starts), *more
 
 
 class Fetched:
@@ -115,62 +120,97 @@ class Fetched:
         return picked_rows(self._values, torch.searchsorted(self._numbers, row_numbers.to(self.device).contiguous()))
 
 
-def settled(
-    group: Group, facts: Facts, shard: Shard, x: Tensor, found: Ordered, k: int, common: Common, room: int
-) -> Tensor:
-    """Return the first k (r, k) of lists in the exact order.
+class _Turns(NamedTuple):
+    """Lists in the order of their values, and who of them is near-tied.
+
+    Attributes:
+        listed: (r, w) as they came.
+        found: The same in order.
+        row: (p,) rows of near-tied centres, ascending.
+        number: (p,) the centres.
+        turn: (r,) at which turn a row is settled; -1: it needs none.
+        n_turns: How many turns there are.
+    """
+
+    listed: Tensor
+    found: Ordered
+    row: Tensor
+    number: Tensor
+    turn: Tensor
+    n_turns: int
+
+
+def settled(group: Group, facts: Facts, shard: Shard, sending: Sending, k: int, room: int) -> Owned:
+    """Wait for lists, and return who is nearest.
 
     Args:
         group: The processes.
         facts: What they have.
         shard: The centres of this one.
-        x: (r, d) the rows that this process owns.
-        found: Their lists, in the order of their values.
+        sending: The lists.
         k: How many places matter.
-        common: What the values have in common.
         room: Bytes that fetched centres may take.
     """
-    row, numbers = contested(found, k, common.metric)
-    most = max(found.indices.shape[1], room // max(1, x.shape[1] * shard.values.element_size()))
-    ends = torch.bincount(row, minlength=len(x)).cumsum(0)
-    turn = (ends - 1).clamp(min=0) // most  # of each row; one row's members may belong to the turn before as well
-    turns = int(turn[-1]) + 1 if len(row) else 0
-    turns = int(group.gathered(torch.tensor(turns), "asking each other for centres").max())
-    out = found.indices[:, :k].clone()
+    x, common = sending.round.owned(group.rank), sending.common
+    parts = [part.wait() for part in sending.parts]
+
+    def begin() -> tuple[_Turns, list[int]]:
+        # Who has centres reads them for all others at once.
+        most = max(1, room // group.size // max(1, x.shape[1] * shard.values.element_size()))
+        turns = _turns(_side_by_side(facts, sending, parts, len(x)), common.metric, x, k, most)
+        return turns, [turns.n_turns]
+
+    turns, counts = group.told("putting lists in order", 1, begin)
+    out = turns.found.indices[:, :k].clone()
     kernels = may_serve() and are_loaded(x.dtype, shard.values.dtype, common.metric)
-    for number in range(turns):
-        rows = (turn == number).nonzero()[:, 0]
-        wanted = torch.unique(numbers[turn[row] == number])
-        fetched = fetch(group, facts, shard, wanted)
+    for number in range(max(count for (count,) in counts)):
+        rows = (turns.turn == number).nonzero()[:, 0]
+        fetched = fetch(group, facts, shard, functools.partial(_wanted, turns, number))
 
         def work(rows: Tensor = rows, fetched: Fetched = fetched) -> Tensor:
-            part = settle(x[rows], fetched, found.rows(rows), k, common.metric, common.in_float64, kernels)
-            return part[0][:, :k]
+            found = turns.found.rows(rows)
+            return settle(x[rows], fetched, found, k, common.metric, common.in_float64, kernels)[0][:, :k]
 
         out[rows] = group.together("putting near-ties in order", work)
-    return out
+    return Owned(turns.listed, sending.widths, out)
 
 
-def fetch(group: Group, facts: Facts, shard: Shard, wanted: Tensor) -> Fetched:
+def _turns(lists: tuple[Tensor, ...], metric: Metric, x: Tensor, k: int, most: int) -> _Turns:
+    """Put lists in the order of their values, and share out near-ties to turns of at most so many centres or a row."""
+    listed, value, *error = lists
+    found = order(listed, value, error[0].double() if error else metric.errors_of(value, x.shape[1]))
+    row, number = contested(found, k, metric)
+    counts = torch.bincount(row, minlength=len(x))
+    turn = torch.where(counts > 0, (counts.cumsum(0) - 1) // most, -1)
+    return _Turns(listed, found, row, number, turn, int(turn.max()) + 1 if len(row) else 0)
+
+
+def _wanted(turns: _Turns, number: int) -> Tensor:
+    """Return the near-tied centres of a turn, ascending."""
+    wanted: Tensor = torch.unique(turns.number[turns.turn[turns.row] == number])
+    return wanted
+
+
+def fetch(group: Group, facts: Facts, shard: Shard, wanted: Callable[[], Tensor]) -> Fetched:
     """Return stored centres by their ascending numbers among all, each from the process that has it."""
-    offsets = torch.tensor(facts.offsets, device=wanted.device)
-    give = torch.searchsorted(wanted, offsets).diff().tolist()
     stage = "asking each other for centres"
-    take = group.gathered(torch.tensor(give), stage)[:, group.rank].tolist()
-    asked = group.exchange(wanted, give, take, stage).wait() - int(offsets[group.rank])
-    rows = picked_rows(shard.values, asked.to(shard.values.device))
-    return Fetched(wanted, group.exchange(rows, take, give, "sending each other centres").wait())
+    offsets = torch.tensor(facts.offsets, device=shard.values.device)
+
+    def ask() -> tuple[Tensor, list[int]]:
+        numbers = wanted()
+        return numbers, torch.searchsorted(numbers, offsets).diff().tolist()
+
+    numbers, table = group.told(stage, group.size, ask)
+    give, take = table[group.rank], [row[group.rank] for row in table]
+    asked = group.exchange(numbers, give, take, stage).wait()
+    rows = group.together("reading centres", lambda: picked_rows(shard.values, asked - offsets[group.rank]))
+    return Fetched(numbers, group.exchange(rows, take, give, "sending each other centres").wait())
 
 
-def chosen(owned: Owned) -> Tensor:
-    """Return (r, w) bool: which of the listed are nearest."""
+def chosen(owned: Owned) -> tuple[Tensor, Tensor]:
+    """Return (r, w) bool: which of the listed are nearest; and at which of them the nearest (r, k) stand."""
     by_number = owned.listed.argsort(dim=1)
     place = torch.searchsorted(owned.listed.gather(1, by_number), owned.nearest.contiguous())
     at = by_number.gather(1, place.clamp(max=max(0, owned.listed.shape[1] - 1)))
-    out = torch.zeros_like(owned.listed, dtype=torch.bool)
-    return out.scatter_(1, at, owned.nearest >= 0) if owned.nearest.numel() else out
-
-
-def place_by_number(owned: Owned, values: Tensor) -> Tensor:
-    """Return what stands at the nearest (r, k) of what stands at the listed (r, w)."""
-    return picked(owned.listed, values, owned.nearest)
+    won = torch.zeros_like(owned.listed, dtype=torch.bool)
+    return won.scatter_(1, at, owned.nearest >= 0) if owned.nearest.numel() else won, at

@@ -45,13 +45,13 @@ class Round(NamedTuple):
         return Round(self.x[which], self.numbers[which], counts, self.mine), which
 
 
-def rows_at_once(facts: Facts, d: int, k: int, max_memory: int) -> int:
+def rows_at_once(facts: Facts, d: int, k: int) -> int:
     """Return how many rows one process may own in a round."""
     size = len(facts.n_rows)
     widths = sum(facts.widths(k))
     # Of each row that it owns a process receives all lists; of each row of all owners it makes one.
     row = (widths + size * k) * PER_SLOT + size * d * _PER_COORDINATE
-    return max(1, max_memory // 4 // row)
+    return max(1, facts.memory // 4 // row)
 
 
 def rounds(group: Group, x: Tensor, facts: Facts, most: int, sharded: bool) -> Iterator[Round]:
@@ -72,8 +72,3 @@ def rounds(group: Group, x: Tensor, facts: Facts, most: int, sharded: bool) -> I
         counts = [stop - start for start, stop in itertools.pairwise(ends)]
         mine = slice(first, first + len(block))
         yield Round(block, torch.arange(mine.start, mine.stop, device=x.device), counts, mine)
-
-
-def largest_agreed(group: Group, mine: int) -> int:
-    """Return the smallest of what processes can hold at once: their memories may differ."""
-    return int(group.gathered(torch.tensor(mine), "agreeing on blocks of rows").min())

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+import struct
 from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from janelia_core.ml._distributed.rounds import PER_SLOT, Round, largest_agreed, rounds, rows_at_once
-from janelia_core.ml._distributed.session import RowsAre, Session, opened
+from janelia_core.ml._distributed.asked import RowsAre
+from janelia_core.ml._distributed.near import parts
+from janelia_core.ml._distributed.rounds import Round, rounds, rows_at_once
+from janelia_core.ml._distributed.session import Session, opened
 from janelia_core.ml._neighbors.radius.found import RadiusNeighbors
 from janelia_core.ml._neighbors.radius.radii import checked_radii
 from janelia_core.ml.index import CenterIndex
@@ -60,30 +63,35 @@ def radius(
     """
     call = opened(x, ctrs_shard, 1, group, rows, metric, max_memory)
     _agree_on(call, r)
-    most = largest_agreed(call.group, rows_at_once(call.facts, x.shape[1], _EXPECTED, call.asked.memory))
-    found = [_of_block(call, r, block) for block in _blocks(call, most)]
+    most = rows_at_once(call.facts, x.shape[1], _EXPECTED)
+    blocks = rounds(call.group, x.detach(), call.facts, most, call.asked.sharded)
+    found = [_of_block(call, r, block) for block in blocks]
     counts, indices, far = (torch.cat(column) for column in zip(_nothing(call), *found, strict=True))
     offsets = torch.nn.functional.pad(counts.cumsum(0), (1, 0))
-    if torch.is_grad_enabled() and (x.requires_grad or call.asked.values.requires_grad):
+    n_pairs = call.group.gathered(offsets[-1], _STAGE).tolist() if call.asked.sharded else []
+
+    def differentiable() -> Tensor:
+        if not (call.asked.of_x or call.asked.of_ctrs):
+            return far
         row = torch.repeat_interleave(torch.arange(len(counts), device=x.device), counts, output_size=len(indices))
-        n_pairs = call.group.gathered(torch.tensor(len(row)), _STAGE).tolist() if call.asked.sharded else []
-        far = call.differentiable(x[row], indices[:, None], far[:, None], n_pairs, most)[:, 0]
-    return RadiusNeighbors(offsets, indices, far)
+        return call.differentiable(x[row], indices[:, None], far[:, None], n_pairs, most)[:, 0]
+
+    return RadiusNeighbors(offsets, indices, call.group.together("handing on what was found", differentiable))
 
 
 def _agree_on(call: Session, r: float) -> None:
     """Check the radius, here and everywhere."""
-    x = call.asked.x
-    mine = call.group.together("checking the radius", lambda: checked_radii(r, x[:0], x[:0], call.asked.metric))
-    if mine.ndim != 1 or isinstance(r, Tensor):
-        raise TypeError(f"r must be one number, got {type(r).__name__}")
-    others = call.group.gathered(torch.tensor(float(r), dtype=torch.float64), "telling each other the radius").tolist()
-    if len(set(others)) > 1:
-        raise ValueError(f"r must be the same on all processes, got {', '.join(map(str, sorted(set(others))))}")
 
+    def check() -> tuple[None, list[int]]:
+        x = call.asked.x
+        if isinstance(r, Tensor) or checked_radii(r, x[:0], x[:0], call.asked.metric).ndim != 1:
+            raise TypeError(f"r must be one number, got {type(r).__name__}")
+        return None, list(struct.unpack("<q", struct.pack("<d", float(r))))
 
-def _blocks(call: Session, most: int) -> Iterator[Round]:
-    return rounds(call.group, call.asked.x.detach(), call.facts, most, call.asked.sharded)
+    _, table = call.group.told("checking the radius", 1, check)
+    told = {struct.unpack("<d", struct.pack("<q", bits))[0] for (bits,) in table}
+    if len(told) > 1:
+        raise ValueError(f"r must be the same on all processes, got {', '.join(map(str, sorted(told)))}")
 
 
 def _nothing(call: Session) -> Found:
@@ -93,19 +101,14 @@ def _nothing(call: Session) -> Found:
 
 def _of_block(call: Session, r: float, block: Round) -> Found:
     """Return who is near the rows of a block that this process is to know: those that it owns, or all."""
-    here = call.group.together("searching", lambda: call.shard.within(block.x, r))
-    longest = here.counts.max() if len(block.x) else torch.tensor(0)
-    widths = call.group.gathered(longest, "telling each other how many are near").tolist()
-    row = PER_SLOT * call.group.size * max(1, sum(widths))
-    at_once = largest_agreed(call.group, max(1, call.asked.memory // 4 // row))
-    parts = []
-    for start in range(0, max(block.counts), at_once):
-        some, which = block.part(start, start + at_once)
-        mine = _padded(here, which, widths[call.group.rank])
-        nearest, far = call.answer(call.sent(some, widths, mine), sum(widths))
+    here, shared = call.searched(block, lambda: call.shard.within(block.x, r))
+    found = []
+    for part in parts(call.group, block, here.counts, call.facts.memory // 4):
+        list_ = functools.partial(_padded, here, part.which, part.widths[call.group.rank])
+        nearest, far = call.answer(call.sent(part.round, part.widths, list_, shared), sum(part.widths))
         there = nearest >= 0
-        parts.append(Found(there.sum(dim=1), nearest[there], far[there]))
-    owned = Found(*(torch.cat(column) for column in zip(_nothing(call), *parts, strict=True)))
+        found.append(Found(there.sum(dim=1), nearest[there], far[there]))
+    owned = Found(*(torch.cat(column) for column in zip(_nothing(call), *found, strict=True)))
     return owned if call.asked.sharded else _of_all(call, owned, block.counts)
 
 
