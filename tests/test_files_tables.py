@@ -65,12 +65,17 @@ def test_names_and_numbers_of_rows_in_a_csv_are_no_data(text: str, tmp_path: Pat
         ("nan,inf\n1,2\n", "a number and a name"),
         ("0,1,2\n.5,.6,.7\n", "numbers the columns.*--header"),
         ('"1","2"\n3,4\n', "quoted"),
-        ("1,5;2,5\n3,5;4,5\n", "'5;2'.*decimal commas"),
-        ("x;y\n1,5;2,5\n", "2 names for 3|1 names for 3"),
+        ("1,5;2,5\n3,5;4,5\n", "'1,5'.*decimal commas"),
+        ("1,2,3\n.5,.6,.7\n", "numbers the columns.*--header"),
+        ("0.0,1.0,2.0\n.51,.6,.7\n", "numbers the columns"),
+        ("0\n.5\n", "numbers the columns"),
+        ("cell_id,x\n7,5\n3,6\n", "column 1, 'cell_id', numbers rows by its name.*--header"),
+        ("0,.5\n1,.6\n2,.7\n", "column 1 counts the rows"),
+        ("x;y\n1,5;2,5\n", "field 1 is '1,5'.*decimal commas"),
         ('"V1","V2"\n"1",2,3\n', "2 names for 3 columns.*row names"),
         (",x\n3,1\n7,1\n", "column 1 is an index by its name"),
         (COUNTING, "column 1 counts the rows.*--no-header"),
-        ("id,x\n" + COUNTING, "column 1 counts the rows"),
+        ("a,x\n" + COUNTING, "column 1 counts the rows"),
         ("1,2\n3,1e400\n", "at byte 4: line 2: field 2 is '1e400', more than float64"),
         ("1,2\n3,9007199254740993\n", "line 2: field 2 is '9007199254740993', an integer"),
         ("1\n\n2\n", "misses a value"),
@@ -96,6 +101,8 @@ def test_whoever_says_what_the_first_line_of_a_csv_is_is_believed(tmp_path: Path
     with pytest.raises(VectorFileError, match="field 1 is 'x'"):
         rows(table(path, "x,y\n1,2\n"), header=False)
     assert rows(table(path, ",x\n0,5\n1,6\n"), header=True) == [[5], [6]]
+    assert rows(table(path, "id,x\n0,5\n"), header=True) == [[0, 5]]
+    assert rows(table(path, "0\n5\n")) == [[0], [5]]  # a single column: data
     with pytest.raises(VectorFileError, match="has no name"):
         rows(table(path, "x\n1,5\n2,6\n"), header=True)
 
@@ -115,7 +122,7 @@ def test_a_csv_of_any_width_is_read_in_the_memory_given_for_it(tmp_path: Path) -
 
 
 def test_integers_that_count_are_read_as_they_were_written(tmp_path: Path) -> None:
-    for values in (torch.arange(6).reshape(2, 3), torch.tensor([[0], [5]])):
+    for values in (torch.arange(6).reshape(2, 3), torch.tensor([[0], [5]]), torch.tensor([[1, 2, 3], [5, 4, 3]])):
         save_vectors(tmp_path / "a.csv", values)
         assert rows(tmp_path / "a.csv") == values.tolist()
 
@@ -170,6 +177,7 @@ def test_an_index_and_labels_of_a_table_are_no_coordinates(suffix: str, tmp_path
         assert rows(written(path, columns, metadata)) == EXPECTED
     refused: list[tuple[dict[str, Any], str]] = [
         ({"index": [0, 1, 2, 3]} | NUMBERS, "'index' is an index by its name"),
+        ({"row_nr": [0, 1, 2, 3]} | NUMBERS, "'row_nr' is an index by its name"),
         (NUMBERS | {"s": ["a"] * 4}, "'s' holds string"),
         ({"v": LISTS["v"], "w": LISTS["v"]}, "holds 2 arrays"),
         ({"v": [[1.0], [2.0], [3.0], [3.0, 4.0]]}, "different lengths"),

@@ -22,7 +22,9 @@ from janelia_core.files.formats.raw import torch_dtype
 
 _WRITTEN = 1 << 19
 _INDEX = re.compile(r"|__index_level_\d+__|Unnamed: \d+(?:\.\d+)*")
-_PERHAPS_INDEX = re.compile(r"index|level_\d+", re.IGNORECASE)
+_PERHAPS_INDEX = re.compile(
+    r"index|level_\d+|_?id|idx|key|row[ _]?(?:nr|id|no|number|names?)?|.*_(?:id|idx)", re.IGNORECASE
+)
 
 
 class Columns(NamedTuple):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-MARKS = ",;\t"
-"""What separates numbers where a line has it, the first of them before the others; else blanks do."""
+MARKS = ";,\t"
+"""What separates numbers where a line has it, the first of them before the others; else blanks do.
+
+Where semicolons do, commas are those of decimal numbers, which are refused.
+"""
+DECIMAL_COMMAS = "; decimal commas are not read, write 1.5"
 NUMBER_LETTERS = "0123456789+-.eE nNaAiIfFtTyY"
 """All that a number may be made of, and blanks around it."""
 
@@ -77,7 +81,7 @@ def wrong_number(field: Field) -> str | None:
     if not field.text:
         return "is empty"
     if not field.is_number:
-        hint = "; decimal commas are not read, write 1.5" if ";" in field.text or "," in field.text else ""
+        hint = DECIMAL_COMMAS if "," in field.text else ""
         return f"is {field}, which is no number{hint}"
     value = float(field.text)
     if abs(value) == float("inf") and not field.is_word:

@@ -11,7 +11,7 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.csv.fields import Field
 from janelia_core.files.formats.csv.names import REMEDY, Head
 
-_FEW = 10  # rows whose first numbers may count by chance
+_FEW = 3  # rows whose first numbers may count by chance
 
 
 class RowNumbers:
@@ -32,6 +32,9 @@ class RowNumbers:
         self.d = len(fields) - head.numbering
         if self.d < 1:
             raise VectorFileError(path, "has no column beside the numbers of its rows")
+        if head.perhaps and not asked:
+            reason = f"column {head.numbering + 1}, {head.perhaps!r}, numbers rows by its name; write the table without it"
+            raise VectorFileError(path, f"{reason}, or, if it is a coordinate, say --header (in Python header=True)")
         digits = self.d > 1 and fields[head.numbering].text in {"0", "1"}
         self._counts = digits and (head.nameless or not asked)  # the first column that is left, so far
         self._fractions = False

@@ -8,6 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from janelia_core.ml._knn.arithmetic.bounds import TINY32 as TINY
 from janelia_core.ml._knn.data.points import Points
@@ -171,24 +173,33 @@ class DenseCentres:
         if self.kept:
             self._round(first, len(words), words.reshape(-1, self.n_words), steps, sums)
         else:
-            spare = np.empty((self.panel, self.n_words), np.uint32)
+            spare, wide = np.empty((self.panel, self.n_words), np.uint32), self.spare()
             for panel in range(len(errs) // self.panel):
                 own = slice(panel * self.panel, (panel + 1) * self.panel)
-                self.round(first + panel, spare, steps[own], sums[own])
+                self.round(first + panel, spare, steps[own], sums[own], wide)
         return self._bound(sums, steps, unit, parameters, errs)
 
-    def round(self, panel: int, words: Words, steps: Float32s, sums: Sums) -> int:
-        """Rounds a panel's points into words, steps and sums; returns how many there are."""
-        self._round(panel, 1, words, steps, sums)
+    def spare(self) -> Tensor | None:
+        """Room for points of a panel as float64, where they are not read in place; for `round`."""
+        if self._values is not None:
+            return None
+        return torch.empty(min(self._at_a_time, self.panel), self.d, dtype=torch.float64)
+
+    def round(self, panel: int, words: Words, steps: Float32s, sums: Sums, wide: Tensor | None = None) -> int:
+        """Rounds a panel's points into words, steps and sums, by way of `wide`; returns how many there are."""
+        self._round(panel, 1, words, steps, sums, wide)
         return len(range(*self._members(panel)))
 
-    def _round(self, first: int, n_panels: int, words: Words, steps: Float32s, sums: Sums) -> None:
+    def _round(
+        self, first: int, n_panels: int, words: Words, steps: Float32s, sums: Sums, wide: Tensor | None = None
+    ) -> None:
         """Rounds the points of some panels: read in place, where that can be, else a few at a time."""
         size, run = self.panel, self.stride == 0
         if self._values is not None:
             start, across, along = (first * size, size, 1) if run else (first, 1, self.stride)
             round_points(self._values, Places(start, n_panels, across, size, along), self._rounding, words, steps, sums)
             return
+        wide = self.spare() if wide is None else wide
         for panel in range(n_panels):
             start, stop, stride = self._members(first + panel)
             n = len(range(start, stop, stride))
@@ -197,7 +208,7 @@ class DenseCentres:
                 block = self.ctrs.block(start + some * stride, min(start + end * stride, stop), stride)
                 own = slice(panel * size + some, panel * size + -(-end // TILE) * TILE)
                 places = Places(0, 1, 0, own.stop - own.start, 1)
-                round_points(self.frame.ready(block), places, self._rounding, words[own], steps[own], sums[own])
+                round_points(self.frame.ready(block, wide), places, self._rounding, words[own], steps[own], sums[own])
 
     def _bound(self, sums: Sums, steps: Float32s, unit: float, parameters: Float32s, errs: Float32s) -> Bounded:
         """Writes e_j, h_j and g_j of some packed centres."""

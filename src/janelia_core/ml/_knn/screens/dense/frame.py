@@ -79,12 +79,16 @@ class DenseFrame:
         places = Places(first=0, panels=1, across=0, panel=-(-len(u) // lanes) * lanes, along=1)
         round_points(self.ready(u), places, self.rounding(chosen, lanes), words, steps, sums)
 
-    def ready(self, u: Tensor) -> Float64s | Float32s:
-        """Makes points what `round_points` reads."""
+    def ready(self, u: Tensor, spare: Tensor | None = None) -> Float64s | Float32s:
+        """Makes points what `round_points` reads; in spare, (r, d) float64 or longer, where they have to be made so.
+
+        Who does that again and again gives the same: new arrays of some MiB each time leave gaps in the heap.
+        """
         if self.directed:
             u = directions(u)
-        u = u.contiguous() if u.dtype in (torch.float32, torch.float64) else u.double()
-        return u.numpy()
+        if u.dtype in (torch.float32, torch.float64):
+            return u.contiguous().numpy()
+        return (u.double() if spare is None else spare[: len(u)].copy_(u)).numpy()
 
     def rounding(self, chosen: Format, lanes: int) -> Rounding:
         """How points are rounded to a format."""

@@ -105,9 +105,9 @@ class DenseScreen:
         else:
             blocks = [self._block(part, self._words(part)) for part in some]
             spare = np.zeros((1, centres.panel, centres.n_words), np.uint32)
-            steps, sums = np.empty(centres.panel, np.float32), np.empty(centres.panel, SUMS)
+            steps, sums, wide = np.empty(centres.panel, np.float32), np.empty(centres.panel, SUMS), centres.spare()
             for panel in range(centres.n_panels):
-                centres.round(panel, spare[0], steps, sums)
+                centres.round(panel, spare[0], steps, sums, wide)
                 for block in blocks:
                     block.scan(panel, spare, first=panel == 0)
             lists = [block.finish() for block in blocks]
