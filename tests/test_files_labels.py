@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from janelia_core.files import VectorFileError, open_vectors, plan_files, save_vectors, search_files, verify_files
-from janelia_core.files.labels import shared
+from janelia_core.files.labels import shared, tiles
+from janelia_core.files.labels.lists import Lists
 from janelia_core.ml import knn
 
 Sets = Sequence[frozenset[int]]
@@ -155,3 +156,52 @@ def test_a_plan_by_labels_is_of_the_very_search(labels: tuple[Path, Path], tmp_p
     ran = search_files(*places, out=tmp_path / "p.npz", **asked)
     assert (plan.layout, set(plan.screens)) == (ran.layout, set(ran.screens))
     assert "by labels" in str(plan)
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_mask_is_the_same_from_bits_of_common_labels_and_from_lists_of_rare_ones(
+    every: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(0)
+    n, m, names = 30, 200, range(100)
+    often = [9.0 if name < 5 else 0.1 for name in names]  # more labels than there are bits, a few of them common
+    queries, centres = ([frozenset(draw.choices(names, often, k=draw.randrange(5))) for _ in range(r)] for r in (n, m))
+    true = torch.tensor([[ours <= theirs if every else bool(ours & theirs) for theirs in centres] for ours in queries])
+    monkeypatch.setattr(tiles, "_MARKS", 7)
+    monkeypatch.setattr(tiles, "_CELLS", 500)
+    for bits, cost in ((0, 0), (3, 10**9), (62, 10**9)):
+        monkeypatch.setattr(tiles, "_BITS", bits)
+        monkeypatch.setattr(tiles, "_MARK", cost)
+        found = shared.Shared(lists_of(queries), n, lists_of(centres), m, every)
+        rows = torch.tensor([5, 3, 29, *range(10, 25)])
+        assert torch.equal(found(rows, 40, 190), true[rows, 40:190])
+        assert found(rows[:0], 0, 10).shape == (0, 10)
+
+
+def lists_of(rows: Sets) -> Lists:
+    pairs = torch.tensor([(row, label) for row, labels in enumerate(rows) for label in labels])
+    return Lists.of(pairs[:, 0], pairs[:, 1])
+
+
+def test_labels_that_changed_anywhere_are_not_gone_on_with(tmp_path: Path) -> None:
+    n = 40_000  # more than is sampled of an input
+    save_vectors(tmp_path / "b.npy", torch.arange(n)[:, None].float())
+    save_vectors(tmp_path / "q.npy", torch.zeros(3, 1))
+    base, own = np.zeros((n, 2), dtype="i8"), {"k": 4, "out": tmp_path / "o.npy", "max_memory": "256KiB"}
+    np.save(tmp_path / "lb.npy", base)
+    np.save(tmp_path / "lq.npy", np.zeros((3, 1), dtype="i8"))
+    files = tmp_path / "b.npy", tmp_path / "q.npy"
+    by = tmp_path / "lb.npy", tmp_path / "lq.npy"
+
+    def stop(progress: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        search_files(*files, labels=by, progress=stop, **own)
+    base[1000] = 7
+    np.save(tmp_path / "lb.npy", base)
+    with pytest.raises(ValueError, match="this search was begun with labels"):
+        search_files(*files, labels=by, resume=True, **own)
+    base[1000] = 0
+    np.save(tmp_path / "lb.npy", base)  # touched, and what it was
+    assert search_files(*files, labels=by, resume=True, **own).resumed_at == 1

@@ -16,6 +16,7 @@ from typing import Any
 _PAGES = 64  # of a file,
 _PAGES_OF_ALL = 1024  # and of an input of very many files, which has two pages of each read at least
 _PAGE = 4096
+_READ = 1 << 20
 
 State = list[int]
 """Size, time of change of the content, time of change of anything (0 where the system has none), and inode."""
@@ -47,6 +48,17 @@ def fingerprint(files: Sequence[Path]) -> dict[str, Any]:
         "hash": digest.hexdigest(),
         "states": found,
     }
+
+
+def content(path: Path) -> str:
+    """Return a hash of a whole file, or of all files of a folder with their names: of what is read without blocks."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]:
+        digest.update(os.fsencode(part.relative_to(path)) + b"\0")
+        with part.open("rb") as file:
+            while read := file.read(_READ):
+                digest.update(read)
+    return digest.hexdigest()
 
 
 def may_be_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from janelia_core.files.errors import error_line
-from janelia_core.files.fingerprint import fingerprint
+from janelia_core.files.fingerprint import content, fingerprint, states
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import begin, begun_with, folder_of, resuming
@@ -88,6 +88,8 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
         raise ValueError("this thread flushes subnormal numbers; call torch.set_flush_denormal(False) first")
     with question.opened() as (c, q), question.labelled(c, q) as labels:
         work = question.work(c, q, kept.distances, labels=labels).searched()
+        by = [] if question.labels is None else question.labels.paths()
+        before = states(by)
         task = _task(work, question, kept.purpose)
         if kept.resume:
             work = _as_begun(work, question, begun_with(kept.beside), task)
@@ -104,7 +106,7 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
                 screens = stream.screens
                 del stream  # what makes the answer may have its room
                 check_unchanged(question, work, task, journal.digests)
-                if _labels(question) != task["labels"]:
+                if states(by) != before and _labels(question) != task["labels"]:
                     raise ValueError("labels must stay as they are, but changed while they were searched by")
                 yield Found(work, journal.folder, screens, resumed_at)
 
@@ -132,8 +134,7 @@ def _labels(question: Question) -> list[Any] | None:
     """Return by what labels are known again."""
     if question.labels is None:
         return None
-    known = [fingerprint([path]) for path in question.labels.paths()]
-    return [question.labels.match, *([part["sizes"], part["hash"]] for part in known)]
+    return [question.labels.match, *map(content, question.labels.paths())]
 
 
 def _same(file: VectorFile, input: Input) -> dict[str, Any]:

@@ -5,5 +5,5 @@ lists       what an open one gives: lists of labels, row after row
 spmat       `.spmat`, the sparse matrices of big-ann-benchmarks
 text        a line a row, labels between commas, as DiskANN reads them
 integers    rows of whole numbers in any format of vectors
-shared      which centres of a block each query may have
+shared      which centres of a block each query may have        tiles: the same as a mask, a tile at a time
 """

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.files.labels.lists import Lists
+from janelia_core.files.labels.tiles import Tiles, ranges
 from janelia_core.ml._knn.merge import Find
 
 _GROUP = 1e6  # pairs of rows that take as long to search as one more search takes to begin
@@ -37,30 +38,11 @@ class Shared:
         known[known.clone()] = names[at[known]] == queries.label[known]
         self._label = torch.where(known, at, len(names))  # what no centre has: an empty list behind all others
         self._ends = torch.nn.functional.pad(torch.bincount(queries.row, minlength=n_smps).cumsum(0), (1, 0))
+        self._tiles = Tiles(self._keys, n_ctrs, queries.row, self._label, n_smps, len(names), every)
 
     def __call__(self, rows: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: which centres start .. stop - 1 some rows may have, as `find` asks."""
-        device, rows = rows.device, rows.cpu()
-        counts = self._ends.diff()[rows]
-        tile = torch.zeros(len(rows), stop - start, dtype=torch.bool)
-        if self._every:
-            tile[:] = True
-            for turn in range(int(counts.max()) if len(rows) else 0):
-                some = (counts > turn).nonzero()[:, 0]
-                one = torch.zeros(len(some), stop - start, dtype=torch.bool)
-                self._mark(one, torch.arange(len(some)), self._label[self._ends[rows[some]] + turn], start, stop)
-                tile[some] &= one
-            return tile.to(device)
-        row = torch.repeat_interleave(torch.arange(len(rows)), counts)
-        self._mark(tile, row, self._label[_ranges(self._ends[rows], counts)], start, stop)
-        return tile.to(device)
-
-    def _mark(self, tile: Tensor, row: Tensor, label: Tensor, start: int, stop: int) -> None:
-        """Mark in rows of a tile who among centres start .. stop - 1 has a label."""
-        first = torch.searchsorted(self._keys, label * self._n_ctrs + start)
-        counts = torch.searchsorted(self._keys, label * self._n_ctrs + stop) - first
-        centre = self._keys[_ranges(first, counts)] % self._n_ctrs
-        tile.view(-1)[torch.repeat_interleave(row, counts) * (stop - start) + centre - start] = True
+        return self._tiles(rows, start, stop)
 
     def find(self, find: Find, x: Tensor, ctrs: Tensor, k: int) -> Tensor:
         """Search with `find`; return (k, n) int64, -1 where a row may have fewer than k centres."""
@@ -79,7 +61,7 @@ class Shared:
     def _sizes(self, rows: Tensor) -> Tensor:
         """Return at most how many centres (r,) some rows may have."""
         counts = self._ends.diff()[rows]
-        label = self._label[_ranges(self._ends[rows], counts)]
+        label = self._label[ranges(self._ends[rows], counts)]
         ends = torch.searchsorted(self._keys, torch.stack([label, label + 1]) * self._n_ctrs)
         row = torch.repeat_interleave(torch.arange(len(rows)), counts)
         if self._every:
@@ -111,9 +93,3 @@ def _dearer(number: Tensor, sizes: Tensor, pairs: int) -> bool:
     """Tell whether groups, each among so many centres, take longer than all pairs under a mask."""
     rows = torch.bincount(number, minlength=len(sizes)).double()
     return float(rows @ sizes.double()) + _GROUP * len(sizes) > pairs
-
-
-def _ranges(first: Tensor, counts: Tensor) -> Tensor:
-    """Return first[0], first[0] + 1 .., counts[0] of them, then those of first[1], .."""
-    ends = counts.cumsum(0)
-    return torch.arange(int(ends[-1]) if len(ends) else 0) + torch.repeat_interleave(first - ends + counts, counts)
