@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torch.masked import MaskedTensor
 
+from janelia_core.ml._runtime.transforms import is_spread
+
 
 def check_ordinary(name: str, value: object) -> None:
     """Raise TypeError, with what to do instead, unless value is a dense tensor: not nested, sparse or masked."""
@@ -19,3 +21,11 @@ def check_ordinary(name: str, value: object) -> None:
         raise TypeError(f"{name} must be a dense tensor, got layout {value.layout}; call {name}.to_dense()")
     if isinstance(value, MaskedTensor):
         raise TypeError(f"{name} must be an ordinary tensor, got a MaskedTensor; take {name}.get_data()")
+
+
+def check_here(name: str, value: object) -> None:
+    """Raise TypeError if value is a DTensor, of which this process has a part alone."""
+    if is_spread(value):
+        raise TypeError(
+            f"{name} must be an ordinary tensor, got a DTensor; take {name}.to_local(), or {name}.full_tensor()"
+        )

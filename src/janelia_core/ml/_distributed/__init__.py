@@ -2,6 +2,7 @@
 
 call        knn of shards, block of rows by block              within: radius, likewise
 asked       the arguments of one process, checked
+dtensor     knn of DTensors: what of it is to be searched here, and what among the processes of a mesh
 session     what both have at hand: checked arguments, the group, what the others have
 group       what processes say to each other: votes before anything else, and every byte counted
 facts       what all processes must know of each other, and agree on

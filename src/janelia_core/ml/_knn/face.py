@@ -11,7 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.plan.budget import sensible_memory
 from janelia_core.ml._knn.problem import LEAST_MEMORY
-from janelia_core.ml._ordinary import check_ordinary
+from janelia_core.ml._ordinary import check_here, check_ordinary
 
 
 def checked_points(x: Tensor, ctrs: Tensor) -> None:
@@ -31,6 +31,7 @@ def checked_values(name: str, value: object, shape: str) -> None:
             f"{name} must be a torch.Tensor of shape {shape}, got {type(value).__name__}{_remedy(name, value)}"
         )
     check_ordinary(name, value)
+    check_here(name, value)
     if value.dtype.is_complex or value.is_quantized:
         raise TypeError(f"{name} must hold real numbers, got dtype {value.dtype}; convert it first")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import NamedTuple
+from importlib import import_module
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,7 +26,7 @@ from janelia_core.ml._neighbors.progress import progress_bar
 from janelia_core.ml._neighbors.radius.cut import cut
 from janelia_core.ml._neighbors.radius.radii import checked_radii
 from janelia_core.ml._neighbors.spelling import check_metric, explained
-from janelia_core.ml._runtime.transforms import break_graph, is_plain, is_stand_in
+from janelia_core.ml._runtime.transforms import break_graph, is_plain, is_spread, is_stand_in
 
 
 @explained
@@ -116,6 +118,8 @@ def knn(
     """
     if is_stand_in(x):
         return handle_torch_function(knn, (x,), **locals())
+    if is_spread(x, ctrs):
+        return _of_spread(**locals())
     x, ctrs, batches, but_self = checked_points(x, ctrs, include_self, x_batch, ctrs_batch, lengths, ctrs_lengths)
     arguments.check_mask(mask, x, ctrs)
     arguments.check_switch("progress", progress)
@@ -123,6 +127,14 @@ def knn(
     subset = drawn(x, ctrs, sample, generator)
     radii = None if r is None else checked_radii(r, x, ctrs, metric)
     return neighbors(x, ctrs, call, subset, mask, batches, progress=progress, radii=radii)
+
+
+def _of_spread(x: Tensor, ctrs: Tensor | None, k: int, **named: Any) -> Neighbors:
+    """Find neighbours of DTensors: a room above this one, which loads torch.distributed, and so by its name alone."""
+    left = inspect.signature(knn).parameters
+    asked = {name: value for name, value in named.items() if value is not left[name].default}
+    found: Neighbors = import_module("janelia_core.ml._distributed.dtensor").knn(x, ctrs, k, asked)
+    return found
 
 
 def checked_settings(

@@ -82,6 +82,16 @@ def is_stand_in(x: object) -> bool:
     return not isinstance(x, Tensor) and has_torch_function((x,))
 
 
+def is_spread(*tensors: object) -> bool:
+    """Whether any is a DTensor of torch.distributed, which is loaded by whoever has one."""
+    return any(
+        type(t) not in _PLAIN
+        and type(t).__name__ == "DTensor"
+        and type(t).__module__.startswith("torch.distributed.tensor")
+        for t in tensors
+    )
+
+
 def is_observed(*tensors: Tensor) -> bool:
     """Whether a tracer, dispatch mode or batched gradient must see torch operations."""
     return (
