@@ -91,6 +91,7 @@ def info_file(
     convention: str | None = None,
     labels: tuple[Where, Where] | None = None,
     labels_match: str = "any",
+    part: tuple[int, int] | None = None,
 ) -> FileInfo:
     """Look through a file of vectors, and plan a search of it: of the 10 nearest of every row, if nothing else is said.
 
