@@ -37,7 +37,7 @@ def words_of_merge(
     question: Question,
     inputs: Sequence[Where | Input | None],
 ) -> list[str]:
-    """Return the words of `janelia-knn merge`, `inputs` being centres and queries as they are named; none, if none can."""
+    """Return the words of `janelia-knn merge`, `inputs` being centres and queries as they are named."""
     if any(isinstance(one, Input) for one in inputs):
         return []
     named = [parts] if isinstance(parts, str | os.PathLike) else parts

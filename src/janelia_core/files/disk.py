@@ -49,7 +49,7 @@ class Disk:
 
 
 def disk_of(work: Work, answer: Answer | PartAnswer | None) -> Disk:
-    """Return what a search takes on disk; where nobody says where the answer goes, in this folder, as `.npz` or `.part`."""
+    """Return what a search takes on disk; where nobody says where that goes, in this folder, as `.npz` or `.part`."""
     if answer is None:
         itemsize = 0 if work.distances is None else work.distances.itemsize
         unfinished = sum(unfinished_of(work).values())

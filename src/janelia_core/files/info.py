@@ -114,6 +114,7 @@ def info_file(
         convention: Likewise.
         labels: As for `search_files`.
         labels_match: Likewise.
+        part: Likewise.
 
     Raises:
         VectorFileError: It is not what it should be, or has no rows.
@@ -142,6 +143,7 @@ def info_file(
             convention=convention,
             labels=labels,
             labels_match=labels_match,
+            part=part,
         )
     except (ValueError, OSError) as error:  # of what was asked: the file itself is sound
         info.told = " ".join(str(error).split())

@@ -152,7 +152,8 @@ def plan_files(
     told = checked_convention(convention) if answer is None else answer.convention(convention)
     inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
     by = None if labels is None else Asked(labels, labels_match)
-    return planned(Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by, of_part), answer)
+    question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by, of_part)
+    return planned(question, answer)
 
 
 def _place(out: Where) -> Place:

@@ -131,7 +131,9 @@ def search_files(
         return _search(question, answer, kept, progress)
 
 
-def _search(question: Question, answer: Answer | PartAnswer, kept: Kept, progress: Callable[[Progress], None] | None) -> FileReport:
+def _search(
+    question: Question, answer: Answer | PartAnswer, kept: Kept, progress: Callable[[Progress], None] | None
+) -> FileReport:
     started = time.perf_counter()
     with searched(question, kept, progress) as found:
         work, layout = found.work, found.work.layout

@@ -9,5 +9,6 @@ lists       what is listed of some rows: brought to one scale, sorted, cut where
 settling    near-ties between parts, for which centres are read
 gather      the lists of all parts for some rows, made one in the exact order
 together    whether parts belong together, and are all there
+asked       what a merge is asked: what the parts were, of files that may be elsewhere now
 merge       merge_files: parts that belong together -> the file that the whole search would have written
 """

@@ -6,8 +6,6 @@ more near-ties, they are settled before all parts are in; else at the end, which
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
@@ -85,5 +83,5 @@ class Gathering:
         origin = (self._settled << RANK_BITS) + torch.arange(lists.width).expand(len(rows), -1)
         self._settled += 1
         padded = torch.nn.functional.pad(numbers, missing, value=-1)
-        lists.put(rows, replace(some, numbers=padded, origin=origin, **columns))
+        lists.put(rows, some.with_columns({**columns, "numbers": padded, "origin": origin}))
         return lists.cut(k)

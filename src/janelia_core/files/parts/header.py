@@ -62,7 +62,7 @@ class Header:
         hint: dict[str, Any] = {name: None if given is None else _hint(given) for name, given in inputs.items()}
         hint["dtype"] = None if question.dtype is None else str(question.dtype).removeprefix("torch.")
         here = (work.first_ctr, work.layout.n_ctrs)
-        return cls(json.loads(json.dumps(task)), tuple(part.part), here, part.record, hint)
+        return cls(json.loads(json.dumps(task)), (part.part.number, part.part.n_parts), here, part.record, hint)
 
     def __str__(self) -> str:
         return "/".join(map(str, self.part))
@@ -96,7 +96,7 @@ class Header:
                 raise VectorFileError(path, f"is of version {told['version']!r}, not {VERSION}; search that part anew")
             record = Record(**told["record"])
             task, part, here = dict(told["task"]), tuple(told["part"]), tuple(told["centre rows"])
-            sound = all(_are_pairs(task[name]) for name in ("rows", "centre rows")) and all(map(_are_pairs, (part, here)))
+            sound = all(map(_are_pairs, (task["rows"], task["centre rows"], part, here)))
             sound &= all(check(task.get(name)) for name, check in _CHECKS.items()) and _is_sound(record)
             sound &= isinstance(told["hint"], dict)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
@@ -107,7 +107,7 @@ class Header:
 
     def input(self, path: Path, role: str) -> Input | None:
         """Return where the file of a role was, and how it was read; None: the queries are the centres."""
-        told = self.hint.get(role)
+        told: Any = self.hint.get(role)
         if told is None and role == "queries":
             return None
         try:
@@ -128,8 +128,8 @@ def of_input(file: VectorFile, input: Input) -> dict[str, Any]:
 
 
 def _hint(given: Input) -> dict[str, Any]:
-    where = [os.path.abspath(os.fsdecode(one)) for one in given.all]
-    return {"where": where, "format": given.format, "header": given.header, "shape": given.shape, "stored": given.stored}
+    told = {name: getattr(given, name) for name in ("format", "header", "shape", "stored")}
+    return {"where": [os.path.abspath(os.fsdecode(one)) for one in given.all], **told}
 
 
 def _are_pairs(found: Any) -> bool:

@@ -1,8 +1,8 @@
-"""Lists of some rows, from one part or from several: read, brought to one scale, sorted, cut where the rest is farther."""
+"""Lists of some rows, from a part or from several: brought to one scale, sorted, cut where the rest is farther."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -75,7 +75,12 @@ class Lists:
     def rows(self, which: Tensor) -> Lists:
         """Return some of the rows."""
         columns = {name: getattr(self, name)[which] for name in _COLUMNS}
-        return replace(self, **columns, facts=Facts(*(part[which] for part in self.facts)))
+        return self.with_columns(columns, Facts(*(part[which] for part in self.facts)))
+
+    def with_columns(self, columns: Mapping[str, Tensor], facts: Facts | None = None) -> Lists:
+        """Return lists in which some columns are others."""
+        changes: dict[str, Any] = dict(columns)
+        return replace(self, **changes, facts=self.facts if facts is None else facts)
 
     def put(self, which: Tensor, others: Lists) -> None:
         """Put other lists, of as many slots, in the place of some rows."""
@@ -144,7 +149,7 @@ def joined(lists: Sequence[Lists]) -> Lists:
     together = common([one.facts for one in lists])
     scaled = [one.scaled_to(together.exponent) for one in lists]
     columns = {name: torch.cat([getattr(one, name) for one in scaled], dim=1) for name in _COLUMNS}
-    return replace(lists[0], **columns, facts=together)._with_errors()
+    return lists[0].with_columns(columns, together)._with_errors()
 
 
 def common(known: Sequence[Facts]) -> Facts:

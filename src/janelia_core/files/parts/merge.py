@@ -7,21 +7,19 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from janelia_core.files.answer.answer import Answer
 from janelia_core.files.answer.standard_output import DASH, opened_place
 from janelia_core.files.command_line import words_of_merge
-from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import Journal, begin, begun_with
 from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.parts.asked import check_inputs, question_of
 from janelia_core.files.parts.gather import Gathering
-from janelia_core.files.parts.header import of_input
 from janelia_core.files.parts.lists import Lists
 from janelia_core.files.parts.part_file import PartFile
 from janelia_core.files.parts.settling import Settling
@@ -33,7 +31,8 @@ from janelia_core.files.stream import Stream
 from janelia_core.sizes import parse_bytes
 
 _PER_SLOT = 256  # bytes of a listed centre: five columns, as they come, joined, sorted, and looked up
-_SOME = 256  # slots of a row that may wait to be settled, at least: to settle them later takes fewer centres
+_SOME = 256  # slots of a row that may wait to be settled, at least,
+_ROWS = 1024  # and as many as leave room for so many rows at a time: to settle them later takes fewer centres
 
 
 @dataclass(frozen=True)
@@ -107,7 +106,7 @@ def merge_files(
     with opened_place(out, format, resume) as place:
         answer = Answer.at(place, distances, format)
         files = parts_of(parts)
-        question = _question(files[0], answer, centres, queries, rows, convention, max_memory)
+        question = question_of(files[0], answer, centres, queries, rows, convention, max_memory)
         words = [] if out == DASH else words_of_merge(parts, answer, format, question, (centres, queries))
         kept = Kept(place.target, answer.purpose, answer.wants_distances, words, resume, lambda work: None)
         with _merged(question, files, answer, kept, progress) as (work, stream, resumed_at):
@@ -136,13 +135,13 @@ class Merging(Stream):
         bytes_read: What was read of the parts.
     """
 
-    def __init__(self, work: Work, journal: Journal, files: Sequence[PartFile], memory: int) -> None:
+    def __init__(self, work: Work, journal: Journal, files: Sequence[PartFile], memory: int, most: int) -> None:
         super().__init__(work, journal)
         self.folder = journal.folder
         self.bytes_read = 0
         self._parts = files
         self._settling = Settling(work.queries, work.centres, work.layout.kept, memory // 4)
-        self._most = max(_SOME, 2 * work.layout.kept)
+        self._most = most
 
     @contextlib.contextmanager
     def _ready(self) -> Iterator[Callable[[int], None]]:
@@ -176,8 +175,9 @@ def _merged(
     """Merge, and give what was made to the block, after which nothing is kept unless it fails."""
     header, memory = files[0].header, parse_bytes(question.max_memory)
     with question.opened() as (c, q):
-        _check_inputs(question, c, q, files[0])
-        work = _work(question, c, q, kept, files, memory)
+        check_inputs(question, c, q, files[0])
+        c.near = 0  # what is between those wanted is not
+        work, most = _work(question, c, q, kept, files, memory)
         answer.check(work, [file.path for file in files])
         task = {
             "centres": header.task["centres"],
@@ -193,89 +193,31 @@ def _merged(
             journal = begin(kept.beside, task, kept.words, resume=kept.resume)
             with journal.ended():
                 resumed_at = journal.finished
-                stream = Merging(work, journal, files, memory)
+                stream = Merging(work, journal, files, memory, most)
                 stream.run(progress)
-                _check_inputs(question, c, q, files[0])
+                check_inputs(question, c, q, files[0])
                 yield work, stream, resumed_at
-
-
-def _question(
-    file: PartFile,
-    answer: Answer,
-    centres: Where | Input | None,
-    queries: Where | Input | None,
-    rows: Range,
-    convention: str | None,
-    max_memory: int | str,
-) -> Question:
-    """Return what the parts were asked, of the files as they are named here."""
-    header, task = file.header, file.header.task
-    inputs = {"centres": header.input(file.path, "centres"), "queries": header.input(file.path, "queries")}
-    for role, given in (("centres", centres), ("queries", queries)):
-        was = inputs[role]
-        if given is not None and was is None:
-            raise ValueError(f"{role} must be None, got {given}: the parts were searched for neighbours of the centres")
-        if given is not None:
-            inputs[role] = given if isinstance(given, Input) else replace(was, where=given)
-    first, n = header.rows
-    start, stop = first if rows[0] is None else rows[0], first + n if rows[1] is None else rows[1]
-    if not first <= start < stop <= first + n:
-        told = f"rows must lie within those that the parts were searched for, {first}:{first + n}, and not be empty"
-        raise ValueError(f"{told}, got {start}:{stop}")
-    told_by = answer.convention(convention) or (task["convention"] if answer.wants_distances else None)
-    first_ctr, n_ctrs = task["centre rows"]
-    found = inputs["centres"]
-    assert found is not None
-    return Question(
-        found,
-        inputs["queries"],
-        task["k"],
-        task["metric"],
-        header.hint.get("dtype"),
-        None,
-        max_memory,
-        None,
-        (start, stop),
-        (first_ctr, first_ctr + n_ctrs),
-        told_by,
-    )
 
 
 def _work(
     question: Question, c: VectorFile, q: VectorFile, kept: Kept, files: Sequence[PartFile], memory: int
-) -> Work:
-    """Return what is merged, in ranges of rows of which the memory has room for the lists."""
+) -> tuple[Work, int]:
+    """Return what is merged, in ranges of rows that the memory has room for, and how many slots a row may have."""
     work = question.work(c, q, kept.distances).searched()
     layout, searched_by = work.layout, files[0].header.task["searched by"]
     if work.distances is not None and work.metric != searched_by:
         told = f"convention {question.convention or 'ours'} tells distances by {work.metric}, parts hold {searched_by}"
         raise ValueError(f"{told}: search them with that convention, or merge into a file without distances")
     work = replace(work, metric=searched_by)
-    widest = max(file.header.record.width for file in files)
-    row = (max(_SOME, 2 * layout.kept) + layout.kept + 2 * widest) * _PER_SLOT
+    widths = [file.header.record.width for file in files]
+    slots = max(_SOME, 2 * layout.kept, memory // 2 // (_PER_SLOT * min(layout.n_smps, _ROWS)))
+    slots = min(slots, sum(widths))
+    row = (slots + layout.kept + 2 * max(widths)) * _PER_SLOT
     most = memory // 2 // row
     begun = begun_with(kept.beside).get("blocks") if kept.resume else None
     block = begun if type(begun) is int and 1 <= begun <= layout.n_smps else max(1, min(layout.n_smps, most))
     if block > max(1, most):
         raise ValueError(f"max_memory must be {2 * row * block} bytes for the rows that this merge was begun with")
     n_ctrs = layout.n_ctrs
-    return replace(
-        work, layout=Layout(layout.n_smps, n_ctrs, layout.k, "queries", block, n_ctrs, 0, 0, 0, 0, layout.but_self)
-    )
-
-
-def _check_inputs(question: Question, c: VectorFile, q: VectorFile, part: PartFile) -> None:
-    """Refuse other files than those that were searched."""
-    roles: dict[str, tuple[VectorFile, Any]] = {
-        "centres": (c, question.centres),
-        "queries": (q, question.queries or question.centres),
-    }
-    for role, (file, given) in roles.items():
-        known, here = part.header.task[role], of_input(file, given)
-        if known != here:
-            differs = "its content differs" if known["sizes"] == here["sizes"] else "its size differs"
-            if known["read as"] != here["read as"]:
-                differs = f"it is read as {here['read as']}, they were {known['read as']}"
-            raise VectorFileError(
-                file.path, f"is not the file of {role} that {part.path} was searched with: {differs}; name that"
-            )
+    ranges = Layout(layout.n_smps, n_ctrs, layout.k, "queries", block, n_ctrs, 0, 0, 0, 0, layout.but_self)
+    return replace(work, layout=ranges), slots

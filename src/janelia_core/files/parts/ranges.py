@@ -11,11 +11,11 @@ class Part(NamedTuple):
 
     Attributes:
         number: Of this part.
-        count: How many there are.
+        n_parts: How many there are.
     """
 
     number: int
-    count: int
+    n_parts: int
 
     @classmethod
     def of(cls, given: Sequence[int] | None) -> Part | None:
@@ -29,15 +29,15 @@ class Part(NamedTuple):
         if len(given) != 2 or not all(type(number) is int for number in given):
             raise ValueError(f"part must be two whole numbers (i, n), got {given!r}")
         part = cls(*given)
-        if part.count < 1:
+        if part.n_parts < 1:
             raise ValueError(f"part must be one of at least 1 part, got {part}")
-        if not 0 <= part.number < part.count:
-            last = part.count - 1
-            raise ValueError(f"part must be 0/{part.count} to {last}/{part.count}, numbered from 0, got {part}")
+        if not 0 <= part.number < part.n_parts:
+            last = part.n_parts - 1
+            raise ValueError(f"part must be 0/{part.n_parts} to {last}/{part.n_parts}, numbered from 0, got {part}")
         return part
 
     def __str__(self) -> str:
-        return f"{self.number}/{self.count}"
+        return f"{self.number}/{self.n_parts}"
 
     def range(self, first: int, n: int) -> tuple[int, int]:
         """Return where the part begins among rows first .. first + n - 1, and how many it has: all about as many.
@@ -45,7 +45,7 @@ class Part(NamedTuple):
         Raises:
             ValueError: There are more parts than rows.
         """
-        if self.count > n:
-            raise ValueError(f"part {self} cannot be: {self.count} parts need as many centres, there are {n}")
-        start, stop = (n * number // self.count for number in (self.number, self.number + 1))
+        if self.n_parts > n:
+            raise ValueError(f"part {self} cannot be: {self.n_parts} parts need as many centres, there are {n}")
+        start, stop = (n * number // self.n_parts for number in (self.number, self.number + 1))
         return first + start, stop - start

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import json
 import os
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,15 +23,17 @@ def parts_of(given: Where | Sequence[Where]) -> list[PartFile]:
         Them in the order of their centres.
 
     Raises:
-        VectorFileError: One of them is none, or not of the same search as the first; or some centres are in none, or
+        VectorFileError: One of them is none, or not of the same search as the others; or some centres are in none, or
             in two.
     """
     paths = [path for one in ([given] if isinstance(given, str | os.PathLike) else given) for path in _files(one)]
     if not paths:
         raise ValueError("parts must name one file at least")
     files = [PartFile(path) for path in paths]
-    for file in files[1:]:
-        _compare(files[0], file)
+    tasks = Counter(_text(file) for file in files)
+    usual = max(files, key=lambda file: tasks[_text(file)])  # so that the one that is of another search is named
+    for file in files:
+        _compare(usual, file)
     files.sort(key=lambda file: file.header.ctr_rows)
     _check_tiled(files)
     return files
@@ -38,6 +42,10 @@ def parts_of(given: Where | Sequence[Where]) -> list[PartFile]:
 def identity(files: Sequence[PartFile]) -> str:
     """Return what tells parts from all others."""
     return hashlib.blake2b("".join(file.identity for file in files).encode(), digest_size=16).hexdigest()
+
+
+def _text(file: PartFile) -> str:
+    return json.dumps(file.header.task, sort_keys=True)
 
 
 def _files(given: Where) -> list[Path]:
@@ -55,13 +63,13 @@ def _files(given: Where) -> list[Path]:
     return found
 
 
-def _compare(first: PartFile, other: PartFile) -> None:
-    ours, theirs = first.header, other.header
+def _compare(usual: PartFile, other: PartFile) -> None:
+    ours, theirs = usual.header, other.header
     for key in [*ours.task, *(theirs.task.keys() - ours.task.keys())]:
         one, two = ours.task.get(key), theirs.task.get(key)
         if one != two:
-            told = f"{key} {two!r}, but {first.path} with {one!r}" if key not in ("centres", "queries") else ""
-            reason = f"was searched with {told}" if told else f"is of other {key} than {first.path}"
+            told = f"{key} {two!r}, but {usual.path} with {one!r}" if key not in ("centres", "queries") else ""
+            reason = f"was searched with {told}" if told else f"is of other {key} than {usual.path}"
             raise VectorFileError(other.path, f"{reason}; all parts must be of one search")
 
 
@@ -84,8 +92,7 @@ def _check_tiled(files: Sequence[PartFile]) -> None:
     missing = next((file for file in files if file.header.ctr_rows[0] > end), None)
     upto = first + n if missing is None else missing.header.ctr_rows[0]
     known = missing or files[-1]
-    number, count = known.header.part
-    which = _missing(files, count)
+    which = _missing(files, known.header.part[1])
     told = f"a part is missing{which}: no file has centres {end} to {upto - 1}"
     near = f"{before.path} ends before them" if before is not None else f"{known.path} begins after them"
     raise VectorFileError(known.path if before is None else before.path, f"{told}; {near}")
