@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from janelia_core import __version__
-from janelia_core.commands import demo, exit_codes, info, plan, radius, search, verify, warm
+from janelia_core.commands import demo, exit_codes, info, merge, plan, radius, search, verify, warm
 from janelia_core.commands.subcommand import complain
 from janelia_core.printable import one_line
 
@@ -51,7 +51,7 @@ def command() -> None:
     """Take a subcommand; see `janelia_core.commands`."""
 
 
-for _module in (search.search, radius.radius, plan.plan, info.info, verify.verify, warm.warm, demo.demo):
+for _module in (search.search, merge.merge, radius.radius, plan.plan, info.info, verify.verify, warm.warm, demo.demo):
     command.add_command(_module)
 
 

@@ -40,6 +40,23 @@ def parse_rows(text: str) -> tuple[int | None, int | None]:
     return start, stop
 
 
+def parse_part(text: str) -> tuple[int, int]:
+    """Return I and N of I/N: one of N parts, numbered from 0.
+
+    Raises:
+        ValueError: It is none.
+    """
+    match = re.fullmatch(r"\s*(\d{1,9})\s*/\s*(\d{1,9})\s*", text)
+    if match is None:
+        raise ValueError(f"{text!r} is no part; write I/N, for example 0/8 for the first of 8")
+    number, count = int(match[1]), int(match[2])
+    if count < 1:
+        raise ValueError(f"{text!r} is a part of none; write I/N with N at least 1")
+    if not number < count:
+        raise ValueError(f"{text!r} is none of {count} parts, numbered from 0: the last is {count - 1}/{count}")
+    return number, count
+
+
 def show_bytes(size: float) -> str:
     """Return a size with three digits and a binary unit."""
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB"):

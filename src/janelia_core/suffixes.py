@@ -39,6 +39,7 @@ REFUSED = {
     "makes them dense, numpy.save writes them",
     "h5ad": "holds an annotated table; write the matrix that is meant: numpy.save(.., adata.obsm['X_pca'])",
     "rangeres": "holds as many neighbours as each query has, no rows of one length",
+    "part": "is part of the answer to a search: janelia-knn search --part I/N writes it, janelia-knn merge reads it",
     "zip": "is an archive; unpack it first",
     "tar": "is an archive; unpack it first",
     "tgz": "is an archive; unpack it first",

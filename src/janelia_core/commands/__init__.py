@@ -1,6 +1,6 @@
 """The subcommands: the map.
 
-search, radius, plan, info, verify      one a file: its options, and a call of `janelia_core.files`
+search, merge, radius, plan, info, verify      one a file: its options, and a call of `janelia_core.files`
 warm                            likewise, of `janelia_core.ml.warming`
 demo                            likewise, of `janelia_core.demo`
 options                         what several of them take          values: as what a text is read

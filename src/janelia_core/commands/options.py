@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-from janelia_core.commands.values import FILE, ROWS, SHAPE, SIZE, SIZE_HERE, THREADS, WHOLE, FormatName
+from janelia_core.commands.values import FILE, PART, ROWS, SHAPE, SIZE, SIZE_HERE, THREADS, WHOLE, FormatName
 from janelia_core.suffixes import ALIASES, FORMATS, NAMED, READ_ONLY
 
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev", "haversine")
@@ -120,6 +120,14 @@ labels = together(
 )
 
 
+part = click.option(
+    "--part",
+    type=PART,
+    metavar="I/N",
+    help="Search one of N ranges of the centres, I from 0, for janelia-knn merge; OUT is NAME.part then.",
+)
+
+
 def memory(*, here: bool) -> Callable[[F], F]:
     """Return how much a command may take; where it runs `here`, no more than this machine has."""
     told = "Bytes held at most; default: 1GiB."
@@ -165,13 +173,14 @@ def search(*, k: int | None = None, planned: bool = False) -> Callable[[F], F]:
         metric,
         m,
         labels,
+        part,
         choice(here=not planned),
     )
 
 
 def asked_search(options: dict[str, Any]) -> dict[str, Any]:
     """Return what `files` and `search` found as the Python functions take it."""
-    names = ("k", "out", "distances", "convention")
+    names = ("k", "out", "distances", "convention", "part")
     return {
         **asked(options),
         **{name: options[name] for name in names},

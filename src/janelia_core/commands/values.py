@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from janelia_core.sizes import parse_bytes, parse_rows, show_bytes
+from janelia_core.sizes import parse_bytes, parse_part, parse_rows, show_bytes
 
 if TYPE_CHECKING:  # which is generic in later versions of click than the oldest that serves
     from click.shell_completion import CompletionItem
@@ -123,4 +123,5 @@ THREADS = Read("threads", _threads)
 SIZE = Read("size", parse_bytes)
 SIZE_HERE = Read("size", _memory_here)
 ROWS = Read("rows", parse_rows)
+PART = Read("part", parse_part)
 SHAPE = Read("shape", _shape)

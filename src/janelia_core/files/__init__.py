@@ -23,6 +23,15 @@ The steps of a search::
       v
     OUT
 
+A search in parts::
+
+    search      with part=: the same, but that lists go to NAME.part         parts: the map of what they are
+      v
+    NAME.part   of each part
+      |               the parts for some rows, made one; a journal as for a search
+      v
+    OUT
+
 A radius search has no journal::
 
     radius         radius_files: checks, loop, answer
@@ -37,6 +46,7 @@ from janelia_core.files.formats.registry import save_vectors
 from janelia_core.files.info import FileInfo, info_file
 from janelia_core.files.inputs.input import Input, open_vectors
 from janelia_core.files.lock import UnlockedWarning
+from janelia_core.files.parts.merge import MergeReport, merge_files
 from janelia_core.files.plan import FilePlan, plan_files
 from janelia_core.files.progress import Progress, follow_files
 from janelia_core.files.radius import RadiusReport, radius_files
@@ -51,6 +61,7 @@ __all__ = [
     "FilePlan",
     "FileReport",
     "Input",
+    "MergeReport",
     "Progress",
     "RadiusReport",
     "Recall",
@@ -58,6 +69,7 @@ __all__ = [
     "VectorFileError",
     "follow_files",
     "info_file",
+    "merge_files",
     "open_vectors",
     "plan_files",
     "radius_files",

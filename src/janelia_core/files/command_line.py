@@ -3,26 +3,52 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from janelia_core.files.answer.answer import Answer
+from janelia_core.files.formats.registry import Where
 from janelia_core.files.inputs.input import Input
 from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY
+from janelia_core.files.parts.answer import PartAnswer
 from janelia_core.files.question import Question, Range
 
 
-def words_of_search(question: Question, answer: Answer, format: str | None) -> list[str]:
+def words_of_search(question: Question, answer: Answer | PartAnswer, format: str | None) -> list[str]:
     """Return the words of `janelia-knn search` that ask this question; none where no command line can ask it."""
     if not _can_be_typed(question):
         return []
     return [
         *["search", *_inputs(question)],
         *["-k", str(question.k), *_option("--out", answer.place.said), *_option("--out-format", format)],
-        *_option("--distances", None if answer.distances is None else answer.distances.said),
+        *([] if isinstance(answer, PartAnswer) else _option("--distances", answer.distances and answer.distances.said)),
+        *_option("--part", question.part),
         *_option("--convention", question.convention),
         *_option("-m", question.m),
         *_options(question),
+    ]
+
+
+def words_of_merge(
+    parts: Where | Sequence[Where],
+    answer: Answer,
+    format: str | None,
+    question: Question,
+    inputs: Sequence[Where | Input | None],
+) -> list[str]:
+    """Return the words of `janelia-knn merge`, `inputs` being centres and queries as they are named."""
+    if any(isinstance(one, Input) for one in inputs):
+        return []
+    named = [parts] if isinstance(parts, str | os.PathLike) else parts
+    return [
+        *["merge", *map(_file, named)],
+        *(word for name, one in zip(("--centres", "--queries"), inputs, strict=True) for word in _option(name, one)),
+        *[*_option("--out", answer.place.said), *_option("--out-format", format)],
+        *_option("--distances", answer.distances and answer.distances.said),
+        *_option("--convention", question.convention),
+        *_option("--rows", _range(question.rows)),
+        *([] if question.max_memory == FILES_MEMORY else _option("--max-memory", question.max_memory)),
     ]
 
 

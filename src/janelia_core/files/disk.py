@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from janelia_core.files.answer.answer import Answer
-from janelia_core.files.answer.room import Need, unfinished_bytes
+from janelia_core.files.answer.room import Need
+from janelia_core.files.parts.answer import PartAnswer, unfinished_of
 from janelia_core.files.question import Work
 from janelia_core.sizes import show_bytes
 
@@ -47,12 +48,13 @@ class Disk:
         return f"disk: {show_bytes(self.bytes)}: {parts}"
 
 
-def disk_of(work: Work, answer: Answer | None) -> Disk:
-    """Return what a search takes on disk; where nobody says where the answer goes, as if to `.npz` in this folder."""
+def disk_of(work: Work, answer: Answer | PartAnswer | None) -> Disk:
+    """Return what a search takes on disk; where nobody says where that goes, in this folder, as `.npz` or `.part`."""
     if answer is None:
         itemsize = 0 if work.distances is None else work.distances.itemsize
-        unfinished = sum(unfinished_bytes(work.layout, itemsize).values())
-        numbers = work.layout.n_smps * work.layout.k * (8 + itemsize)
+        unfinished = sum(unfinished_of(work).values())
+        row = work.layout.k * (8 + itemsize) if work.part is None else work.part.record.bytes
+        numbers = work.layout.n_smps * row
         needs = [Need(Path(), unfinished, "what is unfinished"), Need(Path(), numbers, "the answer")]
     else:
         needs = answer.needs(work)

@@ -91,6 +91,7 @@ def info_file(
     convention: str | None = None,
     labels: tuple[Where, Where] | None = None,
     labels_match: str = "any",
+    part: tuple[int, int] | None = None,
 ) -> FileInfo:
     """Look through a file of vectors, and plan a search of it: of the 10 nearest of every row, if nothing else is said.
 
@@ -113,6 +114,7 @@ def info_file(
         convention: Likewise.
         labels: As for `search_files`.
         labels_match: Likewise.
+        part: Likewise.
 
     Raises:
         VectorFileError: It is not what it should be, or has no rows.
@@ -141,6 +143,7 @@ def info_file(
             convention=convention,
             labels=labels,
             labels_match=labels_match,
+            part=part,
         )
     except (ValueError, OSError) as error:  # of what was asked: the file itself is sound
         info.told = " ".join(str(error).split())

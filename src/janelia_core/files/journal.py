@@ -5,6 +5,7 @@ A folder `OUT.unfinished` beside the answer:
     journal     a line of JSON about what is searched, then a line for every finished step
     indices     (n, k) int64, the answer so far
     distances   (n, k) float64 or float32, likewise
+    lists       instead of both, in the search of a part: its rows as `parts.record` says
     state       running lists of rows that have not met all centres, each block in two slots that take turns
 
 A step's data is on the disk before its line is, and a slot is written only while the other one holds what the
@@ -30,7 +31,7 @@ from janelia_core.files.shell import command
 from janelia_core.positioned import write_all
 
 VERSION = 2
-_DATA = ("indices", "distances", "state")
+_DATA = ("indices", "distances", "lists", "state")
 _INPUTS = ("centres", "queries")
 _READ = re.compile(r"(centres|queries) \d{1,18}:\d{1,18}")
 

@@ -21,6 +21,8 @@ from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, Layout
 from janelia_core.files.outlook import Outlook, outlook
+from janelia_core.files.parts.answer import PartAnswer
+from janelia_core.files.parts.ranges import Part
 from janelia_core.files.question import Question, Range
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.sizes import show_seconds
@@ -114,6 +116,7 @@ def plan_files(
     convention: str | None = None,
     labels: tuple[Where, Where] | None = None,
     labels_match: str = "any",
+    part: tuple[int, int] | None = None,
 ) -> FilePlan:
     """Plan what `search_files` does with these arguments: from the files' headers, and from a sample of their rows.
 
@@ -134,6 +137,7 @@ def plan_files(
         convention: See there.
         labels: See there.
         labels_match: See there.
+        part: See there.
 
     Raises:
         VectorFileError: As `search_files` would, before it begins.
@@ -142,11 +146,14 @@ def plan_files(
     Time: A second or two, once kernels are loaded. Inputs that have to be decoded are.
     """
     out_format = formats[2] if len(formats) > 2 else None
-    answer = None if out is None else Answer.at(_place(out), distances, out_format)
+    of_part = Part.of(part)
+    kind = Answer if of_part is None else PartAnswer
+    answer = None if out is None else kind.at(_place(out), distances, out_format)
     told = checked_convention(convention) if answer is None else answer.convention(convention)
     inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
     by = None if labels is None else Asked(labels, labels_match)
-    return planned(Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by), answer)
+    question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by, of_part)
+    return planned(question, answer)
 
 
 def _place(out: Where) -> Place:
@@ -154,7 +161,7 @@ def _place(out: Where) -> Place:
     return Place(Path(DASH), Path(tempfile.gettempdir()) / "janelia-knn") if out == DASH else Place.of(out)
 
 
-def planned(question: Question, answer: Answer | None) -> FilePlan:
+def planned(question: Question, answer: Answer | PartAnswer | None) -> FilePlan:
     """Plan a search."""
     start = time.perf_counter()
     with question.opened() as (c, q), question.labelled(c, q) as labels:

@@ -17,12 +17,15 @@ from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import meant_metric
 from janelia_core.files.labels.open import Asked, Labels, opened_labels
 from janelia_core.files.layout import FILES_MEMORY, Layout, make_layout, opening_memory, reading_memory
+from janelia_core.files.parts.ranges import Part
+from janelia_core.files.parts.record import OfPart, Record
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._knn.face import checked_count
 from janelia_core.ml._knn.metrics.mapped import bytes_of_point, check_columns
 from janelia_core.sizes import parse_bytes
 
 Range = tuple[int | None, int | None]
+_LISTED = 16  # bytes of a neighbour: what running lists take beyond an answer, where these are kept of one block, too
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Work:
         m: As for `knn_mc`, or None.
         device: Where blocks are searched; None: on the CPU.
         labels: Of centres and queries, which decide who may be found; None: all may.
+        part: What the search is a part of; None: it is whole.
     """
 
     queries: VectorFile
@@ -54,10 +58,17 @@ class Work:
     m: int | None
     device: torch.device | None
     labels: Labels | None = None
+    part: OfPart | None = None
 
     def searched(self) -> Work:
         """Return the same by the metric of which neighbours are found, which may not be the one that is told."""
         return replace(self, metric=self.told.metric)
+
+    @property
+    def d_bytes(self) -> tuple[int, int]:
+        """The bytes of a query and of a centre in memory."""
+        row, ctr = bytes_in_memory(self.queries, self.centres, self.metric, self.labels)
+        return row + (0 if self.part is None else _LISTED * self.part.record.width), ctr
 
 
 class Question(NamedTuple):
@@ -75,6 +86,7 @@ class Question(NamedTuple):
     ctr_rows: Range = (None, None)
     convention: str | None = None
     labels: Asked | None = None
+    part: Part | None = None
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[tuple[VectorFile, VectorFile]]:
@@ -108,7 +120,12 @@ class Question(NamedTuple):
         first_ctr, n_ctrs = _range("ctr_rows", self.ctr_rows, centres)
         but_self = self.queries is None
         k = checked_count("k", self.k, n_ctrs - but_self, f"the number of {'other ' * but_self}centres")
-        d_bytes = bytes_in_memory(queries, centres, metric, labels)
+        dtype = result_dtype(queries, centres) if distances else None
+        part, d_bytes = None, bytes_in_memory(queries, centres, metric, labels)
+        if self.part is not None:
+            part = self._of_part(self.part, (first_ctr, n_ctrs), metric, told, result_dtype(queries, centres))
+            first_ctr, n_ctrs = self.part.range(first_ctr, n_ctrs)
+            k, but_self, d_bytes = part.record.width, False, (d_bytes[0] + _LISTED * part.record.width, d_bytes[1])
         layout = make_layout(
             n_smps,
             n_ctrs,
@@ -120,10 +137,17 @@ class Question(NamedTuple):
             but_self=but_self,
             outers=outers,
         )
-        dtype = result_dtype(queries, centres) if distances else None
         m = None if self.m is None else checked_count("m", self.m)
         device = _device(self.device)
-        return Work(queries, centres, first_query, first_ctr, layout, metric, told, dtype, m, device, labels)
+        return Work(queries, centres, first_query, first_ctr, layout, metric, told, dtype, m, device, labels, part)
+
+    def _of_part(
+        self, part: Part, ctr_rows: tuple[int, int], metric: str, told: Told, distances: torch.dtype
+    ) -> OfPart:
+        """Return what a part is a part of; it lists all that it has where these are fewer than k."""
+        n, but_self = part.range(*ctr_rows)[1], self.queries is None
+        record = Record.of(told.metric, min(self.k + but_self, n), n, distances)
+        return OfPart(part, ctr_rows, self.k, but_self, metric, self.convention, record)
 
     @contextlib.contextmanager
     def labelled(self, centres: VectorFile, queries: VectorFile) -> Iterator[Labels | None]:

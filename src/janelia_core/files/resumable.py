@@ -20,7 +20,7 @@ from janelia_core.files.inputs.input import Input
 from janelia_core.files.journal import begin, begun_with, folder_of, resuming
 from janelia_core.files.layout import with_blocks
 from janelia_core.files.progress import Progress
-from janelia_core.files.question import Question, Work, bytes_in_memory
+from janelia_core.files.question import Question, Work
 from janelia_core.files.stream import Stream
 from janelia_core.files.unchanged import check_unchanged, compare_touched
 from janelia_core.ml._runtime.machine import flushes_subnormals
@@ -94,7 +94,7 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
         if kept.resume:
             work = _as_begun(work, question, begun_with(kept.beside), task)
             task["blocks"] = _blocks(work)
-        with _said_how_to_go_on(kept, work):
+        with said_how_to_go_on(kept, work):
             kept.check(work)
             journal = begin(kept.beside, task, kept.words, resume=kept.resume)
             with journal.ended():
@@ -106,7 +106,7 @@ def searched(question: Question, kept: Kept, progress: Callable[[Progress], None
                 screens = stream.screens
                 del stream  # what makes the answer may have its room
                 check_unchanged(question, work, task, journal.digests)
-                if states(by) != before and _labels(question) != task["labels"]:
+                if states(by) != before and fingerprints_of_labels(question) != task["labels"]:
                     raise ValueError("labels must stay as they are, but changed while they were searched by")
                 yield Found(work, journal.folder, screens, resumed_at)
 
@@ -126,11 +126,11 @@ def _task(work: Work, question: Question, purpose: str) -> dict[str, Any]:
         "centre rows": [work.first_ctr, layout.n_ctrs],
         "blocks": _blocks(work),
         "format": purpose,
-        "labels": _labels(question),
+        "labels": fingerprints_of_labels(question),
     }
 
 
-def _labels(question: Question) -> list[Any] | None:
+def fingerprints_of_labels(question: Question) -> list[Any] | None:
     """Return by what labels are known again."""
     if question.labels is None:
         return None
@@ -157,7 +157,7 @@ def _as_begun(work: Work, question: Question, begun: dict[str, Any], task: dict[
         (blocks[0], blocks[1], blocks[2]),
         row_bytes=work.queries.row_bytes,
         ctr_bytes=work.centres.row_bytes,
-        d_bytes=bytes_in_memory(work.queries, work.centres, work.metric, work.labels),
+        d_bytes=work.d_bytes,
         max_memory=parse_bytes(question.max_memory),
     )
     return replace(work, layout=layout)
@@ -172,7 +172,7 @@ def _are_blocks(found: Any, work: Work) -> TypeGuard[list[Any]]:
 
 
 @contextlib.contextmanager
-def _said_how_to_go_on(kept: Kept, work: Work) -> Iterator[None]:
+def said_how_to_go_on(kept: Kept, work: Work) -> Iterator[None]:
     """Add to what stops a search, though it can go on, the command to type."""
     folder, command = folder_of(kept.beside), resuming(kept.words)
     try:

@@ -17,6 +17,8 @@ from janelia_core.files.inputs.input import Input
 from janelia_core.files.inputs.metric_names import notes_on_metric
 from janelia_core.files.labels.open import Asked
 from janelia_core.files.layout import FILES_MEMORY, Layout
+from janelia_core.files.parts.answer import PartAnswer
+from janelia_core.files.parts.ranges import Part
 from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Question, Range
 from janelia_core.files.resumable import Kept, searched
@@ -69,6 +71,7 @@ def search_files(
     convention: str | None = None,
     labels: tuple[Where, Where] | None = None,
     labels_match: str = "any",
+    part: tuple[int, int] | None = None,
     resume: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> FileReport:
@@ -99,6 +102,7 @@ def search_files(
             it. `.spmat` (big-ann-benchmarks), text (`.txt`, DiskANN: a line a row, labels between commas), or rows of
             integers in any format. Where fewer than k share one, -1 and inf fill the answer.
         labels_match: "any", or "all": the centre has all labels of the query.
+        part: (i, n): search the i-th of n ranges of the centres, i from 0, for `merge_files`; out is a `.part` then.
         resume: Go on with the unfinished search that is beside out, if there is one.
         progress: Called after every step; `follow_files` tells what happens within one.
 
@@ -115,23 +119,30 @@ def search_files(
     Memory: max_memory, beyond what Python, torch and compiled kernels take.
     """
     with opened_place(out, formats[2], resume) as place:
-        answer = Answer.at(place, distances, formats[2])
+        of_part = Part.of(part)
+        kind = Answer if of_part is None else PartAnswer
+        answer = kind.at(place, distances, formats[2])
         inputs = Input.of(centres, formats[0]), None if queries is None else Input.of(queries, formats[1])
         by = None if labels is None else Asked(labels, labels_match)
         told = answer.convention(convention)
-        question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by)
+        question = Question(*inputs, k, metric, dtype, device, max_memory, m, rows, ctr_rows, told, by, of_part)
         words = [] if out == DASH else words_of_search(question, answer, formats[2])
-        kept = Kept(place.target, answer.format, answer.wants_distances, words, resume, answer.check)
+        kept = Kept(place.target, answer.purpose, answer.wants_distances, words, resume, answer.check)
         return _search(question, answer, kept, progress)
 
 
-def _search(question: Question, answer: Answer, kept: Kept, progress: Callable[[Progress], None] | None) -> FileReport:
+def _search(
+    question: Question, answer: Answer | PartAnswer, kept: Kept, progress: Callable[[Progress], None] | None
+) -> FileReport:
     started = time.perf_counter()
     with searched(question, kept, progress) as found:
         work, layout = found.work, found.work.layout
         read = work.centres.bytes_read + work.queries.bytes_read  # before the answer, which may copy what is searched
         with followed().at("writing the answer"):
-            answer.write(found.folder, work)
+            if isinstance(answer, PartAnswer):
+                answer.write(found.folder, question, work)
+            else:
+                answer.write(found.folder, work)
         return FileReport(
             answer.place.said,
             (layout.n_smps, layout.k),

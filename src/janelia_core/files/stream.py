@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +16,7 @@ from janelia_core.durable import NOT_SUPPORTED, sync_folder
 from janelia_core.files.answer.room import n_regions, region_bytes, unfinished_bytes
 from janelia_core.files.blocks import Blocks
 from janelia_core.files.journal import Journal
+from janelia_core.files.parts.record import Record
 from janelia_core.files.progress import Progress, followed
 from janelia_core.files.question import Work
 from janelia_core.files.steps import kernels_loaded
@@ -46,32 +49,43 @@ class Stream:
     def run(self, progress: Callable[[Progress], None] | None = None) -> None:
         """Work off all steps; afterwards `indices` and `distances` in the journal's folder are complete."""
         layout = self._work.layout
-        digests = self._journal.digests
         began, begun = time.perf_counter(), self._pairs(self._journal.finished)
         total = layout.n_smps * layout.n_ctrs
         self._told.begin(total, begun, layout.n_smps)
         try:
             self._open()
-            x, ctrs = Blocks.of_queries(self._work, digests), Blocks.of_centres(self._work, digests)
-            with kernels_loaded(self._work):
+            with self._ready() as step:
                 for number in range(self._journal.finished, layout.n_steps):
-                    q, c = layout.step(number)
-                    with self._told.at("reading"):
-                        rows, block = x.block(q), ctrs.block(c)
-                    done, next_done = self._pairs(number), self._pairs(number + 1)
-                    with self._told.step(done, next_done - done, len(rows)):
-                        self._step(q, c, rows, block)
+                    step(number)
                     self._journal.add()
                     if progress is not None:
                         seconds = time.perf_counter() - began
-                        progress(Progress(next_done, total, begun, seconds, rows=layout.n_smps))
+                        progress(Progress(self._pairs(number + 1), total, begun, seconds, rows=layout.n_smps))
         finally:
             for file in self._files.values():
                 os.close(file)
 
+    @contextlib.contextmanager
+    def _ready(self) -> Iterator[Callable[[int], None]]:
+        """Give what does a step, by its number, all that it takes being there."""
+        digests = self._journal.digests
+        x, ctrs = Blocks.of_queries(self._work, digests), Blocks.of_centres(self._work, digests)
+        with kernels_loaded(self._work):
+            yield functools.partial(self._meet, x, ctrs)
+
+    def _meet(self, x: Blocks, ctrs: Blocks, number: int) -> None:
+        """Let the blocks of a step meet."""
+        q, c = self._work.layout.step(number)
+        with self._told.at("reading"):
+            rows, block = x.block(q), ctrs.block(c)
+        done = self._pairs(number)
+        with self._told.step(done, self._pairs(number + 1) - done, len(rows)):
+            self._step(q, c, rows, block)
+
     def _open(self) -> None:
         """Open the files of the folder and claim their room, so that a disk too small is known at the start."""
-        sizes = unfinished_bytes(self._work.layout, self._itemsize)
+        part = self._work.part
+        sizes = unfinished_bytes(self._work.layout, self._itemsize, 0 if part is None else part.record.bytes)
         folder, begun = self._journal.folder, self._journal.finished > 0
         flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
         for name, size in sizes.items():
@@ -91,7 +105,7 @@ class Stream:
         """Search a block of centres for a block of queries, and keep what is found."""
         layout = self._work.layout
         with watch_knn() as reports:
-            if layout.n_ctr_blocks == 1:
+            if layout.n_ctr_blocks == 1 and self._work.part is None:
                 self._whole(q, x, block)
             else:
                 self._part(q, c, x, block)
@@ -143,7 +157,9 @@ class Stream:
             among=self._among(q, c),
         )
         self._running = (q, c, running)
-        if c == layout.n_ctr_blocks - 1:
+        if c == layout.n_ctr_blocks - 1 and work.part is not None:
+            self._list(q, running, work.part.record)
+        elif c == layout.n_ctr_blocks - 1:
             self._answer(q, running.indices, running.distances)
         else:
             self._keep(q, c, running)
@@ -181,6 +197,14 @@ class Stream:
             write_all(file, _bytes(values), at)
             at += values.nbytes
         os.fsync(file)
+
+    def _list(self, q: int, running: Running, record: Record) -> None:
+        """Put the lists of a block of queries on the disk, for a merge."""
+        at = q * self._work.layout.row_block * record.bytes
+        for rows in record.packed(running, self._work.first_ctr):
+            write_all(self._files["lists"], rows.view("u1").data, at)
+            at += rows.nbytes
+        os.fsync(self._files["lists"])
 
     def _answer(self, q: int, indices: Tensor, measured: Tensor | None) -> None:
         """Put the answer for a block of queries on the disk."""

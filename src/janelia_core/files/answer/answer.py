@@ -62,6 +62,11 @@ class Answer:
         return self.format == ann_benchmarks.NAME
 
     @property
+    def purpose(self) -> str:
+        """What is made of the search, for its journal."""
+        return self.format
+
+    @property
     def wants_distances(self) -> bool:
         """Whether distances are written at all."""
         return format_named(self.format).several or self.distances is not None

@@ -48,10 +48,16 @@ def n_regions(layout: Layout) -> int:
     return layout.n_row_blocks if layout.outer == "centres" and layout.n_row_blocks > 1 else 1
 
 
-def unfinished_bytes(layout: Layout, itemsize: int) -> dict[str, int]:
-    """Return the sizes of the files in the folder of an unfinished search; without distances itemsize is 0."""
-    sizes = {"indices": layout.n_smps * layout.k * 8}
-    if itemsize:
+def unfinished_bytes(layout: Layout, itemsize: int, record_bytes: int = 0) -> dict[str, int]:
+    """Return the sizes of the files in the folder of an unfinished search.
+
+    Args:
+        layout: Its blocks.
+        itemsize: Bytes of a distance; 0: there are none.
+        record_bytes: Of a row's lists, where the search is one of a part; 0: it is not.
+    """
+    sizes = {"lists": layout.n_smps * record_bytes} if record_bytes else {"indices": layout.n_smps * layout.k * 8}
+    if itemsize and not record_bytes:
         sizes["distances"] = layout.n_smps * layout.k * itemsize
     if layout.n_ctr_blocks > 1:
         sizes["state"] = 2 * n_regions(layout) * region_bytes(layout, itemsize)
@@ -66,7 +72,7 @@ def file_bytes(format: str, numbers: int) -> int:
 def there_already(folder: Path) -> int:
     """Return how much of the disk the files in the folder of an unfinished search take."""
     found = 0
-    for name in ("indices", "distances", "state"):
+    for name in ("indices", "distances", "lists", "state"):
         try:
             status = os.stat(folder / name)
         except OSError:

@@ -45,6 +45,7 @@ class Cast(VectorFile):
 
     def _pick(self, numbers: Tensor, out: Tensor) -> int:
         step = max(1, _CHUNK // max(1, self.d * self._file.dtype.itemsize))
+        self._file.near = self.near
         before = self._file.bytes_taken
         for at in range(0, len(out), step):
             some = numbers[at : at + step]

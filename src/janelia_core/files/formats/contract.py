@@ -57,6 +57,7 @@ class VectorFile(ABC):
         spooled_bytes: Bytes on disk, in the folder TMPDIR, to which the file was decoded when it was opened.
         bytes_read: What `read` took from the file so far, headers apart.
         bytes_taken: What `take` took from the file so far.
+        near: Rows to take whose distance is so many bytes on average are read with what is between them.
     """
 
     device = torch.device("cpu")
@@ -71,6 +72,7 @@ class VectorFile(ABC):
         self.spooled_bytes = 0
         self.bytes_read = 0
         self.bytes_taken = 0
+        self.near = _NEAR
         self._lock = threading.Lock()
 
     @property
@@ -133,7 +135,7 @@ class VectorFile(ABC):
             span = int(some[-1]) + 1 - first
             if span == count:
                 self._fill(first, out[at : at + count])
-            elif span * self.row_bytes <= count * _NEAR:
+            elif span * self.row_bytes <= count * self.near:
                 between = torch.empty(span, self.d, dtype=self.dtype)
                 self._fill(first, between)
                 torch.index_select(between, 0, some - first, out=out[at : at + count])

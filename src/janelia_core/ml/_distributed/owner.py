@@ -18,13 +18,12 @@ from janelia_core.ml._distributed.group import Coming, Group
 from janelia_core.ml._distributed.rounds import Round
 from janelia_core.ml._distributed.shard import Lists, Shard
 from janelia_core.ml._knn.contract import Ordered
+from janelia_core.ml._knn.data.fetched import Fetched
 from janelia_core.ml._knn.data.points import picked_rows
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.settle.settle import contested, settle
 from janelia_core.ml._knn.verify.verify import are_loaded, order
 from janelia_core.ml._runtime.kernels import may_serve
-
-_CHUNK = 1 << 17  # coordinates that settle holds at a time
 
 
 class Sending(NamedTuple):
@@ -104,20 +103,6 @@ def _side_by_side(facts: Facts, sending: Sending, parts: list[Tensor], n: int) -
         torch.tensor(widths, device=local.device), output_size=sum(widths)
     )
     return torch.where(local < 0, -1, local.long() + starts), *more
-
-
-class Fetched:
-    """Stored centres that were fetched, as `settle` asks for them."""
-
-    chunk = _CHUNK
-
-    def __init__(self, numbers: Tensor, values: Tensor) -> None:
-        self._numbers, self._values = numbers, values
-        self.d, self.device = values.shape[1], values.device
-
-    def take(self, row_numbers: Tensor) -> Tensor:
-        """Return the centres with these numbers (any shape of int64): row_numbers.shape + (d,)."""
-        return picked_rows(self._values, torch.searchsorted(self._numbers, row_numbers.to(self.device).contiguous()))
 
 
 class _Turns(NamedTuple):

@@ -232,7 +232,8 @@ def _merge_rows(
     k, metric = running.indices.shape[1], running.metric
     x_rows = x[rows]
     kernels = may_serve() and are_loaded(x.dtype, block.values.dtype, metric)
-    new = ordered(x_rows, block, nearest_[:, rows].T.contiguous(), metric, kernels and running.in_float64)
+    theirs = nearest_[:, rows].T.contiguous()
+    new = ordered(x_rows, block, theirs, metric, kernels and running.in_float64)
     value = running.value[rows]
     error = metric.errors_of(value, block.d) if metric.uniform else running.error[rows]
     # Farther for certain than all k so far; never true where one of the two is not finite, or missing.
@@ -244,8 +245,12 @@ def _merge_rows(
     numbers = new.indices[:, :width]
     listed = torch.cat([running.indices[rows], torch.where(numbers < 0, -1, numbers + first)], dim=1)
     values, errors = (torch.cat(both, dim=1) for both in ((value, new.value[:, :width]), (error, new.error[:, :width])))
-    found = order(listed, values, errors)
-    settled = settle(x_rows, ctrs, found, k, metric, running.in_float64, kernels)[0][:, :k]
+    if bool((running.indices[rows] < 0).all()):  # nothing to merge: the search has put them in the exact order
+        settled = torch.where(theirs < 0, -1, theirs + first)
+        settled = torch.nn.functional.pad(settled, (0, k - settled.shape[1]), value=-1)
+    else:
+        found = order(listed, values, errors)
+        settled = settle(x_rows, ctrs, found, k, metric, running.in_float64, kernels)[0][:, :k]
     if running.distances is not None:
         before = torch.nn.functional.pad(running.distances[rows], (0, width), value=torch.nan)
         # Only what stays is measured.

@@ -2,6 +2,7 @@
 
 points          rows of a tensor, or a subset of them, block by block; what float64 holds of them
 values          ends, finite or not, multiples of a step             value_kernels: the same, compiled
+fetched         rows that were fetched from elsewhere, by their numbers
 there           the same on an accelerator, without waiting for it
 single          coordinates in float32, what is lost by it, and whether distances in it are exact
 seen            what a look at all of them told

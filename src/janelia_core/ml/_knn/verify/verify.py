@@ -132,8 +132,12 @@ def candidate_values(x_rows: Tensor, ctrs: Stored, indices: Tensor, metric: Metr
 def order(indices: Tensor, value: Tensor, error: Tensor) -> Ordered:
     """Sort each row (r, w) by (value, index): -inf < finite < inf < NaN < empty slots."""
     value = plain_nan(value)
+    places = in_order(indices, value)
+    return Ordered(indices.gather(1, places), value.gather(1, places), error.gather(1, places))
+
+
+def in_order(indices: Tensor, value: Tensor) -> Tensor:
+    """Return the places (r, w) of each row's slots by (value, index); NaN are plain ones (`plain_nan`)."""
     empty_last = torch.where(indices < 0, torch.iinfo(torch.int64).max, indices)
     by_index = empty_last.argsort(dim=1)
-    sorted_value, by_value = value.gather(1, by_index).sort(dim=1, stable=True)
-    places = by_index.gather(1, by_value)
-    return Ordered(indices.gather(1, places), sorted_value, error.gather(1, places))
+    return by_index.gather(1, value.gather(1, by_index).argsort(dim=1, stable=True))
