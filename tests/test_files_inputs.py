@@ -351,6 +351,30 @@ def test_the_dtype_of_a_search_says_what_raw_memory_holds(tmp_path: Path) -> Non
         open_vectors(Input(tmp_path / "a.npy", shape=(None, 5)))
 
 
+def test_raw_memory_of_integers_is_searched_by_the_dtype_that_says_so(tmp_path: Path) -> None:
+    x = torch.randint(0, 200, (20, 5), dtype=torch.uint8)
+    (tmp_path / "a.raw").write_bytes(x.numpy().tobytes())
+    save_vectors(tmp_path / "a.u8bin", x)
+    search_files(Input(tmp_path / "a.raw", shape=(None, 5)), k=2, out=tmp_path / "o.npy", dtype="uint8")
+    search_files(tmp_path / "a.u8bin", k=2, out=tmp_path / "p.npy", dtype=torch.uint8)
+    assert (tmp_path / "o.npy").read_bytes() == (tmp_path / "p.npy").read_bytes()
+    with pytest.raises(ValueError, match=r"dtype must be one of float16.*got int8: .*raw memory"):
+        search_files(tmp_path / "a.u8bin", k=2, out=tmp_path / "p.npy", dtype="int8")
+
+
+@pytest.mark.parametrize("name", ["", "::vectors"])
+def test_no_name_is_not_the_folder_one_is_in(name: str) -> None:
+    with pytest.raises(VectorFileError, match="names no file"):
+        open_vectors(name)
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="a file that cannot be read is needed")
+def test_a_read_that_fails_names_the_file() -> None:
+    with pytest.raises(OSError, match="Input/output error") as error:
+        open_vectors("/proc/self/mem", "csv")
+    assert error.value.filename == "/proc/self/mem"
+
+
 def test_verify_takes_raw_centres_and_packed_answers_with_their_distances(tmp_path: Path) -> None:
     x = spread(30)
     (tmp_path / "a.raw").write_bytes(x.numpy().tobytes())

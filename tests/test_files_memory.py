@@ -10,7 +10,11 @@ import pytest
 import torch
 
 import fresh_process
+from janelia_core.demo.resident_memory import with_peak_growth
 from janelia_core.files import save_vectors
+from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.data.values import Reader
+from janelia_core.ml._knn.screens.dense.frame import find_grid
 
 MEASURE = """
 import sys
@@ -95,3 +99,16 @@ def test_rows_in_another_order_or_packed_are_opened_and_all_files_written_in_lit
     growths = {line.split()[0]: int(line.split()[1]) for line in run.stdout.splitlines()}
     assert growths.keys() == {*opened, *written}
     assert max(growths.values()) <= 5 * 2**20, growths
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of resident memory is Linux only")
+def test_what_is_learnt_of_wide_rows_takes_no_more_room_than_a_few_of_them() -> None:
+    narrow = Points(torch.randint(0, 100, (400, 12288)).to(torch.int8))
+    (low, high), growth = with_peak_growth(lambda: Reader().column_ends(narrow))
+    assert torch.equal(low, narrow.values.amin(0).double())
+    assert torch.equal(high, narrow.values.amax(0).double())
+    assert growth < 24 << 20  # the ends of every row would take 75 MiB
+    wide = Points(torch.randint(0, 100, (127, 12288)) / 4)
+    step, growth = with_peak_growth(lambda: find_grid(wide, 100.0, Reader()))
+    assert step == 0.25
+    assert growth < 28 << 20  # 38 where the sample was looked at as a whole

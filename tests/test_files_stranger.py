@@ -344,3 +344,14 @@ def test_the_fuzz_of_files_sees_what_breaks_the_rules(tmp_path: Path, monkeypatc
         for part, line in zip(("MiB", "mind", "lost", "", "two", ""), told, strict=True)
     ]
     assert found == [True] * 6
+
+
+def test_a_long_name_in_a_pt_file_takes_no_time(tmp_path: Path) -> None:
+    # torch looks through its own message, which holds the name, for minutes
+    path, long = tmp_path / "a.pt", tmp_path / "b.pt"
+    torch.save(torch.ones(4, 3), path)
+    with zipfile.ZipFile(path) as archive, zipfile.ZipFile(long, "w") as made:
+        for name in archive.namelist():
+            made.writestr(name, archive.read(name).replace(b"FloatStorage", b"F" + b"2" * 9000 + b"Storage"))
+    with pytest.raises(VectorFileError, match=r"needs torch F22.*weights_only does not load"):
+        open_vectors(long)

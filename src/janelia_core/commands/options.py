@@ -14,6 +14,7 @@ from janelia_core.suffixes import ALIASES, FORMATS, NAMED, READ_ONLY
 METRICS = ("euclidean", "sqeuclidean", "cosine", "dot", "manhattan", "chebyshev", "haversine")
 OTHER_NAMES = ("l2", "ip", "mips", "inner_product", "angular", "l1", "cityblock", "linf")
 DTYPES = ("float16", "bfloat16", "float32", "float64")
+INTEGERS = ("uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64")
 CONVENTIONS = ("ours", "ann-benchmarks", "faiss", "big-ann", "diskann")
 MATCHES = ("any", "all")
 MODES = ("auto", "bar", "log", "json", "none")
@@ -140,7 +141,10 @@ def choice(*, here: bool) -> Callable[[F], F]:
         click.option("--rows", type=ROWS, metavar="A:B", default=":", help="Queries from row A up to B."),
         click.option("--ctr-rows", type=ROWS, metavar="A:B", default=":", help="Centres from row A up to B."),
         click.option(
-            "--dtype", type=click.Choice(DTYPES), metavar="DTYPE", help=f"Round to {', '.join(DTYPES)} first."
+            "--dtype",
+            type=click.Choice(DTYPES + INTEGERS),
+            metavar="DTYPE",
+            help=f"Round to {', '.join(DTYPES)} first; of raw memory, which takes integers too: what it holds.",
         ),
         format_of("CENTRES"),
         format_of("QUERIES"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from os import PathLike, fsdecode
 
 from janelia_core.files.shell import COMMAND
@@ -45,3 +47,14 @@ class VectorFileError(ValueError):
 
     def __reduce__(self) -> tuple[type[VectorFileError], tuple[str | PathLike[str], str, int | None]]:
         return type(self), (self.path, self.reason, self.offset)
+
+
+@contextlib.contextmanager
+def named(path: str | PathLike[str]) -> Iterator[None]:
+    """Let errors of the system name the file that was read: a read that fails, as of a broken disk, names none."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = fsdecode(path)
+        raise

@@ -61,12 +61,13 @@ def cast(file: VectorFile, dtype: torch.dtype | str | None) -> VectorFile:
     """Return the file itself, or as one of another floating dtype.
 
     Raises:
-        ValueError: dtype is no floating dtype.
+        ValueError: dtype is no floating dtype, nor that of the file, as raw memory has by what a caller says.
     """
-    if dtype is None:
+    if dtype is None or str(dtype).removeprefix("torch.") == str(file.dtype).removeprefix("torch."):
         return file
     wanted = FLOATS.get(dtype) if isinstance(dtype, str) else dtype
     if wanted not in FLOATS.values():
-        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype}")
+        said = f"{file.path} holds {file.dtype}; other dtypes say what raw memory holds"
+        raise ValueError(f"dtype must be one of {', '.join(FLOATS)}, got {dtype}: {said}")
     assert wanted is not None
-    return file if file.dtype == wanted else Cast(file, wanted)
+    return Cast(file, wanted)

@@ -15,6 +15,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from janelia_core.files.errors import named
+
 # Bytes: rows of one window of a file whose distance is that small on average are read at once.
 _WINDOW, _NEAR = 1 << 18, 1 << 13
 
@@ -104,7 +106,8 @@ class VectorFile(ABC):
         if not 0 <= start <= stop <= self.n:
             raise IndexError(f"rows {start}:{stop} are not among the {self.n} rows of {self.path}")
         block = torch.empty(stop - start, self.d, dtype=self.dtype) if out is None else out
-        self._fill(start, block)
+        with named(self.path):
+            self._fill(start, block)
         with self._lock:
             self.bytes_read += (stop - start) * self.row_bytes
         return block
@@ -117,7 +120,8 @@ class VectorFile(ABC):
             wrong = int(numbers[0] if numbers[0] < 0 else numbers[-1])
             raise IndexError(f"row {wrong} is not among the {self.n} rows of {self.path}")
         rows = torch.empty(len(numbers), self.d, dtype=self.dtype)
-        taken = self._pick(numbers, rows)
+        with named(self.path):
+            taken = self._pick(numbers, rows)
         with self._lock:
             self.bytes_taken += taken * self.row_bytes
         rows = rows if torch.equal(numbers, flat) else rows[place]

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from janelia_core.files.errors import VectorFileError
+from janelia_core.files.errors import VectorFileError, named
 from janelia_core.files.formats.contract import Format, InMemory, Reading, VectorFile
 from janelia_core.files.formats.named import ROLES
 from janelia_core.files.formats.other_names import opened_otherwise, written_otherwise
@@ -40,6 +40,8 @@ class Suffix(NamedTuple):
 def split_name(path: Where) -> tuple[Path, str | None]:
     """Split FILE::NAME into the file and the name of an array in it."""
     text = os.fsdecode(path)
+    if not text.partition("::")[0]:  # which would be the folder that one is in
+        raise VectorFileError(repr(text), "names no file")
     file, mark, name = text.rpartition("::")
     if not mark or os.path.exists(text):  # which takes a name that is too long for one that is not there
         return Path(text), None
@@ -125,9 +127,10 @@ def open_file(path: Where, format: str | None, role: str, reading: Reading) -> V
     if packed is not None and not found.unpacks:
         raise VectorFileError(file, f"is packed, and {kind} is not read packed; unpack it first")
     options = {option: getattr(reading, option) for option in found.options}
-    opened = opened_otherwise(
-        file, packed, reading.memory, lambda place: found.open(place, name, ROLES[role], **options)
-    )
+    with named(file):
+        opened = opened_otherwise(
+            file, packed, reading.memory, lambda place: found.open(place, name, ROLES[role], **options)
+        )
     opened.format = kind
     return opened
 

@@ -33,7 +33,8 @@ class RowNumbers:
         if self.d < 1:
             raise VectorFileError(path, "has no column beside the numbers of its rows")
         if head.perhaps and not asked:
-            reason = f"column {head.numbering + 1}, {head.perhaps!r}, numbers rows by its name; leave it out"
+            reason = f"column {head.numbering + 1}, {head.perhaps!r}, numbers rows by its name"
+            reason = f"{reason}; write the table without it"
             raise VectorFileError(path, f"{reason}, or, if it is a coordinate, say --header (in Python header=True)")
         digits = self.d > 1 and fields[head.numbering].text in {"0", "1"}
         self._counts = digits and (head.nameless or not asked)  # the first column that is left, so far

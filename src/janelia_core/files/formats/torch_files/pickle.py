@@ -16,6 +16,7 @@ from janelia_core.files.errors import VectorFileError
 from janelia_core.files.formats.zip_members import member_start, zip_members
 
 _OPERATION = 128  # bytes that torch takes for one operation of a pickle, at most
+_LONGEST = 100  # letters of a name that is called: over a long one torch's own message takes minutes
 _MOST = 100_000  # operations: a tensor takes some 40, and torch a quarter of a second for all of them
 _WRITTEN = set(
     re.findall(
@@ -81,7 +82,7 @@ def _check_operations(path: Path, program: bytes, memory: int) -> None:
             raise VectorFileError(path, f"its pickle has {code!r} at byte {at}, which torch.save never writes")
         if operation.name == "GLOBAL":  # pickletools would warn of odd names
             wanted = " ".join(stream.readline().decode("latin-1").removesuffix("\n") for _ in range(2))
-            if wanted not in _CALLS and not _is_type(wanted):
+            if wanted not in _CALLS and (len(wanted) > _LONGEST or not _is_type(wanted)):
                 raise VectorFileError(
                     path, f"needs {wanted} at byte {at} of its pickle, which weights_only does not load; save a tensor"
                 )

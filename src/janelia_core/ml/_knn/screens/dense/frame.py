@@ -157,9 +157,8 @@ def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
     if not ctrs.values.is_floating_point():
         return 1.0 if largest < _MOST_INTEGER else 0.0
     sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64))
-    exponents = [
-        _step_exponent(some.double().numpy().ravel()) for some in torch.split(sample, max(1, _SIFTED // ctrs.d))
-    ]
+    parts = torch.split(sample, max(1, _SIFTED // ctrs.d))
+    exponents = [_step_exponent(some.double().numpy().ravel()) for some in parts]
     step_exponent = min((exponent for exponent in exponents if exponent is not None), default=None)
     if step_exponent is None:  # a sample of zeros lies on any grid, and tells nothing of the others
         return 1.0 if largest < _MOST_INTEGER and reader.all_multiples(ctrs, 1.0) else 0.0
