@@ -36,6 +36,7 @@ from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.sizes import parse_bytes
 
 _ROWS = 1024
+_COORDINATES, _PER_COORDINATE = 1 << 20, 64  # of pairs that are compared at once; bytes of one
 _PER_NEIGHBOUR = 128  # bytes of one that is compared: listed, true, sorted, looked up, fetched
 
 
@@ -133,6 +134,7 @@ def _compared(
     memory = parse_bytes(question.max_memory)
     budget = reading_memory(memory)
     # All that is listed may have to be compared, each with a row of its own; no block is in memory any more.
+    work.centres.chunk = max(work.centres.chunk, min(_COORDINATES, memory // 4 // _PER_COORDINATE))
     step = max(1, min(_ROWS, memory // 4 // (k * (_PER_NEIGHBOUR + work.queries.d * work.queries.dtype.itemsize))))
     with contextlib.ExitStack() as stack:
         truth = stack.enter_context(RawVectors(found.folder / "indices", 0, listed.n, k, "i8"))
