@@ -7,15 +7,12 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 import problems
 from janelia_core import cli
 from janelia_core.files import VectorFileError, merge_files, open_vectors, plan_files, save_vectors, search_files
-from janelia_core.files.formats.contract import VectorFile
 from janelia_core.files.layout import Layout
 from janelia_core.files.parts import merge as merging
 from janelia_core.files.parts.part_file import PartFile
@@ -78,7 +75,14 @@ def test_parts_give_the_bytes_of_the_whole_search_by_any_metric(metric: str, her
     assert 0 < report.bytes_taken <= 60 * d * 8  # copies are in several parts, and each is read once
 
 
-HARD = ["mixed-scales-64", "overflow-torch.float64", "not-finite-torch.float32", "wide-integers", "far-offset", "all-equal"]
+HARD = [
+    "mixed-scales-64",
+    "overflow-torch.float64",
+    "not-finite-torch.float32",
+    "wide-integers",
+    "far-offset",
+    "all-equal",
+]
 
 
 @pytest.mark.parametrize("name", HARD)
@@ -303,11 +307,11 @@ def test_a_plan_of_a_part_is_that_of_its_search(here: Path, capsys: pytest.Captu
 
 def test_the_command_searches_parts_and_merges_them(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     save_near_ties()
-    assert cli.main("search c.npy -k 4 -o w.ivecs".split()) == 0
+    assert cli.main(["search", "c.npy", "-k", "4", "-o", "w.ivecs"]) == 0
     for i in range(3):
         assert cli.main(f"search c.npy -k 4 --part {i}/3 -o {i}.part".split()) == 0
-    assert cli.main("merge 2.part 0.part 1.part -o m.ivecs".split()) == 0
+    assert cli.main(["merge", "2.part", "0.part", "1.part", "-o", "m.ivecs"]) == 0
     assert same("m.ivecs", "w.ivecs")
     capsys.readouterr()
-    assert cli.main("search c.npy -k 4 --part 3/3 -o 3.part".split()) == 2
+    assert cli.main(["search", "c.npy", "-k", "4", "--part", "3/3", "-o", "3.part"]) == 2
     assert "'3/3' is none of 3 parts, numbered from 0: the last is 2/3" in capsys.readouterr().err
