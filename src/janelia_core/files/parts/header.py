@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from janelia_core.files.answer.conventions import told_by
 from janelia_core.files.errors import VectorFileError
 from janelia_core.files.fingerprint import fingerprint
 from janelia_core.files.formats.contract import VectorFile
@@ -97,8 +100,8 @@ class Header:
             record = Record(**told["record"])
             task, part, here = dict(told["task"]), tuple(told["part"]), tuple(told["centre rows"])
             sound = all(map(_are_pairs, (task["rows"], task["centre rows"], part, here)))
-            sound &= all(check(task.get(name)) for name, check in _CHECKS.items()) and _is_sound(record)
-            sound &= isinstance(told["hint"], dict)
+            sound = sound and all(check(task.get(name)) for name, check in _CHECKS.items())
+            sound = sound and isinstance(told["hint"], dict) and _is_sound(record, task, here[1])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             sound = False
         if not sound:
@@ -116,6 +119,8 @@ class Header:
                 raise TypeError
             shape = told["shape"]
             known = None if shape is None else (shape[0], int(shape[1]))
+            if not all(isinstance(told[name], str | None) for name in ("format", "stored")):
+                raise TypeError
             return Input(where[0] if len(where) == 1 else where, told["format"], told["header"], known, told["stored"])
         except (KeyError, TypeError, ValueError, IndexError):
             raise VectorFileError(path, f"is damaged: it does not say where the {role} were; say it") from None
@@ -140,9 +145,13 @@ def _is_count(found: Any) -> bool:
     return type(found) is int and 0 <= found < 2**62
 
 
-def _is_sound(record: Record) -> bool:
-    flags = type(record.errors) is bool and type(record.wide) is bool
-    return flags and _is_count(record.width) and 0 < record.width < 2**31 and record.itemsize in (4, 8)
+def _is_sound(record: Record, task: Mapping[str, Any], n_ctrs: int) -> bool:
+    """Tell whether rows are kept as those of such a search are."""
+    searched_by = told_by(task["convention"], task["metric"]).metric
+    floats = {4: torch.float32, 8: torch.float64}
+    width = min(task["k"] + task["self excluded"], n_ctrs)
+    known = record == Record.of(searched_by, width, n_ctrs, floats[record.itemsize])
+    return known and width > 0 and task["rows"][1] > 0 and task["searched by"] == searched_by
 
 
 def _is_known(found: Any) -> bool:

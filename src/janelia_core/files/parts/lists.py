@@ -20,6 +20,7 @@ from janelia_core.ml._knn.settle.settle import open_between
 from janelia_core.ml._knn.verify.verify import in_order
 
 RANK_BITS = 32
+_MOST_EXPONENT = 1100
 _FACTOR = 1000  # of two, at a time: a larger power of it is no float64
 
 
@@ -55,15 +56,16 @@ class Lists:
             VectorFileError: They list what the part does not have.
         """
         first, n = file.header.ctr_rows
-        local = column(rows, "index", torch.int64)
+        local, known = column(rows, "index", torch.int64), facts(rows)
         if local.numel() and not -1 <= int(local.min()) <= int(local.max()) < n:
             raise VectorFileError(file.path, "is damaged: it lists centres that it does not have")
+        if known.exponent.numel() and int(known.exponent.abs().max()) > _MOST_EXPONENT:
+            raise VectorFileError(file.path, "is damaged: its values are on scales that no float64 has")
         numbers = torch.where(local < 0, -1, local + first)
         value = column(rows, "value", torch.float64).masked_fill(local < 0, torch.nan)
         error = column(rows, "error", torch.float64) if file.header.record.errors else torch.zeros_like(value)
         far = column(rows, "distance", torch.float32 if file.header.record.itemsize == 4 else torch.float64)
         origin = (source << RANK_BITS) + torch.arange(local.shape[1]).expand_as(local)
-        known = facts(rows)
         on_grids = known._replace(exact=known.exact & metric_class(metric).exact_on_grids)
         return cls(metric, d, numbers, value, error, far, origin, on_grids)._with_errors()
 

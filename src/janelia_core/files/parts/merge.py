@@ -176,7 +176,7 @@ def _merged(
     header, memory = files[0].header, parse_bytes(question.max_memory)
     with question.opened() as (c, q):
         check_inputs(question, c, q, files[0])
-        c.near = 0  # what is between those wanted is not
+        c.near = 2 * c.row_bytes  # of what is read at least half is wanted
         work, most = _work(question, c, q, kept, files, memory)
         answer.check(work, [file.path for file in files])
         task = {
