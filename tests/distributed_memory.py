@@ -32,10 +32,10 @@ def peak(work: Callable[[], tuple[Tensor, ...]]) -> int:
 def workspaces(rank: int, size: int, max_memory: int) -> dict[str, int]:
     """Return the workspace of several searches on this process; the last has all centres of the near-tied ones."""
     g = torch.Generator().manual_seed(0)
-    x, ctrs = torch.randn(8000, 16, generator=g), torch.randn(4000, 16, generator=g)
+    x, ctrs = torch.randn(4000, 16, generator=g), torch.randn(4000, 16, generator=g)
     shard = ctrs[4000 * rank // size : 4000 * (rank + 1) // size].clone()
-    mine = x[8000 * rank // size : 8000 * (rank + 1) // size].clone()
-    rows, sphere = near_ties(1000, 3000)
+    mine = x[4000 * rank // size : 4000 * (rank + 1) // size].clone()
+    rows, sphere = near_ties(400, 2000)
     sphere = sphere if rank == size - 1 else sphere[:0]
 
     def backward() -> tuple[Tensor, ...]:
@@ -49,7 +49,7 @@ def workspaces(rank: int, size: int, max_memory: int) -> dict[str, int]:
         "sharded": lambda: distributed.knn(mine, shard, 20, rows="sharded", max_memory=max_memory),
         "near ties": lambda: distributed.knn(rows, sphere, 20, max_memory=max_memory),
         "gradients": backward,
-        "radius": lambda: distributed.radius(x, shard, 2.5, max_memory=max_memory),
+        "radius": lambda: distributed.radius(x, shard, 2.2, max_memory=max_memory),
     }
     for call in calls.values():
         call()  # libraries, kernels and their one-off buffers come first
