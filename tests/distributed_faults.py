@@ -73,7 +73,7 @@ def trials(rank: int, size: int, count: int) -> list[Trial]:
 
 
 def _trial(rank: int, place: tuple[Any, str], failed: int, error: type[BaseException], after: int) -> Trial:
-    x, ctrs = near_ties(300, 300)
+    x, ctrs = near_ties(150, 300)
     at = [300 * i // dist.get_world_size() for i in range(dist.get_world_size() + 1)]
     before, calls, thrown = getattr(*place), 0, 0.0
 
@@ -101,7 +101,7 @@ def _trial(rank: int, place: tuple[Any, str], failed: int, error: type[BaseExcep
 
 def gone(rank: int, size: int, how: int) -> tuple[str, str, float]:
     """Return what a process meets when the last one is killed, or stopped, while it searches; and after how long."""
-    x, ctrs = near_ties(300, 300)
+    x, ctrs = near_ties(150, 300)
 
     def mask(rows: Tensor, first: int, last: int) -> Tensor:
         if rank == size - 1:

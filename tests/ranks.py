@@ -16,6 +16,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import fresh_process
 
@@ -45,7 +46,8 @@ def together(
     context: Any = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload(fresh_process.PRELOAD)
     started, pipes = [], []
-    with tempfile.TemporaryDirectory() as folder:
+    # The environment is for the process that is forked, which the first call starts.
+    with tempfile.TemporaryDirectory() as folder, mock.patch.dict(os.environ, fresh_process.ENVIRONMENT):
         try:
             for rank in range(size):
                 mine, its = context.Pipe(duplex=False)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import multiprocessing
+import os
 
 import pytest
 
 import distributed_checks
 import distributed_faults
+import distributed_memory
 import distributed_tensors
 import ranks
 
@@ -68,3 +70,9 @@ def test_no_process_is_left_behind() -> None:
     *_, last = ranks.together(2, distributed_faults.gone, distributed_faults.STOP, timeout=1, missing=1)
     assert last is None
     assert multiprocessing.active_children() == []
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/self/clear_refs"), reason="needs Linux's /proc")
+def test_the_workspace_of_a_process_is_within_its_memory() -> None:
+    for used in ranks.together(2, distributed_memory.workspaces, 4 << 20):
+        assert {name: peak for name, peak in used.items() if peak > 4 << 20} == {}
