@@ -17,7 +17,7 @@ from janelia_core.ml._distributed import session
 from janelia_core.ml._distributed.group import Group
 from problems import KINDS, PROBLEMS
 
-SOME = KINDS[::8]
+SOME = KINDS[::12]
 METRICS = ("euclidean", "dot", "cosine", "manhattan")
 
 

@@ -9,7 +9,7 @@ from os import PathLike, fsdecode
 from janelia_core.files.shell import COMMAND
 from janelia_core.printable import MOST, one_line, printable
 
-_PATH = 120  # of them for the path, where the reason needs the others
+_PATH = 100  # of them for the path, where the reason needs the others
 
 
 def error_line(error: BaseException, most: int = MOST) -> str:

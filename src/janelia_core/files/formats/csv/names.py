@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from janelia_core.files.formats.csv.fields import DECIMAL_COMMAS, Field, wrong_number
 
-REMEDY = "say --header (line 1 holds names) or --no-header; in Python Input(path, header=True or False)"
+REMEDY = "say --header or --no-header (in Python header=True or False)"
 
 _INDEX = re.compile(r"|index|level_\d+|Unnamed: \d+(?:\.\d+)*", re.IGNORECASE)
 _PERHAPS_INDEX = re.compile(r"_?id|idx|key|row[ _]?(?:nr|id|no|number|names?)?|.*_(?:id|idx)", re.IGNORECASE)
