@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,11 +51,24 @@ class ZarrVectors(VectorFile):
         size = n * self.row_bytes
         if size > _ANY_SIZE and size > _MOST_RATIO * sum(os.lstat(file).st_size for file in self.files):
             raise VectorFileError(path, f"says that it has {n} x {d} numbers, of which it holds next to none")
+        self._there = self._found()
+
+    def _found(self) -> dict[int, list[int]]:
+        """Return which columns of chunks are there, by the row of chunks: a row may have far more that are not."""
+        stored, there = self._stored, defaultdict(list)
+        for file in self.files:
+            name = file.relative_to(self._folder).as_posix().removeprefix(stored.prefix)
+            place = name.split(stored.separator)
+            if len(place) == 2 and all(part.isdecimal() and part.isascii() and len(part) < 19 for part in place):
+                there[int(place[0])].append(int(place[1]))
+        most = -(-self.d // stored.chunks[1])
+        return {i: sorted(j for j in columns if j < most) for i, columns in there.items()}
 
     def _fill(self, start: int, out: Tensor) -> None:
         rows, target = self._stored.chunks[0], out.numpy()
         for i in range(start // rows, -(-(start + len(out)) // rows)):
             first, stop = max(start, i * rows), min(start + len(out), (i + 1) * rows)
+            target[first - start : stop - start] = self._fill_value(i)
             for columns, chunk in self._chunks(i):
                 target[first - start : stop - start, columns] = chunk[first - i * rows : stop - i * rows]
 
@@ -63,32 +77,41 @@ class ZarrVectors(VectorFile):
         rows, at, target = self._stored.chunks[0], numbers.numpy(), out.numpy()
         for i in np.unique(at // rows):
             here = slice(*np.searchsorted(at, (i * rows, (i + 1) * rows)))
+            target[here] = self._fill_value(int(i))
             for columns, chunk in self._chunks(int(i)):
                 target[here, columns] = chunk[at[here] - i * rows]
         return len(numbers)
 
     def tile(self, start: int, stop: int, first: int, last: int) -> npt.NDArray[np.generic]:
         """Return rows start .. stop - 1 and columns first .. last - 1, which are those of one chunk, contiguous."""
-        chunk = self._chunk(start // self._stored.chunks[0], first // self._stored.chunks[1])
+        i, j = start // self._stored.chunks[0], first // self._stored.chunks[1]
+        fill, there = self._fill_value(i), j in self._there.get(i, ())
+        chunk = self._chunk(i, j) if there else np.broadcast_to(fill, self._stored.chunks)
         return np.ascontiguousarray(chunk[: stop - start, : last - first], self._stored.dtype.newbyteorder("="))
 
     def close(self) -> None:
         """Nothing is kept open between blocks."""
 
     def _chunks(self, i: int) -> Iterator[tuple[slice, npt.NDArray[np.generic]]]:
-        """Yield the columns and the numbers of the chunks that hold rows of the i-th row of chunks."""
+        """Yield the columns and the numbers of the chunks that are there of the i-th row of chunks."""
         width = self._stored.chunks[1]
-        for j in range(-(-self.d // width)):
+        for j in self._there.get(i, ()):
             columns = slice(j * width, min(self.d, (j + 1) * width))
             yield columns, self._chunk(i, j)[:, : columns.stop - columns.start]
+
+    def _fill_value(self, i: int) -> npt.NDArray[np.generic]:
+        """Return what stands where no chunk of the i-th row of chunks is, if any is missing."""
+        stored, there = self._stored, self._there.get(i, [])
+        if stored.fill is None:
+            missing = next((j for j, found in enumerate(there) if j != found), len(there))
+            if missing * stored.chunks[1] < self.d:
+                name = f"{stored.prefix}{i}{stored.separator}{missing}"
+                raise VectorFileError(self.path, f"has no chunk {name}, nor says what it holds")
+        return np.array(0 if stored.fill is None else stored.fill).astype(stored.dtype)
 
     def _chunk(self, i: int, j: int) -> npt.NDArray[np.generic]:
         stored = self._stored
         file = self._folder / f"{stored.prefix}{i}{stored.separator}{j}"
-        if not file.exists():
-            if stored.fill is None:
-                raise VectorFileError(self.path, f"has no chunk {file.relative_to(self.path)}, nor says what it holds")
-            return np.broadcast_to(np.array(stored.fill).astype(stored.dtype), stored.chunks)
         if not os.path.realpath(file).startswith(self._root + os.sep):
             raise VectorFileError(self.path, f"its chunk {file.relative_to(self.path)} is a link out of the folder")
         size = file.stat().st_size
