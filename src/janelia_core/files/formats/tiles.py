@@ -2,12 +2,14 @@
 
 A tile is what the file gives in few long reads: some rows, of some columns. Rows of a band, as many as are in memory
 whole, have their place in the new file from the start; the parts that the tiles give of them are written there one
-after the other, long ones again, and put in order once the last tile of these rows has come:
+after the other, long ones again, and put in order once the last tile of these rows has come::
 
-        columns            new file, two bands of two rows
+        columns            new file, two tiles of two rows
         0 1 | 2 3          a0 a1 b0 b1 | a2 a3 b2 b3   ->   a0 a1 a2 a3 | b0 b1 b2 b3
-    a   . . | . .
-    b   . . | . .          so that nothing is written or read number by number, and the disk holds the rows once
+      a . . | . .
+      b . . | . .
+
+So nothing is written or read number by number, and the disk holds the rows once.
 
 An array stored column by column is read in tiles as high as reads and writes are equally long: of C numbers in memory,
 C / sqrt(d) rows of sqrt(d) columns.
