@@ -42,7 +42,10 @@ class LabelFile(ABC):
         path: The file.
         n: Number of rows.
         n_pairs: Labels of all rows together.
+        named: Its labels stand for texts.
     """
+
+    named = False
 
     def __init__(self, path: Path, n: int, n_pairs: int) -> None:
         self.path, self.n, self.n_pairs = path, n, n_pairs
@@ -62,8 +65,3 @@ class LabelFile(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def of_rows(ends: Tensor, label: Tensor) -> Lists:
-    """Return lists from where each row's labels end: ends (r + 1,) int64, from 0 to the number of labels."""
-    return Lists.of(torch.repeat_interleave(torch.arange(len(ends) - 1), ends.diff()), label)

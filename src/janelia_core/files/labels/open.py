@@ -18,8 +18,8 @@ from janelia_core.files.inputs.input import Input
 from janelia_core.files.labels.integers import IntegerLabels
 from janelia_core.files.labels.lists import LabelFile, Lists
 from janelia_core.files.labels.shared import Shared
-from janelia_core.files.labels.spmat import SparseLabels
-from janelia_core.files.labels.text import TextLabels
+from janelia_core.files.labels.spmat import open_spmat
+from janelia_core.files.labels.text import open_text
 
 MATCHES = ("any", "all")
 _TEXT = (".txt", ".labels")
@@ -90,7 +90,7 @@ def opened_labels(asked: Asked, centres: VectorFile, queries: VectorFile) -> Ite
         for file, vectors in zip(found, (centres, queries), strict=True):
             if file.n != vectors.n:
                 raise VectorFileError(file.path, f"has {file.n} rows of labels, but {vectors.path} has {vectors.n}")
-        if len({isinstance(file, TextLabels) for file in found}) == 2:
+        if len({file.named for file in found}) == 2:
             raise VectorFileError(
                 found[1].path, f"and {found[0].path} cannot share labels: one is text, the other numbers its labels"
             )
@@ -107,5 +107,5 @@ def _open(where: Where, numbers: dict[str, int]) -> LabelFile:
         raise FileNotFoundError(f"{path}: there is no such file")
     suffix = path.suffix.lower()
     if suffix == ".spmat":
-        return SparseLabels(path)
-    return TextLabels(path, numbers) if suffix in _TEXT else IntegerLabels(Input(where).opened("labels"))
+        return open_spmat(path)
+    return open_text(path, numbers) if suffix in _TEXT else IntegerLabels(Input(where).opened("labels"))

@@ -8,64 +8,39 @@ Source: https://github.com/microsoft/DiskANN, "Filtered indices".
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
 import numpy as np
-import torch
 
 from janelia_core.files.errors import VectorFileError
-from janelia_core.files.labels.lists import LabelFile, Lists, of_rows
-from janelia_core.positioned import read_at, write_all
+from janelia_core.files.formats.raw import RawVectors
+from janelia_core.files.formats.spool import nameless, put
+from janelia_core.files.labels.compressed import CompressedLabels
 
 _LONGEST = 1 << 20  # bytes of a line
 _AT_A_TIME = 1 << 16  # labels
 
 
-class TextLabels(LabelFile):
-    """Labels numbered in the order in which they first come.
+def open_text(path: Path, numbers: dict[str, int]) -> CompressedLabels:
+    """Open labels, numbered in the order in which they first come.
 
     Args:
         path: The file.
         numbers: The numbers of labels met so far; the file adds its own.
     """
-
-    def __init__(self, path: Path, numbers: dict[str, int]) -> None:
-        with tempfile.TemporaryFile(buffering=0) as ends, tempfile.TemporaryFile(buffering=0) as labels:
-            n = pairs = 0
-            _put(ends, [0])
-            for lines in _parts(path):
-                found = [[numbers.setdefault(word, len(numbers)) for word in line] for line in lines]
-                _put(labels, [label for line in found for label in line])
-                _put(ends, pairs + np.cumsum([len(line) for line in found]))
-                n, pairs = n + len(found), pairs + sum(map(len, found))
-            super().__init__(path, n, pairs)
-            self._ends, self._labels = os.dup(ends.fileno()), os.dup(labels.fileno())
-
-    def read(self, start: int, stop: int) -> Lists:
-        """Return the labels of rows start .. stop - 1, counted from start."""
-        ends = self._read(self._ends, start, stop - start + 1)
-        first = int(ends[0])
-        return of_rows(ends - first, self._read(self._labels, first, int(ends[-1]) - first))
-
-    @staticmethod
-    def _read(file: int, first: int, count: int) -> torch.Tensor:
-        values = np.empty(count, dtype=np.int64)
-        read_at(file, values.view(np.uint8).data, 8 * first)
-        return torch.from_numpy(values)
-
-    def close(self) -> None:
-        """Let go of the files."""
-        if self._ends >= 0:
-            os.close(self._ends)
-            os.close(self._labels)
-            self._ends = -1
-
-
-def _put(file: IO[bytes], values: object) -> None:
-    write_all(file.fileno(), np.asarray(values, dtype=np.int64).view(np.uint8).data, None)
+    with nameless(path, 0) as ends, nameless(path, 0) as labels:
+        n = pairs = 0
+        put(path, ends, np.zeros(1, np.int64), None)
+        for lines in _parts(path):
+            found = [numbers.setdefault(word, len(numbers)) for line in lines for word in line]
+            put(path, labels, np.array(found, np.int64), None)
+            put(path, ends, pairs + np.cumsum([len(line) for line in lines], dtype=np.int64), None)
+            n, pairs = n + len(lines), pairs + len(found)
+        begins = RawVectors(path, 0, n + 1, 1, "i8", fd=os.dup(ends))
+        return CompressedLabels(
+            path, begins, RawVectors(path, 0, pairs, 1, "i8", fd=os.dup(labels)), len(numbers), named=True
+        )
 
 
 def _parts(path: Path) -> Iterator[list[list[str]]]:
