@@ -14,6 +14,7 @@ from torch.overrides import handle_torch_function
 from janelia_core.ml._knn.among import Among
 from janelia_core.ml._knn.distances.distances import of_few
 from janelia_core.ml._knn.face import checked_count, checked_memory
+from janelia_core.ml._knn.few import nearest_of_few
 from janelia_core.ml._knn.metrics.mapped import check_columns
 from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors import arguments
@@ -208,15 +209,17 @@ NO_BATCHES = Batches()
 
 
 def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
-    """Return the neighbours of a small problem of plain tensors, if the brief way serves."""
+    """Return the neighbours of a small problem of plain tensors, or of few rows, if a brief way serves."""
     if not (x.ndim == ctrs.ndim == 2 and is_plain(x, ctrs)):
         return None
-    found = nearest_briefly(x, ctrs, call.k, call.m, call.metric, but_self=call.but_self, rounded=True)
-    if found is None:
+    k, metric, m, max_memory, but_self = call
+    indices, known = nearest_briefly(x, ctrs, k, m, metric, but_self=but_self, rounded=True) or (None, None)
+    if indices is None and not but_self:
+        indices = nearest_of_few(x, ctrs, k, m, metric, max_memory)
+    if indices is None:
         return None
-    known = of_few(x, ctrs, found.indices, call.metric) if found.distances is None else found.distances
-    far = distances(x, ctrs, found.indices, call.metric, call.max_memory, known=known)
-    return Neighbors(far, found.indices)
+    known = of_few(x, ctrs, indices, metric) if known is None else known
+    return Neighbors(distances(x, ctrs, indices, metric, max_memory, known=known), indices)
 
 
 def checked_points(

@@ -32,6 +32,7 @@ class Typed(Protocol):
         ...
 
 
+_OF_FEW = (torch.float32, torch.float64)
 _TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs,
 _FEWEST_COORDINATES, _FEWEST_COLUMNS = 1 << 18, 8  # or coordinates of pairs that kernels round to float32
@@ -104,7 +105,7 @@ def distances(
 
 @optional_kernels
 def of_few(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor | None:
-    """Return the distances of few pairs of float64 points on the CPU, by a kernel alone; None where it does not serve.
+    """Return the distances of few pairs of points of one dtype, by a kernel alone; None where it does not serve.
 
     Args:
         x: (n, d).
@@ -113,15 +114,15 @@ def of_few(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor | No
         metric: As for `distances`.
     """
     known = metric_named(metric)
-    if not (x.dtype == ctrs.dtype == torch.float64 and known.form in (DISTANCE, DOT) and may_serve()):
+    if not (x.dtype == ctrs.dtype and x.dtype in _OF_FEW and known.form in (DISTANCE, DOT) and may_serve()):
         return None
-    if not are_loaded(known, x.dtype, torch.float64):
+    if not are_loaded(known, x.dtype, x.dtype):
         return None
     from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
 
     with torch.inference_mode(False):  # or nobody else could write to what it makes
         points = x.detach().contiguous(), ctrs.detach().contiguous()
-        out, certain = rounded_pairs(known, *points, indices, torch.float64)
+        out, certain = rounded_pairs(known, *points, indices, x.dtype)
     return out if certain is None else None
 
 

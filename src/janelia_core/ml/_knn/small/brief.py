@@ -16,10 +16,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.problem import FEWEST_CTRS, LEAST_MEMORY
 from janelia_core.ml._knn.report import is_watched
 from janelia_core.ml._knn.small.at_once import lanes_are_ready
-from janelia_core.ml._knn.small.cost import FEWEST_SHARED, LANES, MOST_BY_LANES, held_by_lanes, work_of_lanes
+from janelia_core.ml._knn.small.cost import (
+    FEWEST_SHARED,
+    LANES,
+    MOST_BY_LANES,
+    held_by_lanes,
+    is_for_a_pass,
+    work_of_lanes,
+)
 from janelia_core.ml._knn.small.terms import MODULE, Terms, terms
 from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
@@ -62,7 +70,7 @@ def nearest_briefly(
     if flushes_subnormals() or is_watched() or not lanes_are_ready(x.dtype, x.dtype):
         return None
     known = terms(metric, x.shape[1], x.dtype)
-    if known is None:
+    if known is None or (known.form == DISTANCE and x.dtype == torch.float32 and is_for_a_pass(len(x), *ctrs.shape)):
         return None
     if torch.is_inference_mode_enabled():  # what it makes, nobody else could write to
         with torch.inference_mode(False):

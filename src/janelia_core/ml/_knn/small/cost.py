@@ -14,6 +14,9 @@ _MOST_TABLE = 1 << 20  # coordinates of centres: of more, a pass by the direct s
 _MOST_PAIRS_OF_LANES = 1 << 22  # up to which sixteen rows at a time cost less than a tree or packed centres
 _MOST_WORK_OF_LANES = 1 << 28
 _PER_PAIR_OF_LANES = 6
+_FEW = 4  # rows of LANES
+_FEWEST_CTRS = 1 << 9  # of fewer, lists are most
+_FEWEST_PASSED = 1 << 18  # coordinates of centres: for less, fixed costs decide
 FEWEST_SHARED = 1 << 24  # coordinates of pairs from which workers share the rows: half a millisecond
 PER_PAIR_OF_OPERATIONS = 24  # bytes of a pair, by torch operations
 FEW_COLUMNS = 6  # up to which all distances cost less than a product and its scan
@@ -33,6 +36,9 @@ def pays(problem: Problem, few_ctrs: bool) -> bool:
         return False
     pairs = problem.n_smps * problem.n_ctrs
     work = pairs * max(problem.d, 1)
+    passes = problem.float32 and problem.form == DISTANCE and not (few_ctrs or problem.masked)
+    if passes and is_for_a_pass(problem.n_smps, problem.n_ctrs, problem.d) and _compiled(problem):
+        return False
     if work <= MOST_WORK:
         return True
     if takes_lanes(problem.form, problem.k):
@@ -41,6 +47,14 @@ def pays(problem: Problem, few_ctrs: bool) -> bool:
     else:
         quick = problem.float32 and machine.exact_products and pairs <= _MOST_PAIRS and work <= _MOST_WORK_COMPILED
     return _compiled(problem) and (few_ctrs or (quick and problem.n_ctrs * problem.d <= _MOST_TABLE))
+
+
+def is_for_a_pass(n_smps: int, n_ctrs: int, d: int) -> bool:
+    """Tell whether rows are so few that the kernel of lanes would do most of its work for none of them.
+
+    A pass over the centres as they are stored (the direct screen) takes half as long, or less.
+    """
+    return n_smps <= _FEW and n_ctrs >= _FEWEST_CTRS and n_ctrs * d >= _FEWEST_PASSED
 
 
 def is_shared(problem: Problem) -> bool:
