@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 
 import pytest
@@ -9,8 +10,9 @@ import torch
 
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.small import at_once as small
-from janelia_core.ml._knn.small import lanes
+from janelia_core.ml._knn.small import brief, lanes
 from janelia_core.ml._knn.small.terms import terms as known
+from janelia_core.ml._runtime import workers
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
 from janelia_core.ml.neighbors import watch_knn
 from oracle import nearest, wrong_rows
@@ -104,3 +106,21 @@ def test_kernels_are_loaded_when_torch_has_taken_as_long(monkeypatch):
     monkeypatch.delitem(sys.modules, "numba")
     monkeypatch.setattr(small, "_spent", small._PATIENCE + 0.1)
     assert small._wants_kernels(plan, 100)
+
+
+@pytest.mark.parametrize("rounded", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_threads_that_share_the_rows_of_a_brief_search_change_no_answer(monkeypatch, dtype, rounded):
+    x, ctrs, k, _ = gaussian(dtype, n=100, n_ctrs=300, d=7)
+    asked = functools.partial(brief.nearest_briefly, x, ctrs, k, None, "euclidean", 1 << 28, rounded=rounded)
+    alone, shared = asked(), []  # the modules are there: `lanes` was imported
+    monkeypatch.setattr(brief, "_PER_THREAD", 1)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    monkeypatch.setattr(brief, "shared", lambda *args: shared.append(args[2]) or workers.shared(*args))
+    several = asked()
+    assert shared == [3]
+    assert torch.equal(several.indices, alone.indices)
+    assert several.distances is alone.distances is None or torch.equal(several.distances, alone.distances)
+    assert torch.equal(several.indices.T if rounded else several.indices, nearest(x, ctrs, k))
+    x[17] = torch.nan
+    assert asked() is None

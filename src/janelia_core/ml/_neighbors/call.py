@@ -213,7 +213,7 @@ def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
     if not (x.ndim == ctrs.ndim == 2 and is_plain(x, ctrs)):
         return None
     k, metric, m, max_memory, but_self = call
-    indices, known = nearest_briefly(x, ctrs, k, m, metric, but_self=but_self, rounded=True) or (None, None)
+    indices, known = nearest_briefly(x, ctrs, k, m, metric, max_memory, but_self=but_self, rounded=True) or (None, None)
     if indices is None and not but_self:
         indices = nearest_of_few(x, ctrs, k, m, metric, max_memory)
     if indices is None:

@@ -164,7 +164,7 @@ def nearest(x: Tensor, ctrs: Tensor, k: int, m: int, max_memory: int, subset: Te
     The operator costs some tens of microseconds a call, as much as a small search: plain tensors do without.
     """
     if is_plain(x, ctrs):
-        brief = nearest_briefly(x, ctrs, k, m, "euclidean") if subset is None else None
+        brief = nearest_briefly(x, ctrs, k, m, "euclidean", max_memory) if subset is None else None
         if brief is not None:
             return brief.indices
         few = nearest_of_few(x, ctrs, k, m, "euclidean", max_memory) if subset is None else None

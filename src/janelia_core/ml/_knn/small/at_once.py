@@ -23,7 +23,7 @@ from janelia_core.ml._knn.small.terms import MODULE, terms
 from janelia_core.ml._runtime.loading import are_ready
 
 _KERNELS = MODULE
-_PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
+_PATIENCE = 0.3  # seconds of torch operations after which the kernels are loaded, which takes about as long
 _WITH_NUMBA = 0.002  # of that, where Numba is there already: its import takes longer than these kernels do
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
 
