@@ -33,7 +33,7 @@ def points(n: int, d: int, seed: int) -> torch.Tensor:
 @pytest.fixture
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let calls meet kernels that nobody has loaded yet."""
-    monkeypatch.delenv(loading.VARIABLE)
+    monkeypatch.setenv(loading.VARIABLE, "thread")
     monkeypatch.setattr(loading, "_ready", set())
     monkeypatch.setattr(loading, "_loader", loading._Loader())
     yield
@@ -190,7 +190,7 @@ def test_whoever_waits_for_kernels_on_disk_goes_on_when_one_has_to_be_compiled(u
 def test_what_goes_wrong_beside_the_calls_is_said_by_the_next(unloaded: None) -> None:
     program = """
 import os, warnings
-os.environ.pop("JANELIA_CORE_KERNELS", None)
+os.environ["JANELIA_CORE_KERNELS"] = "thread"
 import numba, torch
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml._runtime import kernels
@@ -217,7 +217,7 @@ print(found)
 
 LOADS = """
 import os, signal, sys, threading, time
-os.environ.pop("JANELIA_CORE_KERNELS", None)
+os.environ["JANELIA_CORE_KERNELS"] = "thread"
 from janelia_core.ml._runtime import loading
 from janelia_core.ml._runtime.machine import this_machine
 begun = threading.Event()

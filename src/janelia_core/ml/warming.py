@@ -12,13 +12,14 @@ from typing import NamedTuple
 import torch
 
 from janelia_core.ml._knn.choose import make_plan
-from janelia_core.ml._knn.meanwhile import rehearse
+from janelia_core.ml._knn.meanwhile import rehearse, use_of
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._log_cosh.function import log_cosh
 from janelia_core.ml._neighbors.call import knn
 from janelia_core.ml._runtime.kernels import may_serve
 from janelia_core.ml._runtime.loading import waiting
 from janelia_core.ml._runtime.machine import this_machine
+from janelia_core.ml._runtime.marks import mark
 from janelia_core.ml.index import CenterIndex
 
 __all__ = ["Warmed", "warm"]
@@ -98,6 +99,7 @@ def _searches(dtype: torch.dtype) -> Iterator[str]:
         while plan is not None:
             if not plan.at_once_rows:
                 rehearse(plan, dtype, dtype)
+                mark(use_of(plan, dtype, dtype))
                 yield plan.screen
             plan = plan.otherwise
     source = torch.Generator("cpu").manual_seed(0)

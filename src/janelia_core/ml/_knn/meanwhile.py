@@ -10,7 +10,9 @@ and has to register nowhere.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import torch
@@ -46,9 +48,7 @@ def asker(x: Tensor, ctrs: Tensor) -> _IsReady:
     def is_ready(plan: Plan, patience: float = 0.0) -> bool:
         if not plan.kernels:
             return True
-        # What the values decide (a finer format, say) is not named; a rehearsal brings what it meets of that.
-        use = "search", plan.screen, plan.variant, plan.problem.form, plan.problem.masked, *dtypes
-        return are_ready(use, lambda: rehearse(plan, *dtypes), patience)
+        return are_ready(use_of(plan, *dtypes), partial(rehearse, plan, *dtypes), patience)
 
     return is_ready
 
@@ -90,6 +90,14 @@ def _patience(plan: Plan) -> float:
     asked = plan.problem
     seconds = asked.n_smps * asked.n_ctrs * (_PER_PAIR + _PER_COORDINATE * asked.d) / asked.machine.threads
     return min(max(2.0 * seconds, _LEAST_PATIENCE), _MOST_PATIENCE) if seconds > _WORTH else 0.0
+
+
+def use_of(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> Hashable:
+    """Name the kernels of a plan.
+
+    What the values decide (a finer format, say) is not named; a rehearsal brings what it meets of that.
+    """
+    return "search", plan.screen, plan.variant, plan.problem.form, plan.problem.masked, rows, ctrs
 
 
 def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:

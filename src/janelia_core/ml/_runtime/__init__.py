@@ -10,6 +10,8 @@ jobs            items that several threads work off, their results and failures
 kernels       whether compiled kernels serve in this process; what is done where they do not
 loading       kernels that come into memory beside the calls which want them
   aside           what is said of that, and when
+  apart           they are compiled in a process of their own; compiling: what that does
+  marks           which of them lie on disk, told without Numba
 device_kernels  whether kernels of Triton serve on a device
 gpu           what they can count on there
 jit             Numba compilation as this package wants it

@@ -9,7 +9,7 @@ import numba
 
 from janelia_core.ml._runtime.aside import warn
 from janelia_core.ml._runtime.kernels import SwitchedOffError
-from janelia_core.ml._runtime.loading import before_kernel, compiled
+from janelia_core.ml._runtime.loading import before_kernel, compiled, compiles
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -36,17 +36,20 @@ def _compiled(function: Any, options: dict[str, Any]) -> Any:
     if config.DISABLE_JIT:
         raise SwitchedOffError("Numba's compilation is switched off")
     njit: Callable[..., Any] = numba.njit
-    dispatcher = njit(nogil=True, **options)(function)
+    dispatcher, kept = njit(nogil=True, **options)(function), True
     try:
         from janelia_core.ml._runtime.kernel_cache import Cache
 
         dispatcher._cache = Cache(function, _warn_once)
     except Exception as error:  # no folder, or another Numba: whatever it is, compilation can do without
         _warn_once(error)
+        kept = False
     compile_for = dispatcher._compile_for_args
 
     def compile_in_turn(*args: Any, **kwargs: Any) -> Any:
         before_kernel()
+        if not kept:
+            compiles()
         try:
             return compile_for(*args, **kwargs)
         finally:
@@ -54,6 +57,11 @@ def _compiled(function: Any, options: dict[str, Any]) -> Any:
 
     dispatcher._compile_for_args = compile_in_turn  # which Numba looks up when it meets new types
     return dispatcher
+
+
+def are_kept() -> bool:
+    """Tell whether all that was compiled could be written to disk."""
+    return not _warned
 
 
 def _warn_once(error: Exception) -> None:

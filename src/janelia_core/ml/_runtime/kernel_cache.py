@@ -33,6 +33,9 @@ _IMPORTS = re.compile(r"^from (janelia_core[\w.]*) import ([^(\n]+|\([^)]*\))", 
 
 _folders: set[Path] = set()
 
+before_writing: list[Callable[[], object]] = []
+"""Called before a folder or a file is made."""
+
 
 def source_stamp(module: str) -> str:
     """Return a digest of the file of a module of this package and of all files of it that are imported there.
@@ -72,6 +75,7 @@ class Cache(FunctionCache):
     """
 
     def __init__(self, function: Callable[..., Any], failed: Callable[[Exception], None]) -> None:
+        _about_to_write()
         super().__init__(function)
         stamp = source_stamp(function.__module__)
         self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
@@ -96,10 +100,16 @@ class Cache(FunctionCache):
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep what was compiled for a signature."""
+        _about_to_write()
         try:
             super().save_overload(sig, data)
         except Exception as error:
             self._failed(error)
+
+
+def _about_to_write() -> None:
+    for call in before_writing:
+        call()
 
 
 class _Files(IndexDataCacheFile):

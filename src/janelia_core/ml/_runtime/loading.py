@@ -2,13 +2,15 @@
 
 A kernel is loaded by Numba when it is first called with arguments of some types: from disk in some hundredths of a
 second, compiled in one to five. So whoever wants kernels says what for (a *use*), and how to bring them: a *rehearsal*,
-which does the same work on a few numbers. One thread rehearses use after use and ends when there is nothing left. Only
-what has one right answer may be asked so: which of two ways answers first is chance.
+which does the same work on a few numbers. One thread rehearses use after use and ends when there is nothing left; what
+is not on disk is first compiled by a process of its own (`apart`), if the rehearsal can be sent there. Only what has
+one right answer may be asked so: which of two ways answers first is chance.
 
     are_ready       tells at once, or after some patience; what is not ready begins to load
     is_compiling    for whoever shows progress
     waiting         in this thread, calls load what they want, however long that takes
     JANELIA_CORE_KERNELS=wait       so do all calls of the process
+    JANELIA_CORE_KERNELS=thread     no process is started: that thread compiles
 
 Whoever forks waits until that thread stands still between two functions, and the child has its own (`forks`). At the
 end of the process the thread ends first: with the function that is being compiled at the latest.
@@ -21,17 +23,17 @@ import contextlib
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Hashable, Iterator
 
+from janelia_core.ml._runtime.apart import VARIABLE, Apart, leave
 from janelia_core.ml._runtime.aside import keep_warnings
 from janelia_core.ml._runtime.kernels import are_given_up, failed
 
 Rehearsal = Callable[[], object]
 
-VARIABLE = "JANELIA_CORE_KERNELS"
 _WAITS = "wait"
 _YIELD = 1e-4  # seconds in which a thread that waits for the compiler gets its turn
+_POLL = 0.05  # seconds between two looks at the process that compiles
 
 _ready: set[Hashable] = set()
 _compiling: set[int] = set()  # threads
@@ -42,21 +44,28 @@ class _InterruptedError(BaseException):
     """The process ends, or is about to fork."""
 
 
+class _LeftError(BaseException):
+    """What a rehearsal wants is compiled apart."""
+
+
 class _Loader:
     """The thread, and what it has to do."""
 
     def __init__(self) -> None:
         self._turn = threading.Condition()
-        self._asked: deque[tuple[Hashable, Rehearsal]] = deque()
+        self._asked: dict[Hashable, Rehearsal] = {}  # the first comes first
+        self._apart = Apart()
+        self._now: Hashable = None
         self._thread: threading.Thread | None = None
+        self._last: threading.Thread | None = None  # that had nothing more to do
         self._ends, self._holds, self._still, self._compiles = False, 0, True, False
 
     def ask(self, use: Hashable, rehearse: Rehearsal) -> None:
         """Have a use rehearsed, once."""
         with self._turn:
-            if self._ends or use in _ready or any(use == other for other, _ in self._asked):
+            if self._ends or use in _ready or use in self._asked:
                 return
-            self._asked.append((use, rehearse))
+            self._asked[use] = rehearse
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="janelia-core kernels", daemon=True)
                 try:
@@ -65,18 +74,32 @@ class _Loader:
                     self._asked.clear()
                     return
                 self._thread, self._still = thread, False
+            self._turn.notify_all()
 
     def await_(self, use: Hashable, patience: float) -> bool:
         """Wait until a use is ready, or something turns out to need compiling first; return whether it is."""
         with self._turn:
-            self._turn.wait_for(lambda: use in _ready or self._compiles or self._thread is None, patience)
+            self._turn.wait_for(
+                lambda: use in _ready or self._compiles or use in self._apart or self._thread is None, patience
+            )
         return use in _ready
 
     def compiles(self) -> None:
-        """Say that a function is not on disk."""
+        """Say that a function is not on disk.
+
+        Raises:
+            _LeftError: It is compiled apart.
+        """
         with self._turn:
-            self._compiles = True
+            taken = self._now in self._asked and self._apart.takes(self._now, self._asked[self._now], missing=True)
+            self._compiles = not taken
             self._turn.notify_all()
+        if taken:
+            raise _LeftError
+
+    def is_compiling(self) -> bool:
+        """Tell whether a process compiles for this one."""
+        return bool(self._apart)
 
     def interrupt_if_asked(self) -> None:
         """Leave a rehearsal where the process ends, or is about to fork; called in the loader's thread."""
@@ -96,12 +119,16 @@ class _Loader:
             self._turn.notify_all()
 
     def end(self) -> None:
-        """Rehearse nothing more, and return when nothing runs."""
+        """Rehearse nothing more, and return when nothing runs; what is compiled apart goes on."""
         with self._turn:
-            self._ends, thread = True, self._thread
+            self._ends, thread = True, self._thread or self._last
             self._turn.notify_all()
         if thread is not None:
             thread.join()
+
+    def forget(self) -> None:
+        """Let go of what a forked child has of this."""
+        leave(self._apart.close(), wait=False)
 
     def _work(self) -> None:
         _this_thread.loads = True
@@ -113,26 +140,37 @@ class _Loader:
             use, rehearse = asked
             try:
                 rehearse()
-            except _InterruptedError:
-                continue  # once more after a fork; what was loaded by then is there
+            except (_InterruptedError, _LeftError):
+                continue  # once more after a fork, or when it is compiled; what was loaded by then is there
             except Exception as error:  # what a rehearsal cannot load, the call that wants it loads
                 failed(error)
             with self._turn:
                 _ready.add(use)
-                if self._asked and self._asked[0] is asked:  # Ctrl-C may have let a second thread begin
-                    self._asked.popleft()
+                self._asked.pop(use, None)  # Ctrl-C may have let a second thread begin
                 self._compiles = False
+                self._turn.notify_all()
 
     def _next(self) -> tuple[Hashable, Rehearsal] | None:
+        """Return what can be rehearsed now, as soon as there is something; None at the end."""
         with self._turn:
             self._still = True
-            self._turn.notify_all()
-            self._turn.wait_for(lambda: self._ends or not self._holds)
-            if self._ends or not self._asked:
-                self._thread = None
-                return None
-            self._still = False
-            return self._asked[0]
+            while True:
+                self._turn.notify_all()
+                self._turn.wait_for(lambda: self._ends or not self._holds)
+                self._apart.look()
+                for use, rehearse in self._asked.items():
+                    if use not in self._apart and not self._apart.takes(use, rehearse) and not self._ends:
+                        self._still, self._now = False, use
+                        return use, rehearse
+                if self._ends or not self._asked:
+                    self._apart.look(hurry=self._ends)
+                    idle, compiler = not self._apart, self._apart.close()
+                    self._thread, self._last = None, self._thread
+                    break
+                self._turn.notify_all()
+                self._turn.wait(_POLL)
+        leave(compiler, wait=idle)
+        return None
 
 
 _loader = _Loader()
@@ -176,8 +214,8 @@ def before_function() -> None:
 
 
 def is_compiling() -> bool:
-    """Tell whether some thread of this process compiles a kernel."""
-    return bool(_compiling)
+    """Tell whether kernels are compiled, by some thread of this process or for it."""
+    return bool(_compiling) or _loader.is_compiling()
 
 
 def compiled() -> None:
@@ -213,6 +251,7 @@ def go_on() -> None:
 def begin_anew() -> None:
     """Forget the thread, which a forked child does not have, and what it had not finished."""
     global _loader
+    _loader.forget()
     _loader = _Loader()
     _compiling.clear()
     _this_thread.loads = False

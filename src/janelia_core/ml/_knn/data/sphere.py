@@ -8,6 +8,7 @@ point is the same on every device and machine, whoever computes it. Sums of two 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -53,8 +54,7 @@ def points_of_the_sphere(values: Tensor) -> Tensor:
 
 
 def _are_loaded() -> bool:
-    some = np.ones((2, 2))
-    return are_ready(("sphere",), lambda: _by_kernels(some, np.empty((2, 3))))
+    return are_ready(("sphere",), partial(_by_kernels, np.ones((2, 2)), np.empty((2, 3))))
 
 
 def _fill(values: Tensor, out: Floats, certain: Callable[[Floats, Floats], Bools]) -> None:

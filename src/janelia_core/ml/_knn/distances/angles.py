@@ -6,6 +6,7 @@ A sum of two float64 numbers with its error tells nearly all; integers tell what
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -54,10 +55,13 @@ def angles(x: Tensor, ctrs: Tensor, indices: Tensor, dtype: torch.dtype, centres
 
 
 def _are_loaded(dtype: torch.dtype) -> bool:
+    return are_ready(("angles", dtype), partial(_rehearse, dtype))
+
+
+def _rehearse(dtype: torch.dtype) -> None:
     points = torch.eye(3, dtype=torch.float64, device="cpu")
     indices = torch.tensor([[1], [2], [0]], device="cpu")
-    rehearsed = torch.empty(3, 1, dtype=dtype, device="cpu")
-    return are_ready(("angles", dtype), lambda: _by_kernels(points, points, indices, rehearsed))
+    _by_kernels(points, points, indices, torch.empty(3, 1, dtype=dtype, device="cpu"))
 
 
 def _fill(p: Tensor, q: Tensor, indices: Tensor, out: Tensor, enclosed: Callable[..., Tensor]) -> None:

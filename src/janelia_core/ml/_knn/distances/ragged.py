@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -40,7 +41,7 @@ def of_ragged(x: Tensor, ctrs: Tensor, offsets: Tensor, indices: Tensor, metric:
     ):
         return None
     use = "ragged", known.form, known.root, x.dtype
-    if not are_ready(use, lambda: _rehearse(x.dtype, known)):
+    if not are_ready(use, partial(_rehearse, x.dtype, known)):
         return None
     out = torch.empty(len(indices), dtype=dtype, device="cpu")
     certain = torch.empty(len(indices), dtype=torch.bool, device="cpu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -30,12 +31,13 @@ def for_kernels(x: Tensor, ctrs: Tensor, metric: Metric) -> bool:
 
 def are_loaded(metric: Metric, dtype: torch.dtype, of_results: torch.dtype) -> bool:
     """Tell whether the kernels for points of a dtype are there; else they begin to load."""
+    use = "distances", metric.form, metric.root, dtype, of_results
+    return are_ready(use, partial(_rehearse, metric, dtype, of_results))
 
-    def rehearse() -> None:
-        points, indices = torch.ones(2, 2, dtype=dtype, device="cpu"), torch.tensor([[0], [1]], device="cpu")
-        Work(points, points, metric, of_results, _CHUNK).distances(points, indices)
 
-    return are_ready(("distances", metric.form, metric.root, dtype, of_results), rehearse)
+def _rehearse(metric: Metric, dtype: torch.dtype, of_results: torch.dtype) -> None:
+    points, indices = torch.ones(2, 2, dtype=dtype, device="cpu"), torch.tensor([[0], [1]], device="cpu")
+    Work(points, points, metric, of_results, _CHUNK).distances(points, indices)
 
 
 class Work:

@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -258,7 +259,7 @@ def _by_screen(asked: Asked, order: ExactOrder) -> tuple[Source, Source, Chosen 
     within = None if chosen.meeting is None else chosen.meeting.within
     dtypes = asked.x.values.dtype, ctrs.values.dtype
     use = "radius", chosen.plan.screen, chosen.plan.variant, order.metric.form, *dtypes
-    if within is not None and are_ready(use, lambda: _rehearse(plan, *dtypes)):
+    if within is not None and are_ready(use, partial(_rehearse, plan, *dtypes)):
         compiled = Compiled(within, ctrs, order.metric) if takes(asked.x.values, ctrs, order.metric) else None
         return Listed(within, ctrs, order.metric, everyone, compiled), everyone, chosen
     return replace(everyone, near=chosen.near), everyone, chosen

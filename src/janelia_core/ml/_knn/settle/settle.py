@@ -15,6 +15,7 @@ import itertools
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -147,7 +148,7 @@ def _chosen_keys(members: _Members, d: int, metric: Metric, in_float64: bool, ke
     if size == 0:
         return None
     wanted = kernels and metric.form in (DISTANCE, DOT) and (size > _WANTS_KERNELS or _KERNELS in sys.modules)
-    if wanted and are_ready("settle", lambda: _rehearse(metric)):
+    if wanted and are_ready("settle", partial(_rehearse, metric)):
         return _difference_keys
     return _value_keys if in_float64 and metric.doubled_below > 0 else None
 

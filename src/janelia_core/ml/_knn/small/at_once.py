@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -61,22 +62,21 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
 
 def lanes_are_ready(rows: torch.dtype, ctrs: torch.dtype) -> bool:
     """Tell whether the kernel of lanes may be called for such rows and centres; if not, it begins to load."""
+    return are_ready(("small", "lanes", rows, ctrs), partial(_rehearse_lanes, rows, ctrs))
 
-    def rehearse() -> None:
-        x, c = (torch.ones(2, 1, dtype=dtype, device="cpu") for dtype in (rows, ctrs))
-        _by_lanes(x, c, 1, "euclidean")
 
-    return are_ready(("small", "lanes", rows, ctrs), rehearse)
+def _rehearse_lanes(rows: torch.dtype, ctrs: torch.dtype) -> None:
+    x, c = (torch.ones(2, 1, dtype=dtype, device="cpu") for dtype in (rows, ctrs))
+    _by_lanes(x, c, 1, "euclidean")
 
 
 def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
-    use, shape = (x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS), ctrs.shape
+    use = "small", x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS
+    return are_ready(use, partial(_rehearse, x.dtype, ctrs.dtype, ctrs.shape, plan))
 
-    def rehearse() -> None:
-        row = torch.ones(1, shape[1], dtype=use[0], device="cpu")
-        _by_kernels(row, torch.ones(shape, dtype=use[1], device="cpu"), plan)
 
-    return are_ready(("small", *use), rehearse)
+def _rehearse(rows: torch.dtype, ctrs: torch.dtype, shape: torch.Size, plan: Plan) -> None:
+    _by_kernels(torch.ones(1, shape[1], dtype=rows, device="cpu"), torch.ones(shape, dtype=ctrs, device="cpu"), plan)
 
 
 def _rows_of_operations(plan: Plan) -> int:

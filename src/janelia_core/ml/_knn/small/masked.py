@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -52,14 +53,13 @@ def _wants_kernels(plan: Plan) -> bool:
 
 
 def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
-    use, shape = (x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS), ctrs.shape
+    use = "small, masked", x.dtype, ctrs.dtype, x.shape[1] > FEW_COLUMNS
+    return are_ready(use, partial(_rehearse, x.dtype, ctrs.dtype, ctrs.shape, plan))
 
-    def rehearse() -> None:
-        row = torch.ones(1, shape[1], dtype=use[0], device="cpu")
-        centres = torch.ones(shape, dtype=use[1], device="cpu")
-        _by_kernels(row, centres, torch.ones(1, shape[0], dtype=torch.bool, device="cpu"), plan)
 
-    return are_ready(("small, masked", *use), rehearse)
+def _rehearse(rows: torch.dtype, ctrs: torch.dtype, shape: torch.Size, plan: Plan) -> None:
+    row, centres = torch.ones(1, shape[1], dtype=rows, device="cpu"), torch.ones(shape, dtype=ctrs, device="cpu")
+    _by_kernels(row, centres, torch.ones(1, shape[0], dtype=torch.bool, device="cpu"), plan)
 
 
 def _by_kernels(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tuple[Tensor, Tensor]:

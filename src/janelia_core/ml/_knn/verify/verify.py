@@ -5,6 +5,7 @@ Distances are sums of squared differences, never the expanded form. Empty slots 
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,7 +75,7 @@ def at_sight(x_rows: Tensor, ctrs: Points, candidates: Candidates, metric: Metri
 
 def are_loaded(x: torch.dtype, ctrs: torch.dtype, metric: Metric) -> bool:
     """Tell whether the kernels of `at_sight` and `ordered` are there for some dtypes; else they begin to load."""
-    return are_ready(("verify", metric.form, x, ctrs), lambda: rehearse(x, ctrs, metric))
+    return are_ready(("verify", metric.form, x, ctrs), partial(rehearse, x, ctrs, metric))
 
 
 def rehearse(x: torch.dtype, ctrs: torch.dtype, metric: Metric) -> None:
