@@ -307,7 +307,7 @@ def key_of_kept(screen: Storing, form: int) -> Hashable:
 
 def _met(screen: Screen, asked: Asked) -> Meeting | None:
     centres, plan, workers = asked.centres, asked.plan, asked.workers
-    place = asked.frame.place if screen.looks else _NOWHERE
+    place = asked.frame.place if getattr(screen, "placed", False) else _NOWHERE
     key = key_of(screen, place, plan)
     kept = centres.holds(key)
     meeting = centres.made(key, lambda: screen.prepare(centres, place, plan, workers)).meet(asked)

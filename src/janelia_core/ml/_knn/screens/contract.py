@@ -167,13 +167,14 @@ class Screen(Protocol):
 
     One that few data suit may say so, by `rare = True`: then its kernels are no reason to wait (`meanwhile.py`). One
     for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One whose meetings have `within` says so, by
-    `radius = True`. One that knows other forms of metrics than `metric.FORMS` names those that it knows, as its forms.
+    `radius = True`. One that takes points where the frame's `place` says does so by `placed = True`. One that knows
+    other forms of metrics than `metric.FORMS` names those that it knows, as its forms.
 
     Attributes:
         name: What plans and reports call it.
         parallel: Its rows are shared out to workers; else torch's own threads share each operation.
-        looks: What was seen of the centres is asked for before rows meet them; else the place that `prepare` is given
-            is none, and infinite centres are this screen's own affair.
+        looks: What was seen of the centres is asked for before rows meet them; else infinite centres are this screen's
+            own affair.
     """
 
     name: str
@@ -201,5 +202,5 @@ class Screen(Protocol):
         ...
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> Prepared:
-        """Make what depends on the centres alone; place tells where points are taken by whom that concerns."""
+        """Make what depends on the centres alone; place tells where points are taken, if it is `placed`: else none."""
         ...

@@ -34,6 +34,7 @@ from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 PACKED_AT_ONCE = 32
 """Panels packed together at most, so that neighbours are read one after the other; fewer where chunks are small."""
 _TOGETHER = 1 << 10  # words of a point, in all panels packed together: their tiles stay in a core's L2 cache
+_GROUPS = 2  # of panels for each worker, at least
 _CHUNKED = 4  # coordinates of a chunk that take as much as the temporaries of a packed centre
 EPILOGUE = 8
 """Roundings of a key, and two to spare."""
@@ -76,6 +77,7 @@ class DenseCentres:
         panel: Centres that are rounded at a time; where they are not kept, those of a panel.
         workers: Threads that share the packing.
         columns: Each coordinate's least and greatest value, if known.
+        largest: The greatest magnitude, likewise.
         packed: What was packed of these centres before, all of it.
 
     Attributes:
@@ -93,6 +95,7 @@ class DenseCentres:
         panel: int = PANEL,
         workers: Workers | None = None,
         columns: Columns | None = None,
+        largest: float | None = None,
         packed: Packed | None = None,
     ) -> None:
         self.format, self.ctrs, self.form = chosen, ctrs, metric_named(metric).form
@@ -109,7 +112,8 @@ class DenseCentres:
         elif self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
-            self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, columns)
+            product = self.form != DISTANCE
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, product, columns, largest)
         self._values = None if self.frame.directed else in_place(ctrs)
         self._rounding = self.frame.rounding(chosen, TILE)
         self.packed = packed or self._all_packed(workers)
@@ -128,7 +132,8 @@ class DenseCentres:
         errs = np.empty((n_packed, 2), np.float32)
         parameters = np.empty((n_packed // TILE, PARAMETERS, TILE), np.float32)
         chunk = self.ctrs.chunk // _CHUNKED // self.panel
-        group = max(1, min(PACKED_AT_ONCE, _TOGETHER // self.n_words, chunk))
+        share = -(-self.n_panels // (_GROUPS * workers.count))
+        group = max(1, min(PACKED_AT_ONCE, _TOGETHER // self.n_words, chunk, share))
 
         def pack(first: int) -> Bounded:
             """Fill a group of panels from `first` on."""
@@ -161,11 +166,16 @@ class DenseCentres:
 
     def _usual_loss(self) -> float:
         """What most centres lose, relative to their norms: any unit is right, this one makes errors small."""
-        spare, sums = np.zeros((self.panel, self.n_words), np.uint32), np.empty(self.panel, SUMS)
-        n = self.round(0, spare, np.empty(self.panel, np.float32), sums)
+        if self._values is None:
+            spare, sums = np.zeros((self.panel, self.n_words), np.uint32), np.empty(self.panel, SUMS)
+            n = self.round(0, spare, np.empty(self.panel, np.float32), sums)
+        else:
+            spare, sums, n = np.zeros((TILE, self.n_words), np.uint32), np.empty(TILE, SUMS), min(TILE, self.n_ctrs)
+            places = Places(first=0, panels=1, across=0, panel=TILE, along=self.n_ctrs // n)
+            round_points(self._values, places, self._rounding, spare, np.empty(TILE, np.float32), sums)
         measured = self.frame.measure(self.d, sums[:n])
-        usual = float((measured.residual / measured.norm.clamp(min=TINY)).quantile(0.75))
-        return min(max(usual, 2.0**-20), self.format.unit)
+        usual = (measured.residual / measured.norm.clamp(min=TINY)).kthvalue(1 + 3 * (n - 1) // 4).values
+        return min(max(float(usual), 2.0**-20), self.format.unit)
 
     def _pack(self, first: int, words: Words, unit: float, parameters: Float32s, errs: Float32s) -> Bounded:
         """Writes some panels from `first` on, none where they are not kept, their parameters, and errs."""

@@ -26,6 +26,7 @@ _SHARE = 2  # of a chunk, for coordinates looked at at a time
 _MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
 _MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
 _BYTES = 255  # steps of a grid that int8 holds
+_ASKED, _FIRST = 64, 64  # centres that tell their step, and coordinates of the first of them
 _SIFTED = 1 << 16  # coordinates of a sample at a time; each takes about 64 bytes while its step is found
 
 
@@ -124,18 +125,22 @@ def find_frame(
     workers: Workers,
     product: bool = False,
     columns: Columns | None = None,
+    largest: float | None = None,
 ) -> DenseFrame:
     """Centres the frame on the centres' mean; on their grid if they have one that the format may hold exactly.
 
     Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle. columns
-    are each coordinate's least and greatest value, if a look at all centres has told them.
+    are each coordinate's least and greatest value, and largest is the greatest magnitude, if a look at all centres has
+    told them.
     """
     reader = Reader(workers, kernels=True, share=_SHARE)
-    low, high = columns or reader.column_ends(ctrs)
-    largest = float(torch.maximum(high, -low).max())
+    if largest is None:
+        columns = columns or reader.column_ends(ctrs)
+        largest = float(torch.maximum(columns[1], -columns[0]).max())
     shift = workers.once(lambda: _middle(ctrs))
     step = find_grid(ctrs, largest, reader) if relative_error == 0 else 0.0
     if step:
+        low, high = columns or reader.column_ends(ctrs)
         if chosen is INT8 and float((high - low).max()) <= _BYTES * step:
             shift = ((low + high) / (2.0 * step)).ceil() * step
         shift = torch.zeros_like(shift) if product else (shift / step).round() * step
@@ -156,16 +161,19 @@ def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
     if not ctrs.values.is_floating_point():
         return 1.0 if largest < _MOST_INTEGER else 0.0
-    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64))
-    parts = torch.split(sample, max(1, _SIFTED // ctrs.d))
-    exponents = [_step_exponent(some.double().numpy().ravel()) for some in parts]
-    step_exponent = min((exponent for exponent in exponents if exponent is not None), default=None)
+    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // _ASKED))
+    few = max(1, _FIRST // ctrs.d)  # tell most data without a grid
+    step_exponent = None
+    for some in (sample[:few], *torch.split(sample[few:], max(1, _SIFTED // ctrs.d))):
+        exponent = _step_exponent(some.double().numpy().ravel())
+        if exponent is None:
+            continue
+        step_exponent = exponent if step_exponent is None else min(exponent, step_exponent)
+        if not -1000 < step_exponent < 1000 or largest / 2.0**step_exponent >= _MOST_INTEGER:
+            return 0.0
     if step_exponent is None:  # a sample of zeros lies on any grid, and tells nothing of the others
         return 1.0 if largest < _MOST_INTEGER and reader.all_multiples(ctrs, 1.0) else 0.0
-    step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
-    if not step or largest / step >= _MOST_INTEGER:
-        return 0.0
-    return step if reader.all_multiples(ctrs, step) else 0.0
+    return 2.0**step_exponent if reader.all_multiples(ctrs, 2.0**step_exponent) else 0.0
 
 
 def _step_exponent(values: Float64s) -> int | None:

@@ -135,4 +135,5 @@ class PreparedDense:
             panel=panel,
             workers=workers,
             columns=sifted.columns,
+            largest=sifted.largest,
         )

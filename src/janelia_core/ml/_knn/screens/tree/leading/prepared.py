@@ -11,7 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.centres import Centres
-from janelia_core.ml._knn.data.leading import Leading, leading
+from janelia_core.ml._knn.data.leading import Leading, leading, least_outside
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.rows import Rows, parts
@@ -88,9 +88,12 @@ class PreparedLeading:
         report, once = asked.report, asked.workers.once
         if rival_of(asked.plan) is None:
             return Told(once(lambda: leading(ctrs, ctrs.d)) if ctrs.d <= _UNSEEN else None, 0.0)
-        rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
-        report.look = f"{float(rough.share[-1]):.2f} of a sample lies outside the leading directions"
-        if float(rough.share[-1]) > MOST_REST:
+        outside = once(lambda: least_outside(ctrs, MOST_DIRECTIONS))
+        if outside <= MOST_REST:
+            rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
+            outside = float(rough.share[-1])
+        report.look = f"{outside:.2f} of a sample, or more, lies outside the leading directions"
+        if outside > MOST_REST:
             return Told(None, 0.0)
         told: Told = once(lambda: look(asked.x, ctrs, rough, asked.plan.k))
         if told.leading is None:
