@@ -89,13 +89,17 @@ def may_sift(ctrs: Points, room: int) -> bool:
 
 
 def _found_different(ctrs: Points) -> bool:
-    """Tell whether all points of an even sample have codes of their own; few coordinates of most points tell."""
-    few = -(-ctrs.d // _COLUMNS)
+    """Tell whether all points of an even sample are different; one coordinate of most tells, or a few."""
+    column = replace(ctrs, values=ctrs.values[:, ctrs.d // 2])
+    some, few = column.block(0, len(ctrs), -(-len(ctrs) // min(_SAMPLE, ctrs.chunk))), -(-ctrs.d // _COLUMNS)
+    ordered = (some if some.is_floating_point() else as_float64(some)).sort().values
+    if bool((ordered[1:] != ordered[:-1]).all()):
+        return True
     return any(_are_different(ctrs, each) for each in ((few, 1) if few > 1 else (1,)))
 
 
 def _are_different(ctrs: Points, each: int) -> bool:
-    """Tell whether every `each`-th coordinate gives all points of the sample codes of their own."""
+    """Tell whether every `each`-th coordinate gives all points of a sample codes of their own."""
     stride, step = -(-len(ctrs) // _SAMPLE), _step(ctrs) * (each if ctrs.subset is None else 1)
     starts = range(0, len(ctrs), stride * step)
     some = (ctrs.block(start, min(start + stride * step, len(ctrs)), stride)[:, ::each] for start in starts)

@@ -18,9 +18,9 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.ctr_bounds import Bounded, CtrConstants, bound_ctrs
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, PANEL, Format
 from janelia_core.ml._knn.screens.dense.frame import (
-    Columns,
     DenseFrame,
     Float32s,
+    Known,
     Words,
     find_frame,
     frame_of_directions,
@@ -76,8 +76,7 @@ class DenseCentres:
         pack_bytes: How many bytes packed centres may take; beyond, `round` makes panel by panel anew.
         panel: Centres that are rounded at a time; where they are not kept, those of a panel.
         workers: Threads that share the packing.
-        columns: Each coordinate's least and greatest value, if known.
-        largest: The greatest magnitude, likewise.
+        known: What is known of the centres.
         packed: What was packed of these centres before, all of it.
 
     Attributes:
@@ -94,8 +93,7 @@ class DenseCentres:
         pack_bytes: int = 2**62,
         panel: int = PANEL,
         workers: Workers | None = None,
-        columns: Columns | None = None,
-        largest: float | None = None,
+        known: Known | None = None,
         packed: Packed | None = None,
     ) -> None:
         self.format, self.ctrs, self.form = chosen, ctrs, metric_named(metric).form
@@ -112,8 +110,7 @@ class DenseCentres:
         elif self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
-            product = self.form != DISTANCE
-            self.frame = find_frame(ctrs, chosen, relative_error, workers, product, columns, largest)
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, known)
         self._values = None if self.frame.directed else in_place(ctrs)
         self._rounding = self.frame.rounding(chosen, TILE)
         self.packed = packed or self._all_packed(workers)
@@ -127,7 +124,7 @@ class DenseCentres:
     def _all_packed(self, workers: Workers) -> Packed:
         """Packs all centres; where they are not kept, for what their keys need."""
         n_packed, chosen = self.n_panels * self.panel, self.format
-        unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
+        unit = self._usual_loss() if chosen is INT8 else chosen.unit
         words = np.zeros((self.n_panels if self.kept else 0, self.panel, self.n_words), np.uint32)
         errs = np.empty((n_packed, 2), np.float32)
         parameters = np.empty((n_packed // TILE, PARAMETERS, TILE), np.float32)
@@ -173,9 +170,9 @@ class DenseCentres:
             spare, sums, n = np.zeros((TILE, self.n_words), np.uint32), np.empty(TILE, SUMS), min(TILE, self.n_ctrs)
             places = Places(first=0, panels=1, across=0, panel=TILE, along=self.n_ctrs // n)
             round_points(self._values, places, self._rounding, spare, np.empty(TILE, np.float32), sums)
-        measured = self.frame.measure(self.d, sums[:n])
-        usual = (measured.residual / measured.norm.clamp(min=TINY)).kthvalue(1 + 3 * (n - 1) // 4).values
-        return min(max(float(usual), 2.0**-20), self.format.unit)
+        residual, norm = self.frame.measured(self.d, sums[:n])[:2]
+        losses = np.sort(residual / np.maximum(norm, TINY))
+        return min(max(float(losses[3 * (n - 1) // 4]), 2.0**-20), self.format.unit)
 
     def _pack(self, first: int, words: Words, unit: float, parameters: Float32s, errs: Float32s) -> Bounded:
         """Writes some panels from `first` on, none where they are not kept, their parameters, and errs."""

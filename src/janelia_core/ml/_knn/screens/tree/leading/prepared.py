@@ -32,6 +32,16 @@ _SHARE = 2  # of a chunk, for coordinates taken at a time
 _AGAIN = 4  # times as many are listed where the first list told too little
 
 
+def glance(ctrs: Points) -> float:
+    """Return which share of a few centres lies outside leading directions, or less: soon told where it is too much."""
+    return least_outside(ctrs, MOST_DIRECTIONS)
+
+
+def tells_too_little(outside: float) -> bool:
+    """Tell whether leading directions do, where so much lies outside."""
+    return outside > MOST_REST
+
+
 class Planted(NamedTuple):
     """What stands.
 
@@ -88,12 +98,12 @@ class PreparedLeading:
         report, once = asked.report, asked.workers.once
         if rival_of(asked.plan) is None:
             return Told(once(lambda: leading(ctrs, ctrs.d)) if ctrs.d <= _UNSEEN else None, 0.0)
-        outside = once(lambda: least_outside(ctrs, MOST_DIRECTIONS))
-        if outside <= MOST_REST:
+        outside = asked.told("leading", lambda: glance(ctrs))
+        if not tells_too_little(outside):
             rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
             outside = float(rough.share[-1])
         report.look = f"{outside:.2f} of a sample, or more, lies outside the leading directions"
-        if outside > MOST_REST:
+        if tells_too_little(outside):
             return Told(None, 0.0)
         told: Told = once(lambda: look(asked.x, ctrs, rough, asked.plan.k))
         if told.leading is None:
