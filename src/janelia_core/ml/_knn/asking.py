@@ -17,6 +17,8 @@ from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._runtime.workers import Workers
 
+_FEW = 1 << 20  # coordinates: rows by one worker, centres by another, since to wake all of them takes as long
+
 
 def ask(
     x: Points,
@@ -40,7 +42,10 @@ def ask(
 
     @functools.cache
     def look() -> Frame:
-        frame = join(Seen(x, reader), centres.seen(reader), reader, metric.form == DISTANCE, level)
+        sees = [lambda: Seen(x, reader), lambda: centres.seen(reader)]
+        few = x.device.type == "cpu" and max(len(x), len(centres)) * x.d <= _FEW
+        mine, theirs = workers.each(lambda see: see(), sees) if few else [see() for see in sees]
+        frame = join(mine, theirs, reader, metric.form == DISTANCE, level)
         return frame.of_directions() if metric.directed else frame
 
     return Asked(x, centres, look, plan, report, workers, mask)

@@ -23,7 +23,7 @@ from janelia_core.ml._knn.plan.plan import Crew, Plan
 from janelia_core.ml._knn.problem import DEFAULT_MEMORY, FEWEST_CTRS, Paid, Problem
 from janelia_core.ml._knn.screens.boxes.offer import BOXES
 from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
-from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Near, Screen
+from janelia_core.ml._knn.screens.contract import Asked, Glance, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
 from janelia_core.ml._knn.screens.dense.offer import DENSE
 from janelia_core.ml._knn.screens.differences.offer import DIFFERENCES
@@ -259,6 +259,7 @@ def choose(asked: Asked) -> Chosen:
     Where none does, torch operations do, in the blocks of the plan that came last.
     """
     report, plan = asked.report, asked.plan
+    _glance(asked)
     while True:
         screen = screen_of(plan)
         if screen is None or (screen.looks and _may_be_of_any_sign(asked)):
@@ -281,6 +282,29 @@ def choose(asked: Asked) -> Chosen:
         meeting = fallback()
         report.screen = f"{PORTABLE.name if meeting else 'none'}: {why or report.look}"
     return Chosen(plan, meeting, fallback)
+
+
+def _glance(asked: Asked) -> None:
+    """Let a worker take the first looks of screens, one after the other, as long as they tell that none pays."""
+    glances: list[tuple[str, Glance]] = []
+    plan: Plan | None = asked.plan
+    while plan is not None and (screen := screen_of(plan)) is not None:
+        step = replace(asked, plan=plan)
+        if not screen.looks or not screen.why_not_here(step):
+            glance = screen.glance(step) if hasattr(screen, "glance") else None
+            if glance is None:
+                break
+            glances.append((screen.name, glance))
+        plan = plan.otherwise
+
+    def look() -> None:
+        for name, glance in glances:
+            told = asked.glanced[name] = glance.look()
+            if not glance.declines(told):
+                break
+
+    if glances:
+        asked.workers.once(look)
 
 
 def _without(asked: Asked, plan: Plan) -> Chosen:
@@ -307,7 +331,7 @@ def key_of_kept(screen: Storing, form: int) -> Hashable:
 
 def _met(screen: Screen, asked: Asked) -> Meeting | None:
     centres, plan, workers = asked.centres, asked.plan, asked.workers
-    place = asked.frame.place if screen.looks else _NOWHERE
+    place = asked.frame.place if getattr(screen, "placed", False) else _NOWHERE
     key = key_of(screen, place, plan)
     kept = centres.holds(key)
     meeting = centres.made(key, lambda: screen.prepare(centres, place, plan, workers)).meet(asked)

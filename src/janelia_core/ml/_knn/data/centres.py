@@ -131,6 +131,12 @@ class Centres:
         seen = self._held("seen")
         return None if seen is _NOTHING else seen.columns
 
+    @property
+    def largest(self) -> float | None:
+        """The largest magnitude, where a look at these very centres has told it."""
+        seen = self._held("seen")
+        return None if seen is _NOTHING else seen.largest
+
     def finite(self, reader: Reader) -> Centres:
         """Return the centres without those that hold infinities or NaN."""
         if self.seen(reader).finite:

@@ -18,6 +18,7 @@ from janelia_core.ml._knn.data.points import Points, as_float64
 
 T = TypeVar("T")
 _SAMPLE = 1024
+_COLUMNS = 8  # of which the codes of most points differ
 _PER_CTR = 64  # bytes while codes are sorted
 _FEWEST, _TIMES = 16, 8  # classes of k: up to 16, 128, 1024, ...
 
@@ -88,11 +89,22 @@ def may_sift(ctrs: Points, room: int) -> bool:
 
 
 def _found_different(ctrs: Points) -> bool:
-    """Tell whether all points of an even sample have codes of their own."""
-    stride, step = -(-len(ctrs) // _SAMPLE), _step(ctrs)
+    """Tell whether all points of an even sample are different; one coordinate of most tells, or a few."""
+    column = replace(ctrs, values=ctrs.values[:, ctrs.d // 2])
+    some, few = column.block(0, len(ctrs), -(-len(ctrs) // min(_SAMPLE, ctrs.chunk))), -(-ctrs.d // _COLUMNS)
+    ordered = (some if some.is_floating_point() else as_float64(some)).sort().values
+    if bool((ordered[1:] != ordered[:-1]).all()):
+        return True
+    return any(_are_different(ctrs, each) for each in ((few, 1) if few > 1 else (1,)))
+
+
+def _are_different(ctrs: Points, each: int) -> bool:
+    """Tell whether every `each`-th coordinate gives all points of a sample codes of their own."""
+    stride, step = -(-len(ctrs) // _SAMPLE), _step(ctrs) * (each if ctrs.subset is None else 1)
     starts = range(0, len(ctrs), stride * step)
-    codes = torch.cat([_codes(ctrs.block(start, min(start + stride * step, len(ctrs)), stride)) for start in starts])
-    return len(torch.unique(codes)) == len(codes)
+    some = (ctrs.block(start, min(start + stride * step, len(ctrs)), stride)[:, ::each] for start in starts)
+    codes = torch.cat([_codes(values) for values in some]).sort().values
+    return bool((codes[1:] != codes[:-1]).all())
 
 
 def _codes(values: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._runtime.workers import Workers
 
 _SAMPLE = 512  # points that tell the leading directions, and more where these are many
+_FEW, _MANY_COLUMNS = 128, 48  # that tell at once that there are none; half as many of more columns
 _POWERS = 2  # of the iteration that finds them
 _SHARE = 2  # of a chunk, for coordinates taken at a time
 _UNIT = 2.0**-53
@@ -79,6 +80,20 @@ class Leading(NamedTuple):
         root = squares.clamp(min=0.0).sqrt() * (1.0 - 2.0**-50) - off * (1.0 + 2.0**-50)
         bound = root.clamp_(min=0.0).square_() * ((1.0 - self.loss) * (1.0 - 2.0**-49))
         return torch.where(squares.isfinite(), bound, squares)
+
+
+def least_outside(points: Points, most: int) -> float:
+    """Return which share of the squares of a few points lies outside any `most` directions, or less, in no time.
+
+    Of inner products G, the largest eigenvalues lie inside, which are sqrt(most) |G| of tr G at most (Cauchy-Schwarz).
+    And few points lie nearer to so many directions than many do.
+    """
+    few = _FEW if points.d < _MANY_COLUMNS else _FEW // 2
+    wanted = max(1, min(few, points.chunk // points.d))
+    v = as_float64(points.block(0, len(points), -(-len(points) // wanted)))
+    v = v - v.mean(0)
+    total, inner = float(torch.linalg.vector_norm(v)) ** 2, float(torch.linalg.vector_norm(v @ v.T))
+    return 1.0 - most**0.5 * inner / total if total > 0.0 else 0.0
 
 
 def leading(points: Points, most: int) -> Leading:

@@ -24,7 +24,7 @@ _BITS = {torch.float32: np.int32, torch.float64: np.int64}
 _PIECES = 4  # for each worker
 _SMALLEST_PIECE = 1 << 16  # coordinates: below, handing it out costs more than looking at it
 _COLUMNS = 64  # fewer are no work for vectors
-_FIRST_LOOK = 1 << 12  # coordinates that tell most data without a grid
+_FIRST_LOOK, _FIRST_OF_ALL = 1 << 12, 16  # coordinates that tell most data without a grid, and one in so many of them
 _WITH_AMINMAX = (torch.float64, torch.float32, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
@@ -72,6 +72,9 @@ class Reader:
         rows = max(1, _FIRST_LOOK // max(1, points.d))
         if points.device.type != "cpu":
             return self.workers.once(lambda: there.all_multiples(points, step, rows))
+        few = as_float64(points.block(0, max(1, rows // _FIRST_OF_ALL)))  # looked at sooner than a worker wakes
+        if bool((few / step).remainder_(1.0).gt(0.0).any()):  # not of infinities and NaN
+            return False
         if not self.workers.once(lambda: are_multiples(as_float64(points.block(0, rows)), step)):
             return False
         if not self._in_place(points):

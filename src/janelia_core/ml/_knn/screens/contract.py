@@ -10,8 +10,8 @@ candidates                  of a block of rows, by the listers of a meeting, one
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -30,6 +30,18 @@ from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
 
+class Glance(NamedTuple):
+    """A first look for a screen, a quick one: often it is all that is needed to see that another takes less.
+
+    Attributes:
+        look: Takes it, and returns what it told.
+        declines: Tells from that whether the screen surely gives way.
+    """
+
+    look: Callable[[], Any]
+    declines: Callable[[Any], bool]
+
+
 @dataclass(frozen=True)
 class Asked:
     """A search as a screen meets it.
@@ -43,6 +55,7 @@ class Asked:
         workers: Who shares the work.
         mask: Which centres a row may be answered with; None: all.
         is_ready: Tells whether the kernels of a plan are loaded.
+        glanced: What first looks told.
     """
 
     x: Points
@@ -53,6 +66,13 @@ class Asked:
     workers: Workers
     mask: Mask | None = None
     is_ready: Callable[[Plan], bool] = lambda plan: True
+    glanced: dict[str, Any] = field(default_factory=dict)
+
+    def told(self, name: str, look: Callable[[], Any]) -> Any:
+        """Return what the first look for a screen told; it is taken now, by a worker, if it was not before."""
+        if name not in self.glanced:
+            self.glanced[name] = self.workers.once(look)
+        return self.glanced[name]
 
     @property
     def frame(self) -> Frame:
@@ -167,13 +187,15 @@ class Screen(Protocol):
 
     One that few data suit may say so, by `rare = True`: then its kernels are no reason to wait (`meanwhile.py`). One
     for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One whose meetings have `within` says so, by
-    `radius = True`. One that knows other forms of metrics than `metric.FORMS` names those that it knows, as its forms.
+    `radius = True`. One that takes points where the frame's `place` says does so by `placed = True`. One that knows
+    other forms of metrics than `metric.FORMS` names those that it knows, as its forms. One that looks at values before
+    it serves may have a `glance(asked) -> Glance | None`, which is taken before (`choose.py`).
 
     Attributes:
         name: What plans and reports call it.
         parallel: Its rows are shared out to workers; else torch's own threads share each operation.
-        looks: What was seen of the centres is asked for before rows meet them; else the place that `prepare` is given
-            is none, and infinite centres are this screen's own affair.
+        looks: What was seen of the centres is asked for before rows meet them; else infinite centres are this screen's
+            own affair.
     """
 
     name: str
@@ -201,5 +223,5 @@ class Screen(Protocol):
         ...
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> Prepared:
-        """Make what depends on the centres alone; place tells where points are taken by whom that concerns."""
+        """Make what depends on the centres alone; place tells where points are taken, if it is `placed`: else none."""
         ...

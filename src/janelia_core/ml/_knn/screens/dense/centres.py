@@ -18,9 +18,9 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.screens.dense.ctr_bounds import Bounded, CtrConstants, bound_ctrs
 from janelia_core.ml._knn.screens.dense.formats import FLOAT32, INT8, PANEL, Format
 from janelia_core.ml._knn.screens.dense.frame import (
-    Columns,
     DenseFrame,
     Float32s,
+    Known,
     Words,
     find_frame,
     frame_of_directions,
@@ -34,6 +34,7 @@ from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 PACKED_AT_ONCE = 32
 """Panels packed together at most, so that neighbours are read one after the other; fewer where chunks are small."""
 _TOGETHER = 1 << 10  # words of a point, in all panels packed together: their tiles stay in a core's L2 cache
+_GROUPS = 2  # of panels for each worker, at least
 _CHUNKED = 4  # coordinates of a chunk that take as much as the temporaries of a packed centre
 EPILOGUE = 8
 """Roundings of a key, and two to spare."""
@@ -75,7 +76,7 @@ class DenseCentres:
         pack_bytes: How many bytes packed centres may take; beyond, `round` makes panel by panel anew.
         panel: Centres that are rounded at a time; where they are not kept, those of a panel.
         workers: Threads that share the packing.
-        columns: Each coordinate's least and greatest value, if known.
+        known: What is known of the centres.
         packed: What was packed of these centres before, all of it.
 
     Attributes:
@@ -92,7 +93,7 @@ class DenseCentres:
         pack_bytes: int = 2**62,
         panel: int = PANEL,
         workers: Workers | None = None,
-        columns: Columns | None = None,
+        known: Known | None = None,
         packed: Packed | None = None,
     ) -> None:
         self.format, self.ctrs, self.form = chosen, ctrs, metric_named(metric).form
@@ -109,7 +110,7 @@ class DenseCentres:
         elif self.form == COSINE:
             self.frame = frame_of_directions(self.d)
         else:
-            self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, columns)
+            self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, known)
         self._values = None if self.frame.directed else in_place(ctrs)
         self._rounding = self.frame.rounding(chosen, TILE)
         self.packed = packed or self._all_packed(workers)
@@ -123,12 +124,13 @@ class DenseCentres:
     def _all_packed(self, workers: Workers) -> Packed:
         """Packs all centres; where they are not kept, for what their keys need."""
         n_packed, chosen = self.n_panels * self.panel, self.format
-        unit = workers.once(self._usual_loss) if chosen is INT8 else chosen.unit
+        unit = self._usual_loss() if chosen is INT8 else chosen.unit
         words = np.zeros((self.n_panels if self.kept else 0, self.panel, self.n_words), np.uint32)
         errs = np.empty((n_packed, 2), np.float32)
         parameters = np.empty((n_packed // TILE, PARAMETERS, TILE), np.float32)
         chunk = self.ctrs.chunk // _CHUNKED // self.panel
-        group = max(1, min(PACKED_AT_ONCE, _TOGETHER // self.n_words, chunk))
+        share = -(-self.n_panels // (_GROUPS * workers.count))
+        group = max(1, min(PACKED_AT_ONCE, _TOGETHER // self.n_words, chunk, share))
 
         def pack(first: int) -> Bounded:
             """Fill a group of panels from `first` on."""
@@ -161,11 +163,16 @@ class DenseCentres:
 
     def _usual_loss(self) -> float:
         """What most centres lose, relative to their norms: any unit is right, this one makes errors small."""
-        spare, sums = np.zeros((self.panel, self.n_words), np.uint32), np.empty(self.panel, SUMS)
-        n = self.round(0, spare, np.empty(self.panel, np.float32), sums)
-        measured = self.frame.measure(self.d, sums[:n])
-        usual = float((measured.residual / measured.norm.clamp(min=TINY)).quantile(0.75))
-        return min(max(usual, 2.0**-20), self.format.unit)
+        if self._values is None:
+            spare, sums = np.zeros((self.panel, self.n_words), np.uint32), np.empty(self.panel, SUMS)
+            n = self.round(0, spare, np.empty(self.panel, np.float32), sums)
+        else:
+            spare, sums, n = np.zeros((TILE, self.n_words), np.uint32), np.empty(TILE, SUMS), min(TILE, self.n_ctrs)
+            places = Places(first=0, panels=1, across=0, panel=TILE, along=self.n_ctrs // n)
+            round_points(self._values, places, self._rounding, spare, np.empty(TILE, np.float32), sums)
+        residual, norm = self.frame.measured(self.d, sums[:n])[:2]
+        losses = np.sort(residual / np.maximum(norm, TINY))
+        return min(max(float(losses[3 * (n - 1) // 4]), 2.0**-20), self.format.unit)
 
     def _pack(self, first: int, words: Words, unit: float, parameters: Float32s, errs: Float32s) -> Bounded:
         """Writes some panels from `first` on, none where they are not kept, their parameters, and errs."""

@@ -26,6 +26,8 @@ _SHARE = 2  # of a chunk, for coordinates looked at at a time
 _MOST_INTEGER = 2**22  # on a grid: sums of products are then often exact in float32
 _MOST_SQUARE = 2.0**24  # of the farthest corner; centres lie well within
 _BYTES = 255  # steps of a grid that int8 holds
+_MEANT = 1024  # centres of which a mean is near that of all
+_ASKED, _FIRST = 64, 64  # centres that tell their step, and coordinates of the first of them
 _SIFTED = 1 << 16  # coordinates of a sample at a time; each takes about 64 bytes while its step is found
 
 
@@ -105,10 +107,14 @@ class DenseFrame:
 
     def measure(self, d: int, sums: Sums) -> Measured:
         """Turns the sums of points of d coordinates into bounds."""
+        residual, norm, square, square_error, whole = torch.from_numpy(self.measured(d, sums))
+        return Measured(residual, norm, square, square_error, whole != 0)
+
+    def measured(self, d: int, sums: Sums) -> Float64s:
+        """Return the same as the rows of an array."""
         measured = np.empty((len(Measured._fields), len(sums)))
         measure(sums, d, self.relative_error, measured)
-        residual, norm, square, square_error, whole = torch.from_numpy(measured)
-        return Measured(residual, norm, square, square_error, whole != 0)
+        return measured
 
 
 def frame_of_directions(d: int) -> DenseFrame:
@@ -117,25 +123,52 @@ def frame_of_directions(d: int) -> DenseFrame:
     return DenseFrame(shift, 2.0**20, False, direction_error(d), directed=True)
 
 
+class First(NamedTuple):
+    """What a sample of centres told.
+
+    Attributes:
+        middle: (d,) float64, a mean.
+        step: The finest power of two that divides all values of the sample, with small quotients; 0.0: there is none.
+    """
+
+    middle: Tensor
+    step: float
+
+
+class Known(NamedTuple):
+    """What is known of centres, if anything.
+
+    Attributes:
+        columns: Each coordinate's least and greatest value.
+        largest: The greatest magnitude.
+        first: What a sample told.
+    """
+
+    columns: Columns | None = None
+    largest: float | None = None
+    first: First | None = None
+
+
 def find_frame(
     ctrs: Points,
     chosen: Format,
     relative_error: float,
     workers: Workers,
     product: bool = False,
-    columns: Columns | None = None,
+    known: Known | None = None,
 ) -> DenseFrame:
     """Centres the frame on the centres' mean; on their grid if they have one that the format may hold exactly.
 
-    Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle. columns
-    are each coordinate's least and greatest value, if a look at all centres has told them.
+    Inner products want the origin where it is. For int8, a grid of at most 256 steps is centred on its middle.
     """
-    reader = Reader(workers, kernels=True, share=_SHARE)
-    low, high = columns or reader.column_ends(ctrs)
-    largest = float(torch.maximum(high, -low).max())
-    shift = workers.once(lambda: _middle(ctrs))
-    step = find_grid(ctrs, largest, reader) if relative_error == 0 else 0.0
-    if step:
+    reader, (columns, most, first) = Reader(workers, kernels=True, share=_SHARE), known or Known()
+    if most is None:
+        columns = columns or reader.column_ends(ctrs)
+        most = float(torch.maximum(columns[1], -columns[0]).max())
+    largest = most  # for the function below, which would forget that it is one
+    shift, step = first or workers.once(lambda: first_look(ctrs, largest))
+    if relative_error == 0 and step and _are_on_grid(ctrs, step, reader):
+        low, high = columns or reader.column_ends(ctrs)
         if chosen is INT8 and float((high - low).max()) <= _BYTES * step:
             shift = ((low + high) / (2.0 * step)).ceil() * step
         shift = torch.zeros_like(shift) if product else (shift / step).round() * step
@@ -146,26 +179,38 @@ def find_frame(
     return DenseFrame(shift, 2.0 ** min(20 - exponent, 1000), False, relative_error)
 
 
-def _middle(ctrs: Points) -> Tensor:
-    """A mean: any shift is right; a sample's makes norms, and so errors, as small as that of all centres would."""
-    sample = max(1, min(4096, ctrs.chunk // _SHARE // ctrs.d))
-    return ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
+def first_look(ctrs: Points, largest: float) -> First:
+    """Look at a sample: any shift is right; its mean makes norms, and so errors, as small as that of all would."""
+    sample = max(1, min(_MEANT, ctrs.chunk // _SHARE // ctrs.d))
+    middle = ctrs.block(0, len(ctrs), -(-len(ctrs) // sample)).mean(0, dtype=torch.float64)
+    return First(middle, _step_of_sample(ctrs, largest))
 
 
 def find_grid(ctrs: Points, largest: float, reader: Reader) -> float:
     """A power of two that divides every coordinate with quotients below 2^22, or 0.0 if there is none."""
+    step = _step_of_sample(ctrs, largest)
+    return step if step and _are_on_grid(ctrs, step, reader) else 0.0
+
+
+def _are_on_grid(ctrs: Points, step: float, reader: Reader) -> bool:
+    return not ctrs.values.is_floating_point() or reader.all_multiples(ctrs, step)
+
+
+def _step_of_sample(ctrs: Points, largest: float) -> float:
+    """`First.step`; few values tell of most data that there is none."""
     if not ctrs.values.is_floating_point():
         return 1.0 if largest < _MOST_INTEGER else 0.0
-    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // 64))
-    parts = torch.split(sample, max(1, _SIFTED // ctrs.d))
-    exponents = [_step_exponent(some.double().numpy().ravel()) for some in parts]
-    step_exponent = min((exponent for exponent in exponents if exponent is not None), default=None)
-    if step_exponent is None:  # a sample of zeros lies on any grid, and tells nothing of the others
-        return 1.0 if largest < _MOST_INTEGER and reader.all_multiples(ctrs, 1.0) else 0.0
-    step = 2.0**step_exponent if -1000 < step_exponent < 1000 else 0.0
-    if not step or largest / step >= _MOST_INTEGER:
-        return 0.0
-    return step if reader.all_multiples(ctrs, step) else 0.0
+    sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // _ASKED))
+    few, finest = max(1, _FIRST // ctrs.d), None
+    for some in (sample[:few], *torch.split(sample[few:], max(1, _SIFTED // ctrs.d))):
+        exponent = _step_exponent(some.double().numpy().ravel())
+        if exponent is None:
+            continue
+        finest = exponent if finest is None else min(exponent, finest)
+        if not -1000 < finest < 1000 or largest / 2.0**finest >= _MOST_INTEGER:
+            return 0.0
+    # A sample of zeros lies on any grid, and tells nothing of the others.
+    return 2.0**finest if finest is not None else float(largest < _MOST_INTEGER)
 
 
 def _step_exponent(values: Float64s) -> int | None:

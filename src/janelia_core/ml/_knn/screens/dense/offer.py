@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.contract import Asked, Glance
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.keeping import Stored
 from janelia_core.ml._knn.screens.suited import EXTREME, why_not_finite
@@ -30,6 +30,14 @@ class Dense:
         if not asked.frame.in_float64:
             return EXTREME
         return why_not_finite(asked)
+
+    def glance(self, asked: Asked) -> Glance | None:
+        """What is seen of a sample of centres before they are packed."""
+        if asked.centres.prepared(self.name, asked.plan.problem.form):
+            return None
+        from janelia_core.ml._knn.screens.dense.prepared import begin
+
+        return Glance(lambda: begin(asked.centres, asked.plan, asked.workers), lambda _: False)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Whatever k and the memory, what is packed is the same, or stands side by side."""

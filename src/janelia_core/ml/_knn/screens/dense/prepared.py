@@ -18,6 +18,7 @@ from janelia_core.ml._knn.screens.contract import Asked, Lister, Meeting, Within
 from janelia_core.ml._knn.screens.dense import cost
 from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import FORMATS, Format
+from janelia_core.ml._knn.screens.dense.frame import First, Known, first_look
 from janelia_core.ml._knn.screens.dense.screen import DenseScreen
 from janelia_core.ml._knn.screens.dense.within import DenseWithin
 from janelia_core.ml._knn.screens.ready import Ready
@@ -62,10 +63,7 @@ class PreparedDense:
 
     def pack(self, centres: Centres, plan: Plan, workers: Workers) -> Centres:
         """Pack those that can be answered in the first format that a plan names, and return them."""
-        finite = centres.finite(Reader(workers, plan.kernels))
-        # Under a mask any copy may be the one that a row may have.
-        masked = plan.problem.masked
-        sifted = finite if masked else finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
+        sifted = _sifted(centres, plan, workers)
         self._in(plan.own.formats[0], sifted, plan.own, workers)
         return sifted
 
@@ -134,5 +132,26 @@ class PreparedDense:
             pack_bytes=left,
             panel=panel,
             workers=workers,
-            columns=sifted.columns,
+            known=Known(sifted.columns, sifted.largest, _first(sifted, workers)),
         )
+
+
+def begin(centres: Centres, plan: Plan, workers: Workers) -> None:
+    """See what a sample of centres tells before they are packed; it is kept with them."""
+    _first(_sifted(centres, plan, workers), workers)
+
+
+def _sifted(centres: Centres, plan: Plan, workers: Workers) -> Centres:
+    """Return those that can be answered."""
+    finite = centres.finite(Reader(workers, plan.kernels))
+    # Under a mask any copy may be the one that a row may have.
+    masked = plan.problem.masked
+    return finite if masked else finite.without_copies(plan.k, plan.workspace_bytes // 2, workers)
+
+
+def _first(sifted: Centres, workers: Workers) -> First | None:
+    """Return what a sample tells, where the largest magnitude is known."""
+    points, largest = sifted.points, sifted.largest
+    if largest is None:
+        return None
+    return sifted.made("sampled", lambda: workers.once(lambda: first_look(points, largest)))

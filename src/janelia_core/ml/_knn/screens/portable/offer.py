@@ -30,6 +30,7 @@ class Portable:
     """Torch operations: any device, any values that float32 can tell apart, masks."""
 
     name, parallel, looks = "portable", False, True
+    placed = True
     cost, demand = staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not(self, problem: Problem, workers: int) -> str:

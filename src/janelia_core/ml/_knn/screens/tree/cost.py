@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from janelia_core.ml._knn.metrics.metric import OF_GAPS
+from janelia_core.ml._knn.metrics.metric import DISTANCE, OF_GAPS
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
@@ -27,6 +27,7 @@ _CHEAP = 0.25  # share of the dense screen's work that building a tree to look a
 _GAIN = 0.8  # of it: where no tree takes less, one pays only if the dense screen fails
 _KIND = 8  # dimensions in which hardly any data make a tree slow, so that a sample of it would tell nothing new
 _SPARSE = (6, 12)  # every so many-th centre tells less, the fewer there are: they hardly cluster
+_GLANCED, _GLANCED_EACH, _TIMES = 1024, 64, 4  # centres of a glance, for each neighbour, and so many times as many
 _FEWEST_ROWS, _MOST_ROWS = 32, 256  # that look around
 _PER_ORDERED = 13  # bytes of a row while rows are put in order
 _MOST_ORDERED, _ROWS_OF_CTR = 1 << 16, 2  # of more rows those asked for one after the other lie beyond the caches
@@ -169,6 +170,19 @@ def plan_look(problem: Problem, dense: Cost, trees: Trees) -> Look | None:
         strides = (last,) if cheap else (sparser[0], last)
     rows = min(_MOST_ROWS, max(_FEWEST_ROWS, n_smps // 64))
     return Look(n_smps, n_ctrs, d, k, rows, strides, dense.work, trees, dense.most_alike, dense.work_of_failure)
+
+
+def glanced_centres(k: int) -> int:
+    """Return among how many centres a glance looks before a tree is planted."""
+    return max(_GLANCED, _GLANCED_EACH * k)
+
+
+def glances(problem: Problem, look: Look | None) -> bool:
+    """Tell whether a glance may spare planting a tree: in few dimensions hardly any data are without one that pays."""
+    if look is None or not look.strides or look.trees.parts > 1 or problem.unpaid("tree", 1.0) == 0.0:
+        return False
+    many = look.n_ctrs >= _TIMES * glanced_centres(look.k)
+    return many and look.d > _KIND and problem.form == DISTANCE
 
 
 def why_not(problem: Problem, workers: int) -> str:

@@ -178,6 +178,9 @@ class Forest(Meeting):
         elif len(look.strides) != 1:
             look = self._faced(look)
             report.look = "the dense screen's scores part a row's centres"
+        if look is self._look and (hopeless := self._asked.glanced.get("tree", "")):
+            report.look = hopeless
+            return False
         for stride in look.strides:
             self._stand(0, stride)
             order = self._ordered(0) if self._rows >= len(self._x) else self._sampled()

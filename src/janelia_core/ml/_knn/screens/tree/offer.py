@@ -10,7 +10,7 @@ from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.metrics.metric import OF_GAPS
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.contract import Asked, Glance
 from janelia_core.ml._knn.screens.keeping import Stored
 from janelia_core.ml._knn.screens.suited import finite_ctrs, why_not_moderate
 from janelia_core.ml._knn.screens.tree import cost
@@ -35,6 +35,16 @@ class Tree:
             return why
         few = finite_ctrs(asked) < asked.plan.k * (look.trees.parts if look else 1)
         return "fewer than k centres of a tree are finite" if few else ""
+
+    def glance(self, asked: Asked) -> Glance | None:
+        """Whether a tree is worth planting at all."""
+        look, stand = asked.plan.own, asked.centres.prepared(self.name, asked.plan.problem.form)
+        if stand or not cost.glances(asked.plan.problem, look) or not asked.is_ready(asked.plan):
+            return None
+        from janelia_core.ml._knn.screens.tree.glance import glance
+
+        ctrs = asked.centres.finite(Reader(asked.workers, asked.plan.kernels)).points
+        return Glance(lambda: glance(asked.x, ctrs, look), bool)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Nothing but the centres went into them; `PreparedTrees` tells which tree serves a k."""

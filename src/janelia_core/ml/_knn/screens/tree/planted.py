@@ -19,7 +19,7 @@ from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import LEAF
 
 _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
-_SUBTREES = 8  # handed to threads; the levels above them are split level by level
+_SUBTREES, _FEWEST_LEAVES = 8, 128  # handed to threads, of so many leaves; the levels above are split level by level
 
 
 _CLASSES = (16, 32)
@@ -112,7 +112,7 @@ def _built(z: F32, raw: F64, k: int, each: Callable[..., Iterable[Any]]) -> Boxe
     n_leaves = -(-len(z) // LEAF)
     tree = unbuilt(z)
     level = [(0, 0, n_leaves)]
-    while len(level) < _SUBTREES <= n_leaves:
+    while len(level) < _SUBTREES and n_leaves >= _FEWEST_LEAVES:
         split = list(each(lambda part: _split(tree, part), level))
         if not all(split):
             break  # a pile of identical points on top: whoever splits what is left splits it again

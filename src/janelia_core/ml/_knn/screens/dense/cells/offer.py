@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.screens.contract import Asked
+from janelia_core.ml._knn.screens.contract import Asked, Glance
 from janelia_core.ml._knn.screens.dense.cells import cost
 from janelia_core.ml._knn.screens.suited import why_not_finite, why_not_moderate
 from janelia_core.ml._runtime.workers import Workers
@@ -27,6 +27,14 @@ class Cells:
     def why_not_here(self, asked: Asked) -> str:
         """Cells are of finite centres of moderate magnitude; whether they pay, a look at the rows tells later."""
         return why_not_moderate(asked, "cells want") or why_not_finite(asked)
+
+    def glance(self, asked: Asked) -> Glance | None:
+        """Whether centres lie in clusters at all."""
+        if asked.plan.own is None or asked.centres.prepared(self.name, asked.plan.problem.form):
+            return None
+        from janelia_core.ml._knn.screens.dense.cells.look import MOST_ALIKE, alike
+
+        return Glance(lambda: alike(asked.x, asked.centres.points), lambda ratio: ratio > MOST_ALIKE)
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Nothing but the centres goes into them."""

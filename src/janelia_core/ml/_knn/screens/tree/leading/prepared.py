@@ -11,7 +11,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.centres import Centres
-from janelia_core.ml._knn.data.leading import Leading, leading
+from janelia_core.ml._knn.data.leading import Leading, leading, least_outside
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.data.values import Reader
 from janelia_core.ml._knn.rows import Rows, parts
@@ -30,6 +30,16 @@ _MOST_WORK = 0.7  # of the rival's: what is verified comes on top
 _ASKED, _MOST_FAILED = 128, 0.1  # rows whose lists are tried, and of which the first may fail
 _SHARE = 2  # of a chunk, for coordinates taken at a time
 _AGAIN = 4  # times as many are listed where the first list told too little
+
+
+def glance(ctrs: Points) -> float:
+    """Return which share of a few centres lies outside leading directions, or less: soon told where it is too much."""
+    return least_outside(ctrs, MOST_DIRECTIONS)
+
+
+def tells_too_little(outside: float) -> bool:
+    """Tell whether leading directions do, where so much lies outside."""
+    return outside > MOST_REST
 
 
 class Planted(NamedTuple):
@@ -88,9 +98,12 @@ class PreparedLeading:
         report, once = asked.report, asked.workers.once
         if rival_of(asked.plan) is None:
             return Told(once(lambda: leading(ctrs, ctrs.d)) if ctrs.d <= _UNSEEN else None, 0.0)
-        rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
-        report.look = f"{float(rough.share[-1]):.2f} of a sample lies outside the leading directions"
-        if float(rough.share[-1]) > MOST_REST:
+        outside = asked.told("leading", lambda: glance(ctrs))
+        if not tells_too_little(outside):
+            rough = once(lambda: leading(ctrs, MOST_DIRECTIONS))
+            outside = float(rough.share[-1])
+        report.look = f"{outside:.2f} of a sample, or more, lies outside the leading directions"
+        if tells_too_little(outside):
             return Told(None, 0.0)
         told: Told = once(lambda: look(asked.x, ctrs, rough, asked.plan.k))
         if told.leading is None:
