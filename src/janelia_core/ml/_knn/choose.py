@@ -147,7 +147,8 @@ def plan_with(problem: Problem, screens: Sequence[Screen]) -> Plan:
     refused = {screen: why_not(screen, problem, most) for screen in preferred}
     serve = [screen for screen in preferred if not refused[screen]]
     parallel = bool(serve) and serve[0].parallel
-    workers = crew(problem, parallel, pooled=parallel)  # whoever of them runs
+    expected = serve[0].cost(problem).work if serve else math.inf
+    workers = crew(problem, parallel, pooled=parallel, work=expected)  # whoever of them runs
     plan, rival = None, last.cost(problem)
     if reason := why_not(last, problem, workers.workers):  # beside screens, only float64 order values of all pairs
         plan, rival = plan_without(problem, reason), Cost(problem.work * _PER_COORDINATE)
@@ -190,7 +191,7 @@ def _of_few(problem: Problem, few: bool) -> Screen | None:
 
 def _plan_alone(problem: Problem, screen: Screen, otherwise: Plan) -> Plan:
     """Plan with one screen, where it fits; the other plan takes longer."""
-    who = crew(problem, screen.parallel, pooled=screen.parallel)
+    who = crew(problem, screen.parallel, pooled=screen.parallel, work=screen.cost(problem).work)
     demand = screen.demand(problem, room(problem, who), who.workers, Cost(math.inf))
     if isinstance(demand, str):
         return otherwise

@@ -6,6 +6,7 @@ there, and what a worker needs to be worth starting, was measured (tests/test_me
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from janelia_core.ml._knn.plan.demand import Demand, Products
@@ -17,6 +18,8 @@ _PER_CHUNKED = 60
 _CHUNK_SHARE = 256  # bytes of memory, a worker, for each coordinate of the chunk
 _FEWEST_ROWS = 256  # a worker is worth its start from so many rows,
 _FEWEST_COORDINATES = 1 << 21  # or from so many coordinates of pairs: about half a millisecond of a pass,
+_LEAST_WORK = 2e6  # or where so many nanoseconds are expected,
+_MOST_ALONE = 1 << 27  # coordinates of pairs, a tenth of a second if all has to be looked at after all
 _FEWEST_COLUMNS = 8  # where a centre of fewer takes no less
 
 _PER_CANDIDATE = 256  # verify, sort and settle a candidate
@@ -28,10 +31,16 @@ _PRODUCT_WORKSPACE = 32 << 20  # what an accelerator's library of products takes
 _FEWEST_FALLBACK = 64  # rows that the exhaustive rung takes together there, where the memory allows
 
 
-def crew(problem: Problem, parallel: bool, pooled: bool) -> Crew:
-    """Return who works: several where rows are shared out, in threads of their own where torch would start others."""
+def crew(problem: Problem, parallel: bool, pooled: bool, work: float = math.inf) -> Crew:
+    """Return who works: several where rows are shared out, in threads of their own where torch would start others.
+
+    work: Of the screen that is likely to run, in nanoseconds. A search has a dozen steps, and to wake a thread for each
+        takes half a millisecond together, so that one of a millisecond or two is done sooner by the calling thread.
+    """
     coordinates = problem.n_smps * problem.n_ctrs * max(problem.d, _FEWEST_COLUMNS)
     worth = max(problem.n_smps // _FEWEST_ROWS, coordinates // _FEWEST_COORDINATES)
+    if work < _LEAST_WORK and coordinates < _MOST_ALONE:
+        worth = 0
     most = clamp(min(worth, problem.budget // PER_WORKER), problem.machine.threads)
     workers = most if parallel and problem.machine.on_cpu else 1
     return Crew(
