@@ -20,6 +20,11 @@ _FINEST = -50  # exponent of a step
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
 
 
+def is_narrow(dtype: torch.dtype) -> bool:
+    """Tell whether float32 holds all values of a type."""
+    return dtype in _NARROW
+
+
 def as_float32(values: Tensor) -> tuple[F32, F64, float]:
     """Return float32 coordinates, the float64 ones if they differ (else none), the largest residual norm."""
     if values.dtype in _NARROW:
@@ -78,7 +83,7 @@ class Lattice:
 
 
 def _ends_of(block: Tensor) -> tuple[float, float]:
-    values = _in_float32(block)
+    values = as_float32(block)[0]
     return float(values.min()), float(values.max())
 
 
