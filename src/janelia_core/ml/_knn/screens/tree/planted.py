@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -19,7 +16,8 @@ from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import LEAF
 
 _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
-_SUBTREES, _FEWEST_LEAVES = 8, 128  # handed to threads, of so many leaves; the levels above are split level by level
+_SUBTREES = 2  # for each of several workers; the levels above them are split level by level,
+_FEWEST_LEAVES = 32  # as long as a part has so many leaves
 
 
 _FILLED = 1 << 15  # centres put into a tree at a time
@@ -59,7 +57,7 @@ class BoxTree:
     def __init__(self, ctrs: Points, k: int, workers: Workers | None = None) -> None:
         workers = workers or Workers(1, pool=False)
         boxes, raw, residual = _filled(ctrs, workers)
-        live = _build(boxes, raw, k, workers.each)
+        live = _build(boxes, raw, k, workers)
         self._set(ctrs, boxes, k, live, residual)
 
     def _set(self, ctrs: Points, boxes: Boxes, k: int, live: int, residual: float) -> None:
@@ -121,12 +119,13 @@ def _filled(ctrs: Points, workers: Workers) -> tuple[Boxes, F64, float]:
     return boxes, np.empty((0, 0)), 0.0
 
 
-def _build(tree: Boxes, raw: F64, k: int, each: Callable[..., Iterable[Any]]) -> int:
+def _build(tree: Boxes, raw: F64, k: int, workers: Workers) -> int:
     """Split a tree: the top levels one by one, then the subtrees below them; return how many points are scanned."""
     n_leaves, n_nodes = -(-tree.n // LEAF), len(tree.axis)
     level, above = [(0, 0, n_leaves)], []
-    while len(level) < _SUBTREES and n_leaves >= _FEWEST_LEAVES:
-        split = list(each(lambda part: _split(tree, part), level))
+    many = _SUBTREES * workers.count if workers.count > 1 else 1
+    while len(level) < many and n_leaves >= _FEWEST_LEAVES * len(level):
+        split = workers.each(lambda part: _split(tree, part), level)
         if not all(split):
             break  # a pile of identical points on top: whoever splits what is left splits it again
         above += level
@@ -138,7 +137,7 @@ def _build(tree: Boxes, raw: F64, k: int, each: Callable[..., Iterable[Any]]) ->
         stop = node + 2 * span - 1
         return bool(thin.has_piles(tree, node, stop)), thin.note_lowest(tree, node, stop)
 
-    told = list(each(below, level))
+    told = workers.each(below, level)
     if k < tree.n and any(piles for piles, _ in told):  # else no copy is one too many
         thin.thin(tree, k, raw)
         return int(thin.note_lowest(tree, 0, n_nodes))

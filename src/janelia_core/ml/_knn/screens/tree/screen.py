@@ -101,7 +101,8 @@ class TreeScreen:
         if tree.stored and x is not None:
             rows = x  # for the function below, which would forget that there are any
             self.stored = is_narrow(x.dtype) or workers.once(lambda: is_float32(rows))
-            self.exact_keys = self.stored and workers.once(lambda: tree.lattice.holds(rows, form))
+            may = self.stored and tree.lattice.may_hold(rows, form)
+            self.exact_keys = may and workers.once(lambda: tree.lattice.holds(rows, form))
 
     def candidates(self, rows: Rows) -> Candidates:
         """Shortlist the centres for rows of x."""
