@@ -45,6 +45,10 @@ def clustered(n: int, d: int, seed: int) -> Tensor:
     return gaussian(40, d, 99)[torch.arange(n) % 40] + 0.01 * gaussian(n, d, seed)
 
 
+def many_clusters(n: int, d: int, seed: int) -> Tensor:
+    return gaussian(1500, d, 99)[torch.arange(n) % 1500] + 0.01 * gaussian(n, d, seed)
+
+
 @pytest.mark.parametrize(
     ("data", "d", "screen"),
     [
@@ -73,13 +77,38 @@ def test_the_data_decide_and_the_report_says_why(data: Callable[..., Tensor], d:
     assert torch.equal(again, found)
 
 
+@pytest.mark.parametrize(
+    ("data", "d", "screen", "words"),
+    [
+        (gaussian, 24, "dense", "of the dense product's work"),
+        (on_a_line, 24, "tree", "rows walked a box tree: "),
+        (many_clusters, 24, "tree", "rows walked a box tree: "),
+    ],
+)
+def test_a_tree_over_few_centres_tells_that_none_pays_unless_all_centres_hold_nearer_ones(
+    data: Callable[..., Tensor], d: int, screen: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many small clusters a sample holds a centre or two each, so that a tree over it looks as if it were none."""
+    n, n_ctrs, k = 4000, 20_000, 5
+    planted: list[int] = []
+    plant = PreparedTrees._planted
+    monkeypatch.setattr(
+        PreparedTrees, "_planted", lambda self, ctrs, *rest: (planted.append(len(ctrs)), plant(self, ctrs, *rest))[1]
+    )
+    with watch_knn() as reports:
+        knn_mc(data(n, d, 1), data(n_ctrs, d, 2), k, n_ctrs)
+    assert reports[0].plan.screen == screen
+    assert words in reports[0].look
+    assert planted == [n_ctrs] * (screen == "tree")
+
+
 def test_few_rows_look_at_one_centre_in_six_before_the_whole_tree() -> None:
     n, n_ctrs, d = 600, 60_000, 32
     plan = make_plan(n, n_ctrs, d, 5, n_ctrs, machine=CPU)
     assert plan.own.strides == (6, 1)
     plan = replace(plan, own=replace(plan.own, dense=1.0))
     with watch_knn() as reports:
-        run(gaussian(n, d, 1), gaussian(n_ctrs, d, 2), plan)
+        run(many_clusters(n, d, 1), many_clusters(n_ctrs, d, 2), plan)
     assert "1 in 6 centres" in reports[0].look
     assert reports[0].plan.screen == "dense"
 

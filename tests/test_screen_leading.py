@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.choose import make_plan
-from janelia_core.ml._knn.data.leading import Leading, leading
+from janelia_core.ml._knn.data.leading import Leading, leading, least_outside
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.tree.leading import cost
+from janelia_core.ml._knn.screens.tree.leading.look import MOST_REST
 from janelia_core.ml._knn.screens.tree.leading.screen import Images, LeadingScreen
 from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.machine import this_machine
@@ -175,3 +176,12 @@ def test_leading_directions_are_taken_for_few_of_them_and_for_nothing_else(
     assert plan.screen == "leading"
     assert reports[0].plan.screen == taken
     assert torch.equal(found, run(x, ctrs, changed(plan, screen="portable")))
+
+
+@pytest.mark.parametrize("rank", [5, 20, 200])
+def test_a_few_points_tell_of_no_more_outside_the_leading_directions_than_a_sample_does(rank: int) -> None:
+    d, most = 200, 15
+    points = Points(normal(2000, rank, seed=1) @ normal(rank, d, seed=2) + 3.0)
+    told, outside = least_outside(points, most), float(leading(points, most).share[-1])
+    assert told <= outside + 1e-6
+    assert (told > MOST_REST) == (rank == 200)

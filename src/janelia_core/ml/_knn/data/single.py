@@ -16,8 +16,14 @@ from janelia_core.ml._runtime.arrays import F32, F64
 
 BLOCK = 1 << 13
 """Rows looked at together."""
+_HEAD = 64  # rows that tell most data without a lattice
 _FINEST = -50  # exponent of a step
 _NARROW = (torch.float32, torch.float16, torch.bfloat16, torch.uint8, torch.int8, torch.int16, torch.bool)
+
+
+def is_narrow(dtype: torch.dtype) -> bool:
+    """Tell whether float32 holds all values of a type."""
+    return dtype in _NARROW
 
 
 def as_float32(values: Tensor) -> tuple[F32, F64, float]:
@@ -60,9 +66,7 @@ class Lattice:
 
     def holds(self, x: Tensor, form: int) -> bool:
         """Tell whether rows and centres, which float32 holds, lie on a lattice so coarse that keys are exact."""
-        heads = [self._ctrs.block(0, 64), x[:64]]
-        exponent = _coarse_enough(_ends_of(heads[0]), _ends_of(heads[1]), self._ctrs.d, form)
-        if exponent is None or not all(_divides(head, exponent) for head in heads):
+        if not self.may_hold(x, form):
             return False
         rows = [x[i : i + BLOCK] for i in range(0, len(x), BLOCK)]
         self._ends = self._ends or _joined(map(_ends_of, self._blocks()))
@@ -73,12 +77,23 @@ class Lattice:
         own = self._steps.divides(step, lambda: all(_divides(block, step) for block in self._blocks()))
         return own and all(_divides(block, step) for block in rows)
 
+    def may_hold(self, x: Tensor, form: int) -> bool:
+        """Tell whether the first of them do, which is seen sooner than a worker wakes."""
+        heads = [as_float32(block)[0] for block in (self._ctrs.block(0, _HEAD), x[:_HEAD])]
+        ends = [(float(head.min()), float(head.max())) for head in heads]
+        exponent = _coarse_enough(ends[0], ends[1], self._ctrs.d, form)
+        if exponent is None:
+            return False
+        with np.errstate(all="ignore"):
+            quotients = [head * 2.0**-exponent for head in heads]  # in float64: none overflows
+        return all(np.array_equal(quotient, np.rint(quotient)) for quotient in quotients)
+
     def _blocks(self) -> Iterator[Tensor]:
         return (self._ctrs.block(i, i + BLOCK) for i in range(0, len(self._ctrs), BLOCK))
 
 
 def _ends_of(block: Tensor) -> tuple[float, float]:
-    values = _in_float32(block)
+    values = as_float32(block)[0]
     return float(values.min()), float(values.max())
 
 

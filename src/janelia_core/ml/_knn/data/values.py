@@ -72,8 +72,10 @@ class Reader:
         rows = max(1, _FIRST_LOOK // max(1, points.d))
         if points.device.type != "cpu":
             return self.workers.once(lambda: there.all_multiples(points, step, rows))
-        few = as_float64(points.block(0, max(1, rows // _FIRST_OF_ALL)))  # looked at sooner than a worker wakes
-        if bool((few / step).remainder_(1.0).gt(0.0).any()):  # not of infinities and NaN
+        few = as_float64(points.block(0, max(1, rows // _FIRST_OF_ALL))).numpy()  # seen sooner than a worker wakes
+        with np.errstate(all="ignore"):
+            few = few / step
+        if bool(((np.rint(few) != few) & (few == few)).any()):
             return False
         if not self.workers.once(lambda: are_multiples(as_float64(points.block(0, rows)), step)):
             return False

@@ -81,6 +81,7 @@ class DenseCentres:
 
     Attributes:
         kept: All centres are packed, in panels of PANEL.
+        row_rounding: How rows are rounded.
         packed: What is held of centres; its `frame`, `words`, `errs` and `asked` stand beside it too.
     """
 
@@ -112,7 +113,7 @@ class DenseCentres:
         else:
             self.frame = find_frame(ctrs, chosen, relative_error, workers, self.form != DISTANCE, known)
         self._values = None if self.frame.directed else in_place(ctrs)
-        self._rounding = self.frame.rounding(chosen, TILE)
+        self._rounding, self.row_rounding = (self.frame.rounding(chosen, lanes) for lanes in (TILE, 1))
         self.packed = packed or self._all_packed(workers)
         self.words, self.errs, self.asked = self.packed.words, self.packed.errs, self.packed.asked
 

@@ -15,7 +15,7 @@ from janelia_core.ml._knn.screens.dense.centres import DenseCentres
 from janelia_core.ml._knn.screens.dense.formats import INT8
 from janelia_core.ml._knn.screens.dense.frame import Words
 from janelia_core.ml._knn.screens.dense.lists import empty_lists, finish
-from janelia_core.ml._knn.screens.dense.rounding import SUMS
+from janelia_core.ml._knn.screens.dense.rounding import SUMS, Places, round_points
 from janelia_core.ml._knn.screens.dense.row_bounds import KeyTerms, bound_rows, prove
 from janelia_core.ml._knn.screens.dense.scan import Tiles, scan
 from janelia_core.ml._runtime.arrays import B8, F64
@@ -45,7 +45,8 @@ def pack_rows(centres: DenseCentres, rows: Tensor, exact: B8) -> PackedRows:
     r, n = len(rows), len(exact)
     words, alpha = np.zeros((n, centres.n_words), np.uint32), np.zeros(n, np.float32)
     sums = np.empty(r, SUMS)
-    centres.frame.round(rows, centres.format, 1, words, alpha, sums)
+    places = Places(first=0, panels=1, across=0, panel=r, along=1)
+    round_points(centres.frame.ready(rows), places, centres.row_rounding, words, alpha, sums)
     terms = KeyTerms(
         words=words.view(WORDS[centres.format.name]),
         start=np.zeros(n, np.int32 if centres.format is INT8 else np.float32),

@@ -69,7 +69,7 @@ from janelia_core.ml._knn.screens.dense.rows import RowBlock
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import ROWS
 
-MOST_ROWS, ROW_BYTES = 512, 1 << 19
+MOST_ROWS, ROW_BYTES = 864, 1 << 19
 """Rows scanned together, of so many bytes: they stay in a core's L2 cache while tiles pass."""
 
 

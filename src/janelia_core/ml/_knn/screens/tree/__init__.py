@@ -1,6 +1,7 @@
 """The tree screen: a balanced box tree over the centres, walked by packets of neighbouring rows: the map.
 
 offer       the screen as `choose` knows it                       cost: what a tree takes beside a dense product
+glance      a walk among few centres, which often tells that no tree will pay
 forest      what is prepared, as many trees as the memory asks for; the look before one is taken
 screen      candidates of rows; the proof of the bound
 planted     a tree over centres                                           stored: its arrays out, and in again, checked

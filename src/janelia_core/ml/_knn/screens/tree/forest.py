@@ -260,11 +260,11 @@ class Forest(Meeting):
         """Return rows from all over x to look at, in the order of the leaves: x may be sorted."""
         step = -(-len(self._x) // min(self._rows, _SAMPLE))
         order = self.tree.tree.order(self._x.values[::step], self._workers)
-        return self._workers.once(lambda: order.mul_(step))
+        return order if step == 1 else self._workers.once(lambda: order.mul_(step))
 
     def _ordered(self, start: int) -> Tensor:
         tree, x = self.tree.tree, self._x.values
         if tree.ctrs.values is x and tree.ctrs.subset is None and self._rows >= len(x):
             return tree.order(x, self._workers, is_ctrs=True)
         order = tree.order(x[start : start + self._rows], self._workers)
-        return self._workers.once(lambda: order.add_(start))
+        return order if start == 0 else self._workers.once(lambda: order.add_(start))

@@ -31,12 +31,13 @@ def glance(x: Points, ctrs: Points, look: Look) -> str:
     """Return in words why no tree over all centres will pay, or nothing where that is not told soon."""
     stride, alone = max(1, len(ctrs) // glanced_centres(look.k)), Workers(1, pool=False)
     sample = replace(ctrs, subset=ctrs.row_numbers(torch.arange(0, len(ctrs), stride, device="cpu")))
-    tree = BoxTree(sample, look.k, alone)
+    k = min(look.k, len(sample))
+    tree = BoxTree(sample, k, alone)
     rows = x.block(0, len(x), -(-len(x) // _ORDERED))
-    walk = TreeScreen(tree, look.k).walk(rows, tree.order(rows, alone), _WALK, alone)
+    walk = TreeScreen(tree, k).walk(rows, tree.order(rows, alone), _WALK, alone)
     share, some = look.share(walk, stride), as_float64(x.block(0, len(x), -(-len(x) // _ROWS))).contiguous().numpy()
-    limits = np.partition(_squares_to(some, sample.block(0, len(sample))), look.k - 1)[:, look.k - 1] * _NEARER**2
-    if share <= 1.0 or _hold_nearer(some, ctrs, limits, look.k):
+    limits = np.partition(_squares_to(some, sample.block(0, len(sample))), k - 1)[:, k - 1] * _NEARER**2
+    if share <= 1.0 or _hold_nearer(some, ctrs, limits, k):
         return ""
     return replace(look, rows=_WALK).in_words(share, stride)
 

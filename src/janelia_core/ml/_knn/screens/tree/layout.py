@@ -46,9 +46,9 @@ class Boxes(NamedTuple):
     lowest: I32
 
 
-def unbuilt(z: F32) -> Boxes:
-    """Return a tree of centres (n, d) that stand in their own order yet."""
-    (n, d), n_leaves = z.shape, -(-len(z) // LEAF)
+def unbuilt(n: int, d: int) -> Boxes:
+    """Return a tree of n centres that are yet to be put into it, in their own order, and to be split."""
+    n_leaves = -(-n // LEAF)
     n_nodes = 2 * n_leaves - 1
     tree = Boxes(
         n=n,
@@ -62,9 +62,15 @@ def unbuilt(z: F32) -> Boxes:
         at=np.zeros(n_nodes, np.float32),
         lowest=np.zeros(n_nodes, np.int32),
     )
-    tree.z[: n * d], tree.z[n * d :] = z.reshape(-1), np.nan
-    tree.ids[:n], tree.ids[n:] = np.arange(n, dtype=np.int32), NO_ID
+    tree.z[n * d :], tree.ids[n:] = np.nan, NO_ID
     return tree
+
+
+def put(tree: Boxes, first: int, z: F32) -> None:
+    """Put some of the centres (r, d) into a tree, from number `first` on."""
+    stop = first + len(z)
+    tree.z[first * tree.d : stop * tree.d] = z.reshape(-1)
+    tree.ids[first:stop] = np.arange(first, stop, dtype=np.int32)
 
 
 def _aligned(count: int, dtype: type[Any]) -> Any:

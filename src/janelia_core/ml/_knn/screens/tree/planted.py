@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points
-from janelia_core.ml._knn.data.single import BLOCK, Lattice, as_float32
+from janelia_core.ml._knn.data.single import BLOCK, Lattice, as_float32, is_narrow
 from janelia_core.ml._knn.screens.tree import build, thin
 from janelia_core.ml._knn.screens.tree import order as tree_order
-from janelia_core.ml._knn.screens.tree.layout import Boxes, right_child, unbuilt
-from janelia_core.ml._runtime.arrays import F32, F64
+from janelia_core.ml._knn.screens.tree.layout import Boxes, put, right_child, unbuilt
+from janelia_core.ml._runtime.arrays import F64
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.packet_keys import LEAF
 
 _ROWS_OF_CELL = 4  # at least, on average, in what a leaf's box is halved to
-_SUBTREES, _FEWEST_LEAVES = 8, 128  # handed to threads, of so many leaves; the levels above are split level by level
+_SUBTREES = 2  # for each of several workers; the levels above them are split level by level,
+_FEWEST_LEAVES = 32  # as long as a part has so many leaves
 
 
+_FILLED = 1 << 15  # centres put into a tree at a time
 _CLASSES = (16, 32)
 
 
@@ -57,12 +56,9 @@ class BoxTree:
 
     def __init__(self, ctrs: Points, k: int, workers: Workers | None = None) -> None:
         workers = workers or Workers(1, pool=False)
-        # By a worker, like all of torch: its own threads, once woken, would spin beside the building.
-        z, raw, residual = workers.once(lambda: as_float32(ctrs.block(0, len(ctrs))))
-        boxes = _built(z, raw, k, workers.each)
-        if k < len(z):  # else no copy is one too many
-            thin.thin(boxes, k, raw)
-        self._set(ctrs, boxes, k, thin.note_lowest(boxes), residual)
+        boxes, raw, residual = _filled(ctrs, workers)
+        live = _build(boxes, raw, k, workers)
+        self._set(ctrs, boxes, k, live, residual)
 
     def _set(self, ctrs: Points, boxes: Boxes, k: int, live: int, residual: float) -> None:
         self.ctrs, self.k, self.n_ctrs, self.d = ctrs, k, len(ctrs), ctrs.d
@@ -107,18 +103,47 @@ class BoxTree:
         return torch.from_numpy(order)
 
 
-def _built(z: F32, raw: F64, k: int, each: Callable[..., Iterable[Any]]) -> Boxes:
-    """Build a tree over z (n, d): the top levels one by one, then the subtrees below them."""
-    n_leaves = -(-len(z) // LEAF)
-    tree = unbuilt(z)
-    level = [(0, 0, n_leaves)]
-    while len(level) < _SUBTREES and n_leaves >= _FEWEST_LEAVES:
-        split = list(each(lambda part: _split(tree, part), level))
+def _filled(ctrs: Points, workers: Workers) -> tuple[Boxes, F64, float]:
+    """Return a tree that is yet to be split, and of its float32 coordinates what `as_float32` tells."""
+    n = len(ctrs)
+    boxes = unbuilt(n, ctrs.d)
+    if not is_narrow(ctrs.values.dtype):
+        # By a worker, like all of torch: its own threads, once woken, would spin beside the building.
+        z, raw, residual = workers.once(lambda: as_float32(ctrs.block(0, n)))
+        put(boxes, 0, z)
+        return boxes, raw, residual
+    workers.each(
+        lambda start: put(boxes, start, as_float32(ctrs.block(start, min(start + _FILLED, n)))[0]),
+        range(0, n, _FILLED),
+    )
+    return boxes, np.empty((0, 0)), 0.0
+
+
+def _build(tree: Boxes, raw: F64, k: int, workers: Workers) -> int:
+    """Split a tree: the top levels one by one, then the subtrees below them; return how many points are scanned."""
+    n_leaves, n_nodes = -(-tree.n // LEAF), len(tree.axis)
+    level, above = [(0, 0, n_leaves)], []
+    many = _SUBTREES * workers.count if workers.count > 1 else 1
+    while len(level) < many and n_leaves >= _FEWEST_LEAVES * len(level):
+        split = workers.each(lambda part: _split(tree, part), level)
         if not all(split):
             break  # a pile of identical points on top: whoever splits what is left splits it again
+        above += level
         level = [child for children in split for child in children]
-    list(each(lambda p: build.build_below(tree, p[0], p[1], p[2], k, raw), level))
-    return tree
+
+    def below(part: tuple[int, int, int]) -> tuple[bool, int]:
+        node, first, span = part
+        build.build_below(tree, node, first, span, k, raw)
+        stop = node + 2 * span - 1
+        return bool(thin.has_piles(tree, node, stop)), thin.note_lowest(tree, node, stop)
+
+    told = workers.each(below, level)
+    if k < tree.n and any(piles for piles, _ in told):  # else no copy is one too many
+        thin.thin(tree, k, raw)
+        return int(thin.note_lowest(tree, 0, n_nodes))
+    for node, _, span in reversed(above):
+        tree.lowest[node] = min(tree.lowest[node + 1], tree.lowest[right_child(node, span)])
+    return sum(live for _, live in told)
 
 
 def _split(tree: Boxes, part: tuple[int, int, int]) -> list[tuple[int, int, int]]:

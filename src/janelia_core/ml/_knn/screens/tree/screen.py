@@ -14,7 +14,7 @@ from torch import Tensor
 from janelia_core.ml._knn.answers import memory_of
 from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.contract import Candidates
-from janelia_core.ml._knn.data.single import as_float32, is_float32, residuals
+from janelia_core.ml._knn.data.single import as_float32, is_float32, is_narrow, residuals
 from janelia_core.ml._knn.metrics.gaps import WAYS
 from janelia_core.ml._knn.metrics.metric import DISTANCE, MANHATTAN
 from janelia_core.ml._knn.rows import Rows
@@ -97,8 +97,12 @@ class TreeScreen:
         self.tree, self.k, self.d, self._way, self._squared = tree, k, tree.d, WAYS[form], form == DISTANCE
         self._norm = np.sqrt(tree.d) * (1.0 + 2.0**-50) if form == MANHATTAN else 1.0
         workers = workers or Workers(1, pool=False)
-        self.stored = tree.stored and (x is None or workers.once(lambda: is_float32(x)))
-        self.exact_keys = self.stored and x is not None and workers.once(lambda: tree.lattice.holds(x, form))
+        self.stored, self.exact_keys = tree.stored, False
+        if tree.stored and x is not None:
+            rows = x  # for the function below, which would forget that there are any
+            self.stored = is_narrow(x.dtype) or workers.once(lambda: is_float32(rows))
+            may = self.stored and tree.lattice.may_hold(rows, form)
+            self.exact_keys = may and workers.once(lambda: tree.lattice.holds(rows, form))
 
     def candidates(self, rows: Rows) -> Candidates:
         """Shortlist the centres for rows of x."""

@@ -126,7 +126,7 @@ def _check_places(tree: Boxes) -> int:
     if not there.all() or not np.isnan(z[names == NO_ID]).all():
         raise ValueError("the stored tree lacks centres")
     lowest = np.zeros_like(tree.lowest)
-    live: int = thin.note_lowest(tree._replace(lowest=lowest))
+    live: int = thin.note_lowest(tree._replace(lowest=lowest), 0, len(lowest))
     built = tree.axis != -2
     if not np.array_equal(lowest[built], tree.lowest[built]):
         raise ValueError("the stored tree says of a node what is not below it")

@@ -112,11 +112,24 @@ def thin(tree: Boxes, keep: int, raw: F64) -> None:
 
 
 @kernel
-def note_lowest(tree: Boxes) -> int:
-    """Write the lowest id below every node, children first, and return the number of points left to scan."""
+def has_piles(tree: Boxes, start: int, stop: int) -> bool:
+    """Tell whether any of the nodes start .. stop - 1 is a leaf of one point, from which `thin` would start."""
+    for node in range(start, stop):  # noqa: SIM110
+        if tree.axis[node] == -1 and _is_point(tree.boxes, node, tree.d):
+            return True
+    return False
+
+
+@kernel
+def note_lowest(tree: Boxes, start: int, stop: int) -> int:
+    """Write the lowest id below each of the nodes start .. stop - 1, which are all below the first, or all there are.
+
+    Returns:
+        The number of points below them that are left to scan.
+    """
     z, ids, first, span, axis, lowest = tree.z, tree.ids, tree.first, tree.span, tree.axis, tree.lowest
     live, d = 0, tree.d
-    for node in range(axis.shape[0] - 1, -1, -1):
+    for node in range(stop - 1, start - 1, -1):
         if axis[node] == -1:
             least = NO_ID
             for leaf in range(first[node], first[node] + span[node]):

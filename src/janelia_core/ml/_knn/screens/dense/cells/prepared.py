@@ -76,7 +76,7 @@ class PreparedCells:
             return self._packed[key]
 
     def _looks_clustered(self, asked: Asked) -> bool:
-        alike = asked.told("cells", lambda: look.alike(asked.x, asked.centres.points))
+        alike: float = asked.told("cells", lambda: look.alike(asked.x, asked.centres.points))
         asked.report.look = f"the nearest of a sample of centres is {alike:.2f} times as far as the usual one"
         return alike <= look.MOST_ALIKE
 
