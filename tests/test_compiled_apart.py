@@ -178,6 +178,21 @@ def test_a_mark_that_is_wrong_is_found_out(folder: Path, monkeypatch: pytest.Mon
     assert done.exists()
 
 
+def test_it_is_compiled_apart_also_if_another_process_compiles_meanwhile(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    numbers = started(monkeypatch, ANSWERS)
+    marks.mark("use")
+    done = folder / "done"
+    with open(folder / marks.LOCK, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        assert not loading.are_ready("use", partial(say_that_it_is_missing, done), patience=IN_TIME)
+        time.sleep(3 * loading._POLL)
+        assert not done.exists()
+    until(lambda: loading.are_ready("use", partial(say_that_it_is_missing, done)))
+    assert len(numbers) == 1
+
+
 def say_that_it_is_missing(done: Path) -> None:
     loading.compiles()
     done.touch()

@@ -260,7 +260,7 @@ def beyond(error: Callable[[int], float], each: int = 1, unit: float = UNIT64) -
 
 SAID: list[tuple[str, Callable[[], int]]] = [
     (r"where \$g = \\gamma_\{d\+(\d+)\}\$ in float32", lambda: packing.n_columns(7) - 7),
-    (r"coordinates\s+below \$2\^\{(-\d+)\}\$ become zero", lambda: power(packing._FLUSH)),
+    (r"coordinates\s+below \$2\^\{(-\d+)\}\$ become zero", lambda: power(packing.FLUSH)),
     (r"cut to (\d+) significant bits", lambda: packing.CUT_BITS),
     (r"beforehand and \$2\^\{(\d+)\}\$ becomes", lambda: packing.FULL_BITS),
     (r"becomes \$2\^\{?(\d+)\}?\$; residuals", lambda: packing.CUT_BITS),

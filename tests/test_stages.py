@@ -12,7 +12,7 @@ from janelia_core.ml._knn.arithmetic.bounds import DistanceBound
 from janelia_core.ml._knn.arithmetic.double_double import cosine_keys, square_distances
 from janelia_core.ml._knn.arithmetic.integers import common_integers
 from janelia_core.ml._knn.choose import make_plan
-from janelia_core.ml._knn.data.frame import survey
+from janelia_core.ml._knn.data.frame import Place, survey
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.metrics.registry import metric_named
@@ -87,6 +87,31 @@ def test_the_packed_product_is_an_upper_bound_of_the_score(name, bits):
             assert square - 2 * Fraction(float(scores[i, j])) <= true_distance(u, w)
 
 
+@pytest.mark.parametrize("name", FINITE)
+def test_so_is_the_product_with_centres_as_they_are_stored(name):
+    """Also where coordinates are so small that a processor may take them for zero."""
+    x, ctrs, _, _ = PROBLEMS[name]()
+    x, ctrs = x[:2].float().nan_to_num_(), ctrs[:40].float().nan_to_num_()
+    scale = max(float(ctrs.abs().max()), 1e-30)
+    x, ctrs = (x / scale).clamp_(-8.0, 8.0), ctrs / scale
+    ctrs[:20, ::2] *= 2.0**-130
+    place = Place(torch.zeros(x.shape[1], dtype=torch.float64), -3)
+    products = make_plan(2, len(ctrs), x.shape[1], 1, 70).products._replace(keep_packed=False)
+    for metric in ("euclidean", "dot"):
+        centres = PackedCentres(Points(ctrs), place, products, metric)
+        assert centres.as_stored
+        rows, block = centres.rows(x), centres.block(0, len(ctrs))
+        assert block.more is not None
+        scores = block.product(rows.packed)
+        for i, row in enumerate(x.tolist()):
+            u = [8 * Fraction(v) for v in row]
+            for j, centre in enumerate(ctrs.tolist()):
+                w = [8 * Fraction(v) for v in centre]
+                least = sum(a * b for a, b in zip(u, w, strict=True))
+                least -= sum(b * b for b in w) / 2 if metric == "euclidean" else 0
+                assert Fraction(float(scores[i, j])) >= least
+
+
 def test_the_bound_is_tight_enough_to_exclude_all_but_a_few():
     x, ctrs, k, _ = gaussian(n=500, n_ctrs=3000, d=32)
     for screen in ("portable", "dense", "tree"):
@@ -106,10 +131,10 @@ def test_the_certificate_is_never_above_an_excluded_centre():
         assert Fraction(float(excluded[i])) * Fraction(4) ** frame.verify_exponent <= nearest_outside
 
 
-@pytest.mark.parametrize("what", ["product", "distance"])
+@pytest.mark.parametrize("what", ["product", "product with centres as stored", "distance"])
 def test_a_loosened_bound_is_caught(monkeypatch, what):
     """A margin left out makes wrong neighbours, and the comparison with the oracle sees them."""
-    x, ctrs, k, _ = nearly_equidistant(40, 1000) if what == "product" else PROBLEMS["swapped-coordinates"]()
+    x, ctrs, k, _ = PROBLEMS["swapped-coordinates"]() if what == "distance" else nearly_equidistant(40, 1000)
     plan = changed(make_plan(len(x), len(ctrs), x.shape[1], k, 1000), screen="portable")
     assert wrong_rows(x, ctrs, run(x, ctrs, plan)) == []
     honest = packing.pack_ctrs
@@ -120,8 +145,16 @@ def test_a_loosened_bound_is_caught(monkeypatch, what):
         packed[:, -1] = 0.0
         return packed
 
+    def loosened_beside(values, place, product, chunk):
+        bias = -0.5 * values.double().square().sum(dim=1) * 4.0**-place.exponent
+        return torch.stack([bias, torch.zeros_like(bias)], dim=1).float()
+
     if what == "product":
+        monkeypatch.setattr(screen_portable, "serve_as_stored", lambda *_: False)
         monkeypatch.setattr(screen_portable, "pack_ctrs", loosened)
+        plan = changed(plan, width=k)
+    elif what == "product with centres as stored":
+        monkeypatch.setattr(screen_portable, "more_columns", loosened_beside)
         plan = changed(plan, width=k)
     else:
         monkeypatch.setattr(DistanceBound, "of", lambda d, exact: DistanceBound(0.0, 0.0))

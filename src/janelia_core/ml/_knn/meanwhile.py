@@ -28,7 +28,7 @@ from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify.verify import rehearse as rehearse_verify
 from janelia_core.ml._runtime.loading import are_ready
 
-_ROWS, _CTRS = 512, 1024  # of a rehearsal: so many rows that they are put in order, where a screen does that
+_ROWS, _CTRS = 1024, 2048  # of a rehearsal: so many that rows are put in order, and a tree is built by all workers
 _NUMBERS = 1 << 21  # in its centres, at most
 _COPIES = 16  # of its centres are there twice, so that near-ties are settled
 _PER_PAIR, _PER_COORDINATE = 5e-9, 2e-11  # seconds of a core for torch operations; measured

@@ -52,6 +52,7 @@ class Apart:
     def __init__(self) -> None:
         self._away: dict[Hashable, bytes] = {}  # in the order in which they are answered
         self._tried: set[Hashable] = set()
+        self._missing: set[Hashable] = set()  # whose marks are wrong
         self._process: subprocess.Popen[bytes] | None = None
         self._unsent = b""
         self._begins = 0.0  # when the child may start
@@ -81,6 +82,8 @@ class Apart:
             return False
         if not self._away:
             self._begins = time.monotonic() + _DELAY
+        if missing:
+            self._missing.add(use)
         self._away[use] = request
         if self._process is not None:
             self._unsent += request
@@ -119,7 +122,7 @@ class Apart:
             return
         try:
             if self._since is not None:  # what another process has compiled is on disk
-                self._away = {use: request for use, request in self._away.items() if not is_marked(use)}
+                self._drop_marked()
                 self._since = None
             if self._away:
                 self._process = _started(lock)
@@ -134,9 +137,13 @@ class Apart:
     def _leave_to_others(self) -> None:
         now = time.monotonic()
         self._since = now if self._since is None else self._since
-        self._away = {use: request for use, request in self._away.items() if not is_marked(use)}
+        self._drop_marked()
         if now > self._since + _LONGEST:
             self._fail()
+
+    def _drop_marked(self) -> None:
+        for use in [use for use in self._away if use not in self._missing and is_marked(use)]:
+            del self._away[use]
 
     def _send(self) -> None:
         assert self._process is not None

@@ -11,6 +11,7 @@ from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.contract import Asked, Meeting
 from janelia_core.ml._knn.screens.portable import cost
 from janelia_core.ml._knn.screens.portable.screen import PackedCentres, PortableScreen
+from janelia_core.ml._knn.screens.portable.stored import are_few
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
@@ -43,11 +44,16 @@ class Portable:
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Centres are packed where points are taken, block by block."""
-        return place.exponent, place.directed, plan.products
+        return place.exponent, place.directed, plan.products, are_few(_rows(plan), plan.problem.d)
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedPortable:
         """Pack them, if that is planned."""
-        return workers.once(lambda: PreparedPortable(centres.points, place, plan.products, plan.metric))
+        return workers.once(lambda: PreparedPortable(centres.points, place, plan.products, plan.metric, _rows(plan)))
+
+
+def _rows(plan: Plan) -> int:
+    """Return how many rows are multiplied with a block of centres after it is packed."""
+    return plan.problem.n_smps if plan.products.keep_packed else plan.blocks.rows
 
 
 PORTABLE = Portable()

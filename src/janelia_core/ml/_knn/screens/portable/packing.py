@@ -30,8 +30,8 @@ from janelia_core.ml._knn.data.points import as_float64, is_finite, is_wide
 from janelia_core.ml._knn.screens.portable.cost import CUT_BITS, FULL_BITS, columns, n_columns
 
 _MOST = 1 << 15  # coordinates packed at a time on a CPU, whose temporaries stay in a core's cache
-_FLUSH = 2.0**-60  # smaller coordinates become 0 (measured) and margins are no smaller: no product is subnormal
-_TINY = 2.0**-100  # more than all that may be flushed to zero on the way
+FLUSH = 2.0**-60  # smaller coordinates become 0 (measured) and margins are no smaller: no product is subnormal
+TINY = 2.0**-100  # more than all that may be flushed to zero on the way
 _NEVER = -(2.0**126)  # score of a centre that is not finite: below every finite one
 
 
@@ -47,12 +47,12 @@ def pack_rows(values: Tensor, place: Place, bits: int, chunk: int = _MOST) -> Pa
     r, d = values.shape
     packed = torch.empty(r, columns(d, bits), dtype=torch.float32, device=values.device)
     square_low = torch.empty(r, dtype=torch.float64, device=place.shift.device)
-    for part in _chunks(values, chunk):
+    for part in chunks(values, chunk):
         z, residual, square_low[part], _ = _rounded(place.apply(values[part]), values[part], place, bits)
         packed[part, :d] = z
         packed[part, d:-1] = 1.0
         margin = torch.maximum(_norm(as_float64(z)), residual * 2.0**bits)
-        packed[part, -1] = _up(margin.clamp_(min=_FLUSH), bits)
+        packed[part, -1] = up(margin.clamp_(min=FLUSH), bits)
     return PackedRows(packed, square_low)
 
 
@@ -64,29 +64,29 @@ def pack_ctrs(values: Tensor, place: Place, bits: int, product: bool = False, ch
     b, d = values.shape
     packed = torch.empty(b, columns(d, bits), dtype=torch.float32, device=values.device)
     g = gamma(n_columns(d), UNIT32)
-    for part in _chunks(values, chunk):
+    for part in chunks(values, chunk):
         u = place.apply(values[part])
         finite = is_finite(u).all(dim=1)
         u = torch.where(finite[:, None], u, 0.0)
         z, residual, square_low, norm_high = _rounded(u, values[part], place, bits)
         bias = torch.zeros_like(square_low) if product else -0.5 * square_low + g * norm_high.square()
-        bias = torch.where(finite, bias + _TINY, _NEVER)
+        bias = torch.where(finite, bias + TINY, _NEVER)
         q = (residual + g * _norm(as_float64(z)) + 2.0**-bits * norm_high) * ((1.0 + 2.0 * g) * OUTWARD)
         packed[part, :d] = z
-        packed[part, d:-1] = _up(bias, bits)[:, None] if bits == FULL_BITS else _three_parts(bias)
-        packed[part, -1] = _up(q.clamp_(min=_FLUSH), bits)
+        packed[part, d:-1] = up(bias, bits)[:, None] if bits == FULL_BITS else _three_parts(bias)
+        packed[part, -1] = up(q.clamp_(min=FLUSH), bits)
     return packed
 
 
 def product_error(row: Tensor, packed: Tensor) -> Tensor:
     """Bound |computed - exact| of the products of one packed row (columns,) with packed centres (b, columns)."""
     g = gamma(row.shape[0], UNIT32)
-    return torch.mv(as_float64(packed).abs(), as_float64(row).abs()) * (g * OUTWARD) + _TINY
+    return torch.mv(as_float64(packed).abs(), as_float64(row).abs()) * (g * OUTWARD) + TINY
 
 
 def _rounded(u: Tensor, values: Tensor, place: Place, bits: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Return z (r, d) float32, its residual, a lower bound of |u|^2 and an upper bound of |u|, each (r,) float64."""
-    z = torch.where(u.abs() < _FLUSH, 0.0, u).to(torch.float32)
+    z = torch.where(u.abs() < FLUSH, 0.0, u).to(torch.float32)
     if bits == CUT_BITS:
         z = _cut(z)
     norm = _norm(u)
@@ -111,7 +111,7 @@ def _cut(z: Tensor) -> Tensor:
     return (z.view(torch.int32) & -0x10000).view(torch.float32)
 
 
-def _up(value: Tensor, bits: int) -> Tensor:
+def up(value: Tensor, bits: int) -> Tensor:
     """Round float64 values up to float32, or to float32 with 8 significant bits."""
     high = value.to(torch.float32)
     high = torch.nextafter(high, torch.full_like(high, torch.inf))
@@ -125,11 +125,11 @@ def _three_parts(value: Tensor) -> Tensor:
     """Split float64 values (b,) into three float32 parts (b, 3) of 8 significant bits, their sum not below them."""
     first = _cut(value.to(torch.float32))
     second = _cut((value - as_float64(first)).to(torch.float32))
-    third = _up(value - as_float64(first) - as_float64(second), CUT_BITS)
+    third = up(value - as_float64(first) - as_float64(second), CUT_BITS)
     return torch.stack([first, second, third], dim=1)
 
 
-def _chunks(values: Tensor, chunk: int) -> Iterator[slice]:
+def chunks(values: Tensor, chunk: int) -> Iterator[slice]:
     """Cut rows into parts of at most chunk coordinates."""
     rows, d = values.shape
     step = max(1, (min(chunk, _MOST) if values.is_cpu else chunk) // max(1, d))

@@ -14,6 +14,8 @@ rows is compared with float64; where it disagrees by more than the bound, nothin
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -27,37 +29,63 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Products
 from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
+from janelia_core.ml._knn.screens.portable.stored import Block, more_columns, packed_beside, serve_as_stored
 
 
 class PackedCentres:
     """Centres packed block by block: once for all if they are kept, else whenever a block is asked for.
 
+    Where they serve as they are stored, only what belongs to them is made.
+
     Attributes:
+        as_stored: They do.
         blocks: The blocks of centres, start and stop, in ascending order.
         nbytes: What is held.
         stands: Anything is.
     """
 
-    def __init__(self, ctrs: Points, place: Place, products: Products, metric: str) -> None:
-        self.ctrs, self.place, self.products, self.form = ctrs, place, products, metric_named(metric).form
+    def __init__(self, ctrs: Points, place: Place, products: Products, metric: str, n_rows: int = 0) -> None:
+        """n_rows: So many will be multiplied with a block after it is packed."""
+        self.ctrs, self.products, self.form = ctrs, products, metric_named(metric).form
+        self.as_stored = serve_as_stored(ctrs, place, products.operand_bits, n_rows)
+        self.place = place._replace(shift=torch.zeros_like(place.shift)) if self.as_stored else place
         step, n_ctrs = products.ctr_block, len(ctrs)
         self.blocks = [(start, min(start + step, n_ctrs)) for start in range(0, n_ctrs, step)]
-        self._kept = self._all_packed() if products.keep_packed else None
-        self.nbytes = sum(block.nbytes for block in self._kept or ())
+        self._kept = self._all_ready() if products.keep_packed else None
+        self.nbytes = sum(block.nbytes for block in self._kept or () if block is not None)
         self.stands = self.nbytes > 0
 
-    def packed(self, start: int, stop: int) -> Tensor:
+    def block(self, start: int, stop: int) -> Block:
         """Return one of the blocks."""
-        return self._pack(start, stop) if self._kept is None else self._kept[start // self.products.ctr_block]
+        kept = None if self._kept is None else self._kept[start // self.products.ctr_block]
+        if not self.as_stored:
+            return Block(self._pack(start, stop) if kept is None else kept)
+        values, chunk = self.ctrs.block(start, stop), self.ctrs.chunk
+        more = self._more(values) if self._kept is None else kept
+        if more is None:
+            return Block(packed_beside(values, self.place, self.form != DISTANCE, chunk))
+        return Block(values, more)
 
-    def _all_packed(self) -> list[Tensor]:
+    def rows(self, values: Tensor) -> PackedRows:
+        """Pack rows (r, d) for products with blocks."""
+        packed = pack_rows(values, self.place, self.products.operand_bits, self.ctrs.chunk)
+        if self.as_stored:
+            packed.packed[:, : values.shape[1]] *= 2.0**-self.place.exponent
+        return packed
+
+    def _all_ready(self) -> Sequence[Tensor | None]:
         """Pack all blocks, as many together as a chunk holds: on an accelerator every operation costs a launch."""
+        if self.as_stored:
+            return [self._more(self.ctrs.block(*block)) for block in self.blocks]
         packed: list[Tensor] = []
         step = max(1, self.ctrs.chunk // max(1, self.ctrs.d) // self.products.ctr_block)
         for some in parts(len(self.blocks), step):
             blocks = self.blocks[some]
             packed += torch.split(self._pack(blocks[0][0], blocks[-1][1]), self.products.ctr_block)
         return packed
+
+    def _more(self, values: Tensor) -> Tensor | None:
+        return more_columns(values, self.place, self.form != DISTANCE, self.ctrs.chunk)
 
     def _pack(self, start: int, stop: int) -> Tensor:
         product = self.form != DISTANCE
@@ -76,13 +104,13 @@ class PortableScreen:
 
     def __init__(self, centres: PackedCentres, verify_exponent: int, mask: Mask | None = None) -> None:
         self._centres, self._mask = centres, mask
-        self._width, self._bits = centres.products.width, centres.products.operand_bits
+        self._width = centres.products.width
         self._chunk = centres.ctrs.chunk
         self._exponent = centres.place.exponent - verify_exponent
 
     def candidates(self, rows: Rows) -> Candidates:
         """Shortlist the centres for rows of finite values."""
-        packed = self._packed_rows(rows)
+        packed = self._centres.rows(rows.values)
         best, indices, sound = self._best(packed, rows.numbers)
         empty = best == -torch.inf
         indices = self._centres.ctrs.row_numbers(indices.masked_fill_(empty, -1))
@@ -94,20 +122,17 @@ class PortableScreen:
 
     def within(self, rows: Rows, radius: Tensor, start: int, stop: int) -> Tensor:
         """Return (r, stop - start) bool: False where centre start + j is proven farther than radius (r,)."""
-        of = self._packed_rows(rows)
+        of = self._centres.rows(rows.values)
         least = self._least_score(of, radius).to(torch.float32)
         threshold = torch.nextafter(least, torch.full_like(least, -torch.inf))
         threshold = threshold.masked_fill_(threshold.isnan(), -torch.inf).to(of.packed.device)
-        packed = self._centres.packed(start, stop)
-        scores = torch.mm(of.packed, packed.T)
-        return (scores >= threshold[:, None]) | ~_is_sound(of.packed[0], packed, scores[0], self._chunk)
+        block = self._centres.block(start, stop)
+        scores = block.product(of.packed)
+        return (scores >= threshold[:, None]) | ~_is_sound(of.packed[0], block, scores[0], self._chunk)
 
     def blocks(self) -> list[tuple[int, int]]:
         """Return the blocks of centres, start and stop, that `within` takes."""
         return self._centres.blocks
-
-    def _packed_rows(self, rows: Rows) -> PackedRows:
-        return pack_rows(rows.values, self._centres.place, self._bits, self._chunk)
 
     def _order_value(self, rows: PackedRows, score: Tensor) -> Tensor:
         """Return a lower bound, in the units of verify, of the order values of centres that score at most this (r,)."""
@@ -134,10 +159,10 @@ class PortableScreen:
         indices = torch.empty(r, 0, dtype=torch.int64, device=device)
         sound = torch.ones((), dtype=torch.bool, device=rows.square_low.device)
         for start, stop in self._centres.blocks:
-            packed = self._centres.packed(start, stop)
-            scores = torch.mm(rows.packed, packed.T, out=tile[: r * (stop - start)].view(r, stop - start))
+            block = self._centres.block(start, stop)
+            scores = block.product(rows.packed, tile[: r * (stop - start)].view(r, stop - start))
             if start == 0:
-                sound = _is_sound(rows.packed[0], packed, scores[0], self._chunk)
+                sound = _is_sound(rows.packed[0], block, scores[0], self._chunk)
             if self._mask is not None:
                 scores.masked_fill_(~self._mask.tile(numbers, start, stop).to(device), -torch.inf)
             top = scores.topk(min(self._width, stop - start), dim=1, sorted=False)
@@ -154,14 +179,15 @@ def _down(value: Tensor, size: float = 0.0) -> Tensor:
     return value - (OUTWARD - 1.0) * (value.abs() + size)
 
 
-def _is_sound(row: Tensor, packed: Tensor, scores: Tensor, chunk: int) -> Tensor:
+def _is_sound(row: Tensor, block: Block, scores: Tensor, chunk: int) -> Tensor:
     """Compare one row of a tile (b,) with the same products in float64, `chunk` coordinates at a time: the canary.
 
     Returns:
         A bool (,) of the device: the host need not wait for it.
     """
     step, sound = max(1, chunk // len(row)), torch.ones((), dtype=torch.bool, device=float64_device(row.device))
-    for part in (slice(start, start + step) for start in range(0, len(packed), step)):
-        exact = torch.mv(as_float64(packed[part]), as_float64(row))
-        sound = sound & ((as_float64(scores[part]) - exact).abs() <= product_error(row, packed[part])).all()
+    for part in parts(len(scores), step):
+        packed = block.columns(part)
+        exact = torch.mv(as_float64(packed), as_float64(row))
+        sound = sound & ((as_float64(scores[part]) - exact).abs() <= product_error(row, packed)).all()
     return sound
