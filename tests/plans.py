@@ -17,9 +17,11 @@ from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._knn.screens.dense import cost as dense
 from janelia_core.ml._knn.screens.dense.cost import Panels
 from janelia_core.ml._knn.search import search
+from janelia_core.ml._simd.dot_tiles import compiles
 
-SCREENS_HERE = tuple(screen for screen in SCREENS if screen.name not in ("boxes", "triton"))
-"""Those that run on a CPU; the others list nothing, and are asked by test_triton_boxes and test_triton_screen."""
+NOT_HERE = ("boxes", "triton") if compiles("int8") else ("boxes", "triton", "sieve")
+SCREENS_HERE = tuple(screen for screen in SCREENS if screen.name not in NOT_HERE)
+"""Those that run on this CPU; the others list nothing, and are asked by test_triton_boxes and test_triton_screen."""
 
 OF_CREW = ("workers", "pooled", "chunk")
 OF_BLOCKS = ("row_block", "verified_rows", "fallback_rows", "fallback_ctrs", "fallback_pairs", "escalated_rows")

@@ -54,7 +54,7 @@ def crowded() -> Tensor:
     return ctrs[torch.randperm(len(ctrs), generator=torch.Generator().manual_seed(3))]
 
 
-FOR_DISTANCES = ("line", "sorted", "cells", "leading")
+FOR_DISTANCES = ("line", "sorted", "cells", "leading", "sieve")
 
 
 def searches(ctrs: Tensor) -> Iterator[Search]:

@@ -26,6 +26,7 @@ from janelia_core.ml._knn.screens.codebook.offer import CODEBOOK
 from janelia_core.ml._knn.screens.contract import Asked, Glance, Lister, Meeting, Near, Screen
 from janelia_core.ml._knn.screens.dense.cells.offer import CELLS
 from janelia_core.ml._knn.screens.dense.offer import DENSE
+from janelia_core.ml._knn.screens.dense.sieve.offer import SIEVE
 from janelia_core.ml._knn.screens.differences.offer import DIFFERENCES
 from janelia_core.ml._knn.screens.direct.offer import DIRECT
 from janelia_core.ml._knn.screens.keeping import Storing
@@ -48,6 +49,7 @@ SCREENS: tuple[Screen, ...] = (
     DIRECT,
     SORTED,
     LEADING,
+    SIEVE,
     CELLS,
     DENSE,
     BOXES,

@@ -3,6 +3,7 @@
 bits          float32 as integers that order alike, counts, bits of masks
 octets        bits of many bytes at once
 dot_tiles     scores of a tile of centres and a few rows, as upper bounds, and which of them reach a threshold
+byte_rows     products of bytes of one row and one centre
 gaps          what gaps between coordinates make: sums of squares, of magnitudes, the largest of these
 packet_keys   distances of a packet of rows to a leaf or to boxes, and who is near enough
 sorted_lists  entries of keys and ids, lists sorted from a first leaf, entries merged into lists

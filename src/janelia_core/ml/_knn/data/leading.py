@@ -20,6 +20,7 @@ the last for what underflows, of values whose largest is at least 2^-40 or zero;
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -117,6 +118,36 @@ def leading(points: Points, most: int) -> Leading:
     within = (rough @ directions.float()).double().square().sum(0).cumsum(0)
     total = rough.double().square().sum().clamp(min=torch.finfo(torch.float64).tiny)
     return _measured(middle, directions, (1.0 - within / total).clamp_(min=0.0))
+
+
+def refined(found: Leading, points: Points, n: int, workers: Workers) -> Leading:
+    """Return directions that lead more of the points, by n of them, or fewer; shares are those of fewer still."""
+    step = max(1, points.chunk // _SHARE // points.d)
+    every = -(-len(points) // n)
+    starts = range(0, len(points), step * every)
+    middle, basis = found.middle, found.directions.float()
+
+    def product(start: int) -> Tensor:
+        some = (as_float64(points.block(start, min(start + step * every, len(points)), every)) - middle).float()
+        return some.T @ (some @ basis)
+
+    for _ in range(_POWERS):
+        total = sum(workers.each(product, starts))
+        assert isinstance(total, Tensor)
+        largest = total.abs().amax().clamp(min=torch.finfo(torch.float32).tiny)
+        basis = workers.once(partial(_orthogonal, total / largest))
+    directions = workers.once(partial(_orthogonal, basis.double()))
+    return _measured(middle, directions, found.share)
+
+
+def _orthogonal(basis: Tensor) -> Tensor:
+    found: Tensor = torch.linalg.qr(basis).Q
+    return found
+
+
+def turned(found: Leading, by: Tensor) -> Leading:
+    """Return the directions turned among each other by (p, p), nearly orthogonal; shares tell nothing of them."""
+    return _measured(found.middle, found.directions @ by, found.share)
 
 
 def _measured(middle: Tensor, directions: Tensor, share: Tensor) -> Leading:

@@ -9,6 +9,7 @@ centres     packed in panels, with what their keys need              ctr_bounds:
 rows        packed, with thresholds and lists                        row_bounds: what their keys need, what lists prove
 scan        rows pass the tiles of centres and keep what may matter
 lists       candidates of a row: cut back when full
+sieve       a screen of its own by the same scores, first in few leading directions: who is far there is left out unseen
 cells       a screen of its own by the same scores, among cells of near centres: whole cells are left out unseen
 within      all centres within a limit; the proof                  within_kernels: whose scores reach it
 stored      packed centres as arrays and facts that a file can hold, and back
