@@ -20,7 +20,7 @@ SAMPLE = 1024
 REFINED = 2048
 """Centres that tell the leading directions, once it is clear that these pay."""
 _FEWEST_COLUMNS, _MOST_COLUMNS = 256, 4096
-MOST_WORK = 0.6
+MOST_WORK = 0.7
 """Of the dense screen's: what a sieve may take at most, for all is rough."""
 _LEAST_WORK = 1.5e8  # of the dense screen: less is over before a look has paid
 _FEWEST_CTRS, _FEWEST_PAIRS = 1 << 12, 1 << 22
