@@ -180,3 +180,12 @@ def test_a_sieve_is_taken_where_few_directions_tell_much_and_nowhere_else(
         found = run(x, ctrs, plan)
     assert (reports[0].plan.screen == "sieve") == taken
     assert torch.equal(found, run(x, ctrs, changed(plan, screen="dense")))
+
+
+@pytest.mark.parametrize("keeps", [0, 1 << 28, 1 << 30])
+def test_blocks_of_rows_are_as_long_whatever_may_be_kept_of_the_centres(keeps: int) -> None:
+    plan = make_plan(10_000, 60_000, 784, 10, 4096, machine=CPU, keeps=keeps)
+    while plan.screen != "sieve":
+        assert plan.otherwise is not None
+        plan = plan.otherwise
+    assert plan.blocks.rows >= 512

@@ -72,7 +72,8 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
     held = held_bytes(problem, workers)
     if held > room // _SHARE:
         return ""
-    under = dense.demand(problem, room - held, workers, rival)
+    # Packed for rows in doubt alone: of what is kept between searches, the meshes take their share.
+    under = dense.demand(problem._replace(keeps=0), room - held, workers, rival)
     return under._replace(
         held=under.held + held,
         reason=f"{under.reason}, of those whose images in {DIRECTIONS} directions are near, if they are few",
