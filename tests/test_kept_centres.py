@@ -281,3 +281,12 @@ def test_a_tree_that_a_look_speaks_against_goes_unless_another_search_planted_it
     assert [report.plan.screen for report in reports] == ["dense"] * 2
     assert kept.holds(key)
     assert not fresh.holds(key)
+
+
+@pytest.mark.parametrize("n_smps", [1, 50, 2000, 10_000])
+@pytest.mark.parametrize("d", [64, 784])
+def test_what_may_be_kept_takes_no_memory_of_the_rows(n_smps: int, d: int) -> None:
+    """Words of all formats, which would fill the memory of a call, made blocks of one row and plans beyond it."""
+    plans = [make_plan(n_smps, 60_000, d, 10, 60_000, machine=CPU, keeps=most) for most in (1 << 26, 1 << 28, 1 << 30)]
+    assert max(plan.workspace_bytes for plan in plans) <= plans[0].problem.budget
+    assert {plan.blocks.rows for plan in plans} == {plans[0].blocks.rows}

@@ -51,7 +51,8 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand:
     """Return what the screen asks for: errors of all centres, panels of workers, and packed centres as they fit."""
     chosen, panel = formats(problem), _panel(problem, workers)
     kept = _kept_bytes(problem, chosen, _to_keep(problem, chosen) if problem.keeps else room // 3)
-    held = kept + PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
+    held = PER_CTR * len(chosen) * problem.n_ctrs + workers * _panel_bytes(problem, panel)
+    held += 0 if problem.keeps else kept  # what is kept between searches is beside their memory
     cells = cells_asked(problem) if problem.masked else 0
     held += workers * PER_CELL * cells
     return Demand(
