@@ -17,7 +17,7 @@ from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._runtime.workers import Workers
 
-_FEW = 1 << 20  # coordinates that one worker has seen sooner than all of them wake twice
+_FEW = 1 << 21  # coordinates that one worker has seen sooner than all of them wake twice
 
 
 def ask(
@@ -40,14 +40,10 @@ def ask(
     metric = metric_named(plan.metric)
     level = metric.levelled and x.values.is_floating_point() and not by_distance
 
-    def see() -> tuple[Seen, Seen]:
-        return Seen(x, reader), centres.seen(reader)
-
     @functools.cache
     def look() -> Frame:
-        few = x.device.type == "cpu" and (len(x) + len(centres)) * x.d <= _FEW
-        mine, theirs = workers.once(see) if few else see()
-        frame = join(mine, theirs, reader, metric.form == DISTANCE, level)
+        frame = join(Seen(x, reader), centres.seen(reader), reader, metric.form == DISTANCE, level)
         return frame.of_directions() if metric.directed else frame
 
-    return Asked(x, centres, look, plan, report, workers, mask)
+    few = x.device.type == "cpu" and (len(x) + len(centres)) * x.d <= _FEW
+    return Asked(x, centres, look, plan, report, workers, mask, few=few)

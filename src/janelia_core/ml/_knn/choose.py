@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -289,25 +289,30 @@ def choose(asked: Asked) -> Chosen:
 
 def _glance(asked: Asked) -> None:
     """Let a worker take the first looks of screens, one after the other, as long as they tell that none pays."""
-    glances: list[tuple[str, Glance]] = []
-    plan: Plan | None = asked.plan
-    while plan is not None and (screen := screen_of(plan)) is not None:
-        step = replace(asked, plan=plan)
-        if not screen.looks or not screen.why_not_here(step):
-            glance = screen.glance(step) if hasattr(screen, "glance") else None
-            if glance is None:
-                break
-            glances.append((screen.name, glance))
-        plan = plan.otherwise
 
     def look() -> None:
-        for name, glance in glances:
+        for name, glance in _glances(asked):
             told = asked.glanced[name] = glance.look()
             if not glance.declines(told):
                 break
 
-    if glances:
+    if not hasattr(screen_of(asked.plan), "glance"):
+        return
+    # Few values are seen by the same worker, others by all of them before.
+    if (asked.few and not asked.centres.is_seen) or any(True for _ in _glances(asked)):
         asked.workers.once(look)
+
+
+def _glances(asked: Asked) -> Iterator[tuple[str, Glance]]:
+    plan: Plan | None = asked.plan
+    while plan is not None and (screen := screen_of(plan)) is not None and screen.looks:
+        step = replace(asked, plan=plan)
+        if not screen.why_not_here(step):
+            glance = screen.glance(step) if hasattr(screen, "glance") else None
+            if glance is None:
+                break
+            yield screen.name, glance
+        plan = plan.otherwise
 
 
 def _without(asked: Asked, plan: Plan) -> Chosen:

@@ -121,6 +121,11 @@ class Centres:
         """Return what a look at all values tells."""
         return self.made("seen", lambda: Seen(self.points, reader))
 
+    @property
+    def is_seen(self) -> bool:
+        """All values were looked at."""
+        return self.holds("seen")
+
     def tell(self, largest: float) -> None:
         """Spare a look at all values, which are finite and up to `largest` in magnitude."""
         self.made("seen", lambda: Seen.told(self.points, largest))

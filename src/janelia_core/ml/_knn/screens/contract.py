@@ -55,6 +55,7 @@ class Asked:
         workers: Who shares the work.
         mask: Which centres a row may be answered with; None: all.
         is_ready: Tells whether the kernels of a plan are loaded.
+        few: One worker has looked at all values sooner than all of them wake for it.
         glanced: What first looks told.
     """
 
@@ -66,6 +67,7 @@ class Asked:
     workers: Workers
     mask: Mask | None = None
     is_ready: Callable[[Plan], bool] = lambda plan: True
+    few: bool = False
     glanced: dict[str, Any] = field(default_factory=dict)
 
     def told(self, name: str, look: Callable[[], Any]) -> Any:

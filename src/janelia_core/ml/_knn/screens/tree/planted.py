@@ -97,6 +97,7 @@ class BoxTree:
         def route(start: int) -> None:
             rows = as_float32(x[start : start + BLOCK])[0]
             tree_order.route(self.boxes, rows, axes, cells[start : start + BLOCK])
+            order[start : start + BLOCK] = 0  # fresh pages take as long as the sort below: all workers have them made
 
         workers.each(route, range(0, len(x), BLOCK))
         tree_order.order_by_cell(cells, n_leaves << halvings, order)
