@@ -85,7 +85,7 @@ class Lattice:
         if exponent is None:
             return False
         with np.errstate(all="ignore"):
-            quotients = [head * 2.0**-exponent for head in heads]  # in float64: none overflows
+            quotients = [head * 2.0**-exponent for head in heads]  # one that overflows or vanishes may be whole
         return all(np.array_equal(quotient, np.rint(quotient)) for quotient in quotients)
 
     def _blocks(self) -> Iterator[Tensor]:
