@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import numba
-
+from janelia_core.ml._runtime import loading
 from janelia_core.ml._runtime.jit import jit
 
 
@@ -13,10 +12,6 @@ def twice(number: float) -> float:
 
 
 def rehearse() -> None:
+    """Load what this module has; it imports what kernels of screens do, so that both processes must agree of it."""
+    assert loading.must_wait()
     assert twice(1.5) == 3.0
-
-
-def are_compiled() -> bool:
-    """Tell whether this process has compiled something by itself."""
-    stats = twice.stats  # type: ignore[attr-defined]
-    return bool(stats.cache_misses) or not numba.config.CACHE_DIR

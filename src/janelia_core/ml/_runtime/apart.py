@@ -31,12 +31,12 @@ _DELAY = 1.0  # seconds before the first start: what takes less is not disturbed
 _LONGEST = 300.0  # seconds to wait for the child of another process
 _END = 5.0  # seconds in which a child that has nothing to do ends
 _SETTINGS = {"NUMBA_CACHE_DIR": "CACHE_DIR", "NUMBA_CPU_NAME": "CPU_NAME", "NUMBA_CPU_FEATURES": "CPU_FEATURES"}
-_PROGRAM = """
-import sys, pickle
-sys.path[:] = pickle.load(sys.stdin.buffer)
-from janelia_core.ml._runtime.compiling import serve
-serve({lock})
-"""
+# In one line, so that it is no import of this module: what kernels are compiled from is told by those (`source_stamp`),
+# and must be the same in both processes.
+_PROGRAM = (
+    "import sys, pickle; sys.path[:] = pickle.load(sys.stdin.buffer); "
+    "from janelia_core.ml._runtime.compiling import serve; serve({lock})"
+)
 
 
 class _TakenError(Exception):
