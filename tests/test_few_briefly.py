@@ -40,10 +40,7 @@ def answered(name: str, shares: int) -> int:
 
 @pytest.mark.parametrize("shares", [1, 3])
 @pytest.mark.parametrize("name", KINDS)
-def test_every_problem_is_decided_right_or_left_in_doubt(
-    monkeypatch: pytest.MonkeyPatch, name: str, shares: int
-) -> None:
-    monkeypatch.setattr(passes, "_PER_THREAD", 1)
+def test_every_problem_is_decided_right_or_left_in_doubt(name: str, shares: int) -> None:
     answered(name, shares)
 
 

@@ -24,6 +24,7 @@ from janelia_core.ml._runtime.machine import flushes_subnormals, this_machine
 
 _MOST = 64  # rows
 _MOST_COORDINATES = 1 << 25  # of centres: a pass over more takes so long that nothing around it counts
+_PER_THREAD = 3 << 18  # coordinates of centres, from which another thread is worth its start
 _SCREEN = "direct"
 
 
@@ -49,8 +50,9 @@ def nearest_of_few(x: Tensor, ctrs: Tensor, k: int, m: int | None, metric: str, 
     plan = make_plan(n, n_ctrs, d, k, n_ctrs if m is None else m, machine=machine, budget=max_memory, metric=metric)
     if plan.screen != _SCREEN or plan.own >= n_ctrs or not _are_ready(plan.variant):
         return None
+    shares = max(1, min(machine.threads, n_ctrs * d // _PER_THREAD))
     with torch.inference_mode(False):  # what it makes, nobody else could write to
-        return _answered(x, _array(ctrs), k, by.bound(d), plan.own, machine.threads)
+        return _answered(x, _array(ctrs), k, by.bound(d), plan.own, shares)
 
 
 def _are_plain(x: Tensor, ctrs: Tensor) -> bool:
@@ -69,16 +71,16 @@ def _rehearse(short: bool) -> None:
 
     ctrs = np.arange(4.0, dtype=np.float32)[:, None].repeat(1 if short else SHORT + 1, axis=1)
     bound = metric_named("euclidean").bound(ctrs.shape[1])
-    _answered(torch.from_numpy(ctrs[:1].copy()), ctrs, 1, bound, 2, 2)
+    _answered(torch.from_numpy(ctrs[:1].copy()), ctrs, 1, bound, 2, 2)  # two shares, whose lists are joined
 
 
-def _answered(x: Tensor, ctrs: F32, k: int, within: Bound, width: int, threads: int) -> Tensor | None:
+def _answered(x: Tensor, ctrs: F32, k: int, within: Bound, width: int, shares: int) -> Tensor | None:
     """Return the answer (n, k), if no row is in doubt."""
     from janelia_core.ml._knn.metrics.gaps import WAYS
     from janelia_core.ml._knn.screens.direct.few import pass_over
     from janelia_core.ml._knn.verify.kernels import Lists, answer
 
-    listed, excluded = pass_over(x, ctrs, width, threads)
+    listed, excluded = pass_over(x, ctrs, width, shares)
     found, doubtful = np.empty((len(listed), k), np.int64), np.empty(len(listed), np.int64)
     lists = Lists(_array(x), ctrs, listed, np.empty((0, 0)), WAYS[DISTANCE])
     if answer(lists, excluded, k, within, found, doubtful):

@@ -18,7 +18,6 @@ from janelia_core.ml._knn.screens.direct.rows import at_least_of, hold
 from janelia_core.ml._runtime.arrays import F32, F64, I64
 from janelia_core.ml._runtime.workers import shared
 
-_PER_THREAD = 3 << 18  # coordinates of centres, from which another thread is worth its start
 _ALL = np.empty((0, 0), WORD)
 
 
@@ -34,18 +33,17 @@ class Passed(NamedTuple):
     excluded: F64
 
 
-def pass_over(x: Tensor, ctrs: F32, width: int, threads: int) -> Passed:
+def pass_over(x: Tensor, ctrs: F32, width: int, n_shares: int) -> Passed:
     """List the `width` centres of each row whose keys are lowest, among more than `width` of them.
 
     Args:
         x: (r, d) float32 rows.
         ctrs: (n_ctrs, d) centres in C order.
         width: Of the lists.
-        threads: How many share the centres at most.
+        n_shares: How many threads share the centres.
     """
     n, d = ctrs.shape
     held, bits = hold(x, DISTANCE, np.float32), ctrs.view(np.int32).reshape(-1)
-    n_shares = max(1, min(threads, n * d // _PER_THREAD))
     some = [(held.few(), held.lists(width), (n * i // n_shares, n * (i + 1) // n_shares, 0)) for i in range(n_shares)]
     sweep = sweep_short if d <= SHORT else sweep_long
 

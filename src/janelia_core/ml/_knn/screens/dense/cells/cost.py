@@ -16,7 +16,7 @@ from janelia_core.ml._knn.screens.dense.formats import FORMATS
 DIRECTIONS = 16
 """In which points are put in order."""
 _PER_CELL, _MOST_CELLS = 256, 512  # centres, on average,
-_PER_COORDINATE = 4 / 3  # and so many times d: a row is rounded anew for each cell that it visits
+_PER_COORDINATE = 1 / 3  # and so many times d: a row is rounded anew for each cell that it visits
 _TILE = 64  # centres at most
 _LEAST_WORK = 1.5e8  # of the dense screen: less is over before a look has paid
 _FEWEST_CTRS = 1 << 13

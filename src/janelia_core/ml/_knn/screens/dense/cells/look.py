@@ -17,9 +17,10 @@ from janelia_core.ml._simd.dot_tiles import TILE
 
 _ROWS, _CTRS = 16, 512
 _SHARE = 4  # of a chunk, for their coordinates in float64
-MOST_ALIKE = 0.6
+_MOST_ALIKE = 0.6
 """The distance of the nearest of a sample over the usual one, from which on balls exclude little: 0.1 for 100 clusters
 in 50 dimensions, 0.3 for smooth images, 0.8 for Gaussian data in 64 dimensions."""
+_MOST_ALIKE_OF_WIDE, _WIDE = 0.4, 256  # of so many columns, where a sieve does more for what is only smooth
 MOST_WORK = 0.6
 """Of the dense screen's: what cells may take at most, for making them takes time, too."""
 _LOOKING, _TILES = 24, 128  # rows that tell what they need, and tiles of which they tell
@@ -55,6 +56,11 @@ def alike(x: Points, ctrs: Points) -> float:
     distances = _distances((rows - middle).float(), (sample - middle).float())
     usual = distances.median(dim=1).values
     return float((distances.amin(dim=1) / usual.clamp(min=torch.finfo(torch.float32).tiny)).median())
+
+
+def are_too_alike(ratio: float, d: int) -> bool:
+    """Tell whether centres of d coordinates surely lie in no clusters, by what `alike` returned."""
+    return ratio > (_MOST_ALIKE_OF_WIDE if d >= _WIDE else _MOST_ALIKE)
 
 
 def needs(x: Points, ctrs: Points, grouping: Grouping, k: int) -> Needs:

@@ -32,9 +32,9 @@ class Cells:
         """Whether centres lie in clusters at all."""
         if asked.plan.own is None or asked.centres.prepared(self.name, asked.plan.problem.form):
             return None
-        from janelia_core.ml._knn.screens.dense.cells.look import MOST_ALIKE, alike
+        from janelia_core.ml._knn.screens.dense.cells.look import alike, are_too_alike
 
-        return Glance(lambda: alike(asked.x, asked.centres.points), lambda ratio: ratio > MOST_ALIKE)
+        return Glance(lambda: alike(asked.x, asked.centres.points), lambda ratio: are_too_alike(ratio, asked.x.d))
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Nothing but the centres goes into them."""

@@ -78,7 +78,7 @@ class PreparedCells:
     def _looks_clustered(self, asked: Asked) -> bool:
         alike: float = asked.told("cells", lambda: look.alike(asked.x, asked.centres.points))
         asked.report.look = f"the nearest of a sample of centres is {alike:.2f} times as far as the usual one"
-        return alike <= look.MOST_ALIKE
+        return not look.are_too_alike(alike, asked.x.d)
 
     def _pays(self, asked: Asked, points: Points, grouping: Grouping) -> bool:
         problem, n_cells = asked.plan.problem, len(grouping.middles)
