@@ -51,17 +51,21 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.exhaustive": [*BELOW, *STAGES, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],
     f"{KNN}.fold": [*BELOW, f"{KNN}.exact_order", f"{KNN}.plan", *OF_ALL_SCREENS],
     f"{KNN}.choose": [*BELOW, f"{KNN}.plan", SCREENS, f"{KNN}.small.cost"],
-    f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.choose"],
+    f"{KNN}.meet": [*BELOW, *OF_ALL_SCREENS, f"{SCREENS}.portable", f"{KNN}.plan", f"{KNN}.choose"],
+    f"{KNN}.ladder": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS, f"{KNN}.meet"],
     f"{KNN}.asking": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan"],
     f"{KNN}.search": [*BELOW, *OF_ALL_SCREENS, *STAGES, *ORDERS]
-    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "ladder")],
-    f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose"],
+    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meet", "ladder")],
+    f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.meet"],
     f"{KNN}.meanwhile": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.verify"],
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept", f"{KNN}.meanwhile"],
     f"{KNN}.few": [*BELOW, f"{KNN}.choose", f"{KNN}.verify", f"{SCREENS}.direct"],  # a search in little
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.radius": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.verify", f"{KNN}.exact_order", f"{KNN}.kept", f"{KNN}.among"]
-    + [f"{KNN}.{name}" for name in ("plan", "asking", "choose", "meanwhile", "settle.kernels", "screens.portable")],
+    + [
+        f"{KNN}.{name}"
+        for name in ("plan", "asking", "choose", "meet", "meanwhile", "settle.kernels", "screens.portable")
+    ],
     f"{KNN}.trial": [*BELOW, f"{KNN}.plan"] + [f"{KNN}.{name}" for name in ("choose", "find", "meanwhile", "search")],
     f"{KNN}.merge": [*BELOW, *STAGES, f"{KNN}.find", f"{KNN}.reference"],
     f"{KNN}.face": [*BELOW, f"{KNN}.plan", f"{ROOT}.ml._ordinary"],

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import choose
+from janelia_core.ml._knn import choose, meet
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
@@ -111,7 +111,7 @@ def test_what_another_form_of_metric_prepared_is_caught(
     screen: choose.Screen, answered: Answered, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ctrs, every = answered
-    monkeypatch.setattr(choose, "key_of", lambda screen, place, plan: (screen.name, 0, screen.key(place, plan)))
+    monkeypatch.setattr(meet, "key_of", lambda screen, place, plan: (screen.name, 0, screen.key(place, plan)))
     assert in_turn(ctrs, [one for one in every if one[0].plan.screen == screen.name]) != ""
 
 
@@ -181,7 +181,7 @@ def test_what_is_kept_takes_no_more_than_it_may_and_tells_so(share: float) -> No
     plan = changed(plan, screen="dense", at_once_rows=0)
     found = [search(Points(rows), kept, plan) for rows in (ctrs[:300], ctrs[300:600])]
     assert torch.equal(torch.cat(found, 1), search(Points(ctrs[:600]), Centres(Points(ctrs)), plan))
-    prepared: PreparedDense = kept._made[choose.key_of(choose.DENSE, Place(ctrs, 0), plan)]
+    prepared: PreparedDense = kept._made[meet.key_of(choose.DENSE, Place(ctrs, 0), plan)]
     arrays = [(one.words, one.errs, one.packed.parameters) for one in prepared._packed.values()]
     assert prepared.nbytes == sum(array.nbytes for held in arrays for array in held) <= most
     words = 0
@@ -273,7 +273,7 @@ def test_a_tree_that_a_look_speaks_against_goes_unless_another_search_planted_it
     problem = gaussian(n=4000, n_ctrs=20_000, d=16)
     x, ctrs = Points(problem.x), Points(problem.ctrs)
     plan = make_plan(4000, 20_000, 16, 5, 20_000, machine=CPU)
-    key = choose.key_of(choose.TREE, Place(problem.x, 0), plan)
+    key = meet.key_of(choose.TREE, Place(problem.x, 0), plan)
     kept, fresh = Centres(ctrs), Centres(ctrs)
     expected = search(x, kept, changed(plan, own=None, otherwise=None))  # a tree without a look
     with watch_knn() as reports:

@@ -12,10 +12,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import DENSE, key_of, make_plan
+from janelia_core.ml._knn.choose import DENSE, make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.frame import Place
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.meet import key_of
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense import stored

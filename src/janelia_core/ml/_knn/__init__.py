@@ -6,7 +6,7 @@ One way down; what stands further down knows nothing of what is above.
       |
     find            the one door: plans for this machine, then searches
       |
-    choose          which screen: by sizes -> Plan, by values when rows meet centres. The one file that names them
+    choose          which screen, by sizes -> Plan; meet: by values, when rows meet centres
       |               plan: shapes, budget, machine -> blocks, bytes           (pure arithmetic; no tensor is touched)
       |
     search          the only loop: block of rows by block of rows, on workers      (asking: made ready for screens)

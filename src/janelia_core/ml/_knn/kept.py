@@ -17,9 +17,10 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import SCREENS, building, key_of_kept, knows, rows_alone, screen_of, why_not
+from janelia_core.ml._knn.choose import SCREENS, building, knows, rows_alone, screen_of, why_not
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.meet import key_of_kept
 from janelia_core.ml._knn.metrics.mapped import points_of
 from janelia_core.ml._knn.metrics.metric import ALL_FORMS
 from janelia_core.ml._knn.metrics.registry import metric_named

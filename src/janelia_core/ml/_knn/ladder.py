@@ -7,11 +7,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.choose import Chosen
 from janelia_core.ml._knn.contract import Candidates
 from janelia_core.ml._knn.data.frame import levelled
 from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.exhaustive import Exhaustive
+from janelia_core.ml._knn.meet import Chosen
 from janelia_core.ml._knn.rows import Rows, assign, parts
 from janelia_core.ml._knn.screens.contract import Asked, Lister
 from janelia_core.ml._knn.screens.rungs import PROBE, Rungs

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.asking import ask
-from janelia_core.ml._knn.choose import Chosen, choose
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed, Mask
 from janelia_core.ml._knn.data.points import Points, is_wide
@@ -18,6 +17,7 @@ from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.exhaustive import Exhaustive
 from janelia_core.ml._knn.fold import OPEN, Fold
 from janelia_core.ml._knn.ladder import Ladder
+from janelia_core.ml._knn.meet import Chosen, choose
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import Report, publish

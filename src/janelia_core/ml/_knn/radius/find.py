@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.asking import ask
-from janelia_core.ml._knn.choose import Chosen, choose
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
 from janelia_core.ml._knn.data.points import Points, lifted, without_subnormals
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, made_up
+from janelia_core.ml._knn.meet import Chosen, choose
 from janelia_core.ml._knn.metrics.metric import Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan

@@ -1,4 +1,4 @@
-"""What a screen is: the contract that `choose` and the ladder know; whatever keeps it can be one more screen.
+"""What a screen is: the contract that `choose`, `meet` and the ladder know; whatever keeps it can be one more screen.
 
 why_not, cost, demand       by sizes alone, before a tensor is touched
 why_not_here                by what was seen of the values
@@ -191,7 +191,7 @@ class Screen(Protocol):
     for GPUs says so, by `gpu = True`: plans for a CPU don't mention it. One whose meetings have `within` says so, by
     `radius = True`. One that takes points where the frame's `place` says does so by `placed = True`. One that knows
     other forms of metrics than `metric.FORMS` names those that it knows, as its forms. One that looks at values before
-    it serves may have a `glance(asked) -> Glance | None`, which is taken before (`choose.py`).
+    it serves may have a `glance(asked) -> Glance | None`, which is taken before (`meet.py`).
 
     Attributes:
         name: What plans and reports call it.
