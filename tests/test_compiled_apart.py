@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -244,3 +247,56 @@ print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
     gone = tmp_path / "gone"
     assert fresh_process.run(program, gone, Path(__file__).parent) == (0, "0\n", "")
     assert not gone.exists()
+
+
+def test_a_child_that_says_nothing_is_given_up(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "_SILENT", 0.2)
+    numbers = started(monkeypatch, "import time; time.sleep(600)")
+    rehearsed = folder / "rehearsed"
+    loading.are_ready("use", rehearsed.touch)
+    until(rehearsed.exists)
+    until(lambda: bool(numbers) and not Path("/proc", str(numbers[0])).exists())
+
+
+def test_writing_to_a_child_that_has_died_raises_no_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Command-line programs let SIGPIPE end them."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    before = signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    try:
+        with apart._without_signal(), pytest.raises(BrokenPipeError):
+            os.write(writer, b"x")
+    finally:
+        signal.signal(signal.SIGPIPE, before)
+        os.close(writer)
+
+
+def test_a_home_that_is_missing_or_closed_is_no_obstacle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stat = os.stat
+
+    def denied(path: object, *args: object, **kwargs: object) -> object:
+        if str(path).startswith("/closed"):
+            raise PermissionError(str(path))
+        return stat(path, *args, **kwargs)  # type: ignore[call-overload]
+
+    def missing() -> Path:
+        raise RuntimeError("no home")
+
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", "/closed")
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "numba", None)  # whose settings say where kernels are kept
+        patch.setattr(os, "stat", denied)
+        patch.setattr(Path, "home", missing)
+        assert not marks.is_marked("use")
+        assert marks.writable() == tmp_path
+        marks.mark("use")
+        assert marks.is_marked("use")
+
+
+def test_a_thread_that_fails_is_no_longer_waited_for(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart.Apart, "takes", lambda *_: 1 // 0)
+    monkeypatch.setattr(threading, "excepthook", lambda _: None)
+    begun = time.monotonic()
+    assert not loading.are_ready("use", folder.touch, patience=IN_TIME)
+    assert time.monotonic() - begun < IN_TIME / 2

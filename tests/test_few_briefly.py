@@ -79,6 +79,22 @@ def test_knn_mc_and_knn_take_it_for_few_plain_rows_and_nobody_else(monkeypatch: 
     assert taken == [3, 3]
 
 
+@pytest.mark.parametrize("n", [1, 4])
+def test_rows_that_want_gradients_are_searched_so_too(monkeypatch: pytest.MonkeyPatch, n: int) -> None:
+    x, ctrs, k, _ = gaussian(n=n, n_ctrs=30_000, d=20, k=5)
+    taken, pass_over = [], passes.pass_over
+    monkeypatch.setattr(passes, "pass_over", lambda *args: taken.append(len(args[0])) or pass_over(*args))
+    plain = knn(x, ctrs, k)
+    for rows in (x.clone().requires_grad_(), torch.nn.Parameter(x)):
+        found = knn(rows, ctrs, k)
+        assert torch.equal(found.distances, plain.distances)
+        found.distances.sum().backward()
+        assert rows.grad is not None
+        assert rows.grad.isfinite().all()
+        assert torch.equal(knn_mc(rows, ctrs, k, 30_000), plain.indices.T)
+    assert taken == [n] * 5
+
+
 def test_lists_that_say_more_than_they_know_are_caught(monkeypatch: pytest.MonkeyPatch) -> None:
     """Centres nearer than those listed exist, since float32 keys cannot tell them apart."""
     source = torch.Generator().manual_seed(0)

@@ -185,3 +185,17 @@ def test_a_few_points_tell_of_no_more_outside_the_leading_directions_than_a_samp
     told, outside = least_outside(points, most), float(leading(points, most).share[-1])
     assert told <= outside + 1e-6
     assert (told > MOST_REST) == (rank == 200)
+
+
+def test_points_of_fewer_directions_than_are_sought_are_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """LAPACK finds no eigenvectors of some such points."""
+
+    def fails(_: Tensor) -> Tensor:
+        raise torch.linalg.LinAlgError("did not converge")
+
+    monkeypatch.setattr(torch.linalg, "eigh", fails)
+    source = torch.Generator().manual_seed(0)
+    values = torch.cat([torch.randn(500, 9, generator=source), torch.zeros(500, 55)], dim=1)
+    found = leading(Points(values), 15)
+    assert found.loss < 1e-10
+    assert float(found.share[-1]) < 1e-5

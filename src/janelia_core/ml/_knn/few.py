@@ -52,7 +52,7 @@ def nearest_of_few(x: Tensor, ctrs: Tensor, k: int, m: int | None, metric: str, 
         return None
     shares = max(1, min(machine.threads, n_ctrs * d // _PER_THREAD))
     with torch.inference_mode(False):  # what it makes, nobody else could write to
-        return _answered(x, _array(ctrs), k, by.bound(d), plan.own, shares)
+        return _answered(x.detach(), _array(ctrs), k, by.bound(d), plan.own, shares)
 
 
 def _are_plain(x: Tensor, ctrs: Tensor) -> bool:

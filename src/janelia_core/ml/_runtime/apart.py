@@ -17,10 +17,11 @@ from __future__ import annotations
 import contextlib
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from janelia_core.ml._runtime.marks import LOCK, is_marked, writable
@@ -29,6 +30,7 @@ VARIABLE = "JANELIA_CORE_KERNELS"
 _IN_THREAD = "thread"
 _DELAY = 1.0  # seconds before the first start: what takes less is not disturbed
 _LONGEST = 300.0  # seconds to wait for the child of another process
+_SILENT = 360.0  # seconds without an answer after which a child of this process is given up: it ends itself before
 _END = 5.0  # seconds in which a child that has nothing to do ends
 _SETTINGS = {"NUMBA_CACHE_DIR": "CACHE_DIR", "NUMBA_CPU_NAME": "CPU_NAME", "NUMBA_CPU_FEATURES": "CPU_FEATURES"}
 # In one line, so that it is no import of this module: what kernels are compiled from is told by those (`source_stamp`),
@@ -57,6 +59,7 @@ class Apart:
         self._unsent = b""
         self._begins = 0.0  # when the child may start
         self._since: float | None = None  # another process has been compiling
+        self._heard = 0.0  # when the child started, or answered
 
     def __contains__(self, use: Hashable) -> bool:
         """Tell whether a use is being compiled."""
@@ -99,8 +102,12 @@ class Apart:
         if self._process is None and self._away and (hurry or time.monotonic() > self._begins):
             self._start()
         if self._process is not None:
-            self._send()
             self._receive()
+        if self._process is not None:
+            self._send()
+            if time.monotonic() > self._heard + _SILENT:
+                self._process.kill()
+                self._fail()
 
     def close(self) -> subprocess.Popen[bytes] | None:
         """Let the child end when it has done all that was sent; return it, to be given to `leave`."""
@@ -125,7 +132,7 @@ class Apart:
                 self._drop_marked()
                 self._since = None
             if self._away:
-                self._process = _started(lock)
+                self._process, self._heard = _started(lock), time.monotonic()
                 self._unsent = pickle.dumps([os.path.abspath(path) for path in sys.path]) + b"".join(
                     self._away.values()
                 )
@@ -148,7 +155,7 @@ class Apart:
     def _send(self) -> None:
         assert self._process is not None
         assert self._process.stdin is not None
-        with contextlib.suppress(OSError):  # a child that has died is met with when its answers are read
+        with _without_signal(), contextlib.suppress(OSError):  # a child that has died: its answers will tell
             while self._unsent and (sent := self._process.stdin.write(self._unsent)):
                 self._unsent = self._unsent[sent:]
 
@@ -161,6 +168,7 @@ class Apart:
         if not answers:
             self._fail()
             return
+        self._heard = time.monotonic()
         for use in list(self._away)[: len(answers)]:
             del self._away[use]
             self._tried.add(use)
@@ -181,6 +189,18 @@ def leave(process: subprocess.Popen[bytes] | None, wait: bool) -> None:
             process.wait(_END)
     if process.returncode is None:
         process.returncode = 0  # it goes on alone: nothing to warn of
+
+
+@contextlib.contextmanager
+def _without_signal() -> Iterator[None]:
+    """Write to a pipe that nobody reads without SIGPIPE, which would end a process that does not ignore it."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPIPE})
+    try:
+        yield
+    finally:
+        if signal.SIGPIPE in signal.sigpending() and signal.SIGPIPE not in before:
+            signal.sigwait({signal.SIGPIPE})
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _may_start() -> bool:

@@ -133,7 +133,14 @@ class _Loader:
     def _work(self) -> None:
         _this_thread.loads = True
         keep_warnings()
-        self._rehearse_all()
+        try:
+            self._rehearse_all()
+        except BaseException:  # whatever that is, nobody waits for a thread that has ended
+            with self._turn:
+                self._asked.clear()
+                self._thread, self._still = None, True
+                self._turn.notify_all()
+            raise
 
     def _rehearse_all(self) -> None:
         while (asked := self._next()) is not None:

@@ -23,14 +23,15 @@ def folders() -> list[Path]:
     """Return where marks may be, as Numba seeks its cache: the first that can be written is the one to write to."""
     config: Any = getattr(sys.modules.get("numba"), "config", None)
     named = getattr(config, "CACHE_DIR", "") or os.environ.get("NUMBA_CACHE_DIR", "")
-    of_user = Path.home() / "Library" / "Caches" if sys.platform == "darwin" else Path.home() / ".cache"
+    home = Path(os.path.expanduser("~"))  # which a user of a container may not have
+    of_user = home / "Library" / "Caches" if sys.platform == "darwin" else home / ".cache"
     of_user = Path(os.environ.get("XDG_CACHE_HOME") or of_user)
     return [*([Path(named).absolute()] if named else []), _HERE, of_user / "numba"]
 
 
 def is_marked(use: Hashable) -> bool:
     """Tell whether the kernels of a use were all written to disk once."""
-    return any((folder / _name(use)).exists() for folder in folders())
+    return any(os.path.exists(folder / _name(use)) for folder in folders())  # False where one may not look
 
 
 def mark(use: Hashable) -> None:

@@ -113,11 +113,23 @@ def leading(points: Points, most: int) -> Leading:
     for _ in range(_POWERS):
         basis = torch.linalg.qr(rough.T @ (rough @ basis)).Q
     inner = rough @ basis
-    turned = torch.linalg.eigh(inner.T @ inner).eigenvectors.flip(1)
-    directions = torch.linalg.qr((basis @ turned).double()).Q
+    directions = torch.linalg.qr(basis.double() @ in_order(inner)).Q
     within = (rough @ directions.float()).double().square().sum(0).cumsum(0)
     total = rough.double().square().sum().clamp(min=torch.finfo(torch.float64).tiny)
     return _measured(middle, directions, (1.0 - within / total).clamp_(min=0.0))
+
+
+def in_order(points: Tensor) -> Tensor:
+    """Return the directions (p, p) float64 of points (n, p), the one with the largest squares first.
+
+    Of points that lie in fewer directions, LAPACK may find none: then they stay as they are, which is rough.
+    """
+    wide = points.double()
+    try:
+        found: Tensor = torch.linalg.eigh(wide.T @ wide).eigenvectors.flip(1)
+    except RuntimeError:  # torch.linalg.LinAlgError
+        found = torch.eye(points.shape[1], dtype=torch.float64, device="cpu")
+    return found
 
 
 def refined(found: Leading, points: Points, n: int, workers: Workers) -> Leading:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.leading import in_order
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.screens.dense.cells.cost import DIRECTIONS, cells_of
 from janelia_core.ml._runtime.workers import Workers
@@ -64,7 +65,7 @@ def sketch_of(ctrs: Points) -> Sketch:
     for _ in range(_POWERS):
         basis = torch.linalg.qr(sample.T @ (sample @ basis)).Q
     inner = sample @ basis
-    return Sketch(middle, basis @ torch.linalg.eigh(inner.T @ inner).eigenvectors.flip(1))
+    return Sketch(middle, basis @ in_order(inner))
 
 
 class Grouping(NamedTuple):
