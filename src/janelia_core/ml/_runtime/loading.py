@@ -151,6 +151,8 @@ class _Loader:
                 continue  # once more after a fork, or when it is compiled; what was loaded by then is there
             except Exception as error:  # what a rehearsal cannot load, the call that wants it loads
                 failed(error)
+            finally:
+                compiled()  # whatever was about to be
             with self._turn:
                 _ready.add(use)
                 self._asked.pop(use, None)  # Ctrl-C may have let a second thread begin
