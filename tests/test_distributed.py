@@ -15,7 +15,7 @@ import distributed_tensors
 import ranks
 
 OF_ALL = distributed_checks.CHECKS
-CHECKS = {1: OF_ALL, 2: OF_ALL, 3: {**OF_ALL, **distributed_tensors.CHECKS}}
+CHECKS = {2: OF_ALL, 3: {**OF_ALL, **distributed_tensors.CHECKS}}
 """By how many processes make them; tools/distributed_worlds.py asks more of more."""
 
 

@@ -163,7 +163,7 @@ def test_a_walk_of_calls_and_changes_never_leaves_the_answers_of_knn(d: int) -> 
     choice = random.Random(d)
     index, left = CenterIndex(crowded(6000, d)), torch.arange(6000)
     earlier: list[tuple[CenterIndex, Tensor]] = []
-    for _ in range(30):
+    for _ in range(20):
         for _ in range(choice.randrange(1, 4)):
             call_at_random(index, left, choice)
         earlier.append((index, left))
