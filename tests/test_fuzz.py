@@ -16,7 +16,7 @@ from oracle import nearest
 from problems import KINDS, PROBLEMS
 
 TOOLS = Path(__file__).parents[1] / "tools"
-PROBLEMS_A_PART, PARTS = 17, 4
+PROBLEMS_A_PART, PARTS = 17, 3
 
 
 def loaded(name: str) -> ModuleType:

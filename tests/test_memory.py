@@ -49,7 +49,6 @@ print(high - before - result.nbytes - out.nbytes, reports[0].plan.workspace_byte
     ("n", "n_ctrs", "d", "k", "m", "ties", "mebibytes"),
     [
         (20000, 20000, 3, 10, 1000, 0, 256),
-        (1000, 10000, 768, 10, 1000, 0, 64),
         (100, 1000, 10000, 5, 1000, 0, 256),
         (500, 10000, 16, 1000, 10000, 0, 64),
         (1000, 10000, 2, 10, 10000, 1, 16),  # nine different centres: every row goes up the ladder

@@ -90,6 +90,7 @@ def call(args, options):
 
 call(*problem())  # loads libraries, kernels and their one-off buffers
 give_back()
+torch.manual_seed(0)  # the same problem: another one's lengths may want other kernels, which are compiled then
 args, options = problem()
 forget_peak()
 before = resident()
