@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.data.points import as_array
 from janelia_core.ml._knn.metrics.metric import DISTANCE, Bound
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.report import is_watched
@@ -52,7 +53,7 @@ def nearest_of_few(x: Tensor, ctrs: Tensor, k: int, m: int | None, metric: str, 
         return None
     shares = max(1, min(machine.threads, n_ctrs * d // _PER_THREAD))
     with torch.inference_mode(False):  # what it makes, nobody else could write to
-        return _answered(x.detach(), _array(ctrs), k, by.bound(d), plan.own, shares)
+        return _answered(x.detach(), as_array(ctrs), k, by.bound(d), plan.own, shares)
 
 
 def _are_plain(x: Tensor, ctrs: Tensor) -> bool:
@@ -82,12 +83,7 @@ def _answered(x: Tensor, ctrs: F32, k: int, within: Bound, width: int, shares: i
 
     listed, excluded = pass_over(x, ctrs, width, shares)
     found, doubtful = np.empty((len(listed), k), np.int64), np.empty(len(listed), np.int64)
-    lists = Lists(_array(x), ctrs, listed, np.empty((0, 0)), WAYS[DISTANCE])
+    lists = Lists(as_array(x), ctrs, listed, np.empty((0, 0)), WAYS[DISTANCE])
     if answer(lists, excluded, k, within, found, doubtful):
         return None
     return torch.from_numpy(found)
-
-
-def _array(points: Tensor) -> F32:
-    array: F32 = (points.detach() if points.requires_grad else points).contiguous().numpy()
-    return array

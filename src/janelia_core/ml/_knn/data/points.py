@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.machine import has_float64
 
 _AS_SIGNED = {torch.uint16: torch.int16, torch.uint32: torch.int32, torch.uint64: torch.int64}
@@ -103,6 +104,12 @@ def as_float64(values: Tensor) -> Tensor:
     if values.is_cpu or has_float64(values.device):
         return values.to(dtype=torch.float64)
     return values.cpu().to(torch.float64)
+
+
+def as_array(values: Tensor) -> Reals:
+    """Return stored values on the CPU as kernels take them: in C order, whatever derivatives are wanted of them."""
+    array: Reals = (values.detach() if values.requires_grad else values).contiguous().numpy()
+    return array
 
 
 def plain_nan(values: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.points import as_array
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.problem import FEWEST_CTRS, LEAST_MEMORY
 from janelia_core.ml._knn.report import is_watched
@@ -30,7 +31,6 @@ from janelia_core.ml._knn.small.cost import (
     work_of_lanes,
 )
 from janelia_core.ml._knn.small.terms import MODULE, Terms, terms
-from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals
 from janelia_core.ml._runtime.workers import shared
@@ -106,7 +106,7 @@ def _asked(
     by_row = rounded or shares > 1
     indices = np.empty((n, k) if by_row else (k, n), np.int64)
     distances = np.empty((n, k) if rounds else (0, 0), np.float32)
-    rows, centres, clear = _array(x), _array(ctrs), np.empty(n, np.bool_)
+    rows, centres, clear = as_array(x), as_array(ctrs), np.empty(n, np.bool_)
 
     def searched(part: slice) -> tuple[int, int]:
         return search(
@@ -145,11 +145,6 @@ def _shares(x: Tensor, ctrs: Tensor, most: int) -> int:
     """Return how many threads share the rows."""
     worth = min(most, work_of_lanes(x.shape[0], *ctrs.shape) // _PER_THREAD)
     return 1 if worth < 2 else min(worth, torch.get_num_threads(), -(-x.shape[0] // LANES))
-
-
-def _array(points: Tensor) -> Reals:
-    array: Reals = (points.detach() if points.requires_grad else points).contiguous().numpy()
-    return array
 
 
 def _is_small(x: Tensor, ctrs: Tensor, wanted: int, m: int | None) -> bool:

@@ -11,6 +11,7 @@ scan        rows pass the tiles of centres and keep what may matter
 lists       candidates of a row: cut back when full
 sieve       a screen of its own by the same scores, first in few leading directions: who is far there is left out unseen
 cells       a screen of its own by the same scores, among cells of near centres: whole cells are left out unseen
+rough       rough distances, for their looks
 within      all centres within a limit; the proof                  within_kernels: whose scores reach it
 stored      packed centres as arrays and facts that a file can hold, and back
 """

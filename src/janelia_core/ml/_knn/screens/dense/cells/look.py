@@ -13,6 +13,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.points import Points, as_float64
 from janelia_core.ml._knn.screens.dense.cells.grouping import Grouping
+from janelia_core.ml._knn.screens.dense.rough import rough_distances
 from janelia_core.ml._simd.dot_tiles import TILE
 
 _ROWS, _CTRS = 16, 512
@@ -53,7 +54,7 @@ def alike(x: Points, ctrs: Points) -> float:
     rows = as_float64(x.block(0, len(x), -(-len(x) // min(_ROWS, most))))
     sample = as_float64(ctrs.block(0, len(ctrs), -(-len(ctrs) // most)))
     middle = sample.mean(0)
-    distances = _distances((rows - middle).float(), (sample - middle).float())
+    distances = rough_distances((rows - middle).float(), (sample - middle).float())
     usual = distances.median(dim=1).values
     return float((distances.amin(dim=1) / usual.clamp(min=torch.finfo(torch.float32).tiny)).median())
 
@@ -67,17 +68,17 @@ def needs(x: Points, ctrs: Points, grouping: Grouping, k: int) -> Needs:
     """Return what rows need whose k nearest are as far as those in the cells around them."""
     middle, n_cells, n_tiles = grouping.sketch.middle, len(grouping.middles), len(grouping.tiles)
     rows = as_float64(x.block(0, len(x), -(-len(x) // _LOOKING))) - middle
-    near = _distances((rows @ grouping.sketch.directions).float(), grouping.tiles)
+    near = rough_distances((rows @ grouping.sketch.directions).float(), grouping.tiles)
     near = near.topk(min(_NEAR * (1 + k // TILE), len(grouping.tiles)), largest=False).indices
     rows, radii = rows.float(), torch.empty(len(rows), 1, dtype=torch.float32, device="cpu")
     for row, tiles, radius in zip(rows, near, radii, strict=True):
-        found = _distances(row[None], _values(ctrs, torch.cat(grouping.centres_of(tiles)[1]), middle))[0]
+        found = rough_distances(row[None], _values(ctrs, torch.cat(grouping.centres_of(tiles)[1]), middle))[0]
         radius[0] = found.kthvalue(k).values if len(found) >= k else torch.inf
     cell, some = grouping.centres_of(torch.arange(0, n_tiles, -(-n_tiles // _TILES), device="cpu"))
     values = [_values(ctrs, members, middle) for members in some]
     middles = torch.stack([one.mean(0) for one in values])
     reach = torch.stack([(one - its).square().sum(1).amax().sqrt() for one, its in zip(values, middles, strict=True)])
-    needed = _distances(rows, middles) <= radii + reach
+    needed = rough_distances(rows, middles) <= radii + reach
     asked = torch.zeros(len(rows), n_cells, dtype=torch.float32, device="cpu").index_add_(1, cell, needed.float())
     return Needs(
         len(rows), float(needed.float().mean()), float((asked > 0).sum(1).float().mean()) / len(set(cell.tolist()))
@@ -87,9 +88,3 @@ def needs(x: Points, ctrs: Points, grouping: Grouping, k: int) -> Needs:
 def _values(ctrs: Points, positions: Tensor, middle: Tensor) -> Tensor:
     values = ctrs.take(ctrs.row_numbers(positions))
     return values - middle.float() if values.dtype == torch.float32 else (as_float64(values) - middle).float()
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return rough distances."""
-    squares = a.square().sum(1, keepdim=True) + b.square().sum(1)
-    return squares.addmm_(a, b.T, alpha=-2.0).clamp_(min=0.0).sqrt_()

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.leading import least_outside
 from janelia_core.ml._knn.data.points import Points, as_float64
+from janelia_core.ml._knn.screens.dense.rough import rough_distances
 from janelia_core.ml._knn.screens.dense.sieve.cost import SAMPLE
 from janelia_core.ml._knn.screens.dense.sieve.images import Images
 
@@ -34,11 +35,11 @@ def passing(x: Points, ctrs: Points, images: Images, k: int) -> float:
     sample = ctrs.block(0, len(ctrs), -(-len(ctrs) // SAMPLE))
     wanted = max(1, min(len(sample), round(k * len(sample) / len(ctrs))))
     middle = images.leading.middle
-    far = _distances((as_float64(rows) - middle).float(), (as_float64(sample) - middle).float())
+    far = rough_distances((as_float64(rows) - middle).float(), (as_float64(sample) - middle).float())
     radius = far.kthvalue(wanted, dim=1).values[:, None]
     mine, theirs = images.of(rows)[0], images.of(sample)[0]
     lost = _lost(mine)[:, None] * theirs.norm(dim=1) + mine.norm(dim=1)[:, None] * _lost(theirs)
-    near = _distances(mine, theirs).square_() - 2.0 * lost <= radius.square()
+    near = rough_distances(mine, theirs).square_() - 2.0 * lost <= radius.square()
     return float(near.float().mean())
 
 
@@ -46,9 +47,3 @@ def _lost(images: Tensor) -> Tensor:
     """Return roughly what bytes lose of images."""
     lost: Tensor = images.abs().amax(dim=1) * (math.sqrt(images.shape[1]) * _LOST / _STEPS)
     return lost
-
-
-def _distances(a: Tensor, b: Tensor) -> Tensor:
-    """Return rough distances."""
-    squares = a.square().sum(1, keepdim=True) + b.square().sum(1)
-    return squares.addmm_(a, b.T, alpha=-2.0).clamp_(min=0.0).sqrt_()
