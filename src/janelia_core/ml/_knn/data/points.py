@@ -107,8 +107,11 @@ def as_float64(values: Tensor) -> Tensor:
 
 
 def as_array(values: Tensor) -> Reals:
-    """Return stored values on the CPU as kernels take them: in C order, whatever derivatives are wanted of them."""
-    array: Reals = (values.detach() if values.requires_grad else values).contiguous().numpy()
+    """Return stored values on the CPU as kernels take them: in C order, whatever derivatives are wanted of them.
+
+    A negative view, which torch makes of imaginary parts of conjugates, is negated here: NumPy reads none.
+    """
+    array: Reals = (values.detach() if values.requires_grad else values).resolve_neg().contiguous().numpy()
     return array
 
 

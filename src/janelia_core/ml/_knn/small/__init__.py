@@ -2,7 +2,6 @@
 
 cost        where that is quicker than a screen, and what it takes
 at_once     by torch operations or, when these have cost enough, by kernels
-brief       from the call to one kernel, for plain tensors: no plan, no report
 terms       what that kernel is told of a metric
 lanes       the kernel: sixteen rows at a time, of every metric, up to 32 neighbours
 kernels     for more neighbours: distances, a product that is checked, and the k nearest of a row
