@@ -176,10 +176,10 @@ def neighbors(
         kept: What an index keeps of ctrs (m, d), and who of them is left.
         radii: (n,) float64: beyond them no row has neighbours; None: no such limit.
     """
-    plain = subset is None and mask is None and kept is None and radii is None
+    plain = subset is None and kept is None and radii is None
     check_columns(call.metric, x.shape[-1], "x")
     if plain and batches is NO_BATCHES and not progress:
-        brief = _briefly(x, ctrs, call)
+        brief = _briefly(x, ctrs, call, mask)
         if brief is not None:
             return brief
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
@@ -207,12 +207,16 @@ class Batches(NamedTuple):
 NO_BATCHES = Batches()
 
 
-def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
+def _briefly(x: Tensor, ctrs: Tensor, call: Settings, mask: arguments.Mask | None) -> Neighbors | None:
     """Return the neighbours of plain tensors, if a brief way serves."""
     if not (x.ndim == ctrs.ndim == 2 and is_plain(x, ctrs)):
         return None
+    if mask is not None:
+        if not (isinstance(mask, Tensor) and mask.ndim == 2 and is_plain(mask)):
+            return None
+        mask = mask.expand(x.shape[0], -1)
     k, metric, m, max_memory, but_self = call
-    brief = nearest_briefly(x, ctrs, k, m, metric, max_memory, but_self=but_self, rounded=True)
+    brief = nearest_briefly(x, ctrs, k, m, metric, max_memory, but_self=but_self, rounded=True, mask=mask)
     if brief is None:
         return None
     indices, known = brief

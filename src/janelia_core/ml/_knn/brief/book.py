@@ -19,7 +19,7 @@ from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.codebook import cost
 from janelia_core.ml._knn.screens.codebook.offer import are_moderate, without_copies
 from janelia_core.ml._knn.small.cost import held_by_lanes, time_of_lanes
-from janelia_core.ml._knn.small.terms import terms
+from janelia_core.ml._knn.small.terms import NO_MASK, terms
 from janelia_core.ml._runtime.arrays import I64
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import Machine
@@ -38,7 +38,14 @@ def serves(sizes: Sizes) -> bool:
     """Tell whether scores of all pairs take less than a look at them, and what they take fits."""
     n, n_ctrs, d, dtype, k = sizes[:5]
     known = terms(sizes.metric, d, dtype)
-    if known is None or sizes.but_self or n < _FEWEST or not cost.holds(n_ctrs, d, k) or not lanes.fit_at_once(sizes):
+    if (
+        known is None
+        or sizes.but_self
+        or sizes.masked
+        or n < _FEWEST
+        or not cost.holds(n_ctrs, d, k)
+        or not lanes.fit_at_once(sizes)
+    ):
         return False
     held = cost.held(n_ctrs, d, k, 1) + held_by_lanes(n_ctrs, d, k, dtype.itemsize) + 16 * n_ctrs * d
     left = 8 * n + n // _MOST_LEFT * (d * dtype.itemsize + 8 * (k + 2))
@@ -60,7 +67,7 @@ def is_ready(sizes: Sizes) -> bool:
 def _rehearse(sizes: Sizes) -> None:
     ctrs = torch.arange(8.0, dtype=sizes.dtype, device="cpu").view(4, 2)
     small = sizes._replace(n=4, n_ctrs=4, d=2, k=1, metric="euclidean")
-    answered(Question(small, ctrs.numpy(), ctrs.numpy(), rounded=False))
+    answered(Question(small, ctrs.numpy(), ctrs.numpy(), NO_MASK, rounded=False))
 
 
 def answered(asked: Question) -> Brief | None:
@@ -68,7 +75,7 @@ def answered(asked: Question) -> Brief | None:
     from janelia_core.ml._knn.screens.codebook import kernels
     from janelia_core.ml._knn.screens.codebook.screen import PreparedBook
 
-    sizes, x, ctrs, rounded = asked
+    sizes, x, ctrs, _, rounded = asked
     n, k, points = sizes.n, sizes.k, Points(torch.from_numpy(ctrs))
     if not are_moderate(points):
         return None
@@ -97,7 +104,7 @@ def answered(asked: Question) -> Brief | None:
 def _settled(asked: Question, left: I64, indices: I64) -> bool:
     """Write the answers (n, k) of the rows in doubt, if lanes leave none of them so."""
     some = asked.sizes._replace(n=len(left))
-    found = lanes.answered(Question(some, asked.x[left], asked.ctrs, rounded=False))
+    found = lanes.answered(Question(some, asked.x[left], asked.ctrs, NO_MASK, rounded=False))
     if found is not None:
         indices[left] = found.indices.numpy().T
     return found is not None

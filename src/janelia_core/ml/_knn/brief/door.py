@@ -17,6 +17,7 @@ from janelia_core.ml._knn.brief import book, few, lanes
 from janelia_core.ml._knn.brief.question import FLOATS, Brief, Question, Sizes, Way
 from janelia_core.ml._knn.data.points import as_array
 from janelia_core.ml._knn.report import is_watched
+from janelia_core.ml._knn.small.terms import NO_MASK
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
 from janelia_core.ml._runtime.machine import flushes_subnormals
 
@@ -34,6 +35,7 @@ def nearest_briefly(
     *,
     but_self: bool = False,
     rounded: bool = False,
+    mask: Tensor | None = None,
 ) -> Brief | None:
     """Return the k nearest centres of each row of x (n, d) among ctrs (n_ctrs, d), if a brief way serves.
 
@@ -46,21 +48,23 @@ def nearest_briefly(
         max_memory: Bytes of workspace.
         but_self: x is ctrs, and rows do not meet themselves.
         rounded: Answer row by row, with distances.
+        mask: Plain (n, n_ctrs) bool, which centres a row may have; -1 and inf stand where these are fewer than k.
     """
     dtype = x.dtype
     if not (x.is_cpu and ctrs.is_cpu and dtype in FLOATS and ctrs.dtype == dtype):
         return None
-    sizes = Sizes(x.shape[0], ctrs.shape[0], x.shape[1], dtype, k, m, metric, max_memory, but_self)
+    sizes = Sizes(x.shape[0], ctrs.shape[0], x.shape[1], dtype, k, m, metric, max_memory, but_self, mask is not None)
     ways = _ways_of(sizes)
     if not ways or not may_serve() or flushes_subnormals() or is_watched():
         return None
     way = next((way for way in ways if way.is_ready(sizes)), None)
     if way is None:
         return None
+    asked = Question(sizes, as_array(x), as_array(ctrs), NO_MASK if mask is None else as_array(mask), rounded)
     if torch.is_inference_mode_enabled():  # what it makes, nobody else could write to
         with torch.inference_mode(False):
-            return way.answered(Question(sizes, as_array(x), as_array(ctrs), rounded))
-    return way.answered(Question(sizes, as_array(x), as_array(ctrs), rounded))
+            return way.answered(asked)
+    return way.answered(asked)
 
 
 @functools.lru_cache(maxsize=256)

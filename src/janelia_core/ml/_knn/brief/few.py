@@ -29,7 +29,7 @@ _CPU = torch.device("cpu")
 
 def serves(sizes: Sizes) -> bool:
     """Tell whether it may be a pass; what plans are made of beside sizes, the plan itself tells."""
-    few = sizes.n <= _MOST and sizes.n_ctrs * sizes.d <= _MOST_COORDINATES and not sizes.but_self
+    few = sizes.n <= _MOST and sizes.n_ctrs * sizes.d <= _MOST_COORDINATES and not (sizes.but_self or sizes.masked)
     return few and sizes.dtype == torch.float32 and metric_named(sizes.metric).form == DISTANCE
 
 
@@ -47,7 +47,7 @@ def _rehearse(short: bool) -> None:
 
 def answered(asked: Question) -> Brief | None:
     """Return the answer by a pass, if that is the plan and no row is in doubt."""
-    (n, n_ctrs, d, _, k, m, metric, max_memory, _), machine = asked.sizes, this_machine(_CPU)
+    (n, n_ctrs, d, _, k, m, metric, max_memory, *_), machine = asked.sizes, this_machine(_CPU)
     plan = make_plan(n, n_ctrs, d, k, n_ctrs if m is None else m, machine=machine, budget=max_memory, metric=metric)
     if plan.screen != _SCREEN or plan.own >= n_ctrs:
         return None

@@ -32,13 +32,14 @@ def serves(sizes: Sizes) -> bool:
     """Tell whether one pass, which takes a few milliseconds at most, does for such sizes, in little memory."""
     n, n_ctrs, d, dtype = sizes[:4]
     wanted, known = sizes.k + sizes.but_self, terms(sizes.metric, d, dtype)
-    passes = dtype == torch.float32 and is_for_a_pass(n, n_ctrs, d)
+    passes = dtype == torch.float32 and is_for_a_pass(n, n_ctrs, d) and not sizes.masked
     return (
         known is not None
         and not (passes and known.form == DISTANCE)
         and wanted <= MOST_BY_LANES
         and work_of_lanes(n, n_ctrs, d) < _MOST_WORK
         and held_by_lanes(n_ctrs, d, wanted, dtype.itemsize) <= LEAST_MEMORY // 2
+        and (n * n_ctrs <= sizes.max_memory // 4 or not sizes.masked)  # if the mask has to be copied
         and fit_at_once(sizes)
     )
 
@@ -59,7 +60,7 @@ def _kernel() -> Callable[..., tuple[int, int]] | None:
 
 def answered(asked: Question) -> Brief | None:
     """Return what the kernel answers, if it leaves no row in doubt."""
-    sizes, x, ctrs, rounded = asked
+    sizes, x, ctrs, allowed, rounded = asked
     search, known = _kernel(), terms(sizes.metric, sizes.d, sizes.dtype)
     assert search is not None
     assert known is not None
@@ -73,7 +74,8 @@ def answered(asked: Question) -> Brief | None:
     def searched(part: slice) -> tuple[int, int]:
         own: Any = indices[part] if by_row else indices
         strides, near = (1, k) if by_row else (n, 1), distances[part] if rounds else distances
-        return search(question, known.slack, known.within, x[part], ctrs, own, strides, near, clear[part])
+        shown = allowed[part] if sizes.masked else allowed
+        return search(question, known.slack, known.within, x[part], ctrs, shown, own, strides, near, clear[part])
 
     found = in_pieces(searched, 0, n, LANES, threads)
     if any(in_doubt for in_doubt, _ in found):

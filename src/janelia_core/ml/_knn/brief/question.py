@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Tensor
 
-from janelia_core.ml._runtime.arrays import Reals
+from janelia_core.ml._runtime.arrays import B8, Reals
 
 FLOATS = (torch.float32, torch.float64)
 """Dtypes of rows and centres."""
@@ -26,6 +26,7 @@ class Sizes(NamedTuple):
         metric: One of METRICS.
         max_memory: Bytes of workspace.
         but_self: Rows are centres, and do not meet themselves.
+        masked: Rows may be denied some centres.
     """
 
     n: int
@@ -37,6 +38,7 @@ class Sizes(NamedTuple):
     metric: str
     max_memory: int
     but_self: bool
+    masked: bool = False
 
 
 class Question(NamedTuple):
@@ -46,12 +48,14 @@ class Question(NamedTuple):
         sizes: See `Sizes`.
         x: (n, d) in C order.
         ctrs: (n_ctrs, d) likewise.
+        allowed: (n, n_ctrs) likewise, which centres rows may have; (0, 0): all.
         rounded: Answer row by row, with distances.
     """
 
     sizes: Sizes
     x: Reals
     ctrs: Reals
+    allowed: B8
     rounded: bool
 
 

@@ -97,7 +97,7 @@ def held_by_lanes(n_ctrs: int, d: int, k: int, itemsize: int) -> int:
 
 
 def _per_ctr_of_lanes(itemsize: int) -> int:
-    return itemsize * (LANES + 2) + 8
+    return itemsize * (LANES + 2) + 10
 
 
 def _compiled(problem: Problem) -> bool:
@@ -106,7 +106,7 @@ def _compiled(problem: Problem) -> bool:
 
 
 def _in_lanes(problem: Problem) -> bool:
-    return not problem.masked and takes_lanes(problem.form, problem.k)
+    return takes_lanes(problem.form, problem.k)
 
 
 def _bytes(problem: Problem) -> tuple[int, int]:
