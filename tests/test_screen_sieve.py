@@ -15,13 +15,14 @@ from janelia_core.ml._knn.data.leading import leading, refined
 from janelia_core.ml._knn.data.points import Points
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.sieve import cost, screen
+from janelia_core.ml._knn.screens.dense.sieve.image_kernels import QUARTERS
 from janelia_core.ml._knn.screens.dense.sieve.images import Images
 from janelia_core.ml._knn.screens.dense.sieve.prepared import meshes_of
 from janelia_core.ml._knn.screens.dense.sieve.screen import Meshes, SieveScreen
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 from janelia_core.ml._simd.dot_tiles import compiles
-from plans import changed, run
+from plans import changed, rows_of, run
 from structured import ROWS, N, Pair, Problem, any_of, assert_answers_as_without_it, few_directions, no_direction_leads
 from test_screen_dense import assert_nothing_is_excluded_wrongly
 
@@ -58,6 +59,40 @@ def meshes(ctrs: Tensor, directions: int = RANK) -> Meshes:
 def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Problem, directions: int) -> None:
     x, ctrs = problem()
     assert_nothing_is_excluded_wrongly(x[:4], ctrs, 5, SieveScreen(meshes(ctrs, directions), 5))
+
+
+@any_problem
+@pytest.mark.parametrize("directions", [1, RANK, COLUMNS])
+def test_images_are_off_by_no_more_than_they_say(problem: Problem, directions: int) -> None:
+    points = torch.cat([one.double() for one in problem()])
+    images = Images(leading(Points(points), directions))
+    found, off = images.of(points)
+    v, turned = points - images.leading.middle, images.leading.directions
+    y = v @ turned
+    rest = (v - y @ turned.T).norm(dim=1)
+    expected = torch.cat([y, (rest[:, None] / 2).expand(-1, QUARTERS)], dim=1)
+    gap = (found.double() - expected).norm(dim=1)
+    rounding = 1e-13 * (points.norm(dim=1) + v.norm(dim=1))  # of what is expected
+    assert (gap <= off + rounding).all()
+    assert (off <= 2e-2 * v.norm(dim=1) + rounding + 2.0**-99).all()
+
+
+@pytest.mark.parametrize("problem", [smooth, pixels])
+def test_images_of_columns_that_lead_by_far_are_off_by_little(problem: Problem) -> None:
+    ctrs = problem()[1]
+    images = Images(leading(Points(ctrs), RANK))
+    v = ctrs.double() - images.leading.middle
+    assert (images.of(ctrs)[1] <= 2e-3 * v.norm(dim=1)).all()
+
+
+def test_thresholds_that_near_images_tell_spare_a_third_of_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, ctrs = smooth(n=200, n_ctrs=20 * N)
+    stand, passed, sieve = meshes(ctrs), [], screen.sieve
+    monkeypatch.setattr(screen, "sieve", lambda *arguments: passed.append(sieve(*arguments)))
+    for _ in range(2):
+        SieveScreen(stand, 5).candidates(rows_of(x))
+        monkeypatch.setattr(screen, "raise_thresholds", lambda *arguments: None)
+    assert passed[0] < 2 / 3 * passed[1]
 
 
 def test_most_centres_are_left_out_unseen_where_few_directions_tell_much(monkeypatch: pytest.MonkeyPatch) -> None:
