@@ -196,6 +196,16 @@ def test_negative_views_strides_and_inference_are_read_as_they_are(n: int) -> No
     found.indices.add_(0), found.distances.add_(0)  # not of inference mode: others may write to them
 
 
+def test_copies_of_strided_rows_count_as_memory(taken) -> None:
+    x, ctrs, _, _ = gaussian(n=30_000, n_ctrs=16, d=24)
+    with waiting():
+        knn_mc(x, ctrs, 1, 16, max_memory=1 << 23)
+        assert taken[-1] == ("book", True)
+        taken.clear()
+        knn_mc(x.T.contiguous().T, ctrs, 1, 16, max_memory=1 << 23)
+    assert taken == []
+
+
 def test_rows_are_cut_into_pieces_without_gaps() -> None:
     from janelia_core.ml._knn.brief.pieces import in_pieces
 
