@@ -162,6 +162,11 @@ def turned(found: Leading, by: Tensor) -> Leading:
     return _measured(found.middle, found.directions @ by, found.share)
 
 
+def single(found: Leading) -> Leading:
+    """Return the directions as float32 holds them; shares are those of the directions given."""
+    return _measured(found.middle, found.directions.float().double(), found.share)
+
+
 def _measured(middle: Tensor, directions: Tensor, share: Tensor) -> Leading:
     d, p = directions.shape
     gram = directions.T @ directions - torch.eye(p, dtype=torch.float64, device="cpu")

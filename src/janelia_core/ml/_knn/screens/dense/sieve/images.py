@@ -1,4 +1,4 @@
-"""Images of points (`data.leading`) made so that bytes lose little of them.
+"""Images of points (`data.leading`) made so that bytes lose little of them, and in little time.
 
 A byte is a share of a point's largest coordinate, and the first leading direction has by far the largest. So directions
 are turned among each other until all have about the same share: V R, with R orthogonal, is as good as V, since all that
@@ -6,20 +6,33 @@ is proven of it is measured anew. The length of the rest comes in QUARTERS colum
 
     QUARTERS (a / 2 - b / 2)^2 = (a - b)^2,
 
-and halving is exact. Distances of images, and how far these are off, are those of `data.leading`.
+and halving is exact. Distances of images are those of `data.leading`; how far these are off is not, since products are
+in float32, with V as float32 holds it, and eta measured of that. With g = 2^-24 (TOGETHER + 8), w = 2^-51 (d + p + 16):
+
+    v^ = v as float32 holds it, which moves q by 2^-24 (1 + 2^-9) |v| at most, as distances in images are no longer;
+    y^ = V^T v^, of TOGETHER columns at a time in float32, sums of these in float64 (Cauchy-Schwarz over all parts), so
+         |y^ - y| <= delta |v|,  delta = sqrt(p) g (1 + 2^-8);
+    rho^2 = |v|^2 - |y|^2 but for eta |y|^2, hence off by E = (2 delta (1 + delta) + eta + w) (1 + 2^-8) |v|^2 at most,
+         and rho^ by sqrt(E), or by E / rho^, for |a - b| (a + b) = |a^2 - b^2|;
+
+and rounding q^ to float32 moves it by 2^-24 (1 + 2^-9) |v| once more. What underflows is below 2^-100, as there.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn.data.leading import Leading, turned
+from janelia_core.ml._knn.data.leading import Leading, single, turned
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.screens.dense.scan import Tiles
+from janelia_core.ml._knn.screens.dense.sieve.image_kernels import QUARTERS, TOGETHER, Maker, make_images
 from janelia_core.ml._runtime.workers import Workers
+from janelia_core.ml._simd.dot_tiles import PARAMETERS, TILE
 
-QUARTERS = 4
 _SHARE = 2  # of a chunk, for coordinates taken at a time
+_LOOSE = 1.0 + 2.0**-8
 
 
 class Images:
@@ -33,15 +46,22 @@ class Images:
     """
 
     def __init__(self, found: Leading) -> None:
-        p = found.directions.shape[1]
+        d, p = found.directions.shape
         source = torch.Generator(device="cpu").manual_seed(0)
         rough = torch.randn(p, p, generator=source, dtype=torch.float64, device="cpu")
-        self.leading = turned(found, torch.linalg.qr(rough).Q)
+        self.leading = single(turned(found, torch.linalg.qr(rough).Q))
+        delta = p**0.5 * (TOGETHER + 8) * 2.0**-24 * _LOOSE
+        beyond = (2.0 * delta * (1.0 + delta) + self.leading.loss + (d + p + 16) * 2.0**-51) * _LOOSE
+        self._maker = Maker(_tiled(self.leading.directions), self.leading.middle.numpy(), delta + 2.0**-22, beyond)
 
     def of(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return images of finite points (r, d), as (r, p + QUARTERS) float32, and how far off they are, (r,)."""
-        images, off = self.leading.of(values)
-        return torch.cat([images[:, :-1], (images[:, -1:] / 2.0).expand(-1, QUARTERS)], dim=1), off
+        values = values.contiguous() if values.dtype in (torch.float32, torch.float64) else values.double()
+        width = self.leading.directions.shape[1] + QUARTERS
+        images = torch.empty(len(values), width, dtype=torch.float32, device="cpu")
+        off = torch.empty(len(values), dtype=torch.float64, device="cpu")
+        make_images(values.numpy(), self._maker, images.numpy(), off.numpy())
+        return images, off
 
     def of_all(self, points: Points, workers: Workers) -> tuple[Tensor, Tensor]:
         """Return the same of many points."""
@@ -55,3 +75,15 @@ class Images:
 
         workers.each(fill, points.chunks(_SHARE))
         return images, off
+
+
+def _tiled(directions: Tensor) -> Tiles:
+    """Return directions (d, p) in tiles, whose keys are sums of products and nothing else."""
+    d, p = directions.shape
+    parts, n_tiles = -(-d // TOGETHER), -(-p // TILE)
+    padded = torch.zeros(parts * TOGETHER, n_tiles * TILE, dtype=torch.float32, device="cpu")
+    padded[:d, :p] = directions
+    words = padded.reshape(parts, TOGETHER, n_tiles, TILE).transpose(1, 2).contiguous()
+    parameters = np.zeros((parts * n_tiles, PARAMETERS, TILE), np.float32)
+    parameters[:, 0] = 1.0
+    return Tiles(words.reshape(-1).numpy(), parameters.reshape(-1), 0, np.zeros((0, 2), np.float32))

@@ -45,10 +45,14 @@ class Order(NamedTuple):
         order: Tensor = workers.once(lambda: near.argsort(stable=True))
         return order
 
-    def turns(self, images: Tensor) -> Tensor:
-        """Return all tiles, those that are near some rows (r, w) first."""
-        near = self.nearest(images)
+    def turns(self, near: Tensor) -> Tensor:
+        """Return all tiles, those near some seeds first."""
         return self.apart[near].amin(0)[self.of_tiles].argsort(stable=True)
+
+    def beside(self, near: Tensor, n: int) -> Tensor:
+        """Return where n tiles begin that are around those of seeds (r,)."""
+        first, last = (torch.searchsorted(self.of_tiles, near, right=right) for right in (False, True))
+        return ((first + last - n) // 2).clamp_(0, len(self.of_tiles) - n)
 
 
 def order_of(images: Tensor, workers: Workers) -> Order:

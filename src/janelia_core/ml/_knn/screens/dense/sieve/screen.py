@@ -45,11 +45,12 @@ from janelia_core.ml._knn.screens.dense.screen import joined
 from janelia_core.ml._knn.screens.dense.sieve.images import Images
 from janelia_core.ml._knn.screens.dense.sieve.order import Order
 from janelia_core.ml._knn.screens.dense.sieve.packed import PackedPoints
-from janelia_core.ml._knn.screens.dense.sieve.scan import BETWEEN, Mesh, Whole, sieve
-from janelia_core.ml._simd.dot_tiles import ROWS, WORDS
+from janelia_core.ml._knn.screens.dense.sieve.scan import BETWEEN, TOLD, Mesh, Whole, raise_thresholds, sieve
+from janelia_core.ml._simd.dot_tiles import ROWS, TILE, WORDS
 
 MOST_ROWS = 512
 """Rows that are sieved together."""
+_SEEN = 512  # centres that tell first thresholds, and as many as are wanted of them
 
 
 class Meshes(NamedTuple):
@@ -122,7 +123,11 @@ class SieveScreen:
         shift[:r] = (off + meshes.off).numpy() * (1.0 + 2.0**-50)
         unit = (1.0 + 2.0**-50) / (meshes.whole.scale**2 * (1.0 - meshes.images.leading.loss))
         mesh = Mesh(upper, square, shift, unit, meshes.fine.scale**2)
-        turns = meshes.order.turns(values).numpy()
+        near, n_tiles = meshes.order.nearest(values), len(meshes.order.of_tiles)
+        seen = min(n_tiles, -(-max(_SEEN, TOLD * self.k) // TILE))
+        begin = meshes.order.beside(near[::ROWS].contiguous(), seen).numpy()
+        raise_thresholds(self._tiles, images.terms, self._whole, whole.terms, begin, seen, lists)
+        turns = meshes.order.turns(near).numpy()
         sieve(self._tiles, images.terms, mesh, self._whole, whole.terms, turns, lists)
         width = max(self.k, finish(lists))
         listed, excluded, at_least = np.empty((r, width), np.int64), np.empty(r), np.empty((r, width))
