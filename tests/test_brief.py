@@ -55,6 +55,7 @@ def generally(monkeypatch: pytest.MonkeyPatch, *args: object, **kwargs: object):
         (sizes(20_000, 32, 8, 1), "book"),
         (sizes(10_000, 256, 2, 1), "book"),
         (sizes(300, 200, 32, 1), "lanes"),
+        (sizes(1000, 1000, 16, 5), "lanes"),
         (sizes(2, 10_000, 128, 10), "few"),
         (sizes(200, 500, 16, 5, masked=True), "lanes"),
         (sizes(2, 3000, 8, 10, masked=True), "lanes"),
