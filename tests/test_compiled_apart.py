@@ -104,6 +104,13 @@ def test_a_process_that_ends_early_leaves_a_filled_cache_and_the_next_one_only_l
     assert sorted(tmp_path.rglob("*")) == kept
 
 
+def test_what_only_goes_into_others_seeks_no_place_on_disk(tmp_path: Path) -> None:
+    asked = "import tiny_kernels as t; print(t.quarter(3.0), t.quarter._cache._is_open, t.half._cache._is_open)"
+    program = "import os, sys; os.environ['NUMBA_CACHE_DIR'] = sys.argv[1]; sys.path.insert(0, sys.argv[2]); " + asked
+    ended = [fresh_process.run(program, tmp_path, Path(__file__).parent) for _ in range(2)]
+    assert [one.stdout for one in ended] == ["0.75 True True\n", "0.75 True None\n"]
+
+
 def test_what_is_compiled_apart_is_rehearsed_here_when_it_is_done_and_nothing_is_left(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -241,6 +248,7 @@ if child == 0:
     kernel_cache.before_writing.append(lambda: compiling._end_without(lock))
     shutil.rmtree(sys.argv[1])
     import tiny_kernels
+    tiny_kernels.twice(1.0)
     os._exit(1)
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """

@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -185,6 +186,99 @@ def test_whoever_waits_for_kernels_on_disk_goes_on_when_one_has_to_be_compiled(u
     while not loading.are_ready("missing", rehearse):
         time.sleep(0.001)
     assert loading.are_ready("there", lambda: None, patience=60.0)
+
+
+def test_what_is_put_off_begins_at_the_end_of_a_search_or_when_somebody_waits(unloaded: None) -> None:
+    begun = threading.Event()
+    assert not loading.are_ready("late", begun.set, patience=60.0, delay=60.0)  # else this takes a minute
+    assert not begun.wait(0.2)
+    loading.begin()
+    assert begun.wait(60)
+    assert not loading.are_ready("later", begun.set, delay=60.0)
+    assert loading.are_ready("now", lambda: None, patience=60.0)
+    until_ready("later")
+    assert not loading.are_ready("soon", begun.set, delay=0.1)
+    until_ready("soon")
+
+
+def until_ready(use: str) -> None:
+    end = time.monotonic() + 60
+    while not loading.are_ready(use, lambda: None):
+        assert time.monotonic() < end
+        time.sleep(0.001)
+
+
+def test_whoever_comes_while_kernels_load_waits_for_them(unloaded: None) -> None:
+    gate, begun = threading.Event(), threading.Event()
+
+    def rehearse() -> None:
+        begun.set()
+        gate.wait(60)
+
+    loading.are_ready("use", rehearse)
+    assert begun.wait(60)
+    threading.Timer(0.1, gate.set).start()
+    assert loading.are_ready("use", rehearse, patience=60.0, delay=60.0)
+
+
+def test_what_is_enough_serves_at_once_and_the_rest_waits_for_the_end_of_a_search(unloaded: None) -> None:
+    rest = threading.Event()
+
+    def rehearse() -> None:
+        loading.enough(60.0)
+        rest.set()
+
+    assert loading.are_ready("use", rehearse, patience=60.0)
+    assert not rest.wait(0.2)
+    loading.begin()
+    assert rest.wait(60)
+    assert loading.are_ready("another", partial(loading.enough, 60.0), patience=60.0)
+    loading._loader.end()  # which does not wait a minute
+    loading.enough(60.0)  # of no effect elsewhere
+
+
+def test_who_loads_runs_torch_in_one_thread_and_all_others_keep_theirs(unloaded: None) -> None:
+    before, counts = torch.get_num_threads(), dict[str, int]()
+    torch.set_num_threads(3)
+    try:
+        use = partial(lambda: counts.update(loads=torch.get_num_threads()))
+        assert loading.are_ready("counts", use, patience=60.0)
+        other = threading.Thread(target=lambda: counts.update(other=torch.get_num_threads()))
+        other.start()
+        other.join()
+        assert counts | {"own": torch.get_num_threads()} == {"loads": 1, "other": 3, "own": 3}
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_kernels_are_waited_for_where_torch_operations_take_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[object, float, float]] = []
+
+    def noted(use: tuple[object, ...], _: object, patience: float, delay: float) -> bool:
+        asked.append((use[1], patience, delay))
+        return False
+
+    monkeypatch.setattr(meanwhile, "are_ready", noted)
+    machine = replace(this_machine(torch.device("cpu")), threads=2)
+    for n, n_ctrs, d in ((2000, 3000, 3), (10_000, 8192, 64), (100_000, 10_000, 3)):
+        plan = make_plan(n, n_ctrs, d, 10, n_ctrs, machine=machine)
+        meanwhile.now(plan, meanwhile.asker(torch.ones(1, d), torch.ones(1, d)))
+    usual = [one for one in asked if one[0] != "leading"]
+    assert [(patience > 0, delay > 0) for _, patience, delay in usual] == [(False, True), (True, True), (True, False)]
+    assert [one[1:] for one in asked if one[0] == "leading"] == [(0.0, meanwhile._QUIET)]
+
+
+def test_kernels_begin_to_load_when_a_search_is_done(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(meanwhile, "_QUIET", 600.0)
+    done: list[str] = []
+    monkeypatch.setattr(meanwhile, "rehearse", lambda plan, *_: done.append(plan.screen))
+    with watch_knn() as reports:
+        knn(points(2000, 3, 0), points(3000, 3, 1), 5)
+    assert reports[0].n_meanwhile == 2000
+    end = time.monotonic() + 60
+    while "tree" not in done:
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 def test_what_goes_wrong_beside_the_calls_is_said_by_the_next(unloaded: None) -> None:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from janelia_core.ml._runtime import loading
-from janelia_core.ml._runtime.jit import jit
+from janelia_core.ml._runtime.jit import inlined, jit
 
 
 @jit
 def twice(number: float) -> float:
     return number + number
+
+
+@inlined
+def half(number: float) -> float:
+    return 0.5 * number
+
+
+@jit
+def quarter(number: float) -> float:
+    return half(half(number))
 
 
 def rehearse() -> None:

@@ -18,6 +18,7 @@ from janelia_core.ml._knn.problem import DEFAULT_MEMORY, Paid
 from janelia_core.ml._knn.report import Report
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._runtime.kernels import optional_kernels
+from janelia_core.ml._runtime.loading import begin
 from janelia_core.ml._runtime.machine import check_not_captured, flushes_subnormals, this_machine
 
 
@@ -85,14 +86,15 @@ def find(
     answers, chunk, report = None if out is None else Answers(out, but_self), plan.crew.chunk, Report(plan)
     centres = Centres(Points(ctrs, subset, chunk)) if kept is None else kept.centres.by(chunk)
     rows = Points(x, chunk=chunk)
-    if kept is None:
-        return search(rows, centres, plan, allowed, answers, report, is_ready)
     try:
         found = search(rows, centres, plan, allowed, answers, report, is_ready)
     except BaseException:
-        kept.failed(plan)
+        if kept is not None:
+            kept.failed(plan)
         raise
-    kept.note(plan, report)
+    begin()  # whatever was not loaded, so that it did not disturb this search
+    if kept is not None:
+        kept.note(plan, report)
     return found
 
 

@@ -26,29 +26,31 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify.verify import rehearse as rehearse_verify
-from janelia_core.ml._runtime.loading import are_ready
+from janelia_core.ml._runtime.loading import are_ready, enough
 
 _ROWS, _CTRS = 1024, 2048  # of a rehearsal: so many that rows are put in order, and a tree is built by all workers
 _NUMBERS = 1 << 21  # in its centres, at most
 _COPIES = 16  # of its centres are there twice, so that near-ties are settled
-_PER_PAIR, _PER_COORDINATE = 5e-9, 2e-11  # seconds of a core for torch operations; measured
-_WORTH, _LEAST_PATIENCE, _MOST_PATIENCE = 0.1, 0.6, 1.5  # seconds; loading from disk takes 0.3 to 0.7
+_PER_PAIR, _PER_COORDINATE, _PER_NEIGHBOUR = 1.5e-9, 3e-11, 6e-7  # seconds of a core for torch operations; measured
+_WORTH, _JOINS = 0.3, 0.1  # seconds of torch operations from which kernels are waited for; or if they load already
+_LEAST_PATIENCE, _MOST_PATIENCE = 0.6, 1.5  # seconds; loading from disk takes 0.3 to 0.7
+_QUIET = 1.0  # seconds in which nothing is loaded beside torch operations that do not take much longer
 _SPARE = 16  # that part of the memory is left
 _MOST = 100  # magnitude of integers
 
 
 class _IsReady(Protocol):
-    def __call__(self, plan: Plan, patience: float = 0.0) -> bool: ...
+    def __call__(self, plan: Plan, patience: float = 0.0, delay: float = 0.0) -> bool: ...
 
 
 def asker(x: Tensor, ctrs: Tensor) -> _IsReady:
     """Return who tells whether the kernels that a plan wants for rows x among ctrs are there."""
     dtypes = x.dtype, ctrs.dtype
 
-    def is_ready(plan: Plan, patience: float = 0.0) -> bool:
+    def is_ready(plan: Plan, patience: float = 0.0, delay: float = 0.0) -> bool:
         if not plan.kernels:
             return True
-        return are_ready(use_of(plan, *dtypes), partial(rehearse, plan, *dtypes), patience)
+        return are_ready(use_of(plan, *dtypes), partial(rehearse, plan, *dtypes), patience, delay)
 
     return is_ready
 
@@ -56,15 +58,16 @@ def asker(x: Tensor, ctrs: Tensor) -> _IsReady:
 def now(plan: Plan, is_ready: _IsReady) -> Plan:
     """Return what runs now: the plan if its kernels are there, else one of torch operations which it follows.
 
-    Kernels on disk are waited for, if that may take less than torch operations would: some tenths of a second.
+    Kernels on disk are waited for, if that may take less than torch operations would (some tenths of a second), or if
+    they are being loaded already. Else none are loaded as long as torch operations may soon be done undisturbed.
     """
     if plan.at_once_rows:  # a look at all pairs asks by itself
         return plan
     usual = _usual(plan)
-    if is_ready(usual, _patience(usual)):
-        return plan if usual is plan or is_ready(plan) else usual
+    if is_ready(usual, *_patience(usual)):
+        return plan if usual is plan or is_ready(plan, delay=_QUIET) else usual
     if usual is not plan:
-        is_ready(plan)  # its kernels begin to load behind those
+        is_ready(plan, delay=_QUIET)  # its kernels begin to load behind those
     plan, asked = usual, plan.problem
     terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
     terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte
@@ -82,14 +85,17 @@ def _usual(plan: Plan) -> Plan:
     return plan
 
 
-def _patience(plan: Plan) -> float:
-    """Return how many seconds to wait for kernels that are on disk; none, where torch operations are soon done.
+def _patience(plan: Plan) -> tuple[float, float]:
+    """Return how many seconds to wait for kernels that are on disk, and for how long not to begin with them.
 
+    Where torch operations are soon done, none are loaded meanwhile, and only those waited for that are already.
     Who waits is told as soon as something turns out to need compiling.
     """
     asked = plan.problem
-    seconds = asked.n_smps * asked.n_ctrs * (_PER_PAIR + _PER_COORDINATE * asked.d) / asked.machine.threads
-    return min(max(2.0 * seconds, _LEAST_PATIENCE), _MOST_PATIENCE) if seconds > _WORTH else 0.0
+    per_row = asked.n_ctrs * (_PER_PAIR + _PER_COORDINATE * asked.d) + asked.k * _PER_NEIGHBOUR
+    seconds = asked.n_smps * per_row / asked.machine.threads
+    patience = min(max(2.0 * seconds, _LEAST_PATIENCE), _MOST_PATIENCE)
+    return patience if seconds > _JOINS else 0.0, 0.0 if seconds > _WORTH else _QUIET
 
 
 def use_of(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> Hashable:
@@ -104,6 +110,7 @@ def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
     """Search a few points made up for that, by a plan for larger ones, in the calling thread."""
     x, centres, small = made_up(plan, rows, ctrs)
     search(x, centres, small, _all_but_first if plan.problem.masked else None)
+    enough(_QUIET)  # for most data
     _look(centres.points.values)
     rehearse_verify(rows, ctrs, metric_named(plan.metric))
 

@@ -133,14 +133,16 @@ def _by_blocks(
 ) -> None:
     """Search all rows block by block; where kernels are loaded meanwhile, the first by torch operations."""
     done, plan = 0, plan if is_ready(plan) else plan.without_kernels()
-    if plan.later is not None:
-        lanes_are_ready(x.values.dtype, centres.points.values.dtype)  # small problems come, too
+    later = plan.later
+    if later is not None:
         done = _prepared(x, centres.apart(), plan, report, answers, is_ready, allowed)
         report.add(n_meanwhile=done)
-        if done == len(x):
-            return
-        plan = report.plan = plan.later
-    _prepared(x, centres, plan, report, answers, is_ready, allowed, done)
+        if done < len(x):
+            plan = report.plan = later
+    if done < len(x):
+        _prepared(x, centres, plan, report, answers, is_ready, allowed, done)
+    if later is not None:
+        lanes_are_ready(x.values.dtype, centres.points.values.dtype)  # small problems come, too
 
 
 def _prepared(

@@ -37,6 +37,7 @@ before_writing: list[Callable[[], object]] = []
 """Called before a folder or a file is made."""
 
 
+@functools.cache
 def source_stamp(module: str) -> str:
     """Return a digest of the file of a module of this package and of all files of it that are imported there.
 
@@ -69,18 +70,32 @@ def folders() -> frozenset[Path]:
 class Cache(FunctionCache):
     """The cache of one function.
 
+    Its place on disk is sought when the function is first called by itself: many only go into others.
+
     Args:
         function: The function.
         failed: Called with what prevents data from being written.
     """
 
     def __init__(self, function: Callable[..., Any], failed: Callable[[Exception], None]) -> None:
-        _about_to_write()
-        super().__init__(function)
-        stamp = source_stamp(function.__module__)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, stamp)
-        self._failed = failed
-        _folders.add(Path(self._cache_path))
+        self._function, self._failed = function, failed
+        self._stamp = source_stamp(function.__module__)  # now, while files on disk are those that were imported
+        self._is_open: bool | None = None  # None: nobody has asked
+        self._cache_path = ""
+
+    def _open(self) -> bool:
+        """Seek the place on disk, once; return whether there is one."""
+        if self._is_open is None:
+            try:
+                _about_to_write()
+                super().__init__(self._function)
+                self._cache_file = _Files(self._cache_path, self._impl.filename_base, self._stamp)
+                _folders.add(Path(self._cache_path))
+                self._is_open = True
+            except Exception as error:  # no folder, say: compilation can do without
+                self._is_open = False
+                self._failed(error)
+        return self._is_open
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """Return what was compiled for a signature, or None.
@@ -89,11 +104,12 @@ class Cache(FunctionCache):
         which takes longer than all else. What is compiled already only wants the functions that count references.
         """
         before_function()
-        found = None
+        found, is_open = None, self._open()
         with contextlib.suppress(Exception):  # of every kind, for damaged files may hold anything
             rtsys.initialize(target_context)
-            with self._guard_against_spurious_io_errors():
-                found = self._load_overload(sig, target_context)
+            if is_open:
+                with self._guard_against_spurious_io_errors():
+                    found = self._load_overload(sig, target_context)
         if found is None:
             compiles()
         return found
@@ -102,7 +118,8 @@ class Cache(FunctionCache):
         """Keep what was compiled for a signature."""
         _about_to_write()
         try:
-            super().save_overload(sig, data)
+            if self._open():
+                super().save_overload(sig, data)
         except Exception as error:
             self._failed(error)
 

@@ -6,7 +6,8 @@ which does the same work on a few numbers. One thread rehearses use after use an
 is not on disk is first compiled by a process of its own (`apart`), if the rehearsal can be sent there. Only what has
 one right answer may be asked so: which of two ways answers first is chance.
 
-    are_ready       tells at once, or after some patience; what is not ready begins to load
+    are_ready       tells at once, or after some patience; what is not ready begins to load, at once or after a delay
+    begin           ends all delays
     is_compiling    for whoever shows progress
     waiting         in this thread, calls load what they want, however long that takes
     JANELIA_CORE_KERNELS=wait       so do all calls of the process
@@ -28,6 +29,7 @@ from collections.abc import Callable, Hashable, Iterator
 from janelia_core.ml._runtime.apart import VARIABLE, Apart, leave
 from janelia_core.ml._runtime.aside import keep_warnings
 from janelia_core.ml._runtime.kernels import are_given_up, failed
+from janelia_core.ml._runtime.team import alone
 
 Rehearsal = Callable[[], object]
 
@@ -54,24 +56,28 @@ class _Loader:
     def __init__(self) -> None:
         self._turn = threading.Condition()
         self._asked: dict[Hashable, Rehearsal] = {}  # the first comes first
+        self._begins: dict[Hashable, float] = {}  # of those, which not before a moment, or not all of it
         self._apart = Apart()
         self._now: Hashable = None
         self._thread: threading.Thread | None = None
         self._last: threading.Thread | None = None  # that had nothing more to do
         self._ends, self._holds, self._still, self._compiles = False, 0, True, False
 
-    def ask(self, use: Hashable, rehearse: Rehearsal) -> None:
-        """Have a use rehearsed, once."""
+    def ask(self, use: Hashable, rehearse: Rehearsal, delay: float) -> None:
+        """Have a use rehearsed, once, and not before some seconds have gone or `begin` is called."""
         with self._turn:
             if self._ends or use in _ready or use in self._asked:
                 return
             self._asked[use] = rehearse
+            if delay:
+                self._begins[use] = time.monotonic() + delay
             if self._thread is None:
                 thread = threading.Thread(target=self._work, name="janelia-core kernels", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:  # no thread is to be had: as long as that is so, torch answers
                     self._asked.clear()
+                    self._begins.clear()
                     return
                 self._thread, self._still = thread, False
             self._turn.notify_all()
@@ -79,10 +85,35 @@ class _Loader:
     def await_(self, use: Hashable, patience: float) -> bool:
         """Wait until a use is ready, or something turns out to need compiling first; return whether it is."""
         with self._turn:
+            if self._begins:
+                self._begins.clear()
+                self._turn.notify_all()
             self._turn.wait_for(
                 lambda: use in _ready or self._compiles or use in self._apart or self._thread is None, patience
             )
         return use in _ready
+
+    def is_next(self, use: Hashable) -> bool:
+        """Tell whether a use is being loaded from disk, or about to be."""
+        return use in self._asked and use not in self._begins and use not in self._apart
+
+    def enough(self, rest: float) -> None:
+        """Say that what is loaded of a use serves, and put off the rest; called in the loader's thread."""
+        with self._turn:
+            use = self._now
+            _ready.add(use)
+            self._begins[use] = time.monotonic() + rest
+            self._turn.notify_all()
+            self._turn.wait_for(lambda: use not in self._begins or self._ends or self._holds > 0, rest)
+            self._begins.pop(use, None)
+        self.interrupt_if_asked()
+
+    def begin(self) -> None:
+        """Begin with what was to be put off."""
+        if self._begins:
+            with self._turn:
+                self._begins.clear()
+                self._turn.notify_all()
 
     def compiles(self) -> None:
         """Say that a function is not on disk.
@@ -133,6 +164,7 @@ class _Loader:
     def _work(self) -> None:
         _this_thread.loads = True
         keep_warnings()
+        alone()  # threads of torch's would wait for each other where the processor has other work
         try:
             self._rehearse_all()
         except BaseException:  # whatever that is, nobody waits for a thread that has ended
@@ -168,6 +200,8 @@ class _Loader:
                 self._turn.wait_for(lambda: self._ends or not self._holds)
                 self._apart.look()
                 for use, rehearse in self._asked.items():
+                    if not self._ends and time.monotonic() < self._begins.get(use, 0.0):
+                        continue
                     if use not in self._apart and not self._apart.takes(use, rehearse) and not self._ends:
                         self._still, self._now = False, use
                         return use, rehearse
@@ -185,18 +219,36 @@ class _Loader:
 _loader = _Loader()
 
 
-def are_ready(use: Hashable, rehearse: Rehearsal, patience: float = 0.0) -> bool:
+def are_ready(use: Hashable, rehearse: Rehearsal, patience: float = 0.0, delay: float = 0.0) -> bool:
     """Tell whether kernels may be called; if not, they begin to load.
 
     Args:
         use: What for: names all that decides which kernels are called with which types.
         rehearse: Does the same on a few numbers; is called in another thread.
-        patience: Seconds to wait for kernels that may be on disk.
+        patience: Seconds to wait for kernels that may be on disk; after a delay only if they are being loaded already.
+        delay: Seconds in which nothing is loaded for this use, unless somebody waits for kernels or calls `begin`:
+            whoever imports holds Python's lock, which a search by torch operations wants after each of them.
     """
     if use in _ready or must_wait():
         return not are_given_up()  # a call that met with that beside it goes on as it is
-    _loader.ask(use, rehearse)
-    return patience > 0.0 and _loader.await_(use, patience)
+    begun = not delay or _loader.is_next(use)
+    _loader.ask(use, rehearse, delay)
+    return patience > 0.0 and begun and _loader.await_(use, patience)
+
+
+def enough(rest: float) -> None:
+    """Say, in a rehearsal, that searches can do with what is loaded by now; what follows waits for them.
+
+    Args:
+        rest: Seconds in which nothing is loaded, unless `begin` is called.
+    """
+    if getattr(_this_thread, "loads", False):
+        _loader.enough(rest)
+
+
+def begin() -> None:
+    """Begin to load what was to be put off: nobody is disturbed any more."""
+    _loader.begin()
 
 
 def must_wait() -> bool:

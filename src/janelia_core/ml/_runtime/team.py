@@ -62,6 +62,14 @@ def join(threads: list[threading.Thread]) -> None:
             thread.join()
 
 
+def alone() -> None:
+    """Run torch in this thread alone from now on, if all others can be left as they are."""
+    with _counts:
+        before = _one_thread()
+        if before > 1 and not _set_for_new_threads(before):
+            torch.set_num_threads(before)
+
+
 class Team:
     """Threads that do one job after the other.
 
