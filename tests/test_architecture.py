@@ -59,7 +59,9 @@ MAY_IMPORT: dict[str, list[str]] = {
     f"{KNN}.kept": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.meet"],
     f"{KNN}.meanwhile": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.verify"],
     f"{KNN}.find": [*BELOW, f"{KNN}.plan", f"{KNN}.choose", f"{KNN}.search", f"{KNN}.kept", f"{KNN}.meanwhile"],
-    f"{KNN}.few": [*BELOW, f"{KNN}.choose", f"{KNN}.verify", f"{SCREENS}.direct"],  # a search in little
+    # searches in little
+    f"{KNN}.brief": [*BELOW, *[f"{KNN}.{name}" for name in ("choose", "verify", "small")]]
+    + [f"{SCREENS}.{name}" for name in ("direct", "codebook")],
     f"{KNN}.among": [*BELOW, f"{KNN}.verify", f"{KNN}.settle", f"{KNN}.find", f"{KNN}.kept"],
     f"{KNN}.radius": [*BELOW, *OF_ALL_SCREENS, f"{KNN}.verify", f"{KNN}.exact_order", f"{KNN}.kept", f"{KNN}.among"]
     + [

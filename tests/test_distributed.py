@@ -15,7 +15,10 @@ import distributed_tensors
 import ranks
 
 OF_ALL = distributed_checks.CHECKS
-CHECKS = {2: OF_ALL, 3: {**OF_ALL, **distributed_tensors.CHECKS}}
+CHECKS = {
+    2: {name: OF_ALL[name] for name in ("of_problems", "gradients")},
+    3: {**OF_ALL, **distributed_tensors.CHECKS},
+}
 """By how many processes make them; tools/distributed_worlds.py asks more of more."""
 
 

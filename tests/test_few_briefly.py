@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from janelia_core.ml._knn import few
+from janelia_core.ml._knn.brief import few
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.direct import cost
@@ -21,7 +21,8 @@ LONG = 37  # coordinates: two whole runs of float32, and a part of one
 
 def decided(x: Tensor, ctrs: Tensor, k: int, shares: int = 1) -> Tensor | None:
     within = metric_named("euclidean").bound(x.shape[1])
-    return few._answered(x, ctrs.numpy(), k, within, min(cost.width(k), len(ctrs) - 1), shares)
+    found = few.nearest(x.numpy(), ctrs.numpy(), k, within, min(cost.width(k), len(ctrs) - 1), shares)
+    return None if found is None else torch.from_numpy(found)
 
 
 def answered(name: str, shares: int) -> int:

@@ -116,7 +116,7 @@ print(len(found), found[0][:70])
 """
 
 
-@pytest.mark.parametrize("error", ["TypingError('no\\nsuch')", "RuntimeError('LLVM')", "AssertionError()"])
+@pytest.mark.parametrize("error", ["TypingError('no\\nsuch')", "AssertionError()"])
 def test_what_the_compiler_raises_reaches_nobody(error: str) -> None:
     said = f"{error.partition('(')[0]}: "
     assert outcome(FAILS.format(error=error)).startswith(f"1 RuntimeWarning: Compiled kernels cannot be used ({said}")
@@ -246,7 +246,7 @@ def test_a_folder_in_the_place_of_a_file_is_said_once(run: Run, tmp_path: pathli
     assert run() == run() == SAID
 
 
-@pytest.mark.parametrize("number", ["ENOSPC", "EDQUOT", "EROFS"])
+@pytest.mark.parametrize("number", ["ENOSPC", "EROFS"])
 def test_what_cannot_be_written_is_said_once(number: str, run: Run) -> None:
     before = f"""
 import errno

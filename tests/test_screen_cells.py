@@ -27,79 +27,29 @@ from janelia_core.ml.extra_torch_functions import knn_mc
 from oracle import nearest
 from plans import changed, run
 from problems import LOW_FORMATS
+from structured import ROWS, N, Pair, Problem, any_of, assert_answers_as_without_it, clusters, normal
 from test_screen_dense import assert_nothing_is_excluded_wrongly
 
 CPU = this_machine(torch.device("cpu"))
-N, ROWS = 900, 12
-Problem = tuple[Tensor, Tensor]
 
 
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-
-
-def clusters(n: int = ROWS, n_ctrs: int = N, d: int = 20, wide: float = 10.0) -> Problem:
-    which = torch.randint(0, 8, (n + n_ctrs,), generator=torch.Generator().manual_seed(0))
-    points = wide * normal(8, d, seed=1)[which] + normal(n + n_ctrs, d, seed=2)
-    return points[:n].contiguous(), points[n:].contiguous()
-
-
-def rows_between_clusters() -> Problem:
+def rows_between_clusters() -> Pair:
     x, ctrs = clusters()
     return (x + x.flip(0)) / 2, ctrs
 
 
-def no_clusters() -> Problem:
+def no_clusters() -> Pair:
     return normal(ROWS, 6, seed=0), normal(N, 6, seed=1)
 
 
-def near_ties_across_tiles() -> Problem:
-    x, ctrs = clusters()
-    ring = normal(N // 2, 20, seed=3)
-    ctrs[::2] = x[0] + ring / ring.norm(dim=1, keepdim=True)
-    return x, ctrs
-
-
-def duplicates() -> Problem:
-    x, ctrs = clusters(n_ctrs=30)
-    return x, ctrs.repeat(N // 30, 1)
-
-
-def lattice() -> Problem:
+def lattice() -> Pair:
     source = torch.Generator().manual_seed(0)
     points = torch.randint(0, 4, (N + ROWS, 5), generator=source).float()
     points[:, 0] += 64 * torch.randint(0, 3, (N + ROWS,), generator=source)
     return points[:ROWS].clone(), points[ROWS:].clone()
 
 
-def far_origin() -> Problem:
-    x, ctrs = clusters()
-    return x + 1e5, ctrs + 1e5
-
-
-def in_float64() -> Problem:
-    x, ctrs = clusters()
-    return x.double() * (1 + 2.0**-40), ctrs.double() * (1 + 2.0**-40)
-
-
-def one_point_far_out() -> Problem:
-    x, ctrs = clusters()
-    ctrs[7] *= 1e6
-    return x, ctrs
-
-
-PROBLEMS = [
-    clusters,
-    rows_between_clusters,
-    no_clusters,
-    near_ties_across_tiles,
-    duplicates,
-    lattice,
-    far_origin,
-    in_float64,
-    one_point_far_out,
-]
-any_problem = pytest.mark.parametrize("problem", PROBLEMS)
+any_problem = any_of(clusters, rows_between_clusters, no_clusters, lattice)
 
 
 def screen(ctrs: Tensor, chosen: str, k: int = 5) -> CellScreen:
@@ -110,7 +60,7 @@ def screen(ctrs: Tensor, chosen: str, k: int = 5) -> CellScreen:
 
 @any_problem
 @pytest.mark.parametrize("chosen", [*LOW_FORMATS[:1], "float32"])
-def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Callable[[], Problem], chosen: str) -> None:
+def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Problem, chosen: str) -> None:
     x, ctrs = problem()
     assert_nothing_is_excluded_wrongly(x[:4], ctrs, 5, screen(ctrs, chosen))
 
@@ -150,12 +100,8 @@ def test_no_centre_is_nearer_than_the_ceiling_of_its_cell_says_where_float32_und
 
 
 @any_problem
-def test_the_answer_is_that_of_a_search_without_a_screen(problem: Callable[[], Problem]) -> None:
-    x, ctrs = problem()
-    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], 5, len(ctrs), machine=CPU), at_once_rows=0)
-    expected = run(x, ctrs, changed(plan, screen="none"))
-    for workers in (1, 2):
-        assert torch.equal(run(x, ctrs, changed(plan, screen="cells", workers=workers, row_block=7)), expected)
+def test_the_answer_is_that_of_a_search_without_a_screen(problem: Problem) -> None:
+    assert_answers_as_without_it("cells", *problem())
 
 
 @pytest.mark.parametrize(("wide", "taken"), [(10.0, "cells"), (0.0, "dense")])

@@ -20,92 +20,62 @@ from janelia_core.ml._knn.screens.tree.planted import BoxTree
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml._runtime.workers import Workers
 from plans import changed, rows_of, run
+from structured import (
+    ROWS,
+    N,
+    Pair,
+    Problem,
+    any_of,
+    assert_answers_as_without_it,
+    few_directions,
+    no_direction_leads,
+    normal,
+)
 from test_screen_dense import exact_distances
 
 CPU = this_machine(torch.device("cpu"))
-N, ROWS, D = 900, 12, 40
-Problem = tuple[Tensor, Tensor]
+D = 40
 
 
-def normal(*shape: int, seed: int) -> Tensor:
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+def none_leads() -> Pair:
+    return no_direction_leads(D)
 
 
-def few_directions(n: int = ROWS, n_ctrs: int = N, d: int = D, rest: float = 0.01) -> Problem:
-    total = n + n_ctrs
-    points = normal(total, 5, seed=0) @ normal(5, d, seed=1) + rest * normal(total, d, seed=2)
-    return points[:n].contiguous(), points[n:].contiguous()
-
-
-def one_direction_only() -> Problem:
+def one_direction_only() -> Pair:
     return few_directions(rest=0.0)
 
 
-def no_direction_leads() -> Problem:
-    return normal(ROWS, D, seed=0), normal(N, D, seed=1)
-
-
-def a_direction_that_a_sample_misses() -> Problem:
+def a_direction_that_a_sample_misses() -> Pair:
     x, ctrs = few_directions(rest=0.0)
     ctrs[1::97, 7] += 50.0
     x[:4, 7] += 50.0
     return x, ctrs
 
 
-def near_ties() -> Problem:
-    x, ctrs = few_directions()
-    ring = normal(N // 2, D, seed=3)
-    ctrs[::2] = x[0] + ring / ring.norm(dim=1, keepdim=True)
-    return x, ctrs
-
-
-def images_alike_of_points_that_differ() -> Problem:
+def images_alike_of_points_that_differ() -> Pair:
     x, ctrs = few_directions(rest=0.0)
     ctrs[: N // 2] = ctrs[0]
     ctrs[: N // 2, 30:] += normal(N // 2, D - 30, seed=5).sign()
     return x, ctrs
 
 
-def duplicates() -> Problem:
-    x, ctrs = few_directions(n_ctrs=30)
-    return x, ctrs.repeat(N // 30, 1)
-
-
-def far_origin() -> Problem:
-    x, ctrs = few_directions()
-    return x + 1e5, ctrs + 1e5
-
-
-def in_float64() -> Problem:
-    x, ctrs = few_directions()
-    return x.double() * (1.0 + 2.0**-40), ctrs.double() * (1.0 - 2.0**-41)
-
-
-def clumps_finer_than_float32() -> Problem:
+def clumps_finer_than_float32() -> Pair:
     x, ctrs = (normal(n, D, seed=n).double() * 1e-3 for n in (ROWS, N))
     return x + 3e4 * (-1.0) ** torch.arange(ROWS)[:, None], ctrs + 3e4 * (-1.0) ** torch.arange(N)[:, None]
 
 
-def all_alike() -> Problem:
+def all_alike() -> Pair:
     return torch.ones(ROWS, D), torch.ones(N, D)
 
 
-any_problem = pytest.mark.parametrize(
-    "problem",
-    [
-        few_directions,
-        one_direction_only,
-        no_direction_leads,
-        a_direction_that_a_sample_misses,
-        near_ties,
-        images_alike_of_points_that_differ,
-        duplicates,
-        far_origin,
-        in_float64,
-        clumps_finer_than_float32,
-        all_alike,
-    ],
-    ids=lambda problem: problem.__name__,
+any_problem = any_of(
+    few_directions,
+    one_direction_only,
+    none_leads,
+    a_direction_that_a_sample_misses,
+    images_alike_of_points_that_differ,
+    clumps_finer_than_float32,
+    all_alike,
 )
 
 
@@ -132,7 +102,7 @@ def assert_nothing_is_excluded_wrongly(x: Tensor, ctrs: Tensor, lister: LeadingS
 
 @any_problem
 @pytest.mark.parametrize("p", [1, 5, D])
-def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Callable[[], Problem], p: int) -> None:
+def test_every_unlisted_centre_is_at_least_as_far_as_excluded_says(problem: Problem, p: int) -> None:
     x, ctrs = problem()
     assert_nothing_is_excluded_wrongly(x[:4], ctrs, screen(ctrs, p))
 
@@ -147,21 +117,17 @@ def directions_that_are_too_long(found: Leading) -> Leading:
 
 @pytest.mark.parametrize(
     ("problem", "loosen"),
-    [(clumps_finer_than_float32, no_error_of_images), (no_direction_leads, directions_that_are_too_long)],
+    [(clumps_finer_than_float32, no_error_of_images), (none_leads, directions_that_are_too_long)],
 )
-def test_a_loosened_bound_is_caught(problem: Callable[[], Problem], loosen: Callable[[Leading], Leading]) -> None:
+def test_a_loosened_bound_is_caught(problem: Problem, loosen: Callable[[Leading], Leading]) -> None:
     x, ctrs = problem()
     with pytest.raises(AssertionError):
         assert_nothing_is_excluded_wrongly(x, ctrs, screen(ctrs, D, change=loosen))
 
 
 @any_problem
-def test_the_answer_is_that_of_a_search_without_a_screen(problem: Callable[[], Problem]) -> None:
-    x, ctrs = problem()
-    plan = changed(make_plan(len(x), len(ctrs), x.shape[1], 5, len(ctrs), machine=CPU), at_once_rows=0)
-    expected = run(x, ctrs, changed(plan, screen="none"))
-    for workers in (1, 2):
-        assert torch.equal(run(x, ctrs, changed(plan, screen="leading", workers=workers, row_block=7)), expected)
+def test_the_answer_is_that_of_a_search_without_a_screen(problem: Problem) -> None:
+    assert_answers_as_without_it("leading", *problem())
 
 
 @pytest.mark.parametrize(("rest", "taken"), [(0.01, "leading"), (10.0, "dense")])
@@ -169,7 +135,7 @@ def test_leading_directions_are_taken_for_few_of_them_and_for_nothing_else(
     rest: float, taken: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cost, "_LEAST_WORK", 0.0)
-    x, ctrs = few_directions(4000, 4000, 64, rest)
+    x, ctrs = few_directions(4000, 4000, 64, rest=rest)
     plan = make_plan.__wrapped__(4000, 4000, 64, 10, 4000, machine=CPU)
     with watch_knn() as reports:
         found = run(x, ctrs, plan)

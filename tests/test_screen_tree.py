@@ -123,8 +123,7 @@ def gaussian(n: int, m: int, d: int, seed: int = 0) -> Problem:
     return torch.randn(n, d, generator=g), torch.randn(m, d, generator=g)
 
 
-@pytest.mark.parametrize("d", [1, 2, 3, 5, 8, 16])
-@pytest.mark.parametrize("k", [1, 10])
+@pytest.mark.parametrize(("d", "k"), [(1, 10), (2, 1), (3, 10), (5, 1), (8, 10), (16, 1)])
 @by_form
 def test_certifies_gaussian_rows_in_any_dimension(form: int, d: int, k: int) -> None:
     check(*gaussian(40, 700, d), k, form=form)
@@ -243,7 +242,7 @@ def test_certificate_and_answers_on_degenerate_data(form: int, name: str) -> Non
         check(x, ctrs, k, len(x), given_x=False, exact=exact, form=form)
 
 
-@pytest.mark.parametrize("k", [1, 5, 6, 7, 14, 15, 40])
+@pytest.mark.parametrize("k", [1, 6, 7, 14, 15, 40])
 @by_form
 def test_lists_of_one_two_and_many_chunks(form: int, k: int) -> None:
     for n_ctrs in (41, 600):

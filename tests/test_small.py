@@ -8,9 +8,12 @@ import sys
 import pytest
 import torch
 
+from janelia_core.ml._knn.brief import lanes as brief
+from janelia_core.ml._knn.brief import pieces
+from janelia_core.ml._knn.brief.door import nearest_briefly
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.small import at_once as small
-from janelia_core.ml._knn.small import brief, lanes
+from janelia_core.ml._knn.small import lanes
 from janelia_core.ml._knn.small.terms import terms as known
 from janelia_core.ml._runtime import workers
 from janelia_core.ml.extra_torch_functions import knn_do, knn_mc
@@ -112,11 +115,11 @@ def test_kernels_are_loaded_when_torch_has_taken_as_long(monkeypatch):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_threads_that_share_the_rows_of_a_brief_search_change_no_answer(monkeypatch, dtype, rounded):
     x, ctrs, k, _ = gaussian(dtype, n=100, n_ctrs=300, d=7)
-    asked = functools.partial(brief.nearest_briefly, x, ctrs, k, None, "euclidean", 1 << 28, rounded=rounded)
+    asked = functools.partial(nearest_briefly, x, ctrs, k, None, "euclidean", 1 << 28, rounded=rounded)
     alone, shared = asked(), []  # the modules are there: `lanes` was imported
     monkeypatch.setattr(brief, "_PER_THREAD", 1)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
-    monkeypatch.setattr(brief, "shared", lambda *args: shared.append(args[2]) or workers.shared(*args))
+    monkeypatch.setattr(pieces, "shared", lambda *args: shared.append(args[2]) or workers.shared(*args))
     several = asked()
     assert shared == [3]
     assert torch.equal(several.indices, alone.indices)

@@ -188,7 +188,6 @@ def recomputed(run: Function, first: Pair, second: Pair) -> tuple[Tensor, ...]:
 
 WAYS: dict[str, Way] = {
     "as it is": lambda run, first, second: (seed(), run(*second))[1],
-    "compile": compiled(backend="eager"),
     "compile fullgraph": compiled(backend="aot_eager", fullgraph=True),
     "compile dynamic": compiled(backend="aot_eager", fullgraph=True, dynamic=True),
     "compile and train": compiled_training,

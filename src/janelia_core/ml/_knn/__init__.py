@@ -20,7 +20,7 @@ One way down; what stands further down knows nothing of what is above.
       v
     (k, n_smps) indices, and a report for those who watch
 
-    few             few rows among many centres: from the call to two kernels
+    brief           small and medium searches of plain tensors: from the call to kernels
     meanwhile       torch operations search until the kernels of a plan are loaded
     kept            centres that many searches are made among: what pays to prepare, and to keep
     among           the same in parts, some of which are gone

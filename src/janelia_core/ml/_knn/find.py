@@ -9,7 +9,7 @@ from janelia_core.ml._knn.answers import Answers
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
-from janelia_core.ml._knn.data.points import Points, without_subnormals
+from janelia_core.ml._knn.data.points import Points, as_stored, without_subnormals
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, now
 from janelia_core.ml._knn.metrics.mapped import both_points, searched_by
@@ -77,8 +77,8 @@ def find(
     is_ready = asker(x, ctrs)
     plan = now(plan, is_ready)
     same = x is ctrs
-    x = x.detach().resolve_neg()  # or NumPy could not read it
-    ctrs = x if same else ctrs.detach().resolve_neg()
+    x = as_stored(x)
+    ctrs = x if same else as_stored(ctrs)
     if flushes_subnormals():
         stored, (x, ctrs) = ctrs, without_subnormals(x, ctrs)
         kept = kept if ctrs is stored else None

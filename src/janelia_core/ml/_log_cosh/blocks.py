@@ -139,7 +139,7 @@ def _kernel_block(kernels: Any, name: str, flats: list[Tensor], target: Tensor) 
     wide = torch.float32 if target.dtype in _HALF else target.dtype
 
     def run(start: int, stop: int) -> None:
-        parts = [t[start:stop].to(wide).contiguous().numpy() for t in flats]
+        parts = [t[start:stop].to(wide).resolve_neg().contiguous().numpy() for t in flats]
         place = target[start:stop]
         result = place if wide == target.dtype else torch.empty(stop - start, dtype=wide)
         array = result.numpy()

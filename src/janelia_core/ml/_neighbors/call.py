@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.overrides import handle_torch_function
 
 from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.brief.door import nearest_briefly
 from janelia_core.ml._knn.distances.distances import of_few
 from janelia_core.ml._knn.face import checked_count, checked_memory
-from janelia_core.ml._knn.few import nearest_of_few
 from janelia_core.ml._knn.metrics.mapped import check_columns
-from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors import arguments
 from janelia_core.ml._neighbors.derivatives.distances import distances
 from janelia_core.ml._neighbors.draw import drawn
@@ -177,10 +176,10 @@ def neighbors(
         kept: What an index keeps of ctrs (m, d), and who of them is left.
         radii: (n,) float64: beyond them no row has neighbours; None: no such limit.
     """
-    plain = subset is None and mask is None and kept is None and radii is None
+    plain = subset is None and kept is None and radii is None
     check_columns(call.metric, x.shape[-1], "x")
     if plain and batches is NO_BATCHES and not progress:
-        brief = _briefly(x, ctrs, call)
+        brief = _briefly(x, ctrs, call, mask)
         if brief is not None:
             return brief
     flat = flatten(x, ctrs, batches.lengths, batches.ctrs_lengths)
@@ -208,16 +207,19 @@ class Batches(NamedTuple):
 NO_BATCHES = Batches()
 
 
-def _briefly(x: Tensor, ctrs: Tensor, call: Settings) -> Neighbors | None:
-    """Return the neighbours of a small problem of plain tensors, or of few rows, if a brief way serves."""
+def _briefly(x: Tensor, ctrs: Tensor, call: Settings, mask: arguments.Mask | None) -> Neighbors | None:
+    """Return the neighbours of plain tensors, if a brief way serves."""
     if not (x.ndim == ctrs.ndim == 2 and is_plain(x, ctrs)):
         return None
+    if mask is not None:
+        if not (isinstance(mask, Tensor) and mask.ndim == 2 and is_plain(mask)):
+            return None
+        mask = mask.expand(x.shape[0], -1)
     k, metric, m, max_memory, but_self = call
-    indices, known = nearest_briefly(x, ctrs, k, m, metric, max_memory, but_self=but_self, rounded=True) or (None, None)
-    if indices is None and not but_self:
-        indices = nearest_of_few(x, ctrs, k, m, metric, max_memory)
-    if indices is None:
+    brief = nearest_briefly(x, ctrs, k, m, metric, max_memory, but_self=but_self, rounded=True, mask=mask)
+    if brief is None:
         return None
+    indices, known = brief
     known = of_few(x, ctrs, indices, metric) if known is None else known
     return Neighbors(distances(x, ctrs, indices, metric, max_memory, known=known), indices)
 

@@ -10,12 +10,11 @@ from torch import Tensor
 from torch.library import custom_op
 
 from janelia_core.ml._knn.among import Among
+from janelia_core.ml._knn.brief.door import nearest_briefly
 from janelia_core.ml._knn.clouds.at_once import Clouds
 from janelia_core.ml._knn.data.mask import Allowed, Table
-from janelia_core.ml._knn.few import nearest_of_few
 from janelia_core.ml._knn.find import find
 from janelia_core.ml._knn.metrics.mapped import both_points, points_of, searched_by
-from janelia_core.ml._knn.small.brief import nearest_briefly
 from janelia_core.ml._neighbors.group_by_group import search_groups
 from janelia_core.ml._neighbors.groups import of_batch_vectors
 from janelia_core.ml._runtime.machine import check_not_captured
@@ -167,9 +166,6 @@ def nearest(x: Tensor, ctrs: Tensor, k: int, m: int, max_memory: int, subset: Te
         brief = nearest_briefly(x, ctrs, k, m, "euclidean", max_memory) if subset is None else None
         if brief is not None:
             return brief.indices
-        few = nearest_of_few(x, ctrs, k, m, "euclidean", max_memory) if subset is None else None
-        if few is not None:
-            return few.T.contiguous()
         return find(x, ctrs, k, m=m, max_memory=max_memory, subset=subset)
     x, ctrs = x.detach(), ctrs.detach()  # torch.func would look for a derivative of the search
     found: Tensor = knn_indices(x, ctrs, k, "euclidean", m, max_memory, False, subset, None, None, None, None)

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 from janelia_core.ml._simd.dot_tiles import WIDE
-from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, i32, i64, lanes, vector
+from janelia_core.ml._simd.emit import FUSE, Builder, Value, Values, constant, i1, i32, i64, lanes, vector
 from janelia_core.ml._simd.intrinsics import Array, Float64, Int64, Uint64, intrinsic
 
 ROWS, CTRS = 16, (8 if WIDE else 4)
@@ -95,6 +95,17 @@ def _products_of(n: int) -> Any:
 
 gaps_of_one, gaps_of_several = _gaps_of(1), _gaps_of(CTRS)
 products_of_one, products_of_several = _products_of(1), _products_of(CTRS)
+
+
+@intrinsic
+def deny(build: Builder, keys: Array, words: Array, j: Int64, least: Array, group: Int64) -> None:
+    """Make the key of centre j inf in lanes whose bit of words[j] is 0, and take it into the least of a group."""
+    place, low = keys.at(j, ROWS), least.at(group, ROWS)
+    may = build.bitcast(build.load(words.at(j)), vector(i1, ROWS))
+    none = constant(vector(place.type.pointee, ROWS), float("inf"))
+    key = build.select(may, build.load(place, ROWS), none)
+    build.store(key, place)
+    build.store(build.choose("<", key, build.load(low, ROWS)), low)
 
 
 @intrinsic

@@ -54,7 +54,7 @@ class Clouds:
     def copied(self) -> bool:
         """Whether kernels read copies, in float64 where both are not float32."""
         same = self.x.dtype == self.ctrs.dtype and self.x.dtype in (torch.float32, torch.float64)
-        return not (same and self.x.is_contiguous() and self.ctrs.is_contiguous())
+        return not (same and all(t.is_contiguous() and not t.is_neg() for t in (self.x, self.ctrs)))
 
     @property
     def single(self) -> bool:

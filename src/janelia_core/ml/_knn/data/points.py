@@ -106,9 +106,18 @@ def as_float64(values: Tensor) -> Tensor:
     return values.cpu().to(torch.float64)
 
 
+def as_stored(values: Tensor) -> Tensor:
+    """Return the values, as NumPy can read them: without a derivative, and no view that is negated when it is read.
+
+    Torch makes such views of imaginary parts of conjugates. Every tensor of a caller's goes through here, or through
+    `as_array`, before kernels see it.
+    """
+    return (values.detach() if values.requires_grad else values).resolve_neg()
+
+
 def as_array(values: Tensor) -> Reals:
-    """Return stored values on the CPU as kernels take them: in C order, whatever derivatives are wanted of them."""
-    array: Reals = (values.detach() if values.requires_grad else values).contiguous().numpy()
+    """Return stored values on the CPU as kernels take them: in C order."""
+    array: Reals = as_stored(values).contiguous().numpy()
     return array
 
 

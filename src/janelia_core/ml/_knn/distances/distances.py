@@ -12,6 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.points import as_stored
 from janelia_core.ml._knn.distances.angles import angles
 from janelia_core.ml._knn.distances.off_cpu import off_cpu
 from janelia_core.ml._knn.distances.work import Centres, Work, are_loaded, exact, for_kernels
@@ -76,28 +77,28 @@ def distances(
     Memory:
         max_memory; more only where a single pair does not fit into that.
     """
-    dtype = result_dtype(x, ctrs)
+    x, ctrs, dtype = as_stored(x), as_stored(ctrs), result_dtype(x, ctrs)
     if metric_named(metric).mapped_to:
-        return angles(x.detach(), ctrs.detach(), indices, dtype, centres)
+        return angles(x, ctrs, indices, dtype, centres)
     if indices.numel() == 0 or x.shape[1] == 0 or len(ctrs) == 0:
         value = exact([[]], [[]], metric_named(metric), dtype).to(x.device)  # of points without coordinates
         return value.expand(indices.shape).masked_fill(indices < 0, torch.inf)
     known = metric_named(metric)
     if x.device.type != "cpu":
-        return off_cpu(x.detach(), ctrs.detach(), indices, known, dtype, max_memory, centres)
+        return off_cpu(x, ctrs, indices, known, dtype, max_memory, centres)
     # Workers could not write to what inference mode makes; it is a setting of the thread.
     rounded_there = dtype == torch.float32 and for_kernels(x, ctrs, metric_named(metric))
     count = _count(x, indices, max_memory, rounded_there)
     tiny = indices.numel() * x.shape[1] < _TINY
     with torch.inference_mode(False), Workers.if_several(count, tiny, x.device) as workers:
         out = torch.empty(indices.shape, dtype=dtype, device=x.device)
-        work = Work(x.detach(), ctrs.detach(), metric_named(metric), out.dtype, max_memory // count)
+        work = Work(x, ctrs, metric_named(metric), out.dtype, max_memory // count)
         rows = max(1, min(work.pairs_at_once // indices.shape[1], -(-len(x) // count)))
 
         def fill(start: int) -> None:
             part = slice(start, start + rows)
             there = indices[part] if centres is None else centres(part)
-            out[part] = work.distances(x.detach()[part], there).to(out.device)
+            out[part] = work.distances(x[part], there).to(out.device)
 
         workers.each(fill, range(0, len(x), rows))
     return out
@@ -121,7 +122,7 @@ def of_few(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor | No
     from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
 
     with torch.inference_mode(False):  # or nobody else could write to what it makes
-        points = x.detach().contiguous(), ctrs.detach().contiguous()
+        points = as_stored(x).contiguous(), as_stored(ctrs).contiguous()
         out, certain = rounded_pairs(known, *points, indices, x.dtype)
     return out if certain is None else None
 

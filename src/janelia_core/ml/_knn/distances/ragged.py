@@ -8,6 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from janelia_core.ml._knn.data.points import as_stored
 from janelia_core.ml._knn.distances.distances import distances, result_dtype
 from janelia_core.ml._knn.distances.work import for_kernels
 from janelia_core.ml._knn.metrics.metric import DISTANCE, OF_GAPS, Metric
@@ -46,7 +47,7 @@ def of_ragged(x: Tensor, ctrs: Tensor, offsets: Tensor, indices: Tensor, metric:
     out = torch.empty(len(indices), dtype=dtype, device="cpu")
     certain = torch.empty(len(indices), dtype=torch.bool, device="cpu")
     with torch.inference_mode(False), Workers.if_several(_count(len(indices))) as workers:
-        points = x.detach(), ctrs.detach()
+        points = as_stored(x), as_stored(ctrs)
 
         def fill(rows: tuple[int, int]) -> int:
             return _fill(known, *points, offsets, indices, rows, out, certain)

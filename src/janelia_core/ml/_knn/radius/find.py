@@ -15,7 +15,7 @@ from torch import Tensor
 from janelia_core.ml._knn.asking import ask
 from janelia_core.ml._knn.data.centres import Centres
 from janelia_core.ml._knn.data.mask import Allowed
-from janelia_core.ml._knn.data.points import Points, lifted, without_subnormals
+from janelia_core.ml._knn.data.points import Points, as_stored, lifted, without_subnormals
 from janelia_core.ml._knn.exact_order import ExactOrder
 from janelia_core.ml._knn.kept import Kept
 from janelia_core.ml._knn.meanwhile import asker, made_up
@@ -130,8 +130,8 @@ def _find(
     if len(x) == 0 or len(ctrs if subset is None else subset) == 0:
         return  # nobody belongs
     same = x is ctrs
-    x = x.detach().resolve_neg()
-    ctrs = x if same else ctrs.detach().resolve_neg()
+    x = as_stored(x)
+    ctrs = x if same else as_stored(ctrs)
     metric = metric_named(asked.metric)
     if flushes_subnormals():
         stored, (x, ctrs) = ctrs, without_subnormals(x, ctrs)

@@ -20,7 +20,7 @@ from janelia_core.ml._knn.metrics.metric import DISTANCE, Metric
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.small.cost import FEW_COLUMNS, PER_PAIR_OF_OPERATIONS, takes_lanes
-from janelia_core.ml._knn.small.terms import MODULE, terms
+from janelia_core.ml._knn.small.terms import MODULE, NO_MASK, terms
 from janelia_core.ml._runtime.loading import are_ready
 
 _KERNELS = MODULE
@@ -47,7 +47,7 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     known = plan.kernels and (lanes or metric.form == DISTANCE)
     if known and (_KERNELS in sys.modules or _wants_kernels(plan, len(x))):
         if lanes and lanes_are_ready(x.dtype, ctrs.dtype):
-            return _by_lanes(x, ctrs, plan.k, plan.metric)
+            return by_lanes(x, ctrs, plan.k, plan.metric)
         if not lanes and _are_ready(x, ctrs, plan):
             return _by_kernels(x, ctrs, plan)
     start = time.perf_counter()
@@ -67,7 +67,7 @@ def lanes_are_ready(rows: torch.dtype, ctrs: torch.dtype) -> bool:
 
 def _rehearse_lanes(rows: torch.dtype, ctrs: torch.dtype) -> None:
     x, c = (torch.ones(2, 1, dtype=dtype, device="cpu") for dtype in (rows, ctrs))
-    _by_lanes(x, c, 1, "euclidean")
+    by_lanes(x, c, 1, "euclidean")
 
 
 def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:
@@ -94,7 +94,7 @@ def _wants_kernels(plan: Plan, n: int) -> bool:
     return _spent > patience or asked.work > _WANTS_KERNELS or held > plan.workspace_bytes // 4 * 3
 
 
-def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Tensor]:
+def by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str, allowed: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Search by the kernel that the brief way asks, too."""
     from janelia_core.ml._knn.small import lanes
 
@@ -109,6 +109,7 @@ def _by_lanes(x: Tensor, ctrs: Tensor, k: int, metric: str) -> tuple[Tensor, Ten
         known.within,
         x.numpy(),
         ctrs.numpy(),
+        NO_MASK if allowed is None else allowed.contiguous().numpy(),
         indices.numpy(),
         (n, 1),
         none.numpy(),

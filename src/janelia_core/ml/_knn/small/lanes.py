@@ -21,6 +21,10 @@ than k others, and only those within it are looked at in float64:
 The limit is rounded upward when it is brought to the format of the keys. A list holds the k + 1 first of the centres
 within it by (order value, index). A row is `clear` if it lists k or more whose error intervals are disjoint, or if its
 order values are integers that float64 holds: then equal means tied.
+
+Under a mask keys of what a row may not have are inf. Where T is so for that, all keys up to 2^126 are within the
+limit: what is not listed then has an order value far above 2^100, and a row is clear if the last that counts is below.
+It lists k, or all that it may have.
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ import numpy as np
 from janelia_core.ml._knn.arithmetic.to_float32 import PLAIN, round_root, round_value
 from janelia_core.ml._knn.metrics.dot import LEAST_SQUARE
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT, Bound
+from janelia_core.ml._knn.small.denied import bits_of_block, deny_all
 from janelia_core.ml._knn.small.kernels import is_whole
 from janelia_core.ml._runtime.arrays import B8, F32, F64, I64, Reals
 from janelia_core.ml._runtime.jit import jit
@@ -59,6 +64,7 @@ Best = tuple[F64, I64]
 """Room for the first k + 1 of a row."""
 
 _HUGE, _SMALL = 2.0**100, 2.0**-80  # squared norms
+_MOST = 2.0**126  # keys; what a limit is more stays below 2^127
 _UPWARD = 2.0**-23  # more than what a limit loses when it is rounded to float32
 
 
@@ -69,6 +75,7 @@ def nearest_by_lanes(
     within: Bound,
     x: Reals,
     ctrs: Reals,
+    allowed: B8,
     indices: I64,
     strides: tuple[int, int],
     distances: F32,
@@ -82,6 +89,8 @@ def nearest_by_lanes(
         within: `Metric.bound`.
         x: Rows.
         ctrs: Centres, of the dtype of the rows, float32 or float64.
+        allowed: (n, n_ctrs), which centres rows may have, or (0, 0): all. Where a row has fewer than k, -1 and inf
+            are written behind them.
         indices: Two dimensions in C order, written where a row is clear: place t of row i is item
             t * strides[0] + i * strides[1].
         strides: See indices.
@@ -103,16 +112,20 @@ def nearest_by_lanes(
     out = indices.reshape(indices.size), distances.reshape(distances.size), clear
     squares, levels, factors, reach = of_centres(form, by_product, ctrs)
     whole = form != COSINE and is_whole(x) and is_whole(ctrs)
+    masked, words, counts = allowed.shape[0] > 0, np.empty(allowed.shape[1], np.uint16), np.full(ROWS, n_ctrs)
     in_doubt, unrounded = 0, 0
     for first in range(0, x.shape[0], ROWS):
         stop = min(first + ROWS, x.shape[0])
         fill_columns(x, first, columns)
         fill_keys(by_product, columns, ctrs, levels, factors, keys, least, groups)
+        if masked:
+            bits_of_block(allowed, first, stop, but_self, words, counts)
+            deny_all(words, keys, least, groups)
         kth_least(least, groups, wanted, lists)
-        set_limits(question, slack, reach, x, first, stop, lists, limits)
+        set_limits(question, slack, reach, x, (first, stop), masked, lists, limits)
         list_those_within(question, x, first, ctrs, squares, keys, limits, heap, best)
         put_in_order(0, stop - first, heap, best)
-        doubts = settle(question, whole, within, reach, x, (first, stop), heap, out, strides)
+        doubts = settle(question, whole, within, reach, x, (first, stop), counts, heap, out, strides)
         in_doubt += doubts[0]
         unrounded += doubts[1]
     return in_doubt, unrounded
@@ -172,19 +185,27 @@ def fill_keys(
 
 @jit
 def set_limits(
-    question: Question, slack: Bound, reach: float, x: Reals, first: int, stop: int, lists: Reals, limits: Reals
+    question: Question,
+    slack: Bound,
+    reach: float,
+    x: Reals,
+    rows: tuple[int, int],
+    masked: bool,
+    lists: Reals,
+    limits: Reals,
 ) -> None:
     """Writes L of each row of a block, rounded upward, from its T; NaN where keys say nothing, and behind the last."""
-    form, by_product = question[0], question[3]
+    (form, _, _, by_product, _), (first, stop) = question, rows
     for lane in range(ROWS):
         i, t, limit = first + lane, np.float64(lists[lists.shape[0] - ROWS + lane]), np.nan
+        t = np.float64(_MOST) if masked and t == np.inf else t
         if i < stop and by_product:
             square = product(x, i, x, i)
             if (LEAST_SQUARE if form != DISTANCE else -1.0) < square < _HUGE and reach >= 0.0 and t < np.inf:
                 size = np.sqrt(square) * (1.0 if form == COSINE else reach)
                 size += reach * reach if form == DISTANCE else 0.0
                 limit = t + 2.0 * (slack[0] * size * (1.0 + 2.0**-20) + slack[1])
-        elif i < stop and t < _HUGE:
+        elif i < stop and (t < _HUGE or t == _MOST):
             limit = t * (1.0 + 4.0 * slack[0]) + 4.0 * slack[1]
         limits[lane] = limit + abs(limit) * _UPWARD
 
@@ -252,6 +273,7 @@ def settle(
     reach: float,
     x: Reals,
     rows: tuple[int, int],
+    counts: I64,
     heap: Heap,
     out: tuple[I64, F32, B8],
     strides: tuple[int, int],
@@ -260,7 +282,7 @@ def settle(
     (form, k, root, _, _), (near, who, held), (indices, distances, clear) = question, heap, out
     room, in_doubt, unrounded = near.shape[0] // ROWS, 0, 0
     for i in range(rows[0], rows[1]):
-        start, n = (i - rows[0]) * room, held[i - rows[0]]
+        start, n, least = (i - rows[0]) * room, held[i - rows[0]], min(k, counts[i - rows[0]])
         held[i - rows[0]] = 0
         relative, absolute = within
         if form == DOT:
@@ -271,13 +293,15 @@ def settle(
         for place in range(start + 1, start + n):
             low, high = near[place - 1], near[place]
             apart &= high - abs(high) * relative - absolute > low + abs(low) * relative + absolute
-        clear[i] = n >= k and (apart or whole)
+        clear[i] = n >= least and (least == 0 or near[start + least - 1] < _HUGE) and (apart or whole)
         if not clear[i]:
             in_doubt += 1
             continue
         for place in range(k):
-            indices[place * strides[0] + i * strides[1]] = who[start + place]
-        for place in range(k if distances.shape[0] > 0 else 0):
+            indices[place * strides[0] + i * strides[1]] = who[start + place] if place < least else -1
+        for place in range(least, k if distances.shape[0] > 0 else 0):
+            distances[i * k + place] = np.inf
+        for place in range(least if distances.shape[0] > 0 else 0):
             far = near[start + place]
             if root and far > PLAIN:
                 value, certain = round_root(far, relative)

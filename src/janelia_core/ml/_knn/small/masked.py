@@ -18,11 +18,11 @@ from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
-from janelia_core.ml._knn.small.at_once import FAR, alike
-from janelia_core.ml._knn.small.cost import FEW_COLUMNS
+from janelia_core.ml._knn.small.at_once import FAR, alike, by_lanes, lanes_are_ready
+from janelia_core.ml._knn.small.cost import FEW_COLUMNS, takes_lanes
+from janelia_core.ml._knn.small.terms import MODULE
 from janelia_core.ml._runtime.loading import are_ready
 
-_KERNELS = "janelia_core.ml._knn.small.masked_kernels"
 _PATIENCE = 1.0  # seconds of torch operations after which the kernels are loaded
 _WANTS_KERNELS = 1 << 20  # n_smps * n_ctrs * d from which a single call does
 
@@ -39,9 +39,13 @@ def nearest_allowed(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tup
         plan: The plan.
     """
     global _spent
-    wanted = metric_named(plan.metric).form == DISTANCE and plan.kernels and _wants_kernels(plan)
-    if wanted and _are_ready(x, ctrs, plan):
-        return _by_kernels(x, ctrs, allowed, plan)
+    form = metric_named(plan.metric).form
+    lanes = takes_lanes(form, plan.k)
+    if plan.kernels and (lanes or form == DISTANCE) and _wants_kernels(plan):
+        if lanes and lanes_are_ready(x.dtype, ctrs.dtype):
+            return by_lanes(x, ctrs, plan.k, plan.metric, allowed)
+        if not lanes and _are_ready(x, ctrs, plan):
+            return _by_kernels(x, ctrs, allowed, plan)
     start = time.perf_counter()
     found = _by_operations(x, ctrs, allowed, plan)
     _spent += time.perf_counter() - start
@@ -49,7 +53,7 @@ def nearest_allowed(x: Tensor, ctrs: Tensor, allowed: Tensor, plan: Plan) -> tup
 
 
 def _wants_kernels(plan: Plan) -> bool:
-    return _KERNELS in sys.modules or _spent > _PATIENCE or plan.problem.work > _WANTS_KERNELS
+    return MODULE in sys.modules or _spent > _PATIENCE or plan.problem.work > _WANTS_KERNELS
 
 
 def _are_ready(x: Tensor, ctrs: Tensor, plan: Plan) -> bool:

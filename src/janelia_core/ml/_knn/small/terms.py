@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from janelia_core.ml._knn.arithmetic.bounds import UNIT32, UNIT64, gamma
 from janelia_core.ml._knn.metrics.metric import DISTANCE, FORMS, Bound
 from janelia_core.ml._knn.metrics.registry import metric_named
 
+NO_MASK = np.empty((0, 0), np.bool_)
+"""For the kernel of lanes: all centres are allowed."""
 MODULE = "janelia_core.ml._knn.small.lanes"  # by its name alone: whoever imports it loads Numba
 _FEW_COLUMNS = 16  # up to which gaps cost less than products with their norms and errors
 

@@ -19,11 +19,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from janelia_core.ml._knn.distances.distances import result_dtype
 from janelia_core.ml._neighbors.derivatives import operators
 from janelia_core.ml._neighbors.derivatives.angles import moving_angles
-from janelia_core.ml._neighbors.derivatives.functions import Saved, Tangent, as_one, differentiable, like, or_zero
+from janelia_core.ml._neighbors.derivatives.functions import (
+    Saved,
+    Tangent,
+    as_one,
+    differentiable,
+    is_alone,
+    like,
+    or_zero,
+)
 from janelia_core.ml._neighbors.derivatives.pair_functions import pair_products, pair_sums
 from janelia_core.ml._neighbors.derivatives.rules import Pairing, rule_of
 from janelia_core.ml._runtime.transforms import Context, is_transformed, keep, saved_primals
@@ -96,7 +105,8 @@ class _Distances(Saved):
     def backward(ctx: Context, g: Tensor) -> tuple[Any, ...]:
         x, ctrs, indices, first, r = ctx.saved_tensors
         metric, budget = ctx.settings
-        gx, gc = rule_of(metric).gradient(g, Pairing(x, ctrs, r.detach(), indices, first, budget))
+        rule, at = rule_of(metric), Pairing(x, ctrs, r.detach(), indices, first, budget)
+        gx, gc = (rule.few(g, at) if is_alone(g, x, ctrs) else None) or rule.gradient(g, at)
         return like(gx, x, ctx, 0), like(gc, ctrs, ctx, 1), None, None, None, None
 
     @staticmethod
@@ -107,17 +117,17 @@ class _Distances(Saved):
             return rule_of(metric).along(or_zero(dx, x), or_zero(dc, ctrs), at)
 
 
-class _Known(_Distances):
-    """Of any metric, of plain tensors, where the search has found them: nothing is evaluated."""
+class _Known(Function):
+    """Of any metric, of plain tensors, where the search has found them: nothing is evaluated.
+
+    No transform sees it, so that it needs neither `jvp` nor `setup_context`, for which torch binds arguments anew.
+    """
 
     @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        *_, (known,) = inputs
+    def forward(ctx: Context, *inputs: Any) -> Tensor:
+        *asked, (known,) = inputs
+        _Distances.setup_context(ctx, tuple(asked), known)
         return known  # type: ignore[no-any-return]
-
-    @staticmethod
-    def setup_context(ctx: Context, inputs: tuple[Any, ...], output: Tensor) -> None:
-        _Distances.setup_context(ctx, inputs[:-1], output)
 
     @staticmethod
     def backward(ctx: Context, g: Tensor) -> tuple[Any, ...]:

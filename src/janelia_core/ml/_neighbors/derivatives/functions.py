@@ -59,7 +59,7 @@ def differentiable(operator: CustomOpDef, function: type[Saved], rule: Rule) -> 
     evaluate = operator._init_fn
 
     def call(*args: Any) -> Any:
-        if _is_alone(args):
+        if is_alone(*args):
             return evaluate(*args)
         return (function.apply if takes_functions() else operator)(*args)  # type: ignore[no-untyped-call]
 
@@ -73,7 +73,7 @@ def differentiable(operator: CustomOpDef, function: type[Saved], rule: Rule) -> 
     return call
 
 
-def _is_alone(args: tuple[Any, ...]) -> bool:
+def is_alone(*args: Any) -> bool:
     """Whether nobody wants to know of a call: torch's dispatcher takes longer than what is to be done for few pairs."""
     tensors = [value for value in args if isinstance(value, Tensor)]
     return (

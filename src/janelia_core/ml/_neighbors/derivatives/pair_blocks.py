@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from janelia_core.ml._knn.answers import memory_of
+from janelia_core.ml._knn.data.points import as_array
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml._runtime.arrays import Reals
 from janelia_core.ml._runtime.machine import this_machine
@@ -169,7 +170,7 @@ def _sum_by_centre(summed: _Summed, out: Tensor, pairs: Pairs, budget: int) -> N
 
 def arrays(*tensors: Tensor) -> list[Reals]:
     """Return NumPy arrays in C order, which share memory with tensors that are so already."""
-    return [tensor.detach().contiguous().numpy() for tensor in tensors]
+    return [as_array(tensor) for tensor in tensors]
 
 
 def each_block_of_rows(work: Callable[[tuple[int, int]], None], indices: Tensor, numbers_a_pair: int) -> None:

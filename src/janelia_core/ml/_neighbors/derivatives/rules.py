@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from torch import Tensor
 
+from janelia_core.ml._neighbors.derivatives import few_pairs
 from janelia_core.ml._neighbors.derivatives.norm_functions import norm_sums, norm_values
 from janelia_core.ml._neighbors.derivatives.pair_functions import pair_products, pair_sums
+from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
 from janelia_core.ml._neighbors.derivatives.sign_functions import sign_sums, sign_values
 
 
@@ -47,10 +49,12 @@ class Rule(NamedTuple):
     Attributes:
         gradient: Called with weights (n, k) of the distances: sums by row (n, d) and by centre (m, d).
         along: Called with tangents (n, d) and (m, d) of the points: derivatives (n, k) of the distances.
+        few: As `gradient`, of few plain pairs of which no further derivative is wanted; None where that is not for it.
     """
 
     gradient: Callable[[Tensor, Pairing], tuple[Tensor, Tensor]]
     along: Callable[[Tensor, Tensor, Pairing], Tensor]
+    few: Callable[[Tensor, Pairing], tuple[Tensor, Tensor] | None]
 
 
 def rule_of(metric: str) -> Rule:
@@ -68,7 +72,7 @@ def _norms() -> Rule:
     def along(dx: Tensor, dc: Tensor, at: Pairing) -> Tensor:
         return norm_values(dx[:, None], dc[:, None], at.x, at.c, at.r, *at.pairs, at.budget)
 
-    return Rule(gradient, along)
+    return Rule(gradient, along, lambda w, at: few_pairs.norm_sums(w, at.x, at.c, at.r, Pairs(*at.pairs)))
 
 
 def _pairs(differences: bool, factor: float) -> Rule:
@@ -80,7 +84,10 @@ def _pairs(differences: bool, factor: float) -> Rule:
     def along(dx: Tensor, dc: Tensor, at: Pairing) -> Tensor:
         return pair_products(dx, dc, at.x, at.c, *at.pairs, differences, factor, at.budget)
 
-    return Rule(gradient, along)
+    def few(w: Tensor, at: Pairing) -> tuple[Tensor, Tensor] | None:
+        return few_pairs.sums(w, at.x, at.c, Pairs(*at.pairs), differences, factor)
+
+    return Rule(gradient, along, few)
 
 
 def _signs(largest: bool) -> Rule:
@@ -90,7 +97,7 @@ def _signs(largest: bool) -> Rule:
     def along(dx: Tensor, dc: Tensor, at: Pairing) -> Tensor:
         return sign_values(dx, dc, at.x, at.c, *at.pairs, largest, at.budget)
 
-    return Rule(gradient, along)
+    return Rule(gradient, along, lambda w, at: None)
 
 
 RULES = {

@@ -10,6 +10,7 @@ import math
 from janelia_core.ml._knn.plan.demand import PER_LISTED, Cost, Demand
 from janelia_core.ml._knn.problem import Problem
 
+NAME = "codebook"
 SLACK = 7
 """Centres that are listed of a row in doubt, beyond the k + 1 of all rows."""
 _FEWEST_ROWS = 2048
@@ -27,9 +28,19 @@ def why_not(problem: Problem, workers: int) -> str:
     if problem.masked:
         return "the compiled screens take no masks"
     few = problem.n_smps < _FEWEST_ROWS or problem.n_smps < problem.n_ctrs
-    many = problem.k > _MOST_K or problem.n_ctrs > _MOST_CTRS or problem.n_ctrs * problem.d > _MOST_WORDS
-    served = not few and not many and 0 < problem.d <= _MOST_COLUMNS
+    served = not few and holds(problem.n_ctrs, problem.d, problem.k)
     return "" if served else "not many rows among few centres"
+
+
+def holds(n_ctrs: int, d: int, k: int) -> bool:
+    """Tell whether centres are few enough for a book, and lists short."""
+    fits = n_ctrs <= _MOST_CTRS and n_ctrs * d <= _MOST_WORDS and 0 < d <= _MOST_COLUMNS
+    return fits and k <= _MOST_K
+
+
+def held(n_ctrs: int, d: int, k: int, workers: int) -> int:
+    """Return the bytes of centres in words, and of what workers hold for their blocks of rows."""
+    return n_ctrs * (d + 4) * 32 + workers * _BLOCK * (8 * d + 12 * (k + 1 + SLACK) + 64)
 
 
 def cost(problem: Problem) -> Cost:
@@ -40,7 +51,7 @@ def cost(problem: Problem) -> Cost:
     else:
         entries = k * (1.0 + math.log(max(1.0, n_ctrs / k))) if k > 1 else 0.0
         per_row, per_pair = 6.0 + 0.3 * d + entries * 0.7 * (k + 1), 0.02 + 0.0172 * (d + 1)
-    packing = problem.unpaid("codebook", 5e4 + n_ctrs * d * 10.0)
+    packing = problem.unpaid(NAME, 5e4 + n_ctrs * d * 10.0)
     return Cost(packing + n_smps * (per_row + n_ctrs * per_pair))
 
 
@@ -52,7 +63,7 @@ def halved(n_ctrs: int, d: int) -> bool:
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
     """Return what the screen asks for, or nothing where another takes less, or the memory is short."""
     width = problem.k + 1 + SLACK
-    packed = problem.n_ctrs * (problem.d + 4) * 32 + workers * _BLOCK * (8 * problem.d + 12 * width + 64)
+    packed = held(problem.n_ctrs, problem.d, problem.k, workers)
     if cost(problem).work > rival.work or packed > room // 4:
         return ""
     return Demand(

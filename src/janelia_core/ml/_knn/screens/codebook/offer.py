@@ -26,7 +26,7 @@ _LARGEST = 2.0**390  # float64 squares of more are scaled (`Frame.in_float64`)
 class Codebook:
     """Many rows among few centres: a CPU."""
 
-    name, parallel, looks = "codebook", True, False
+    name, parallel, looks = cost.NAME, True, False
     why_not, cost, demand = staticmethod(cost.why_not), staticmethod(cost.cost), staticmethod(cost.demand)
 
     def why_not_here(self, asked: Asked) -> str:
@@ -35,7 +35,7 @@ class Codebook:
             return "the compiled screens take no masks"
         if (is_wide(asked.x.values) or is_wide(asked.centres.points.values)) and not asked.frame.held:
             return "float64 does not hold all values"
-        return "" if _are_moderate(asked.centres.points) else "centres are not all of moderate magnitude"
+        return "" if are_moderate(asked.centres.points) else "centres are not all of moderate magnitude"
 
     def key(self, place: Place, plan: Plan) -> Hashable:
         """Of copies of a centre as many stay as are wanted."""
@@ -43,16 +43,22 @@ class Codebook:
 
     def prepare(self, centres: Centres, place: Place, plan: Plan, workers: Workers) -> PreparedBook:
         """Put the centres into words."""
-        from janelia_core.ml._knn.screens.codebook.book import may_hold_copies
         from janelia_core.ml._knn.screens.codebook.screen import PreparedBook
 
         points = centres.points
-        if plan.sifts and may_hold_copies(points):
-            points = without_spare_copies(points, plan.k, plan.workspace_bytes // 2)
+        if plan.sifts:
+            points = without_copies(points, plan.k, plan.workspace_bytes // 2)
         return PreparedBook(points, plan.problem.form)
 
 
-def _are_moderate(ctrs: Points) -> bool:
+def without_copies(ctrs: Points, k: int, room: int) -> Points:
+    """Return centres without copies that no one is answered with, as far as `room` bytes let these be found."""
+    from janelia_core.ml._knn.screens.codebook.book import may_hold_copies
+
+    return without_spare_copies(ctrs, k, room) if may_hold_copies(ctrs) else ctrs
+
+
+def are_moderate(ctrs: Points) -> bool:
     """Tell whether all values are finite, and their squares in float64 too."""
     values = ctrs.block(0, len(ctrs))
     if not values.is_floating_point():

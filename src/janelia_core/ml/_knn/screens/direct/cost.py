@@ -11,7 +11,9 @@ from janelia_core.ml._knn.plan.demand import PER_CELL, PER_LISTED, Cost, Demand,
 from janelia_core.ml._knn.problem import Problem
 
 _SHARE = 4  # of the room: the most that lists may take
-_SHORT = 16  # coordinates up to which centres are gathered into columns
+SHORT = 16
+"""Coordinates up to which centres are gathered into columns: at least a run of either type, along which points of more
+are summed."""
 _PER_ENTRY = 100.0  # of a list, in each of a few shares
 _SLACK = 8  # places beyond k, and k / 8 more
 
@@ -32,8 +34,8 @@ def cost(problem: Problem) -> Cost:
     """Return the work of a pass: reading the centres, the sums of all pairs, and the lists of rows."""
     n_smps, n_ctrs, d, k = problem.n_smps, problem.n_ctrs, problem.d, problem.k
     size = 1.0 if problem.float32 else 2.0
-    read = 0.4 * size * d + (1.5 if d <= _SHORT else 0.0)
-    per_pair = (0.35 + 0.08 * d * size) if d <= _SHORT else (1.0 + 0.04 * d * size)
+    read = 0.4 * size * d + (1.5 if d <= SHORT else 0.0)
+    per_pair = (0.35 + 0.08 * d * size) if d <= SHORT else (1.0 + 0.04 * d * size)
     rounds = width(k) * (1.0 + math.log(max(1.0, n_ctrs / width(k))))  # entries of a list
     lists = n_smps * rounds * _PER_ENTRY
     return Cost(n_ctrs * (read + n_smps * per_pair) + lists)
@@ -52,6 +54,6 @@ def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | s
         width=width(problem.k),
         reason="one pass over the centres as they are stored, by compiled kernels",
         own=width(problem.k),
-        variant=problem.d <= _SHORT,
+        variant=problem.d <= SHORT,
         sifts=True,
     )

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from janelia_core.ml._knn.data.mask_kernels import WORD
 from janelia_core.ml._knn.metrics.metric import DISTANCE
-from janelia_core.ml._knn.screens.direct.kernels import SHORT, FewRows, Lowest, sweep_long, sweep_short
+from janelia_core.ml._knn.screens.direct.cost import SHORT
+from janelia_core.ml._knn.screens.direct.kernels import FewRows, Lowest, sweep_long, sweep_short
 from janelia_core.ml._knn.screens.direct.lists import close, take_over
 from janelia_core.ml._knn.screens.direct.rows import at_least_of, hold
 from janelia_core.ml._runtime.arrays import F32, F64, I64

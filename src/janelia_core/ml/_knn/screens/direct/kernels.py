@@ -20,8 +20,6 @@ from janelia_core.ml._simd.bits import first_bit
 from janelia_core.ml._simd.row_sums import product
 from janelia_core.ml._simd.run_tiles import BYTES, CELLS, CTRS, ROWS, low_gaps, low_products
 
-SHORT = 16
-"""Coordinates, at least a run of either type: points of more are summed along them."""
 LEAST_SQUARE32, LARGEST_SQUARE32 = 2.0**-80, 2.0**100
 _BLOCK = 1 << 12  # coordinates of centres at a time
 _COLUMNS = 256  # short centres at a time

@@ -12,7 +12,8 @@ from janelia_core.ml._knn.data.directions import directions
 from janelia_core.ml._knn.data.points import as_float64
 from janelia_core.ml._knn.metrics.dot import LARGEST_SQUARE, LEAST_SQUARE
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
-from janelia_core.ml._knn.screens.direct.kernels import LARGEST_SQUARE32, LEAST_SQUARE32, SHORT, FewRows, Lowest
+from janelia_core.ml._knn.screens.direct.cost import SHORT
+from janelia_core.ml._knn.screens.direct.kernels import LARGEST_SQUARE32, LEAST_SQUARE32, FewRows, Lowest
 from janelia_core.ml._runtime.arrays import B8, F64, Reals
 from janelia_core.ml._simd.run_tiles import CTRS, ROWS, run_length
 

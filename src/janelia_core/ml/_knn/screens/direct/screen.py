@@ -45,7 +45,8 @@ from janelia_core.ml._knn.data.mask_kernels import WORD, Bits, count
 from janelia_core.ml._knn.data.points import IN_FLOAT32, Points
 from janelia_core.ml._knn.metrics.metric import DISTANCE
 from janelia_core.ml._knn.rows import Rows
-from janelia_core.ml._knn.screens.direct.kernels import SHORT, Lowest, sweep_long, sweep_short
+from janelia_core.ml._knn.screens.direct.cost import SHORT
+from janelia_core.ml._knn.screens.direct.kernels import Lowest, sweep_long, sweep_short
 from janelia_core.ml._knn.screens.direct.rows import Held, at_least_of, hold
 from janelia_core.ml._runtime.arrays import F64, I64
 from janelia_core.ml._runtime.workers import Workers

@@ -15,14 +15,19 @@ from janelia_core.ml._knn.screens.portable.stored import are_few
 from janelia_core.ml._knn.screens.rungs import Rungs
 from janelia_core.ml._runtime.workers import Workers
 
+_FEW, _ALL = "few candidates", "as many as may be kept"
+
 
 class PreparedPortable(PackedCentres):
     """Packed centres, or how to pack them."""
 
     def meet(self, asked: Asked) -> Meeting:
-        """Rows ask for nothing more."""
-        screen = PortableScreen(self, asked.frame.verify_exponent, asked.mask)
-        meeting = Meeting(Rungs(lambda _: screen))
+        """Let rows ask for few candidates first, where packed centres are kept: else to ask twice is to pack twice."""
+        exponent, mask, few = asked.frame.verify_exponent, asked.mask, cost.narrow(asked.plan.problem)
+        screen = PortableScreen(self, exponent, mask)
+        narrow = asked.x.values.is_cpu and self.products.keep_packed and few < self.products.width
+        first = PortableScreen(self, exponent, mask, few) if narrow else screen
+        meeting = Meeting(Rungs({_FEW: first, _ALL: screen}.__getitem__, (_FEW, _ALL) if narrow else (_ALL,)))
         meeting.near = screen
         return meeting
 

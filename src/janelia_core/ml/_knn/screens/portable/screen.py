@@ -27,7 +27,10 @@ from janelia_core.ml._knn.data.points import Points, as_float64, float64_device
 from janelia_core.ml._knn.metrics.metric import COSINE, DISTANCE, DOT
 from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.demand import Products
+from janelia_core.ml._knn.problem import MOST_CTRS
 from janelia_core.ml._knn.rows import Rows, parts
+from janelia_core.ml._knn.screens.portable.cost import rows_at_once
+from janelia_core.ml._knn.screens.portable.largest import largest
 from janelia_core.ml._knn.screens.portable.packing import PackedRows, pack_ctrs, pack_rows, product_error
 from janelia_core.ml._knn.screens.portable.stored import Block, more_columns, packed_beside, serve_as_stored
 
@@ -56,8 +59,10 @@ class PackedCentres:
         self.stands = self.nbytes > 0
 
     def block(self, start: int, stop: int) -> Block:
-        """Return one of the blocks."""
-        kept = None if self._kept is None else self._kept[start // self.products.ctr_block]
+        """Return one of the blocks, or a part of one."""
+        number, first = divmod(start, self.products.ctr_block)
+        whole = None if self._kept is None else self._kept[number]
+        kept = None if whole is None else whole[first : first + stop - start]
         if not self.as_stored:
             return Block(self._pack(start, stop) if kept is None else kept)
         values, chunk = self.ctrs.block(start, stop), self.ctrs.chunk
@@ -100,11 +105,12 @@ class PortableScreen:
         centres: The centres.
         verify_exponent: Order values are handed on in these units, see `Frame`.
         mask: Which centres a row may be answered with; None: all.
+        width: How many; 0: as many as the plan says.
     """
 
-    def __init__(self, centres: PackedCentres, verify_exponent: int, mask: Mask | None = None) -> None:
+    def __init__(self, centres: PackedCentres, verify_exponent: int, mask: Mask | None = None, width: int = 0) -> None:
         self._centres, self._mask = centres, mask
-        self._width = centres.products.width
+        self._width = width or centres.products.width
         self._chunk = centres.ctrs.chunk
         self._exponent = centres.place.exponent - verify_exponent
 
@@ -132,7 +138,9 @@ class PortableScreen:
 
     def blocks(self) -> list[tuple[int, int]]:
         """Return the blocks of centres, start and stop, that `within` takes."""
-        return self._centres.blocks
+        step = MOST_CTRS if self._centres.ctrs.values.is_cpu else len(self._centres.ctrs)
+        blocks = self._centres.blocks
+        return [(part, min(part + step, stop)) for start, stop in blocks for part in range(start, stop, step)]
 
     def _order_value(self, rows: PackedRows, score: Tensor) -> Tensor:
         """Return a lower bound, in the units of verify, of the order values of centres that score at most this (r,)."""
@@ -151,27 +159,38 @@ class PortableScreen:
 
     def _best(self, rows: PackedRows, numbers: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return the `width` largest U of each row, their centres (r, width), and whether (,) the product is sound."""
-        device, r = rows.packed.device, rows.packed.shape[0]
-        tile = torch.empty(
-            r * min(self._centres.products.ctr_block, len(self._centres.ctrs)), dtype=torch.float32, device=device
-        )
-        best = torch.empty(r, 0, dtype=torch.float32, device=device)
-        indices = torch.empty(r, 0, dtype=torch.int64, device=device)
+        device, r, step = rows.packed.device, len(rows.packed), self._step(len(rows.packed))
+        longest = min(self._centres.products.ctr_block, len(self._centres.ctrs))
+        tile = torch.empty(step * longest, dtype=torch.float32, device=device)
+        best = torch.full((r, self._width), -torch.inf, dtype=torch.float32, device=device)
+        indices = torch.full((r, self._width), -1, dtype=torch.int64, device=device)
         sound = torch.ones((), dtype=torch.bool, device=rows.square_low.device)
         for start, stop in self._centres.blocks:
             block = self._centres.block(start, stop)
-            scores = block.product(rows.packed, tile[: r * (stop - start)].view(r, stop - start))
-            if start == 0:
-                sound = _is_sound(rows.packed[0], block, scores[0], self._chunk)
-            if self._mask is not None:
-                scores.masked_fill_(~self._mask.tile(numbers, start, stop).to(device), -torch.inf)
-            top = scores.topk(min(self._width, stop - start), dim=1, sorted=False)
-            best = torch.cat([best, top.values], dim=1)
-            indices = torch.cat([indices, top.indices.add_(start)], dim=1)
-            if best.shape[1] > self._width:
-                best, kept = best.topk(self._width, dim=1, sorted=False)
-                indices = indices.gather(1, kept)
+            for part in parts(r, step):
+                some = rows.packed[part]
+                scores = block.product(some, tile[: len(some) * (stop - start)].view(len(some), stop - start))
+                if start == 0 and part.start == 0:
+                    sound = _is_sound(some[0], block, scores[0], self._chunk)
+                if self._mask is not None:
+                    scores.masked_fill_(~self._mask.tile(numbers[part], start, stop).to(device), -torch.inf)
+                _keep(best[part], indices[part], *largest(scores, min(self._width, stop - start)), start)
         return best, indices, sound
+
+    def _step(self, n_rows: int) -> int:
+        """Return of how many rows scores are held at a time."""
+        return rows_at_once(self._centres.products, n_rows) if self._centres.ctrs.values.is_cpu else max(1, n_rows)
+
+
+def _keep(best: Tensor, indices: Tensor, values: Tensor, columns: Tensor, start: int) -> None:
+    """Keep the largest of scores (r, w) and of the largest (r, v) of a block of centres, which begins at start."""
+    if start == 0:
+        best[:, : values.shape[1]], indices[:, : values.shape[1]] = values, columns
+        return
+    values, columns = torch.cat([best, values], dim=1), torch.cat([indices, columns.add_(start)], dim=1)
+    top = values.topk(best.shape[1], dim=1, sorted=False)
+    best.copy_(top.values)
+    torch.gather(columns, 1, top.indices, out=indices)
 
 
 def _down(value: Tensor, size: float = 0.0) -> Tensor:

@@ -81,15 +81,15 @@ def more_columns(values: Tensor, place: Place, product: bool, chunk: int) -> Ten
         chunk: So many coordinates are taken at a time.
     """
     b, d = values.shape
-    more = torch.empty(b, 2, dtype=torch.float32, device=values.device)
     g, rounding = gamma(n_columns(d), UNIT32), 2.0 * (d + 8) * UNIT64
+    norm = torch.empty(b, dtype=torch.float64, device=values.device)
     for part in chunks(values, chunk):
-        norm: Tensor = torch.linalg.vector_norm(as_float64(values[part]), dim=1) * 2.0**-place.exponent
-        high, low = norm * (1.0 + rounding), norm * (1.0 - 2.0 * rounding)
-        bias = 0.0 * norm if product else g * OUTWARD * high.square() - 0.5 * (2.0 - OUTWARD) * low.square()
-        margin = (d**0.5 * FLUSH + (g + 2.0**-FULL_BITS) * high) * ((1.0 + 2.0 * g) * OUTWARD)
-        more[part, 0] = up(bias + TINY, FULL_BITS)
-        more[part, 1] = up(margin.clamp_(min=FLUSH), FULL_BITS)
+        torch.linalg.vector_norm(as_float64(values[part]), dim=1, out=norm[part])
+    norm *= 2.0**-place.exponent
+    high, low = norm * (1.0 + rounding), norm * (1.0 - 2.0 * rounding)
+    bias = 0.0 * norm if product else g * OUTWARD * high.square() - 0.5 * (2.0 - OUTWARD) * low.square()
+    margin = (d**0.5 * FLUSH + (g + 2.0**-FULL_BITS) * high) * ((1.0 + 2.0 * g) * OUTWARD)
+    more = torch.stack([up(bias + TINY, FULL_BITS), up(margin.clamp_(min=FLUSH), FULL_BITS)], dim=1)
     return more if bool(torch.isfinite(more).all()) else None
 
 
