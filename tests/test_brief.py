@@ -55,6 +55,7 @@ def generally(monkeypatch: pytest.MonkeyPatch, *args: object, **kwargs: object):
         (sizes(20_000, 32, 8, 1), "book"),
         (sizes(10_000, 256, 2, 1), "book"),
         (sizes(300, 200, 32, 1), "lanes"),
+        (sizes(1000, 1000, 16, 5), "lanes"),
         (sizes(2, 10_000, 128, 10), "few"),
         (sizes(200, 500, 16, 5, masked=True), "lanes"),
         (sizes(2, 3000, 8, 10, masked=True), "lanes"),
@@ -194,6 +195,16 @@ def test_negative_views_strides_and_inference_are_read_as_they_are(n: int) -> No
     with torch.inference_mode():
         found = knn(x, ctrs, 2)
     found.indices.add_(0), found.distances.add_(0)  # not of inference mode: others may write to them
+
+
+def test_copies_of_strided_rows_count_as_memory(taken) -> None:
+    x, ctrs, _, _ = gaussian(n=30_000, n_ctrs=16, d=24)
+    with waiting():
+        knn_mc(x, ctrs, 1, 16, max_memory=1 << 23)
+        assert taken[-1] == ("book", True)
+        taken.clear()
+        knn_mc(x.T.contiguous().T, ctrs, 1, 16, max_memory=1 << 23)
+    assert taken == []
 
 
 def test_rows_are_cut_into_pieces_without_gaps() -> None:

@@ -285,3 +285,42 @@ def test_signs_by_kernels_and_by_torch_operations_agree_whatever_the_memory(dtyp
         for other in results[1:]:
             for a, b in zip(other, results[0], strict=True):
                 torch.testing.assert_close(a, b, rtol=1e-5 if dtype == torch.float32 else 1e-12, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("spoilt", ["", "missing", "zero", "tiny", "infinite", "weight"])
+def test_few_pairs_by_kernels_and_by_numpy_have_the_same_bytes(monkeypatch, dtype, spoilt):
+    from janelia_core.ml._neighbors.derivatives import few_kernels
+
+    n, m, d, k = 40, 9, 3, 20
+    x, c = random(n, d, dtype=dtype).detach(), random(m, d, dtype=dtype).detach()
+    w = random(k, n, dtype=dtype).detach().T
+    indices = torch.randint(0, m, (n, k), generator=torch.Generator().manual_seed(0))
+    if spoilt in ("zero", "tiny"):
+        x[3] = c[2] + (2.0**-130 if spoilt == "tiny" and dtype == torch.float32 else 0.0)
+        indices[3, 4] = 2
+    elif spoilt == "missing":
+        indices[torch.rand(n, k, generator=torch.Generator().manual_seed(1)) < 0.2] = -1
+        c[0] = torch.inf  # which stands in for none
+        indices[indices == 0] = 1
+    elif spoilt == "infinite":
+        x[5, 1] = torch.inf
+    elif spoilt == "weight":
+        w[2, 3] = torch.nan
+    pairs_ = Pairs(indices, torch.tensor([], dtype=torch.int64))
+    r = distances_of(x, c, indices)
+    found = []
+    for kernels in (None, few_kernels):
+        monkeypatch.setattr(few_pairs, "_kernels", lambda _, kernels=kernels: kernels)
+        found.append(
+            [
+                few_pairs.norm_sums(w, x, c, r, pairs_),
+                few_pairs.sums(w, x, c, pairs_, True, 2.0),
+                few_pairs.sums(w, x, c, pairs_, False, -1.0),
+            ]
+        )
+    for one, other in zip(*found, strict=True):
+        assert (one is None) == (other is None)
+        for a, b in zip(one or (), other or (), strict=True):
+            assert a.numpy().tobytes() == b.numpy().tobytes()
+    assert (found[0][0] is None) == (spoilt in ("infinite", "weight"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from janelia_core.ml._knn.choose import make_plan
 from janelia_core.ml._knn.data.points import Points
+from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.report import watch_knn
 from janelia_core.ml._knn.screens.dense.cells import cost
 from janelia_core.ml._knn.screens.dense.cells.ceilings import Ceilings
@@ -128,3 +130,16 @@ def test_clusters_of_many_columns_are_searched_in_small_cells_and_not_by_a_sieve
     assert reports[0].plan.screen == "cells"
     assert reports[0].n_climbed == 0
     assert torch.equal(found[:, :1], nearest(x[:1], ctrs, 4))
+
+
+def test_no_cells_where_products_may_be_cut() -> None:
+    def screens(exact: bool) -> list[str]:
+        plan: Plan | None = make_plan(50_000, 50_000, 50, 10, 4096, machine=replace(CPU, exact_products=exact))
+        found = []
+        while plan is not None:
+            found.append(plan.screen)
+            plan = plan.otherwise
+        return found
+
+    assert "cells" in screens(exact=True)
+    assert "cells" not in screens(exact=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -161,3 +162,14 @@ def test_blocks_of_rows_are_as_long_whatever_may_be_kept_of_the_centres(keeps: i
         assert plan.otherwise is not None
         plan = plan.otherwise
     assert plan.blocks.rows >= 512
+
+
+def test_a_sieve_is_weighed_against_all_that_the_dense_screen_has_still_to_do() -> None:
+    plan = make_plan(3_000, 30_000, 784, 10, 4096, machine=CPU)
+    problem, screens = plan.problem, []
+    packed = problem._replace(paid=(("dense", math.inf),))
+    assert cost.rival_work(packed) == cost.rows_work(problem) < cost.rival_work(problem)
+    while plan is not None:
+        screens.append(plan.screen)
+        plan = plan.otherwise
+    assert "sieve" in screens

@@ -24,9 +24,9 @@ from janelia_core.ml._runtime.arrays import I64
 from janelia_core.ml._runtime.loading import are_ready
 from janelia_core.ml._runtime.machine import Machine
 
-_FEWEST = 512  # rows
+_FEWEST, _FEWEST_EACH = 512, 4  # rows, and for each centre
 _MOST_WORK = 2e7  # nanoseconds of one core: of a longer search, what stands around it takes a small part
-_FIXED = 6e4  # of them: centres are looked at, sifted and put into words
+_FIXED = 3e4  # of them: centres are looked at and sifted
 _PER_THREAD = 1e5  # for which another thread is worth waking
 _PROBED = 1 << 12  # rows, of which the first tell whether scores prove enough
 _PROBE = 256
@@ -42,7 +42,7 @@ def serves(sizes: Sizes) -> bool:
         known is None
         or sizes.but_self
         or sizes.masked
-        or n < _FEWEST
+        or n < max(_FEWEST, _FEWEST_EACH * n_ctrs)
         or not cost.holds(n_ctrs, d, k)
         or not lanes.fit_at_once(sizes)
     ):
@@ -55,8 +55,8 @@ def serves(sizes: Sizes) -> bool:
 
 
 def _work(sizes: Sizes) -> float:
-    """Return the nanoseconds of one core that scores and lists take."""
-    return cost.cost(Problem(*sizes[:3], sizes.k, sizes.n_ctrs, Machine(), paid=((cost.NAME, np.inf),))).work
+    """Return the nanoseconds of one core that words, scores and lists take."""
+    return cost.cost(Problem(*sizes[:3], sizes.k, sizes.n_ctrs, Machine())).work
 
 
 def is_ready(sizes: Sizes) -> bool:

@@ -55,7 +55,7 @@ def nearest_briefly(
         return None
     sizes = Sizes(x.shape[0], ctrs.shape[0], x.shape[1], dtype, k, m, metric, max_memory, but_self, mask is not None)
     ways = _ways_of(sizes)
-    if not ways or not may_serve() or flushes_subnormals() or is_watched():
+    if not ways or _copied(x, ctrs) > max_memory // 4 or not may_serve() or flushes_subnormals() or is_watched():
         return None
     way = next((way for way in ways if way.is_ready(sizes)), None)
     if way is None:
@@ -65,6 +65,11 @@ def nearest_briefly(
         with torch.inference_mode(False):
             return way.answered(asked)
     return way.answered(asked)
+
+
+def _copied(*tensors: Tensor) -> int:
+    """Return the bytes of copies that arrays in C order take."""
+    return sum(t.nbytes for t in tensors if not t.is_contiguous() or t.is_neg())
 
 
 @functools.lru_cache(maxsize=256)

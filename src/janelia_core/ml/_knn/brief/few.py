@@ -22,7 +22,7 @@ from janelia_core.ml._runtime.machine import this_machine
 
 _MOST = 64  # rows
 _MOST_COORDINATES = 1 << 25  # of centres: a pass over more takes so long that nothing around it counts
-_PER_THREAD = 3 << 18  # coordinates of centres, from which another thread is worth its start
+_PER_THREAD = 1 << 19  # coordinates of centres, for which another thread is worth waking
 _SCREEN = "direct"
 _CPU = torch.device("cpu")
 

@@ -34,6 +34,7 @@ class Typed(Protocol):
 
 
 _OF_FEW = (torch.float32, torch.float64)
+_MOST_OF_FEW = 1 << 19  # coordinates of pairs: threads are worth their start for more
 _TINY = 1 << 11  # coordinates of pairs: torch shares out no operation on so few
 _FEWEST_PAIRS = 4096  # a thread is worth its start from so many pairs,
 _FEWEST_COORDINATES, _FEWEST_COLUMNS = 1 << 18, 8  # or coordinates of pairs that kernels round to float32
@@ -117,7 +118,7 @@ def of_few(x: Tensor, ctrs: Tensor, indices: Tensor, metric: str) -> Tensor | No
     known = metric_named(metric)
     if not (x.dtype == ctrs.dtype and x.dtype in _OF_FEW and known.form in (DISTANCE, DOT) and may_serve()):
         return None
-    if not are_loaded(known, x.dtype, x.dtype):
+    if indices.numel() * max(x.shape[1], _FEWEST_COLUMNS) > _MOST_OF_FEW or not are_loaded(known, x.dtype, x.dtype):
         return None
     from janelia_core.ml._knn.distances.pair_sums import rounded_pairs
 

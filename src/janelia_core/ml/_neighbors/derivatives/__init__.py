@@ -12,7 +12,7 @@ operators       janelia_core::knn_distances and all others, as torch sees them
 pairs           sums over (row, neighbour) pairs, linear in the points     pair_lists: who pairs
 norm_pairs      derivatives of Euclidean distances over pairs
 sign_pairs      of manhattan and chebyshev distances                       sign_blocks, sign_kernels
-few_pairs       the first derivatives of few pairs, all together
+few_pairs       the first derivatives of few pairs, all together            few_kernels: the same in one pass
 pair_blocks     both, shared out to threads                                pair_kernels: the loops
 triton          their sums on a GPU
 """

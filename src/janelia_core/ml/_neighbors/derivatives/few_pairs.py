@@ -1,13 +1,17 @@
-"""First derivatives over few pairs in a dozen NumPy operations: no kernel is loaded for a thousand numbers.
+"""First derivatives over few pairs in a dozen NumPy operations, or by a kernel where Numba is there already.
 
 The sums of pairs.py and of norm_pairs.py in float64, all pairs together, on a CPU. What float64 cannot hold, and pairs
 whose distance or quotient comes near the ends of its format, are left to those. Torch's own operations would take
-several times as long, and might wake threads.
+several times as long, and might wake threads. Both add up pair after pair, and give the same bytes.
 """
 
 from __future__ import annotations
 
 import math
+import sys
+from functools import partial
+from importlib import import_module
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +20,13 @@ from torch import Tensor
 from janelia_core.ml._knn.data.points import as_array
 from janelia_core.ml._neighbors.derivatives import pair_blocks
 from janelia_core.ml._neighbors.derivatives.pair_lists import Pairs
-from janelia_core.ml._runtime.arrays import B8, F64, I64, Reals
+from janelia_core.ml._runtime.arrays import B8, F64, I64
+from janelia_core.ml._runtime.kernels import may_serve
+from janelia_core.ml._runtime.loading import are_ready
 
 MOST = pair_blocks.FEWEST  # numbers of pairs: from here on kernels, or pairs chunk by chunk
+
+_KERNELS = "janelia_core.ml._neighbors.derivatives.few_kernels"  # by its name: its import loads Numba
 
 Sums = tuple[Tensor, Tensor]
 
@@ -27,6 +35,10 @@ def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, facto
     """Do as `pairs.sums`; None: these pairs are not for here."""
     if not _fit(pairs, w, x, c):
         return None
+    if (kernels := _kernels(x.dtype)) is not None:
+        out = np.zeros(x.shape), np.zeros(c.shape)
+        given = as_array(w), as_array(x), as_array(c), _centres(pairs)
+        return _narrowed(out, x.dtype) if kernels.sums(*given, differences, factor, *out) else None
     with np.errstate(all="ignore"):
         j, weights = _centres(pairs), _wide(w) * factor
         missing = None if j.min() >= 0 else j < 0
@@ -35,9 +47,11 @@ def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, facto
         rows, ctrs, each = _wide(x)[:, None], as_array(c)[j], weights[..., None]
         if differences:
             by_row = _cleared((rows - ctrs) * each, missing)
-            return _narrowed(by_row.sum(axis=1), 0.0 - _by_centre(by_row, j, c), weights, x.dtype)
-        by_row, by_centre = _cleared(ctrs * each, missing), _cleared(rows * each, missing)
-        return _narrowed(by_row.sum(axis=1), _by_centre(by_centre, j, c), weights, x.dtype)
+            found = _by_row(by_row), 0.0 - _by_centre(by_row, j, c)
+        else:
+            by_row, by_centre = _cleared(ctrs * each, missing), _cleared(rows * each, missing)
+            found = _by_row(by_row), _by_centre(by_centre, j, c)
+        return _narrowed(found, x.dtype) if math.isfinite(weights.sum()) else None
 
 
 def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums | None:
@@ -45,6 +59,10 @@ def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums 
     if not _fit(pairs, w, x, c, r):
         return None
     least, most, tiny = pair_blocks.limits(r.dtype)
+    if (kernels := _kernels(x.dtype)) is not None:
+        out = np.zeros(x.shape), np.zeros(c.shape)
+        given, ends = (as_array(w), as_array(x), as_array(c), as_array(r)), (least, most, tiny if _is_wide(r) else 0.0)
+        return _narrowed(out, x.dtype) if kernels.norm_sums(*given, _centres(pairs), ends, *out) else None
     with np.errstate(all="ignore"):
         j, far, missing = _centres(pairs), _wide(r), None
         weights, some_missing = _wide(w) / far, bool(j.min() < 0)
@@ -53,10 +71,11 @@ def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums 
             if not (ordinary | (far == 0) | (j < 0)).all():
                 return None
             weights, missing, j = np.where(ordinary, weights, 0.0), j < 0, np.maximum(j, 0)
-        if r.dtype == torch.float64 and not ((weights == 0) | (np.abs(weights) >= tiny)).all():
+        if _is_wide(r) and not ((weights == 0) | (np.abs(weights) >= tiny)).all():
             return None
         gaps = _cleared((_wide(x)[:, None] - as_array(c)[j]) * weights[..., None], missing)
-        return _narrowed(gaps.sum(axis=1), 0.0 - _by_centre(gaps, j, c), weights, x.dtype)
+        found = _by_row(gaps), 0.0 - _by_centre(gaps, j, c)
+        return _narrowed(found, x.dtype) if math.isfinite(weights.sum()) else None
 
 
 def _fit(pairs: Pairs, w: Tensor, x: Tensor, c: Tensor, *others: Tensor) -> bool:
@@ -71,8 +90,26 @@ def _fit(pairs: Pairs, w: Tensor, x: Tensor, c: Tensor, *others: Tensor) -> bool
     )
 
 
+def _is_wide(values: Tensor) -> bool:
+    return values.dtype == torch.float64
+
+
+def _kernels(dtype: torch.dtype) -> Any:
+    """Return the kernels, if they may be called; they begin to load where Numba is there: its import takes longer."""
+    ready = "numba" in sys.modules and may_serve() and are_ready(("few pairs", dtype), partial(_rehearse, dtype))
+    return import_module(_KERNELS) if ready else None
+
+
+def _rehearse(dtype: torch.dtype) -> None:
+    kernels: Any = import_module(_KERNELS)
+    one, j, out = torch.ones(1, 1, dtype=dtype, device="cpu").numpy(), np.zeros((1, 1), np.int64), np.zeros((1, 1))
+    kernels.norm_sums(one, one, one, one, j, (0.5, 2.0, 0.0), out, out)
+    kernels.sums(one, one, one, j, True, 1.0, out, out)
+
+
 def _centres(pairs: Pairs) -> I64:
-    centres: I64 = as_array(pairs.centres(slice(0, len(pairs.indices))))
+    whole = pairs.indices if len(pairs.first) == 0 else pairs.centres(slice(0, len(pairs.indices)))
+    centres: I64 = as_array(whole)
     return centres
 
 
@@ -88,6 +125,14 @@ def _cleared(vectors: F64, missing: B8 | None) -> F64:
     return vectors
 
 
+def _by_row(vectors: F64) -> F64:
+    """Return sums (n, d) by row of vectors (n, k, d), slot by slot."""
+    summed = vectors[:, 0].copy()
+    for slot in range(1, vectors.shape[1]):
+        summed += vectors[:, slot]
+    return summed
+
+
 def _by_centre(vectors: F64, j: I64, c: Tensor) -> F64:
     """Return sums (m, d) by centre of vectors (n, k, d), row by row."""
     m, d = c.shape
@@ -96,12 +141,10 @@ def _by_centre(vectors: F64, j: I64, c: Tensor) -> F64:
     return summed.reshape(m, d)
 
 
-def _narrowed(by_row: F64, by_centre: F64, weights: F64, dtype: torch.dtype) -> Sums | None:
-    """Return sums in the dtype of the points; None: float64 did not hold them, or a weight is infinite or NaN."""
-    single = dtype == torch.float32  # products of three such numbers overflow nowhere
-    if not all(math.isfinite(part.sum()) for part in ((weights,) if single else (by_row, by_centre))):
-        return None
-    narrow: tuple[Reals, ...] = (by_row, by_centre)
-    if single:
-        narrow = tuple(part.astype(np.float32) for part in narrow)
-    return torch.from_numpy(narrow[0]), torch.from_numpy(narrow[1])
+def _narrowed(found: tuple[F64, F64], dtype: torch.dtype) -> Sums | None:
+    """Return sums in the dtype of the points; None: float64 did not hold them."""
+    with np.errstate(all="ignore"):
+        if dtype == torch.float32:  # products of three such numbers overflow nowhere
+            return torch.from_numpy(found[0].astype(np.float32)), torch.from_numpy(found[1].astype(np.float32))
+        held = all(math.isfinite(part.sum()) for part in found)
+        return (torch.from_numpy(found[0]), torch.from_numpy(found[1])) if held else None

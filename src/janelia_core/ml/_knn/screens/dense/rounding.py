@@ -204,6 +204,10 @@ def round_points(u: Reals, places: Places, how: Rounding, words: U32, steps: F32
         for p in range(panels):
             left = (n - 1 - places.first - p * across) // along + 1 - begin
             place, first = np.uint64((p * panel + begin) * n_words), np.uint64(p * lanes)
+            if lanes == 1:  # the loops below, of one turn each, would take as long as all that comes before
+                for w in range(np.uint64(n_words if left > 0 else 0)):
+                    flat[place + w] = own[first, w] ^ xor
+                continue
             for w in range(np.uint64(n_words)):
                 for lane in range(np.uint64(max(0, min(lanes, left)))):
                     flat[place + w * np.uint64(lanes) + lane] = own[first + lane, w] ^ xor

@@ -37,6 +37,8 @@ def why_not(problem: Problem, workers: int) -> str:
         return "cells want Euclidean distances"
     if problem.masked:
         return "cells take no masks"
+    if not problem.machine.exact_products:
+        return "float32 products, which tell how near cells are, may be cut here"
     return dense.why_not(problem, workers)
 
 

@@ -26,8 +26,9 @@ _LEAST_WORK = 1.5e8  # of the dense screen: less is over before a look has paid
 _FEWEST_CTRS, _FEWEST_PAIRS = 1 << 12, 1 << 22
 _PER_PAIR, _PER_PAIR_OF_COLUMNS, _PER_COLUMN = 0.4, 0.5, 0.004  # of images; and of the dense screen
 _PER_PASS, _PER_COLUMN_PASSED = 8.0, 0.014  # of a centre that is scored over all columns
-_PER_ROW, _PER_LISTED, _PER_COLUMN_OF_ROW = 10_000.0, 190.0, 6.0  # until thresholds are low, and to make its image
-_PER_CTR, _PER_COLUMN_OF_CTR = 300.0, 7.0
+_PER_ROW, _PER_LISTED, _PER_COLUMN_OF_ROW = 6_000.0, 190.0, 4.0  # until thresholds are low, and to make its image
+_PER_CTR, _PER_COLUMN_OF_CTR = 1_100.0, 4.0
+_PER_PACKED, _PER_COLUMN_PACKED = 200.0, 1.2  # of a centre, for the dense screen
 _SHARE = 2  # of the memory
 
 
@@ -52,6 +53,12 @@ def rows_work(problem: Problem) -> float:
     return problem.n_smps * (problem.n_ctrs * pair + _PER_LISTED * problem.k)
 
 
+def rival_work(problem: Problem) -> float:
+    """Return the work of the dense screen, packing included where nothing stands."""
+    packing = problem.n_ctrs * (_PER_PACKED + _PER_COLUMN_PACKED * problem.d)
+    return rows_work(problem) + problem.unpaid("dense", packing)
+
+
 def work(problem: Problem, share: float, made: bool) -> float:
     """Return the work of a search in which a share of all centres is scored over all columns.
 
@@ -66,8 +73,9 @@ def work(problem: Problem, share: float, made: bool) -> float:
 def demand(problem: Problem, room: int, workers: int, rival: Cost) -> Demand | str:
     """Return what the dense screen asks for and what a sieve holds beside; or nothing, where it cannot pay."""
     made = not problem.unpaid("sieve", 1.0)
-    rows = rows_work(problem)
-    if rows < _LEAST_WORK or problem.n_ctrs < _FEWEST_CTRS or work(problem, 0.0, made) > MOST_WORK * rows:
+    if rows_work(problem) < _LEAST_WORK or problem.n_ctrs < _FEWEST_CTRS:
+        return ""
+    if work(problem, 0.0, made) > MOST_WORK * rival_work(problem):
         return ""
     held = held_bytes(problem, workers)
     if held > room // _SHARE:

@@ -56,25 +56,29 @@ class Images:
 
     def of(self, values: Tensor) -> tuple[Tensor, Tensor]:
         """Return images of finite points (r, d), as (r, p + QUARTERS) float32, and how far off they are, (r,)."""
-        values = values.contiguous() if values.dtype in (torch.float32, torch.float64) else values.double()
-        width = self.leading.directions.shape[1] + QUARTERS
-        images = torch.empty(len(values), width, dtype=torch.float32, device="cpu")
-        off = torch.empty(len(values), dtype=torch.float64, device="cpu")
-        make_images(values.numpy(), self._maker, images.numpy(), off.numpy())
+        images, off = self._room(len(values))
+        self._make(values, images, off)
         return images, off
 
     def of_all(self, points: Points, workers: Workers) -> tuple[Tensor, Tensor]:
         """Return the same of many points."""
-        n, p = len(points), self.leading.directions.shape[1]
-        images = torch.empty(n, p + QUARTERS, dtype=torch.float32, device="cpu")
-        off = torch.empty(n, dtype=torch.float64, device="cpu")
-
-        def fill(part: tuple[int, int]) -> None:
-            some = slice(*part)
-            images[some], off[some] = self.of(points.block(*part))
-
-        workers.each(fill, points.chunks(_SHARE))
+        images, off = self._room(len(points))
+        workers.each(
+            lambda part: self._make(points.block(*part), images[part[0] : part[1]], off[part[0] : part[1]]),
+            points.chunks(_SHARE),
+        )
         return images, off
+
+    def _room(self, n: int) -> tuple[Tensor, Tensor]:
+        width = self.leading.directions.shape[1] + QUARTERS
+        return (
+            torch.empty(n, width, dtype=torch.float32, device="cpu"),
+            torch.empty(n, dtype=torch.float64, device="cpu"),
+        )
+
+    def _make(self, values: Tensor, images: Tensor, off: Tensor) -> None:
+        values = values.contiguous() if values.dtype in (torch.float32, torch.float64) else values.double()
+        make_images(values.numpy(), self._maker, images.numpy(), off.numpy())
 
 
 def _tiled(directions: Tensor) -> Tiles:

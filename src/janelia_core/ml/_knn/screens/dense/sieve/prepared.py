@@ -82,7 +82,7 @@ class PreparedSieve:
         if rest > look.MOST_REST:
             return False
         passing = asked.workers.once(lambda: look.passing(asked.x, ctrs, images, asked.plan.k))
-        share = cost.work(problem, passing, self.stands) / cost.rows_work(problem)
+        share = cost.work(problem, passing, self.stands) / cost.rival_work(problem)
         asked.report.look += f", {passing:.3f} of the centres look near there: {share:.2f} of the dense work"
         return share <= cost.MOST_WORK
 
