@@ -1,6 +1,6 @@
 """A Numba kernel that makes images of points: products in float32, of few columns at a time.
 
-Names and equations are those of `dense.sieve.images`.
+Names and equations are those of `images`.
 """
 
 from __future__ import annotations
