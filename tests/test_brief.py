@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 import torch
 from torch import Tensor
@@ -25,9 +27,11 @@ def sizes(n: int, n_ctrs: int, d: int, k: int, **others: object) -> Sizes:
 
 
 @pytest.fixture
-def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
-    """Which ways were asked, and whether they answered."""
+def taken(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[tuple[str, bool]]]:
+    """Which ways were asked, and whether they answered; a book seems cheap, so that small problems have one."""
     asked: list[tuple[str, bool]] = []
+    monkeypatch.setattr(book, "_FIXED", -1e5)
+    door._ways_of.cache_clear()
     assert small_lanes.__name__  # imported: whoever asks briefly does not
     for name, way in (("book", book), ("lanes", lanes), ("few", few)):
 
@@ -37,7 +41,8 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, bool]]:
             return found
 
         monkeypatch.setattr(way, "answered", answered)
-    return asked
+    yield asked
+    door._ways_of.cache_clear()
 
 
 def generally(monkeypatch: pytest.MonkeyPatch, *args: object, **kwargs: object):
@@ -51,7 +56,8 @@ def generally(monkeypatch: pytest.MonkeyPatch, *args: object, **kwargs: object):
     ("asked", "way"),
     [
         (sizes(64, 64, 8, 3), "lanes"),
-        (sizes(5000, 64, 64, 1), "book"),
+        (sizes(5000, 64, 64, 1), "lanes"),
+        (sizes(8000, 100, 32, 2), "book"),
         (sizes(20_000, 32, 8, 1), "book"),
         (sizes(10_000, 256, 2, 1), "book"),
         (sizes(300, 200, 32, 1), "lanes"),
@@ -212,5 +218,5 @@ def test_rows_are_cut_into_pieces_without_gaps() -> None:
 
     seen: list[Tensor] = in_pieces(lambda part: torch.arange(1000)[part], 70, 1000, 16, 2)
     assert torch.equal(torch.cat(seen), torch.arange(70, 1000))
-    assert 4 < len(seen) <= 8
+    assert 2 < len(seen) <= 4
     assert all(len(part) % 16 == 0 for part in seen[:-1])

@@ -26,8 +26,8 @@ from janelia_core.ml._runtime.machine import Machine
 
 _FEWEST, _FEWEST_EACH = 512, 4  # rows, and for each centre
 _MOST_WORK = 2e7  # nanoseconds of one core: of a longer search, what stands around it takes a small part
-_FIXED = 3e4  # of them: centres are looked at and sifted
-_PER_THREAD = 1e5  # for which another thread is worth waking
+_FIXED = 1e5  # of them: centres are looked at and sifted
+_PER_THREAD = 2e5  # for which another thread is worth waking, which takes 0.1 to 0.2 ms
 _PROBED = 1 << 12  # rows, of which the first tell whether scores prove enough
 _PROBE = 256
 _MOST_LEFT = 8  # one row in so many may be in doubt
@@ -49,9 +49,9 @@ def serves(sizes: Sizes) -> bool:
         return False
     held = cost.held(n_ctrs, d, k, 1) + held_by_lanes(n_ctrs, d, k, dtype.itemsize) + 16 * n_ctrs * d
     left = 8 * n + n // _MOST_LEFT * (d * dtype.itemsize + 8 * (k + 2))
-    takes = _FIXED + _work(sizes)
-    quicker = not lanes.serves(sizes) or takes < time_of_lanes(n, n_ctrs, d, k)
-    return quicker and takes < _MOST_WORK and held + left <= sizes.max_memory // 2
+    alone = _FIXED + cost.packing(n_ctrs, d)  # when another thread has nothing to do
+    takes = _FIXED + _work(sizes) + alone
+    return takes < min(_MOST_WORK, time_of_lanes(n, n_ctrs, d, k)) and held + left <= sizes.max_memory // 2
 
 
 def _work(sizes: Sizes) -> float:

@@ -25,7 +25,7 @@ from janelia_core.ml._knn.small.cost import (
 from janelia_core.ml._knn.small.terms import MODULE, terms
 
 _MOST_WORK = FEWEST_SHARED << 2  # coordinates of pairs: two milliseconds of a core
-_PER_THREAD = 3 << 19  # of them, for which another thread is worth waking
+_PER_THREAD = FEWEST_SHARED >> 1  # of them, for which another thread is worth waking
 
 
 def serves(sizes: Sizes) -> bool:

@@ -9,7 +9,7 @@ from janelia_core.ml._knn.rows import parts
 from janelia_core.ml._runtime.workers import shared
 
 Result = TypeVar("Result")
-_PIECES = 4  # for each thread
+_PIECES = 2  # for each thread
 
 
 def in_pieces(work: Callable[[slice], Result], first: int, n: int, unit: int, threads: int) -> list[Result]:

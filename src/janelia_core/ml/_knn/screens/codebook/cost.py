@@ -51,8 +51,12 @@ def cost(problem: Problem) -> Cost:
     else:
         entries = k * (1.0 + math.log(max(1.0, n_ctrs / k))) if k > 1 else 0.0
         per_row, per_pair = 6.0 + 0.3 * d + entries * 0.7 * (k + 1), 0.02 + 0.0172 * (d + 1)
-    packing = problem.unpaid(NAME, 5e4 + n_ctrs * d * 10.0)
-    return Cost(packing + n_smps * (per_row + n_ctrs * per_pair))
+    return Cost(problem.unpaid(NAME, packing(n_ctrs, d)) + n_smps * (per_row + n_ctrs * per_pair))
+
+
+def packing(n_ctrs: int, d: int) -> float:
+    """Return the work of putting centres into words, by one worker."""
+    return 5e4 + n_ctrs * d * 10.0
 
 
 def halved(n_ctrs: int, d: int) -> bool:
