@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import fresh_process
-from janelia_core.ml._runtime import apart, loading, marks
+from janelia_core.ml._runtime import apart, loader, loading, marks
 
 fcntl = pytest.importorskip("fcntl")  # elsewhere the thread compiles
 
@@ -28,8 +28,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv(loading.VARIABLE)
     monkeypatch.setattr(marks, "folders", lambda: [tmp_path])
     monkeypatch.setattr(apart, "_DELAY", 0.0)
-    monkeypatch.setattr(loading, "_ready", set())
-    monkeypatch.setattr(loading, "_loader", loading._Loader())
+    monkeypatch.setattr(loading, "_loader", loader.Loader())
     yield tmp_path
     loading._loader.end()
 
@@ -160,7 +159,7 @@ def test_while_another_process_compiles_this_one_waits_and_then_looks_on_disk(
         fcntl.flock(file, fcntl.LOCK_EX)
         assert not loading.are_ready("use", done.touch)
         assert not loading.are_ready("other", done.touch)
-        time.sleep(3 * loading._POLL)
+        time.sleep(3 * loader.POLL)
         assert not done.exists()
         marks.mark("use")  # as the other process does
         until(lambda: loading.are_ready("use", done.touch))
@@ -197,7 +196,7 @@ def test_it_is_compiled_apart_also_if_another_process_compiles_meanwhile(
     with open(folder / marks.LOCK, "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         assert not loading.are_ready("use", partial(say_that_it_is_missing, done), patience=IN_TIME)
-        time.sleep(3 * loading._POLL)
+        time.sleep(3 * loader.POLL)
         assert not done.exists()
     until(lambda: loading.are_ready("use", partial(say_that_it_is_missing, done)))
     assert len(numbers) == 1

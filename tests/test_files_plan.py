@@ -217,7 +217,7 @@ def test_a_search_waits_for_the_kernels_of_all_that_may_run(tmp_path: Path, monk
     save_vectors(tmp_path / "q.npy", flat(3000, 50))
     asked: list[tuple[str, float]] = []
 
-    def noted(use: tuple[object, ...], rehearse: object, patience: float = 0.0) -> bool:
+    def noted(use: tuple[object, ...], rehearse: object, patience: float = 0.0, delay: float = 0.0) -> bool:
         asked.append((str(use[1]), patience))
         return True
 

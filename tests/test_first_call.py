@@ -17,7 +17,7 @@ import fresh_process
 from janelia_core.ml import CenterIndex, knn
 from janelia_core.ml._knn import meanwhile
 from janelia_core.ml._knn.choose import make_plan
-from janelia_core.ml._runtime import loading
+from janelia_core.ml._runtime import loader, loading
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.neighbors import watch_knn
 from janelia_core.ml.warming import warm
@@ -35,8 +35,7 @@ def points(n: int, d: int, seed: int) -> torch.Tensor:
 def unloaded(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Let calls meet kernels that nobody has loaded yet."""
     monkeypatch.setenv(loading.VARIABLE, "thread")
-    monkeypatch.setattr(loading, "_ready", set())
-    monkeypatch.setattr(loading, "_loader", loading._Loader())
+    monkeypatch.setattr(loading, "_loader", loader.Loader())
     yield
     loading._loader.end()
 
@@ -124,7 +123,7 @@ def test_uses_that_call_other_kernels_have_other_names(monkeypatch: pytest.Monke
 
 
 def test_kernels_given_up_beside_a_call_do_not_take_over(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    loading._ready.add("broken")
+    loading._loader.ready.add("broken")
     assert loading.are_ready("broken", lambda: None)
     monkeypatch.setattr(loading, "are_given_up", lambda: True)
     assert not loading.are_ready("broken", lambda: None)

@@ -288,7 +288,7 @@ def test_signs_by_kernels_and_by_torch_operations_agree_whatever_the_memory(dtyp
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("spoilt", ["", "missing", "zero", "tiny", "infinite", "weight"])
+@pytest.mark.parametrize("spoilt", ["", "missing", "zero", "level", "tiny", "infinite", "weight"])
 def test_few_pairs_by_kernels_and_by_numpy_have_the_same_bytes(monkeypatch, dtype, spoilt):
     from janelia_core.ml._neighbors.derivatives import few_kernels
 
@@ -303,6 +303,9 @@ def test_few_pairs_by_kernels_and_by_numpy_have_the_same_bytes(monkeypatch, dtyp
         indices[torch.rand(n, k, generator=torch.Generator().manual_seed(1)) < 0.2] = -1
         c[0] = torch.inf  # which stands in for none
         indices[indices == 0] = 1
+    elif spoilt == "level":  # products of a negative weight and no difference: -0
+        x[:, 0] = c[:, 0] = 0.0
+        w = -w.abs()
     elif spoilt == "infinite":
         x[5, 1] = torch.inf
     elif spoilt == "weight":
@@ -314,9 +317,9 @@ def test_few_pairs_by_kernels_and_by_numpy_have_the_same_bytes(monkeypatch, dtyp
         monkeypatch.setattr(few_pairs, "_kernels", lambda _, kernels=kernels: kernels)
         found.append(
             [
-                few_pairs.norm_sums(w, x, c, r, pairs_),
-                few_pairs.sums(w, x, c, pairs_, True, 2.0),
-                few_pairs.sums(w, x, c, pairs_, False, -1.0),
+                few_pairs.norm_sums(w, x, c, r, pairs_, 1 << 20),
+                few_pairs.sums(w, x, c, pairs_, True, 2.0, 1 << 20),
+                few_pairs.sums(w, x, c, pairs_, False, -1.0, 1 << 20),
             ]
         )
     for one, other in zip(*found, strict=True):

@@ -9,6 +9,7 @@ team            threads that run torch in one thread each, started together
 jobs            items that several threads work off, their results and failures
 kernels       whether compiled kernels serve in this process; what is done where they do not
 loading       kernels that come into memory beside the calls which want them
+  loader          the thread that brings them
   aside           what is said of that, and when
   apart           they are compiled in a process of their own; compiling: what that does
   marks           which of them lie on disk, told without Numba

@@ -18,6 +18,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.problem import Problem
 from janelia_core.ml._knn.screens.codebook import cost
 from janelia_core.ml._knn.screens.codebook.offer import are_moderate, without_copies
+from janelia_core.ml._knn.small.at_once import lanes_are_ready
 from janelia_core.ml._knn.small.cost import held_by_lanes, time_of_lanes
 from janelia_core.ml._knn.small.terms import NO_MASK, terms
 from janelia_core.ml._runtime.arrays import I64
@@ -30,6 +31,7 @@ _FIXED = 1e5  # of them: centres are looked at and sifted
 _PER_THREAD = 2e5  # for which another thread is worth waking, which takes 0.1 to 0.2 ms
 _PROBED = 1 << 12  # rows, of which the first tell whether scores prove enough
 _PROBE = 256
+_QUIET = 1.0  # seconds in which nothing is loaded beside a first search, unless it ends before
 _MOST_LEFT = 8  # one row in so many may be in doubt
 _BLOCK = 64  # rows that kernels take together
 
@@ -61,7 +63,8 @@ def _work(sizes: Sizes) -> float:
 
 def is_ready(sizes: Sizes) -> bool:
     """Tell whether the kernels are there, and those of lanes for rows in doubt; if not, they begin to load."""
-    return lanes.is_ready(sizes) and are_ready(("brief", cost.NAME, sizes.dtype), functools.partial(_rehearse, sizes))
+    dtype, rehearse = sizes.dtype, functools.partial(_rehearse, sizes)
+    return lanes_are_ready(dtype, dtype, _QUIET) and are_ready(("brief", cost.NAME, dtype), rehearse, delay=_QUIET)
 
 
 def _rehearse(sizes: Sizes) -> None:

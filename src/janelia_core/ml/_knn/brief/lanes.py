@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import torch
@@ -51,36 +49,36 @@ def fit_at_once(sizes: Sizes) -> bool:
 
 def is_ready(sizes: Sizes) -> bool:
     """Tell whether the kernel may be called; whoever asks does not import it."""
-    return _kernel() is not None and lanes_are_ready(sizes.dtype, sizes.dtype)
-
-
-def _kernel() -> Callable[..., tuple[int, int]] | None:
-    return getattr(sys.modules.get(MODULE), "nearest_by_lanes", None)  # while it is imported there is none
+    imported = hasattr(sys.modules.get(MODULE), "nearest_by_lanes")  # while it is imported there is none
+    return imported and lanes_are_ready(sizes.dtype, sizes.dtype)
 
 
 def answered(asked: Question) -> Brief | None:
     """Return what the kernel answers, if it leaves no row in doubt."""
+    from janelia_core.ml._knn.small.lanes import nearest_by_lanes
+
     sizes, x, ctrs, allowed, rounded = asked
-    search, known = _kernel(), terms(sizes.metric, sizes.d, sizes.dtype)
-    assert search is not None
+    known = terms(sizes.metric, sizes.d, sizes.dtype)
     assert known is not None
     n, k, threads = sizes.n, sizes.k, _threads(sizes)
-    rounds, by_row = rounded and sizes.dtype == torch.float32, rounded or threads > 1
-    indices = np.empty((n, k) if by_row else (k, n), np.int64)
+    rounds = rounded and sizes.dtype == torch.float32
+    indices = np.empty((n, k) if rounded else (k, n), np.int64)
     distances = np.empty((n, k) if rounds else (0, 0), np.float32)
     clear = np.empty(n, np.bool_)
     question = known.form, k, known.root, known.by_product, sizes.but_self
 
     def searched(part: slice) -> tuple[int, int]:
-        own: Any = indices[part] if by_row else indices
-        strides, near = (1, k) if by_row else (n, 1), distances[part] if rounds else distances
+        own = indices[part] if rounded else indices.reshape(1, -1)[:, part.start :]
+        strides, near = (1, k) if rounded else (n, 1), distances[part] if rounds else distances
         shown = allowed[part] if sizes.masked else allowed
-        return search(question, known.slack, known.within, x[part], ctrs, shown, own, strides, near, clear[part])
+        return nearest_by_lanes(
+            question, known.slack, known.within, x[part], ctrs, shown, own, strides, near, clear[part]
+        )
 
     found = in_pieces(searched, 0, n, LANES, threads)
     if any(in_doubt for in_doubt, _ in found):
         return None
-    answer = torch.from_numpy(indices if rounded or not by_row else np.ascontiguousarray(indices.T))
+    answer = torch.from_numpy(indices)
     certain = rounds and not any(unrounded for _, unrounded in found)
     return Brief(answer, torch.from_numpy(distances) if certain else None)
 

@@ -60,9 +60,9 @@ def nearest_at_once(x: Tensor, ctrs: Tensor, plan: Plan) -> tuple[Tensor, Tensor
     return torch.cat(indices, dim=1), torch.cat(certain)
 
 
-def lanes_are_ready(rows: torch.dtype, ctrs: torch.dtype) -> bool:
+def lanes_are_ready(rows: torch.dtype, ctrs: torch.dtype, delay: float = 0.0) -> bool:
     """Tell whether the kernel of lanes may be called for such rows and centres; if not, it begins to load."""
-    return are_ready(("small", "lanes", rows, ctrs), partial(_rehearse_lanes, rows, ctrs))
+    return are_ready(("small", "lanes", rows, ctrs), partial(_rehearse_lanes, rows, ctrs), delay=delay)
 
 
 def _rehearse_lanes(rows: torch.dtype, ctrs: torch.dtype) -> None:

@@ -24,6 +24,7 @@ from janelia_core.ml._runtime.arrays import B8, F64, I64
 from janelia_core.ml._runtime.kernels import may_serve
 from janelia_core.ml._runtime.loading import are_ready
 
+_PER_SUM = 24  # bytes of a coordinate of all centres while it is summed
 MOST = pair_blocks.FEWEST  # numbers of pairs: from here on kernels, or pairs chunk by chunk
 
 _KERNELS = "janelia_core.ml._neighbors.derivatives.few_kernels"  # by its name: its import loads Numba
@@ -31,9 +32,9 @@ _KERNELS = "janelia_core.ml._neighbors.derivatives.few_kernels"  # by its name: 
 Sums = tuple[Tensor, Tensor]
 
 
-def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float) -> Sums | None:
+def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, factor: float, budget: int) -> Sums | None:
     """Do as `pairs.sums`; None: these pairs are not for here."""
-    if not _fit(pairs, w, x, c):
+    if not _fit(pairs, budget, w, x, c):
         return None
     if (kernels := _kernels(x.dtype)) is not None:
         out = np.zeros(x.shape), np.zeros(c.shape)
@@ -47,16 +48,16 @@ def sums(w: Tensor, x: Tensor, c: Tensor, pairs: Pairs, differences: bool, facto
         rows, ctrs, each = _wide(x)[:, None], as_array(c)[j], weights[..., None]
         if differences:
             by_row = _cleared((rows - ctrs) * each, missing)
-            found = _by_row(by_row), 0.0 - _by_centre(by_row, j, c)
+            found = _by_row(by_row), _negative(_by_centre(by_row, j, c))
         else:
             by_row, by_centre = _cleared(ctrs * each, missing), _cleared(rows * each, missing)
             found = _by_row(by_row), _by_centre(by_centre, j, c)
         return _narrowed(found, x.dtype) if math.isfinite(weights.sum()) else None
 
 
-def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums | None:
+def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs, budget: int) -> Sums | None:
     """Do as `norm_pairs.sums` for no direction; None: these pairs are not for here."""
-    if not _fit(pairs, w, x, c, r):
+    if not _fit(pairs, budget, w, x, c, r):
         return None
     least, most, tiny = pair_blocks.limits(r.dtype)
     if (kernels := _kernels(x.dtype)) is not None:
@@ -74,17 +75,18 @@ def norm_sums(w: Tensor, x: Tensor, c: Tensor, r: Tensor, pairs: Pairs) -> Sums 
         if _is_wide(r) and not ((weights == 0) | (np.abs(weights) >= tiny)).all():
             return None
         gaps = _cleared((_wide(x)[:, None] - as_array(c)[j]) * weights[..., None], missing)
-        found = _by_row(gaps), 0.0 - _by_centre(gaps, j, c)
+        found = _by_row(gaps), _negative(_by_centre(gaps, j, c))
         return _narrowed(found, x.dtype) if math.isfinite(weights.sum()) else None
 
 
-def _fit(pairs: Pairs, w: Tensor, x: Tensor, c: Tensor, *others: Tensor) -> bool:
-    """Whether there are so few pairs, on a CPU, that all of them are taken together, and of one dtype."""
+def _fit(pairs: Pairs, budget: int, w: Tensor, x: Tensor, c: Tensor, *others: Tensor) -> bool:
+    """Whether there are so few pairs, on a CPU, that all of them are taken together, of one dtype, and sums fit."""
     numbers = pairs.indices.numel() * x.shape[1]
     return (
         x.is_cpu
         and 0 < numbers < MOST
         and len(c) > 0
+        and _PER_SUM * c.numel() <= budget
         and x.dtype in (torch.float32, torch.float64)
         and all(t.dtype == x.dtype for t in (w, c, *others))
     )
@@ -127,7 +129,7 @@ def _cleared(vectors: F64, missing: B8 | None) -> F64:
 
 def _by_row(vectors: F64) -> F64:
     """Return sums (n, d) by row of vectors (n, k, d), slot by slot."""
-    summed = vectors[:, 0].copy()
+    summed = vectors[:, 0] + 0.0  # as if it were added to 0: no -0 stays
     for slot in range(1, vectors.shape[1]):
         summed += vectors[:, slot]
     return summed
@@ -139,6 +141,11 @@ def _by_centre(vectors: F64, j: I64, c: Tensor) -> F64:
     places = (j.reshape(-1, 1) * d + np.arange(d)).reshape(-1)
     summed: F64 = np.bincount(places, vectors.reshape(-1), m * d)  # type: ignore[assignment]
     return summed.reshape(m, d)
+
+
+def _negative(values: F64) -> F64:
+    """Return 0 - values, in their place."""
+    return np.subtract(0.0, values, out=values)
 
 
 def _narrowed(found: tuple[F64, F64], dtype: torch.dtype) -> Sums | None:

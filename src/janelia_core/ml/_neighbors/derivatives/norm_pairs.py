@@ -92,7 +92,7 @@ def sums(
     on_device = None if u.shape[1] else sums_on_device(Vectors(w[None], x, c, LENGTHS, r=r), pairs, budget)
     if on_device is not None:
         return on_device
-    few = None if u.shape[1] else few_pairs.norm_sums(w, x, c, r, pairs)
+    few = None if u.shape[1] else few_pairs.norm_sums(w, x, c, r, pairs, budget)
     if few is not None:
         return few
     dtype = result_dtype(x, c)

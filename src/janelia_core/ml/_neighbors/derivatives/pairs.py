@@ -83,7 +83,7 @@ def sums(
     on_device = sums_on_device(Vectors(w[None], x, c, kind, factor), pairs, budget)
     if on_device is not None:
         return on_device
-    return few_pairs.sums(w, x, c, pairs, differences, factor) or (
+    return few_pairs.sums(w, x, c, pairs, differences, factor, budget) or (
         _by_row(w, x, c, pairs, differences, factor, budget),
         _by_centre(w, x, c, pairs, differences, factor, budget),
     )

@@ -72,7 +72,7 @@ def _norms() -> Rule:
     def along(dx: Tensor, dc: Tensor, at: Pairing) -> Tensor:
         return norm_values(dx[:, None], dc[:, None], at.x, at.c, at.r, *at.pairs, at.budget)
 
-    return Rule(gradient, along, lambda w, at: few_pairs.norm_sums(w, at.x, at.c, at.r, Pairs(*at.pairs)))
+    return Rule(gradient, along, lambda w, at: few_pairs.norm_sums(w, at.x, at.c, at.r, Pairs(*at.pairs), at.budget))
 
 
 def _pairs(differences: bool, factor: float) -> Rule:
@@ -85,7 +85,7 @@ def _pairs(differences: bool, factor: float) -> Rule:
         return pair_products(dx, dc, at.x, at.c, *at.pairs, differences, factor, at.budget)
 
     def few(w: Tensor, at: Pairing) -> tuple[Tensor, Tensor] | None:
-        return few_pairs.sums(w, at.x, at.c, Pairs(*at.pairs), differences, factor)
+        return few_pairs.sums(w, at.x, at.c, Pairs(*at.pairs), differences, factor, at.budget)
 
     return Rule(gradient, along, few)
 
