@@ -42,7 +42,7 @@ from problems import LOW_FORMATS, PLANE, PROBLEMS  # noqa: E402
 os.environ.setdefault("JANELIA_CORE_KERNELS", "wait")  # kernels are what is tried
 PER_PAIR = 5e-6  # seconds: near-ties are settled in bulk
 WIDE, PER_WIDE = (torch.int64, torch.uint64), 5e-7  # seconds for a coordinate of a pair
-SPARE = 1.0  # seconds: for what else runs on the machine
+SPARE = 3.0  # seconds: for what else runs on the machine, and for machines of half the speed
 GIVE_UP = 60.0  # seconds after which a call counts as stuck
 MOST = 3_000_000  # n * n_ctrs * d
 CHECKED = 150  # rows of a problem that are compared, drawn at random
