@@ -264,11 +264,11 @@ def test_kernels_are_waited_for_where_torch_operations_take_longer(monkeypatch: 
         meanwhile.now(plan, meanwhile.asker(torch.ones(1, d), torch.ones(1, d)))
     usual = [one for one in asked if one[0] != "leading"]
     assert [(patience > 0, delay > 0) for _, patience, delay in usual] == [(False, True), (True, True), (True, False)]
-    assert [one[1:] for one in asked if one[0] == "leading"] == [(0.0, meanwhile._QUIET)]
+    assert [one[1:] for one in asked if one[0] == "leading"] == [(0.0, meanwhile.QUIET)]
 
 
 def test_kernels_begin_to_load_when_a_search_is_done(unloaded: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(meanwhile, "_QUIET", 600.0)
+    monkeypatch.setattr(meanwhile, "QUIET", 600.0)
     done: list[str] = []
     monkeypatch.setattr(meanwhile, "rehearse", lambda plan, *_: done.append(plan.screen))
     with watch_knn() as reports:

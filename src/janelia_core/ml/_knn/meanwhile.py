@@ -26,7 +26,7 @@ from janelia_core.ml._knn.metrics.registry import metric_named
 from janelia_core.ml._knn.plan.plan import Plan
 from janelia_core.ml._knn.search import search
 from janelia_core.ml._knn.verify.verify import rehearse as rehearse_verify
-from janelia_core.ml._runtime.loading import are_ready, enough
+from janelia_core.ml._runtime.loading import QUIET, are_ready, enough
 
 _ROWS, _CTRS = 1024, 2048  # of a rehearsal: so many that rows are put in order, and a tree is built by all workers
 _NUMBERS = 1 << 21  # in its centres, at most
@@ -34,7 +34,6 @@ _COPIES = 16  # of its centres are there twice, so that near-ties are settled
 _PER_PAIR, _PER_COORDINATE, _PER_NEIGHBOUR = 1.5e-9, 3e-11, 6e-7  # seconds of a core for torch operations; measured
 _WORTH, _JOINS = 0.3, 0.1  # seconds of torch operations from which kernels are waited for; or if they load already
 _LEAST_PATIENCE, _MOST_PATIENCE = 0.6, 1.5  # seconds; loading from disk takes 0.3 to 0.7
-_QUIET = 1.0  # seconds in which nothing is loaded beside torch operations that do not take much longer
 _SPARE = 16  # that part of the memory is left
 _MOST = 100  # magnitude of integers
 
@@ -65,9 +64,9 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
         return plan
     usual = _usual(plan)
     if is_ready(usual, *_patience(usual)):
-        return plan if usual is plan or is_ready(plan, delay=_QUIET) else usual
+        return plan if usual is plan or is_ready(plan, delay=QUIET) else usual
     if usual is not plan:
-        is_ready(plan, delay=_QUIET)  # its kernels begin to load behind those
+        is_ready(plan, delay=QUIET)  # its kernels begin to load behind those
     plan, asked = usual, plan.problem
     terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
     terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte
@@ -95,7 +94,7 @@ def _patience(plan: Plan) -> tuple[float, float]:
     per_row = asked.n_ctrs * (_PER_PAIR + _PER_COORDINATE * asked.d) + asked.k * _PER_NEIGHBOUR
     seconds = asked.n_smps * per_row / asked.machine.threads
     patience = min(max(2.0 * seconds, _LEAST_PATIENCE), _MOST_PATIENCE)
-    return patience if seconds > _JOINS else 0.0, 0.0 if seconds > _WORTH else _QUIET
+    return patience if seconds > _JOINS else 0.0, 0.0 if seconds > _WORTH else QUIET
 
 
 def use_of(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> Hashable:
@@ -110,7 +109,7 @@ def rehearse(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> None:
     """Search a few points made up for that, by a plan for larger ones, in the calling thread."""
     x, centres, small = made_up(plan, rows, ctrs)
     search(x, centres, small, _all_but_first if plan.problem.masked else None)
-    enough(_QUIET)  # for most data
+    enough(QUIET)  # for most data
     _look(centres.points.values)
     rehearse_verify(rows, ctrs, metric_named(plan.metric))
 

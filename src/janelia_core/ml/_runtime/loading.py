@@ -31,9 +31,10 @@ from janelia_core.ml._runtime.kernels import are_given_up
 from janelia_core.ml._runtime.loader import Loader, Rehearsal, compiling, this_thread
 from janelia_core.ml._runtime.loader import compiled as compiled
 
+QUIET = 1.0
+"""Seconds in which nothing is loaded beside a first search, unless it ends before."""
 _WAITS = "wait"
 _YIELD = 1e-4  # seconds in which a thread that waits for the compiler gets its turn
-
 
 _loader = Loader()
 

@@ -22,7 +22,7 @@ from janelia_core.ml._knn.small.at_once import lanes_are_ready
 from janelia_core.ml._knn.small.cost import held_by_lanes, time_of_lanes
 from janelia_core.ml._knn.small.terms import NO_MASK, terms
 from janelia_core.ml._runtime.arrays import I64
-from janelia_core.ml._runtime.loading import are_ready
+from janelia_core.ml._runtime.loading import QUIET, are_ready
 from janelia_core.ml._runtime.machine import Machine
 
 _FEWEST, _FEWEST_EACH = 512, 4  # rows, and for each centre
@@ -31,7 +31,6 @@ _FIXED = 1e5  # of them: centres are looked at and sifted
 _PER_THREAD = 2e5  # for which another thread is worth waking, which takes 0.1 to 0.2 ms
 _PROBED = 1 << 12  # rows, of which the first tell whether scores prove enough
 _PROBE = 256
-_QUIET = 1.0  # seconds in which nothing is loaded beside a first search, unless it ends before
 _MOST_LEFT = 8  # one row in so many may be in doubt
 _BLOCK = 64  # rows that kernels take together
 
@@ -56,6 +55,7 @@ def serves(sizes: Sizes) -> bool:
     return takes < min(_MOST_WORK, time_of_lanes(n, n_ctrs, d, k)) and held + left <= sizes.max_memory // 2
 
 
+@functools.lru_cache(maxsize=256)
 def _work(sizes: Sizes) -> float:
     """Return the nanoseconds of one core that words, scores and lists take."""
     return cost.cost(Problem(*sizes[:3], sizes.k, sizes.n_ctrs, Machine())).work
@@ -64,7 +64,7 @@ def _work(sizes: Sizes) -> float:
 def is_ready(sizes: Sizes) -> bool:
     """Tell whether the kernels are there, and those of lanes for rows in doubt; if not, they begin to load."""
     dtype, rehearse = sizes.dtype, functools.partial(_rehearse, sizes)
-    return lanes_are_ready(dtype, dtype, _QUIET) and are_ready(("brief", cost.NAME, dtype), rehearse, delay=_QUIET)
+    return lanes_are_ready(dtype, dtype, QUIET) and are_ready(("brief", cost.NAME, dtype), rehearse, delay=QUIET)
 
 
 def _rehearse(sizes: Sizes) -> None:
