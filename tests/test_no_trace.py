@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -42,6 +45,35 @@ def test_global_state_is_as_before(threads, m):
         assert state() == before
     finally:
         torch.set_num_threads(original)
+
+
+SETS_AND_SEARCHES = """
+import sys, threading, time, torch
+torch.set_num_threads(2)  # and does not ask
+set_count = torch.set_num_threads
+
+def slowly(count):
+    set_count(count)
+    if count == 1:
+        time.sleep(0.3)  # the process-wide number is 1 as long
+
+torch.set_num_threads = slowly
+from janelia_core.ml.extra_torch_functions import knn_mc
+
+n, n_ctrs, d = map(int, sys.argv[1:])
+x, ctrs = torch.randn(n, d), torch.randn(n_ctrs, d)  # which does not ask, either
+knn_mc(x, ctrs, 3, n_ctrs)
+knn_mc(x, ctrs, 3, n_ctrs)
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize("shape", [(1, 100_000, 64), (300, 5000, 16), (3000, 3000, 3)])
+def test_the_first_search_of_a_process_leaves_a_count_that_nobody_has_asked_for_yet(shape):
+    command = [sys.executable, "-c", SETS_AND_SEARCHES, *map(str, shape)]
+    environment = {name: value for name, value in os.environ.items() if name != "JANELIA_CORE_KERNELS"}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.stdout.split() == ["2"], done.stderr
 
 
 def test_searches_that_start_at_once_leave_the_thread_counts_alone():

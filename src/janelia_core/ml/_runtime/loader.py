@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable
 from janelia_core.ml._runtime.apart import Apart, leave
 from janelia_core.ml._runtime.aside import keep_warnings
 from janelia_core.ml._runtime.kernels import failed
-from janelia_core.ml._runtime.team import alone
+from janelia_core.ml._runtime.team import alone, keep_own_count
 
 Rehearsal = Callable[[], object]
 
@@ -59,6 +59,7 @@ class Loader:
             if delay:
                 self._begins[use] = time.monotonic() + delay
             if self._thread is None:
+                keep_own_count()
                 thread = threading.Thread(target=self._work, name="janelia-core kernels", daemon=True)
                 try:
                     thread.start()

@@ -1,11 +1,11 @@
 """Threads that do jobs together, each running torch in one thread; all others keep their settings.
 
 `torch.set_num_threads` sets the calling thread's own count and also a process-wide number, which a thread copies when
-it first asks. So a thread of a team first asks (or it would copy the number again later), then sets 1; when all that
-were started together have done so, a short-lived thread sets the number back to what the first of them saw. The lock
-keeps two teams that start at once from taking each other's 1 for the original, and a fork out of the middle. What
-remains: a thread that the caller starts elsewhere *and* that first uses torch within the fraction of a millisecond in
-between copies 1.
+it first asks: a thread that has only *set* its count has not asked. So whoever starts such threads first asks, and a
+thread of a team first asks (or either would copy the number later), then sets 1; when all that were started together
+have done so, a short-lived thread sets the number back to what the first of them saw. The lock keeps two teams that
+start at once from taking each other's 1 for the original, and a fork out of the middle. What remains: a thread that the
+caller starts elsewhere *and* that first uses torch within the fraction of a millisecond in between copies 1.
 """
 
 from __future__ import annotations
@@ -62,6 +62,11 @@ def join(threads: list[threading.Thread]) -> None:
             thread.join()
 
 
+def keep_own_count() -> None:
+    """Have this thread copy its count of torch's threads now, if it has not: others are about to change the number."""
+    torch.get_num_threads()
+
+
 def alone() -> None:
     """Run torch in this thread alone from now on, if all others can be left as they are."""
     with _counts:
@@ -96,6 +101,7 @@ class Team:
     def grow(self, count: int) -> int:
         """Become count threads at least, or as many as can be had; return how many of them there are."""
         if len(self._threads) < count:
+            keep_own_count()
             start, before, jobs = _Start(self._single), len(self._threads), self._jobs
             try:
                 start_as_many(self._threads, count, lambda: _serve(start, jobs), daemon=True)
