@@ -76,7 +76,7 @@ def find(
         keeps=keeps,
     )
     is_ready = asker(x, ctrs)
-    plan = now(plan, is_ready)
+    plan = now(plan, is_ready, keeps=kept is not None)
     same = x is ctrs
     x = as_stored(x)
     ctrs = x if same else as_stored(ctrs)

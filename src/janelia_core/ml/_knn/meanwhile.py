@@ -1,8 +1,9 @@
 """Torch operations search while the kernels of a plan are loaded, and hand over between two blocks of rows.
 
 The answer is unique, so it does not matter who gives it. A plan whose kernels are not there yet is put off: another
-runs, for a machine without kernels, that knows what comes `later`. What both promise of the memory is what the larger
-needs; what torch operations prepared of the centres goes when they hand over.
+runs that knows what comes `later`, for a machine without kernels, or by the screen that most data take while those of
+a rare one are loaded. What both promise of the memory is what the larger needs; what the first prepared of the centres
+goes when it hands over.
 
 Kernels of a search are brought by searching points made up for that, by the same plan: every screen is rehearsed so,
 and has to register nowhere.
@@ -54,8 +55,11 @@ def asker(x: Tensor, ctrs: Tensor) -> _IsReady:
     return is_ready
 
 
-def now(plan: Plan, is_ready: _IsReady) -> Plan:
+def now(plan: Plan, is_ready: _IsReady, keeps: bool = False) -> Plan:
     """Return what runs now: the plan if its kernels are there, else one of torch operations which it follows.
+
+    Where only those of a rare screen are not there, the plan of most data runs, and hands over likewise, unless what
+    it prepares of the centres is to be kept.
 
     Kernels on disk are waited for, if that may take less than torch operations would (some tenths of a second), or if
     they are being loaded already. Else none are loaded as long as torch operations may soon be done undisturbed.
@@ -64,7 +68,9 @@ def now(plan: Plan, is_ready: _IsReady) -> Plan:
         return plan
     usual = _usual(plan)
     if is_ready(usual, *_patience(usual)):
-        return plan if usual is plan or is_ready(plan, delay=QUIET) else usual
+        if usual is plan or is_ready(plan, delay=QUIET):
+            return plan
+        return usual if keeps else replace(usual, later=plan)  # which promises what either needs
     if usual is not plan:
         is_ready(plan, delay=QUIET)  # its kernels begin to load behind those
     plan, asked = usual, plan.problem

@@ -25,7 +25,8 @@ class Report:
         n_candidates: Candidates the screen left for them, in total; 0 on an accelerator where nobody watches.
         n_escalated: Rows the screen could not certify, searched again with a proven radius.
         n_exhaustive: Rows for which every centre was verified.
-        n_meanwhile: Rows that torch operations answered while kernels were being loaded.
+        n_meanwhile: Rows that others answered while kernels were being loaded.
+        stood_in: Who that was.
         settled: Clusters of near-ties, by the stage that put them in order.
         screen: Another screen than planned and why, or empty.
         look: What a look at the data told about the planned screen, or empty.
@@ -38,6 +39,7 @@ class Report:
     n_escalated: int = 0
     n_exhaustive: int = 0
     n_meanwhile: int = 0
+    stood_in: str = "torch operations"
     settled: Counts = field(default_factory=Counts)
     screen: str = ""
     look: str = ""
@@ -69,7 +71,7 @@ class Report:
         return self.screen or self.plan.screen
 
     def __str__(self) -> str:
-        meanwhile = f"until kernels were loaded: {self.n_meanwhile} rows, by torch operations"
+        meanwhile = f"until kernels were loaded: {self.n_meanwhile} rows, by {self.stood_in}"
         mean = self.n_candidates / self.n_screened if self.n_screened else 0.0
         return "\n".join(
             [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -27,6 +28,7 @@ from janelia_core.ml._knn.small.at_once import lanes_are_ready, nearest_at_once
 from janelia_core.ml._knn.small.masked import nearest_allowed
 from janelia_core.ml._runtime.workers import Workers
 
+_WORTH_A_CHANGE = 0.5  # seconds of a compiled screen, from which a rare one that is there by now takes over
 _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
 
 
@@ -131,12 +133,14 @@ def _by_blocks(
     is_ready: Callable[[Plan], bool],
     allowed: Allowed | None = None,
 ) -> None:
-    """Search all rows block by block; where kernels are loaded meanwhile, the first by torch operations."""
+    """Search all rows block by block; where kernels are loaded meanwhile, the first as goes without them."""
     done, plan = 0, plan if is_ready(plan) else plan.without_kernels()
     later = plan.later
     if later is not None:
         done = _prepared(x, centres.apart(), plan, report, answers, is_ready, allowed)
-        report.add(n_meanwhile=done)
+        if plan.kernels and done < len(x):
+            report.stood_in = f"the {plan.screen} screen"
+        report.add(n_meanwhile=0 if plan.kernels and done == len(x) else done)
         if done < len(x):
             plan = report.plan = later
     if done < len(x):
@@ -165,9 +169,9 @@ def _prepared(
         asked = replace(ask(x, centres, plan, report, workers, allowed), is_ready=is_ready)
         # Step 5: a screen is chosen, prepares the centres, and rows meet them
         chosen = choose(asked)
-        if asked.plan.later is not None:
-            return _until_ready(asked, chosen, _ladder(asked, chosen), answers)
         meeting = chosen.meeting
+        if asked.plan.later is not None and (meeting is None or (meeting.parts == 1 and meeting.lists)):
+            return _until_ready(asked, chosen, _ladder(asked, chosen), answers)
         left = meeting.sweep(answers) if meeting else None
         if left is not None:
             _after_sweep(asked, chosen, _left(left, done), answers, done)
@@ -206,9 +210,14 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
     """Search rows as they come until the plan that follows finds its kernels loaded; return how many."""
     x, later, ends = asked.x, asked.plan.later, [len(asked.x)]
     assert later is not None
+    begun, least = time.monotonic(), _WORTH_A_CHANGE if chosen.plan.kernels else 0.0
+
+    def worth(done: int) -> bool:
+        """Tell whether the rows that are left would take long enough, as those before them did."""
+        return (time.monotonic() - begun) * (len(x) - done) >= least * done
 
     def work(part: slice) -> None:
-        if len(ends) > 1 or (part.start and asked.is_ready(later)):
+        if len(ends) > 1 or (part.start and worth(part.start) and asked.is_ready(later)):
             ends.append(part.start)  # parts are taken in order: those before the least of these are answered
             return
         rows = Rows(x.block(part.start, part.stop), _numbers(x, part))

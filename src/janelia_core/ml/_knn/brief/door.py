@@ -19,6 +19,7 @@ from janelia_core.ml._knn.data.points import as_array
 from janelia_core.ml._knn.report import is_watched
 from janelia_core.ml._knn.small.terms import NO_MASK
 from janelia_core.ml._runtime.kernels import may_serve, optional_kernels
+from janelia_core.ml._runtime.loading import begin
 from janelia_core.ml._runtime.machine import flushes_subnormals
 
 _WAYS: tuple[Way, ...] = (book, lanes, few)  # in the order of preference
@@ -60,7 +61,13 @@ def nearest_briefly(
     way = next((way for way in ways if way.is_ready(sizes)), None)
     if way is None:
         return None
-    asked = Question(sizes, as_array(x), as_array(ctrs), NO_MASK if mask is None else as_array(mask), rounded)
+    allowed = NO_MASK if mask is None else as_array(mask)
+    found = _answered(way, Question(sizes, as_array(x), as_array(ctrs), allowed, rounded))
+    begin()  # with kernels of a better way, which were not loaded beside this one
+    return found
+
+
+def _answered(way: Way, asked: Question) -> Brief | None:
     if torch.is_inference_mode_enabled():  # what it makes, nobody else could write to
         with torch.inference_mode(False):
             return way.answered(asked)
