@@ -125,6 +125,37 @@ def test_what_is_compiled_apart_is_rehearsed_here_when_it_is_done_and_nothing_is
     assert not is_locked(folder)
 
 
+NUMBERS = """
+import contextlib, os, pickle, sys, time
+pickle.load(sys.stdin.buffer)
+while True:
+    try:
+        use = pickle.loads(pickle.load(sys.stdin.buffer))[0]
+    except EOFError:
+        break
+    with open({path!r}, "a") as file:
+        print(use, file=file)
+    time.sleep(0.3 if use == "first" else 0.0)
+    with contextlib.suppress(OSError):
+        os.write(1, b"+")
+"""
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_what_was_wanted_last_is_compiled_first_and_at_the_end_of_the_process_all_is_sent(
+    ends: bool, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order = folder / "order"
+    started(monkeypatch, NUMBERS.format(path=str(order)))
+    assert not loading.are_ready("first", order.exists)
+    until(order.exists)
+    for use in ("a", "b", "c", "a"):
+        assert not loading.are_ready(use, order.exists)
+    if ends:
+        loading._loader.end()
+    until(lambda: order.read_text().split() == ["first", "a", "c", "b"])
+
+
 def test_where_the_child_dies_the_thread_loads_by_itself(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     numbers = started(monkeypatch, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
     done = folder / "done"

@@ -72,7 +72,8 @@ def now(plan: Plan, is_ready: _IsReady, keeps: bool = False) -> Plan:
             return plan
         return usual if keeps else replace(usual, later=plan)  # which promises what either needs
     if usual is not plan:
-        is_ready(plan, delay=QUIET)  # its kernels begin to load behind those
+        is_ready(plan, delay=QUIET)
+        is_ready(usual, delay=QUIET)  # wanted more: what was wanted last comes first
     plan, asked = usual, plan.problem
     terms = {name: getattr(asked, name) for name in ("float32", "metric", "masked", "paid", "keeps")}
     terms["budget"] = asked.budget - asked.budget // _SPARE  # what torch operations hold is not reckoned to the byte

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -26,9 +28,11 @@ from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.small.at_once import lanes_are_ready, nearest_at_once
 from janelia_core.ml._knn.small.masked import nearest_allowed
+from janelia_core.ml._runtime.loading import is_compiling
 from janelia_core.ml._runtime.workers import Workers
 
 _WORTH_A_CHANGE = 0.5  # seconds of a compiled screen, from which a rare one that is there by now takes over
+_LONG = 2.0  # seconds, from which a processor is left to whoever compiles: kernels will take a fraction of the rest
 _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
 
 
@@ -211,17 +215,19 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
     x, later, ends = asked.x, asked.plan.later, [len(asked.x)]
     assert later is not None
     begun, least = time.monotonic(), _WORTH_A_CHANGE if chosen.plan.kernels else 0.0
+    all_but_one = threading.Semaphore(max(1, chosen.plan.crew.workers - 1))
 
-    def worth(done: int) -> bool:
-        """Tell whether the rows that are left would take long enough, as those before them did."""
-        return (time.monotonic() - begun) * (len(x) - done) >= least * done
+    def takes(seconds: float, done: int) -> bool:
+        """Tell whether the rows that are left would take so long, as those before them did."""
+        return done > 0 and (time.monotonic() - begun) * (len(x) - done) >= seconds * done
 
     def work(part: slice) -> None:
-        if len(ends) > 1 or (part.start and worth(part.start) and asked.is_ready(later)):
+        if len(ends) > 1 or (takes(least, part.start) and asked.is_ready(later)):
             ends.append(part.start)  # parts are taken in order: those before the least of these are answered
             return
-        rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
-        answers.put(part, ladder.search(rows), rows.numbers)
+        with all_but_one if takes(_LONG, part.start) and is_compiling() else nullcontext():
+            rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
+            answers.put(part, ladder.search(rows), rows.numbers)
 
     asked.workers.each(work, parts(len(x), chosen.plan.blocks.rows))
     return min(ends)

@@ -1,9 +1,10 @@
 """Kernels are compiled in a process of their own, which fills the cache on disk; this process then loads them.
 
 The compiler holds Python's lock nearly all the time: in a thread beside a search it makes torch operations three times
-slower, and all else that the user's program does. So rehearsals are sent to a child, one after the other, and it says
-when each is done. It is of lower priority, outlives this process where that ends first (so that also a short script
-leaves a filled cache), and ends when it has nothing to do, when the folder of the cache goes, or after some minutes.
+slower, and all else that the user's program does. So rehearsals are sent to a child, one at a time, what was wanted
+last first, and it says when each is done. It is of lower priority, outlives this process where that ends first (so that
+also a short script leaves a filled cache), and ends when it has nothing to do, when the folder of the cache goes, or
+after some minutes.
 
 Of several processes that want kernels one compiles: it holds a lock on a file in that folder, which the child inherits,
 so that the lock goes with it, however it ends. The others wait for that, and then look on disk.
@@ -52,7 +53,8 @@ class Apart:
     """
 
     def __init__(self) -> None:
-        self._away: dict[Hashable, bytes] = {}  # in the order in which they are answered
+        self._away: dict[Hashable, bytes] = {}  # what was wanted last stands last
+        self._sent: Hashable = None  # of those, what the child does
         self._tried: set[Hashable] = set()
         self._missing: set[Hashable] = set()  # whose marks are wrong
         self._process: subprocess.Popen[bytes] | None = None
@@ -88,23 +90,26 @@ class Apart:
         if missing:
             self._missing.add(use)
         self._away[use] = request
-        if self._process is not None:
-            self._unsent += request
         self.look()
         return use in self._away
+
+    def wants(self, use: Hashable) -> None:
+        """Have a use compiled before all others that were not sent yet."""
+        if use in self._away:
+            self._away[use] = self._away.pop(use)
 
     def look(self, hurry: bool = False) -> None:
         """Go on as far as that is possible at once: start the child, send, see what it has done.
 
         Args:
-            hurry: This process is about to end.
+            hurry: This process is about to end: all is sent.
         """
         if self._process is None and self._away and (hurry or time.monotonic() > self._begins):
             self._start()
         if self._process is not None:
             self._receive()
         if self._process is not None:
-            self._send()
+            self._send_next(all_left=hurry)
             if time.monotonic() > self._heard + _SILENT:
                 self._process.kill()
                 self._fail()
@@ -133,9 +138,7 @@ class Apart:
                 self._since = None
             if self._away:
                 self._process, self._heard = _started(lock), time.monotonic()
-                self._unsent = pickle.dumps([os.path.abspath(path) for path in sys.path]) + b"".join(
-                    self._away.values()
-                )
+                self._unsent, self._sent = pickle.dumps([os.path.abspath(path) for path in sys.path]), None
         except (OSError, ValueError, RuntimeError, subprocess.SubprocessError):
             self._fail()
         finally:
@@ -151,6 +154,15 @@ class Apart:
     def _drop_marked(self) -> None:
         for use in [use for use in self._away if use not in self._missing and is_marked(use)]:
             del self._away[use]
+
+    def _send_next(self, all_left: bool) -> None:
+        left = [use for use in reversed(self._away) if use != self._sent]
+        if self._sent is None and left:
+            self._sent = left.pop(0)
+            self._unsent += self._away[self._sent]
+        if all_left:
+            self._unsent += b"".join(self._away[use] for use in left)
+        self._send()
 
     def _send(self) -> None:
         assert self._process is not None
@@ -169,14 +181,15 @@ class Apart:
             self._fail()
             return
         self._heard = time.monotonic()
-        for use in list(self._away)[: len(answers)]:
-            del self._away[use]
-            self._tried.add(use)
+        if self._sent is not None:
+            self._away.pop(self._sent, None)
+            self._tried.add(self._sent)
+            self._sent = None
 
     def _fail(self) -> None:
         self._tried |= self._away.keys()
         self._away.clear()
-        self._since = None
+        self._sent = self._since = None
         leave(self.close(), wait=True)
 
 

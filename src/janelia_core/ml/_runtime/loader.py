@@ -42,7 +42,7 @@ class Loader:
     def __init__(self, ready: set[Hashable] | None = None) -> None:
         self.ready = set() if ready is None else ready
         self._turn = threading.Condition()
-        self._asked: dict[Hashable, Rehearsal] = {}  # the first comes first
+        self._asked: dict[Hashable, Rehearsal] = {}  # what was wanted last stands last, and comes first
         self._begins: dict[Hashable, float] = {}  # of those, which not before a moment, or not all of it
         self._apart = Apart()
         self._now: Hashable = None
@@ -53,7 +53,11 @@ class Loader:
     def ask(self, use: Hashable, rehearse: Rehearsal, delay: float) -> None:
         """Have a use rehearsed, once, and not before some seconds have gone or `begin` is called."""
         with self._turn:
-            if self._ends or use in self.ready or use in self._asked:
+            if self._ends or use in self.ready:
+                return
+            if use in self._asked:  # and wanted again
+                self._asked[use] = self._asked.pop(use)
+                self._apart.wants(use)
                 return
             self._asked[use] = rehearse
             if delay:
@@ -187,12 +191,15 @@ class Loader:
                 self._turn.notify_all()
                 self._turn.wait_for(lambda: self._ends or not self._holds)
                 self._apart.look()
+                able: tuple[Hashable, Rehearsal] | None = None
                 for use, rehearse in self._asked.items():
                     if not self._ends and time.monotonic() < self._begins.get(use, 0.0):
                         continue
                     if use not in self._apart and not self._apart.takes(use, rehearse) and not self._ends:
-                        self._still, self._now = False, use
-                        return use, rehearse
+                        able = use, rehearse
+                if able is not None:
+                    self._still, self._now = False, able[0]
+                    return able
                 if self._ends or not self._asked:
                     self._apart.look(hurry=self._ends)
                     idle, compiler = not self._apart, self._apart.close()
