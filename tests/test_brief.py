@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 
 import pytest
@@ -13,7 +14,7 @@ from janelia_core.ml._knn.brief.question import Question, Sizes
 from janelia_core.ml._knn.screens.codebook import kernels
 from janelia_core.ml._knn.small import lanes as small_lanes
 from janelia_core.ml._neighbors import call
-from janelia_core.ml._runtime.loading import waiting
+from janelia_core.ml._runtime.loading import VARIABLE, are_ready, waiting
 from janelia_core.ml.extra_torch_functions import knn_mc
 from janelia_core.ml.neighbors import knn, watch_knn
 from oracle import nearest
@@ -211,6 +212,16 @@ def test_copies_of_strided_rows_count_as_memory(taken) -> None:
         taken.clear()
         knn_mc(x.T.contiguous().T, ctrs, 1, 16, max_memory=1 << 23)
     assert taken == []
+
+
+def test_a_way_that_stands_in_for_a_better_one_lets_its_kernels_load_when_it_is_done(monkeypatch, taken) -> None:
+    loads = threading.Event()
+    monkeypatch.setattr(book, "is_ready", lambda _: are_ready(loads, loads.set, delay=600.0))
+    monkeypatch.setenv(VARIABLE, "thread")
+    monkeypatch.setattr(lanes, "is_ready", lambda _: True)
+    knn_mc(torch.randn(8000, 32), torch.randn(100, 32), 2, 100)
+    assert taken == [("lanes", True)]
+    assert loads.wait(60)
 
 
 def test_rows_are_cut_into_pieces_without_gaps() -> None:

@@ -15,13 +15,16 @@ import torch
 
 import fresh_process
 from janelia_core.ml import CenterIndex, knn
-from janelia_core.ml._knn import meanwhile
+from janelia_core.ml._knn import ladder, meanwhile
+from janelia_core.ml._knn import search as search_module
 from janelia_core.ml._knn.choose import make_plan
+from janelia_core.ml._knn.rows import Rows
 from janelia_core.ml._runtime import loader, loading
 from janelia_core.ml._runtime.machine import this_machine
 from janelia_core.ml.neighbors import watch_knn
 from janelia_core.ml.warming import warm
 from plans import SCREENS_HERE
+from structured import few_directions
 
 LITTLE = 1 << 20  # bytes: many blocks of rows
 
@@ -70,6 +73,65 @@ def test_screens_switch_in_the_middle_of_a_call(
         assert 0 < reports[0].n_meanwhile < len(found[0])
         assert reports[0].plan.screen == screen
         assert "rows, by torch operations" in str(reports[0])
+
+
+@pytest.mark.parametrize("takes_over", [True, False])
+def test_a_rare_screen_takes_over_from_the_usual_one_where_that_would_take_long(
+    takes_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, ctrs = few_directions(10_000, 8192, 40)
+    right = knn(x, ctrs, 5)
+    polled = itertools.count()
+
+    def ready(use: tuple[object, ...], *_: object, **__: object) -> bool:
+        return use[1] == "dense" or next(polled) >= 2  # the rare are there when asked for the third time
+
+    monkeypatch.setattr(meanwhile, "are_ready", ready)
+    monkeypatch.setattr(search_module, "_WORTH_A_CHANGE", 0.0 if takes_over else 600.0)
+    with watch_knn() as reports:
+        found = knn(x, ctrs, 5, max_memory=32 * LITTLE)
+    assert torch.equal(found.indices, right.indices)
+    assert torch.equal(found.distances, right.distances)
+    if takes_over:
+        assert 0 < reports[0].n_meanwhile < len(x)
+        assert reports[0].plan.screen == "leading"
+        assert "rows, by the dense screen" in str(reports[0])
+    else:
+        assert (reports[0].n_meanwhile, reports[0].plan.screen) == (0, "dense")
+
+
+def test_a_long_search_leaves_a_processor_to_whoever_compiles(monkeypatch: pytest.MonkeyPatch) -> None:
+    ctrs, x, at_once, most = points(6000, 24, 0), points(1500, 24, 1), set[int](), list[int]()
+    right = knn(x, ctrs, 5)
+    in_block = ladder.Ladder.search
+
+    def counted(self: ladder.Ladder, rows: Rows) -> torch.Tensor:
+        if rows.numbers[0] == 0:  # before it is known how long it takes
+            return in_block(self, rows)
+        at_once.add(threading.get_ident())
+        most.append(len(at_once))
+        time.sleep(0.01)
+        try:
+            return in_block(self, rows)
+        finally:
+            at_once.discard(threading.get_ident())
+
+    monkeypatch.setattr(meanwhile, "are_ready", lambda *_: False)
+    monkeypatch.setattr(search_module, "is_compiling", lambda: True)
+    monkeypatch.setattr(ladder.Ladder, "search", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for seconds, workers in ((600.0, 2), (0.0, 1)):
+            most.clear()
+            monkeypatch.setattr(search_module, "_LONG", seconds)
+            with watch_knn() as reports:
+                found = knn(x, ctrs, 5, max_memory=48 * LITTLE)
+            assert reports[0].n_meanwhile == len(x)
+            assert torch.equal(found.indices, right.indices)
+            assert max(most) == workers
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_a_call_says_what_it_waits_for_and_stays_within_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
