@@ -117,14 +117,15 @@ def test_a_long_search_leaves_a_processor_to_whoever_compiles(monkeypatch: pytes
             at_once.discard(threading.get_ident())
 
     monkeypatch.setattr(meanwhile, "are_ready", lambda *_: False)
-    monkeypatch.setattr(search_module, "is_compiling", lambda: True)
+    monkeypatch.setattr(search_module, "is_compiling_apart", lambda: True)
     monkeypatch.setattr(ladder.Ladder, "search", counted)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        for seconds, workers in ((600.0, 2), (0.0, 1)):
+        for seconds, processors, workers in ((600.0, 2, 2), (0.0, 2, 1), (0.0, 16, 2)):
             most.clear()
             monkeypatch.setattr(search_module, "_LONG", seconds)
+            monkeypatch.setattr(search_module, "n_processors", lambda processors=processors: processors)
             with watch_knn() as reports:
                 found = knn(x, ctrs, 5, max_memory=48 * LITTLE)
             assert reports[0].n_meanwhile == len(x)

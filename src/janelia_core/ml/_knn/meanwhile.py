@@ -129,7 +129,12 @@ def made_up(plan: Plan, rows: torch.dtype, ctrs: torch.dtype) -> tuple[Points, C
     machine = replace(asked.machine, threads=1)
     problem = asked._replace(n_smps=n_smps, n_ctrs=n_ctrs, k=k, m=min(asked.m, n_ctrs), machine=machine, paid=())
     small = replace(
-        plan, problem=problem, crew=plan.crew._replace(workers=1, pooled=False), at_once_rows=0, otherwise=None
+        plan,
+        problem=problem,
+        crew=plan.crew._replace(workers=1, pooled=False),
+        at_once_rows=0,
+        otherwise=None,
+        later=None,
     )
     source = torch.Generator("cpu").manual_seed(0)
     centres = _points(n_ctrs, asked.d, ctrs, source)

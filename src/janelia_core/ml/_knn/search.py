@@ -28,10 +28,11 @@ from janelia_core.ml._knn.rows import Rows, parts
 from janelia_core.ml._knn.screens.contract import Asked
 from janelia_core.ml._knn.small.at_once import lanes_are_ready, nearest_at_once
 from janelia_core.ml._knn.small.masked import nearest_allowed
-from janelia_core.ml._runtime.loading import is_compiling
+from janelia_core.ml._runtime.loading import is_compiling_apart
+from janelia_core.ml._runtime.standing import n_processors
 from janelia_core.ml._runtime.workers import Workers
 
-_WORTH_A_CHANGE = 0.5  # seconds of a compiled screen, from which a rare one that is there by now takes over
+_WORTH_A_CHANGE = 1.0  # seconds of a compiled screen, from which a rare one that is there by now takes over
 _LONG = 2.0  # seconds, from which a processor is left to whoever compiles: kernels will take a fraction of the rest
 _TINY = 1 << 11  # numbers: torch shares out no operation on so few, not even cdist
 
@@ -142,11 +143,12 @@ def _by_blocks(
     later = plan.later
     if later is not None:
         done = _prepared(x, centres.apart(), plan, report, answers, is_ready, allowed)
-        if plan.kernels and done < len(x):
-            report.stood_in = f"the {plan.screen} screen"
-        report.add(n_meanwhile=0 if plan.kernels and done == len(x) else done)
+        if done < len(x) or not plan.kernels:
+            report.add(n_meanwhile=done)
         if done < len(x):
+            report.stood_in = f"the {report.plan.screen} screen" if plan.kernels else report.stood_in
             plan = report.plan = later
+            report.screen = report.look = ""
     if done < len(x):
         _prepared(x, centres, plan, report, answers, is_ready, allowed, done)
     if later is not None:
@@ -215,7 +217,9 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
     x, later, ends = asked.x, asked.plan.later, [len(asked.x)]
     assert later is not None
     begun, least = time.monotonic(), _WORTH_A_CHANGE if chosen.plan.kernels else 0.0
-    all_but_one = threading.Semaphore(max(1, chosen.plan.crew.workers - 1))
+    workers = asked.plan.crew.workers
+    all_but_one = threading.Semaphore(max(1, workers - 1))
+    shares = not chosen.plan.kernels and workers >= n_processors()
 
     def takes(seconds: float, done: int) -> bool:
         """Tell whether the rows that are left would take so long, as those before them did."""
@@ -225,7 +229,7 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
         if len(ends) > 1 or (takes(least, part.start) and asked.is_ready(later)):
             ends.append(part.start)  # parts are taken in order: those before the least of these are answered
             return
-        with all_but_one if takes(_LONG, part.start) and is_compiling() else nullcontext():
+        with all_but_one if shares and takes(_LONG, part.start) and is_compiling_apart() else nullcontext():
             rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
             answers.put(part, ladder.search(rows), rows.numbers)
 

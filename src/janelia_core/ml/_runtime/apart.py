@@ -2,9 +2,10 @@
 
 The compiler holds Python's lock nearly all the time: in a thread beside a search it makes torch operations three times
 slower, and all else that the user's program does. So rehearsals are sent to a child, one at a time, what was wanted
-last first, and it says when each is done. It is of lower priority, outlives this process where that ends first (so that
-also a short script leaves a filled cache), and ends when it has nothing to do, when the folder of the cache goes, or
-after some minutes.
+last first, and it says when each is done; what was not sent by then is sent at the end of this process. It is of lower
+priority, outlives this process where that ends first (so that also a short script leaves a filled cache; one that is
+killed leaves what was being compiled), and ends when it has nothing to do, when the folder of the cache goes, or after
+some minutes.
 
 Of several processes that want kernels one compiles: it holds a lock on a file in that folder, which the child inherits,
 so that the lock goes with it, however it ends. The others wait for that, and then look on disk.
@@ -70,6 +71,10 @@ class Apart:
     def __bool__(self) -> bool:
         """Tell whether anything is being compiled."""
         return bool(self._away)
+
+    def works(self) -> bool:
+        """Tell whether the process compiles, as far as is known here."""
+        return self._process is not None and self._sent is not None
 
     def takes(self, use: Hashable, rehearse: Callable[[], object], missing: bool = False) -> bool:
         """Begin to compile what a rehearsal wants, unless it is on disk, or cannot be compiled here.

@@ -59,11 +59,11 @@ class Loader:
                 self._asked[use] = self._asked.pop(use)
                 self._apart.wants(use)
                 return
+            keep_own_count()
             self._asked[use] = rehearse
             if delay:
                 self._begins[use] = time.monotonic() + delay
             if self._thread is None:
-                keep_own_count()
                 thread = threading.Thread(target=self._work, name="janelia-core kernels", daemon=True)
                 try:
                     thread.start()
@@ -123,6 +123,10 @@ class Loader:
     def is_compiling(self) -> bool:
         """Tell whether a process compiles for this one."""
         return bool(self._apart)
+
+    def is_compiling_apart(self) -> bool:
+        """Tell whether a process of this one's takes a processor for that, now."""
+        return self._apart.works()
 
     def interrupt_if_asked(self) -> None:
         """Leave a rehearsal where the process ends, or is about to fork; called in the loader's thread."""

@@ -9,6 +9,7 @@ one right answer may be asked so: which of two ways answers first is chance.
     are_ready       tells at once, or after some patience; what is not ready begins to load, at once or after a delay
     begin           ends all delays
     is_compiling    for whoever shows progress
+    is_compiling_apart      for whoever would leave a processor to that
     waiting         in this thread, calls load what they want, however long that takes
     JANELIA_CORE_KERNELS=wait       so do all calls of the process
     JANELIA_CORE_KERNELS=thread     no process is started: that thread compiles
@@ -97,6 +98,11 @@ def before_function() -> None:
 def is_compiling() -> bool:
     """Tell whether kernels are compiled, by some thread of this process or for it."""
     return bool(compiling) or _loader.is_compiling()
+
+
+def is_compiling_apart() -> bool:
+    """Tell whether a process that this one started takes a processor to compile kernels, now."""
+    return _loader.is_compiling_apart()
 
 
 def compiles() -> None:

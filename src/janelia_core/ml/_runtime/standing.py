@@ -44,6 +44,11 @@ def dismiss() -> None:
         _waiting.pop()[1].end()
 
 
+def n_processors() -> int:
+    """Return how many processors this process may use."""
+    return len(_processors()) or _MOST
+
+
 def _processors() -> frozenset[int]:
     return frozenset(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else frozenset()
 

@@ -64,7 +64,8 @@ def join(threads: list[threading.Thread]) -> None:
 
 def keep_own_count() -> None:
     """Have this thread copy its count of torch's threads now, if it has not: others are about to change the number."""
-    torch.get_num_threads()
+    with _counts:  # not while the number is 1
+        torch.get_num_threads()
 
 
 def alone() -> None:

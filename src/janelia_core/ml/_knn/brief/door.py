@@ -63,7 +63,8 @@ def nearest_briefly(
         return None
     allowed = NO_MASK if mask is None else as_array(mask)
     found = _answered(way, Question(sizes, as_array(x), as_array(ctrs), allowed, rounded))
-    begin()  # with kernels of a better way, which were not loaded beside this one
+    if found is not None:
+        begin()  # with kernels of a better way, which were not loaded beside this one
     return found
 
 
