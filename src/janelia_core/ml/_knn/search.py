@@ -146,7 +146,8 @@ def _by_blocks(
         if done < len(x) or not plan.kernels:
             report.add(n_meanwhile=done)
         if done < len(x):
-            report.stood_in = f"the {report.plan.screen} screen" if plan.kernels else report.stood_in
+            if plan.kernels:
+                report.stood_in = f"the {report.plan.screen} screen"
             plan = report.plan = later
             report.screen = report.look = ""
     if done < len(x):
@@ -230,8 +231,7 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
             ends.append(part.start)  # parts are taken in order: those before the least of these are answered
             return
         with all_but_one if shares and takes(_LONG, part.start) and is_compiling_apart() else nullcontext():
-            rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
-            answers.put(part, ladder.search(rows), rows.numbers)
+            _search_part(x, part, ladder, answers)
 
     asked.workers.each(work, parts(len(x), chosen.plan.blocks.rows))
     return min(ends)
@@ -240,10 +240,6 @@ def _until_ready(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers)
 def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers, done: int) -> None:
     """Search all rows that are not done, in the order in which the screen likes them best."""
     x, meeting, report, step = asked.x, chosen.meeting, asked.report, chosen.plan.blocks.rows
-
-    def work(part: slice) -> None:
-        rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
-        answers.put(part, ladder.search(rows), rows.numbers)
 
     def work_on(positions: Tensor) -> None:
         assert meeting is not None
@@ -255,7 +251,7 @@ def _in_one_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers,
 
     for order in (None,) if meeting is None else meeting.turns():
         if order is None:
-            asked.workers.each(work, parts(len(x), step, done))
+            asked.workers.each(lambda part: _search_part(x, part, ladder, answers), parts(len(x), step, done))
         else:
             order = _left(order, done)
             asked.workers.each(work_on, [order[part] for part in parts(len(order), step)])
@@ -284,6 +280,11 @@ def _turn_by_turn(asked: Asked, chosen: Chosen, ladder: Ladder, answers: Answers
 
 def _left(order: Tensor, done: int) -> Tensor:
     return order if done == 0 else order[order >= done]
+
+
+def _search_part(x: Points, part: slice, ladder: Ladder, answers: Answers) -> None:
+    rows = Rows(x.block(part.start, part.stop), _numbers(x, part))
+    answers.put(part, ladder.search(rows), rows.numbers)
 
 
 def _climb(x: Points, positions: Tensor, ladder: Ladder, answers: Answers) -> None:
